@@ -1,0 +1,38 @@
+"""What mteb is told about a layer of a model: the name, revision and experiment under which its results stand."""
+
+from typing import Any
+
+from mteb.models.model_meta import ModelMeta, ScoringFunction
+
+from midlayer_embed.backbone import DEFAULT_MAX_SEQ_LENGTH, Checkpoint
+
+# What `run_sweep` does unless told otherwise. Only what differs becomes part of an experiment's name.
+DEFAULT_SETTINGS: dict[str, Any] = {
+    "final_norm": True,
+    "pooling_mode": "mean",
+    "max_seq_length": None,
+    "dtype": "float32",
+}
+
+
+def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: dict[str, Any]) -> ModelMeta:
+    """The meta of one layer.
+
+    Args:
+        checkpoint: The model.
+        layer: Its layer, or None for what belongs to all layers.
+        settings: As `DEFAULT_SETTINGS`.
+    """
+    experiment: dict[str, Any] = {} if layer is None else {"layer": layer}
+    experiment |= {key: value for key, value in settings.items() if value != DEFAULT_SETTINGS[key]}
+    return ModelMeta.create_empty(
+        overwrites={
+            "name": checkpoint.name,
+            "revision": checkpoint.revision,
+            "embed_dim": int(checkpoint.config.get_text_config().hidden_size),
+            "max_tokens": settings["max_seq_length"] or DEFAULT_MAX_SEQ_LENGTH,
+            "framework": ["Sentence Transformers", "PyTorch"],
+            "similarity_fn_name": ScoringFunction.COSINE,
+            "experiment_kwargs": experiment or None,
+        }
+    )

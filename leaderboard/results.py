@@ -1,0 +1,223 @@
+"""Tidy tables out of result files: one row a model, layer and task. Writing result files is `results_folder`'s."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from mteb.models.model_meta import ModelMeta
+from mteb.results import TaskResult
+
+from leaderboard.results_folder import ResultsFolder
+from midlayer_embed.atomic import atomic_file
+from midlayer_embed.errors import InputError
+
+SCORES_SCHEMA = {
+    "model": pl.String,
+    "revision": pl.String,
+    "layer": pl.Int64,
+    "depth": pl.Float64,
+    "task": pl.String,
+    "task_type": pl.String,
+    "main_score": pl.Float64,
+}
+
+# In each score of a result file: what the run was, see `sweep`.
+PROVENANCE = "provenance"
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """Which layer is best, in one line.
+
+    Attributes:
+        best: The layer with the highest mean over the tasks, among those that miss none.
+        last: The highest layer present.
+        n_blocks: L.
+        gain: Points that the best layer has over the last.
+    """
+
+    best: int
+    last: int
+    n_blocks: int
+    gain: float
+
+    def __str__(self) -> str:
+        share = self.best / self.n_blocks
+        return (
+            f"best layer {self.best} (depth {share:.2f}): {self.gain:+.1f} points over the last layer, "
+            f"{share:.0%} of the blocks"
+        )
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Scores and metrics of models, layer by layer.
+
+    Attributes:
+        scores: model, revision, layer, depth, task, task_type, main_score (0..1).
+        metrics: model, revision, task, metric, normalization, layer, value.
+    """
+
+    scores: pl.DataFrame
+    metrics: pl.DataFrame
+
+    def models(self) -> list[tuple[str, str]]:
+        """The models, as (name, revision)."""
+        return list(self.scores.select("model", "revision").unique(maintain_order=True).iter_rows())
+
+    def layer_table(self, model: str | None = None, revision: str | None = None) -> pl.DataFrame:
+        """One row a layer of one model, scores in points.
+
+        Args:
+            model: Its name; may be left out where there is only one.
+            revision: Its revision; may be left out where there is only one.
+
+        Returns:
+            Columns layer, depth, mean, one a task, and each metric's mean over the tasks that have it. A layer that
+            misses a task has no mean: averages over different tasks are not comparable.
+
+        Raises:
+            InputError: (a ValueError) no such model, or more than one.
+        """
+        name, which = self._one_model(model, revision)
+        here = (pl.col("model") == name) & (pl.col("revision") == which)
+        scores = self.scores.filter(here)
+        tasks = scores["task"].unique(maintain_order=True).to_list()
+        table = (
+            scores.with_columns(pl.col("main_score") * 100)
+            .pivot("task", index=["layer", "depth"], values="main_score", aggregate_function="mean")
+            .with_columns(mean=pl.sum_horizontal(tasks, ignore_nulls=False) / len(tasks))
+            .select("layer", "depth", "mean", *tasks)
+        )
+        metrics = self.metrics.filter(here & (pl.col("normalization") == "raw"))
+        if not metrics.is_empty():
+            wide = metrics.group_by("layer", "metric").agg(pl.col("value").mean())
+            table = table.join(wide.pivot("metric", index="layer", values="value"), on="layer", how="left")
+        return table.sort("layer")
+
+    def summary(self, model: str | None = None, revision: str | None = None) -> LayerSummary | None:
+        """Best layer against last layer; None where no layer has all tasks, or the last one misses some."""
+        table = self.layer_table(model, revision)
+        complete = table.filter(pl.col("mean").is_not_null())
+        last = table.row(-1, named=True)
+        if complete.is_empty() or last["mean"] is None:
+            return None
+        best = complete.sort("mean", "layer", descending=[True, False]).row(0, named=True)
+        n_blocks = max(1, round(last["layer"] / last["depth"])) if last["depth"] else 1
+        return LayerSummary(best["layer"], last["layer"], n_blocks, best["mean"] - last["mean"])
+
+    def to_parquet(self, folder: str | Path) -> None:
+        """Writes scores.parquet, metrics.parquet and, for each model, layers.parquet side by side (column model)."""
+        target = Path(folder)
+        layers = [
+            self.layer_table(model, revision)
+            .insert_column(0, pl.lit(model).alias("model"))
+            .insert_column(1, pl.lit(revision).alias("revision"))
+            for model, revision in self.models()
+        ]
+        frames = {"scores": self.scores, "metrics": self.metrics}
+        if layers:
+            frames["layers"] = pl.concat(layers, how="diagonal")
+        for name, frame in frames.items():
+            with atomic_file(target / f"{name}.parquet") as partial:
+                frame.write_parquet(partial)
+
+    def save_markdown(self, path: str | Path) -> None:
+        """Writes `to_markdown` to a file."""
+        with atomic_file(path) as partial:
+            partial.write_text(self.to_markdown(), encoding="utf-8")
+
+    def to_markdown(self) -> str:
+        """The layer table of every model, best layer in bold, with the line that sums it up."""
+        return "\n".join("\n".join(_markdown_of(self, model, revision)) for model, revision in self.models())
+
+    def _one_model(self, model: str | None, revision: str | None) -> tuple[str, str]:
+        found = [(m, r) for m, r in self.models() if model in (None, m) and revision in (None, r)]
+        if len(found) != 1:
+            names = ", ".join(f"{m} ({r})" for m, r in self.models()) or "none"
+            raise InputError(f"model: expected one of {names}; got model={model!r}, revision={revision!r}")
+        return found[0]
+
+
+def load_results(results_dir: str | Path) -> Leaderboard:
+    """Reads the results of every model in a folder.
+
+    Args:
+        results_dir: What was given to `run_sweep`.
+
+    Returns:
+        The leaderboard; empty tables where nothing is finished.
+
+    Raises:
+        InputError: (a ValueError) there is no such folder.
+    """
+    if not Path(results_dir).is_dir():
+        raise InputError(f"results: there is no folder {str(results_dir)!r}")
+    folder = ResultsFolder(results_dir)
+    rows = [row for meta, result in folder.results() for row in _score_rows(meta, result)]
+    scores = pl.DataFrame(rows, schema=SCORES_SCHEMA, orient="row")
+    return Leaderboard(scores.sort("model", "revision", "layer", maintain_order=True), folder.metrics())
+
+
+def model_label(meta: ModelMeta) -> str:
+    """A model's name in tables: with the settings that are not the default, for their scores are another model's.
+
+    Example:
+        >>> model_label(ModelMeta.create_empty({"name": "a/b", "experiment_kwargs": {"layer": 3, "final_norm": False}}))
+        'a/b (final_norm=False)'
+    """
+    settings = {key: value for key, value in (meta.experiment_kwargs or {}).items() if key != "layer"}
+    shown = ", ".join(f"{key}={value}" for key, value in sorted(settings.items()))
+    return f"{meta.name} ({shown})" if shown else str(meta.name)
+
+
+def _score_rows(meta: ModelMeta, result: TaskResult) -> Iterator[tuple[Any, ...]]:
+    entries = [entry for split in result.scores.values() for entry in split]
+    provenance = next((entry[PROVENANCE] for entry in entries if PROVENANCE in entry), None)
+    if provenance is None:  # a result that was not made by a sweep says nothing of layers
+        return
+    layer, n_blocks = provenance["layer"], provenance["n_blocks"]
+    yield (
+        model_label(meta),
+        meta.revision,
+        layer,
+        layer / n_blocks,
+        result.task_name,
+        provenance["task_type"],
+        float(result.get_score()),
+    )
+
+
+def _markdown_of(board: Leaderboard, model: str, revision: str) -> Iterator[str]:
+    table = board.layer_table(model, revision)
+    summary = board.summary(model, revision)
+    yield f"## {_escaped(model)} ({_escaped(revision)})\n"
+    yield "| " + " | ".join(_escaped(name) for name in table.columns) + " |"
+    yield "| " + " | ".join("---:" for _ in table.columns) + " |"
+    for row in table.iter_rows(named=True):
+        cells = [format_cell(name, value) for name, value in row.items()]
+        if summary is not None and row["layer"] == summary.best:
+            cells = [f"**{cell}**" for cell in cells]
+        yield "| " + " | ".join(cells) + " |"
+    yield f"\n{summary}\n" if summary is not None else "\nNo layer has all tasks yet.\n"
+
+
+def format_cell(column: str, value: float | int | None) -> str:
+    """A number of the layer table as people read it: points to 1, depths to 2, metrics to 3 decimals.
+
+    Example:
+        >>> format_cell("layer", 3), format_cell("mean", 51.48), format_cell("dataset_entropy", None)
+        ('3', '51.5', '-')
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return str(value)
+    decimals = {"depth": 2, "dataset_entropy": 3}.get(column, 1)
+    return f"{value:.{decimals}f}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")

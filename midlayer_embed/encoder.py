@@ -1,0 +1,177 @@
+"""MidLayerEncoder: one layer of a language model as an ordinary SentenceTransformer.
+
+Built from sentence-transformers' stock modules only, so that what it saves loads without this package.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+from midlayer_embed.backbone import (
+    Checkpoint,
+    check_max_seq_length,
+    default_max_seq_length,
+    find_checkpoint,
+    resolve_device,
+    resolve_dtype,
+)
+from midlayer_embed.errors import InputError
+from midlayer_embed.layers import layer_number
+from midlayer_embed.pooling import check_pooling_mode
+from midlayer_embed.quiet import quiet_transformers
+
+
+class MidLayerEncoder(SentenceTransformer):
+    """A SentenceTransformer that pools one layer; the blocks above it are never loaded.
+
+    Everything of SentenceTransformer works: `encode`, `similarity`, prompts, `save_pretrained`, `push_to_hub`. What
+    `save_pretrained` writes is a plain sentence-transformers folder: `SentenceTransformer(folder)` gives the same
+    vectors, without this package and without `trust_remote_code`.
+
+    Args:
+        model_name_or_path: A folder, a hub id, or "starter".
+        layer: 17, or -1 from the end, or a depth as a float in [0, 1]. Layer 0 is what enters block 1.
+        final_norm: True: pool the states after the model's own final norm; False: the residual stream as the block
+            leaves it. The same for models without a final norm.
+        pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean" or "max".
+        max_seq_length: Tokens a text is cut at. None: the folder's own sentence-transformers limit if it has one,
+            else the smaller of the model's limit and 512.
+        device: None: CUDA, MPS or CPU, whichever is there.
+        dtype: Of the weights.
+        revision: Branch, tag or commit on the hub.
+        gguf_file: Name of a GGUF file in the folder.
+        trust_remote_code: Let the model's own code run. Off unless you trust its author.
+        prompts: As in SentenceTransformer.
+        default_prompt_name: As in SentenceTransformer.
+        similarity_fn_name: As in SentenceTransformer.
+        truncate_dim: As in SentenceTransformer.
+
+    Raises:
+        InputError: (a ValueError) an argument is not what it should be; the message names it.
+
+    Example:
+        >>> enc = MidLayerEncoder("starter", layer=0.4)                              # doctest: +SKIP
+        >>> enc.layer, enc.n_layers, enc.encode(["a text"]).shape                    # doctest: +SKIP
+        (12, 31, (1, 576))
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str | Path,
+        layer: int | float,
+        *,
+        final_norm: bool = True,
+        pooling_mode: str = "mean",
+        max_seq_length: int | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "float32",
+        revision: str | None = None,
+        gguf_file: str | None = None,
+        trust_remote_code: bool = False,
+        prompts: dict[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        similarity_fn_name: str | None = None,
+        truncate_dim: int | None = None,
+    ) -> None:
+        checkpoint = find_checkpoint(
+            model_name_or_path, revision=revision, gguf_file=gguf_file, trust_remote_code=trust_remote_code
+        )
+        number = layer_number(layer, checkpoint.n_blocks)
+        check_pooling_mode(pooling_mode)
+        transformer = _truncated_transformer(
+            checkpoint, number, final_norm, check_max_seq_length(max_seq_length), resolve_dtype(dtype)
+        )
+        super().__init__(
+            modules=[transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode=pooling_mode)],
+            device=str(resolve_device(device)),
+            prompts=prompts,
+            default_prompt_name=default_prompt_name,
+            similarity_fn_name=similarity_fn_name,  # type: ignore[arg-type]
+            truncate_dim=truncate_dim,
+            trust_remote_code=trust_remote_code,
+        )
+        self._layer = number
+        self._n_layers = checkpoint.n_blocks + 1
+
+    @property
+    def layer(self) -> int:
+        """The layer that is pooled, 0..L."""
+        return self._layer
+
+    @property
+    def n_layers(self) -> int:
+        """L + 1, of the whole model."""
+        return self._n_layers
+
+    @property
+    def depth(self) -> float:
+        """Layer / L, 0..1."""
+        return self._layer / (self._n_layers - 1)
+
+    def save(self, path: str, *args: Any, **kwargs: Any) -> None:
+        """As SentenceTransformer's, without transformers' progress bars."""
+        with quiet_transformers():
+            super().save(path, *args, **kwargs)
+
+    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """As SentenceTransformer's; a batch of nothing but empty texts becomes masked padding, hence zero vectors."""
+        features = super().preprocess(inputs, prompt=prompt, **kwargs)  # type: ignore[arg-type]
+        if features["input_ids"].shape[1] == 0:
+            shape = (len(inputs), 1)
+            features["input_ids"] = torch.full(shape, self.tokenizer.pad_token_id, dtype=torch.int64)
+            features["attention_mask"] = torch.zeros(shape, dtype=torch.int64)
+        return features
+
+
+def _truncated_transformer(
+    checkpoint: Checkpoint, layer: int, final_norm: bool, max_seq_length: int | None, dtype: torch.dtype
+) -> Transformer:
+    """sentence-transformers' own Transformer of the blocks up to `layer`, giving that layer's states."""
+    n_blocks, output, config_entries = _stock_form(checkpoint, layer, final_norm)
+    kwargs = checkpoint.loading_kwargs()
+    with quiet_transformers():
+        transformer: Transformer = Transformer(
+            checkpoint.location,
+            config_kwargs={**kwargs, "num_hidden_layers": n_blocks},
+            model_kwargs={**kwargs, "dtype": dtype, "use_safetensors": True},
+            # BERT breaks under left padding even with the mask.
+            processor_kwargs={**kwargs, "padding_side": "right"},
+            # Text only: a chat template in the folder would otherwise wrap every text.
+            modality_config={"text": {"method": "forward", "method_output_name": output}},
+            module_output_name="token_embeddings",
+        )
+    for key, value in config_entries.items():
+        setattr(transformer.config, key, value)  # from_pretrained takes only entries that the config class declares
+    tokenizer = transformer.tokenizer
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    transformer.max_seq_length = (
+        default_max_seq_length(checkpoint, tokenizer) if max_seq_length is None else max_seq_length
+    )
+    return transformer
+
+
+def _stock_form(
+    checkpoint: Checkpoint, layer: int, final_norm: bool
+) -> tuple[int, str | list[str | int], dict[str, Any]]:
+    """Which blocks, which output and which config make stock transformers give a layer's states.
+
+    Returns:
+        The number of blocks, the path into the model's output, and further config entries.
+    """
+    if final_norm or checkpoint.family.final_norm is None:
+        return layer, "last_hidden_state", {}
+    # Mamba's hidden_states are [block 1 .. block L, normed]; everybody else's [layer 0 .. layer L].
+    is_mamba = checkpoint.config.model_type == "mamba"
+    if layer == 0:
+        if is_mamba:
+            raise InputError(
+                "final_norm: no stock form gives the raw states of layer 0 of a mamba model; "
+                "use final_norm=True, or layer 1"
+            )
+        return 1, ["hidden_states", 0], {}
+    return layer, ["hidden_states", -2 if is_mamba else -1], {"tie_last_hidden_states": False}

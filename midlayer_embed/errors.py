@@ -1,0 +1,12 @@
+"""The mistakes a caller can mend. Command lines print exactly these as one line; anything else is a defect of ours.
+
+Both are ValueErrors, so that callers need not know this module to catch them.
+"""
+
+
+class InputError(ValueError):
+    """An argument, file or folder is not what was expected; the message names what came and what was expected."""
+
+
+class InputTypeError(InputError, TypeError):
+    """An argument has the wrong type."""

@@ -1,0 +1,92 @@
+"""What a layer number means, the same for every architecture. Nothing here touches a model.
+
+Layer 0 is what enters block 1, layer k what block k leaves, layer L what the last block leaves: L + 1 layers.
+"""
+
+import numbers
+from collections.abc import Iterable
+
+from midlayer_embed.errors import InputError, InputTypeError
+
+
+def layer_number(layer: int | float, n_blocks: int) -> int:
+    """The layer 0..L that `layer` names.
+
+    Args:
+        layer: An int counts layers (negative: from the end); a float is a depth in [0, 1], rounded to a layer.
+        n_blocks: L, the number of blocks of the model.
+
+    Returns:
+        An int in 0..L.
+
+    Raises:
+        InputError: (a ValueError) out of range; the message names the range.
+        InputTypeError: (a ValueError and a TypeError) neither an int nor a float.
+
+    Example:
+        >>> layer_number(17, 24), layer_number(-1, 24), layer_number(0.7, 24)
+        (17, 24, 17)
+    """
+    if isinstance(layer, bool) or not isinstance(layer, numbers.Real):
+        raise InputTypeError(f"layer: expected an int or a depth as a float, got {layer!r}")
+    if isinstance(layer, numbers.Integral):
+        number = int(layer)
+        if not -(n_blocks + 1) <= number <= n_blocks:
+            raise InputError(
+                f"layer: {number} is out of range; a model of {n_blocks} blocks has layers 0..{n_blocks} "
+                f"(or -{n_blocks + 1}..-1 from the end)"
+            )
+        return number % (n_blocks + 1)
+    depth = float(layer)
+    if not 0 <= depth <= 1:
+        raise InputError(
+            f"layer: depth {depth} is out of range; a depth is a number from 0.0 (embeddings) to 1.0 (last)"
+        )
+    return round(depth * n_blocks)
+
+
+def layer_numbers(layers: str | Iterable[int | float] | None, n_blocks: int) -> list[int]:
+    """The layers that `layers` names, in the order asked for.
+
+    Args:
+        layers: None or "all" for every layer, or a sequence of what `layer_number` takes.
+        n_blocks: L, the number of blocks of the model.
+
+    Raises:
+        InputError: (a ValueError) a layer out of range, one named twice, or none at all.
+
+    Example:
+        >>> layer_numbers([0, 6, -1], 12), layer_numbers("all", 3)
+        ([0, 6, 12], [0, 1, 2, 3])
+    """
+    if layers is None or (isinstance(layers, str) and layers == "all"):
+        return list(range(n_blocks + 1))
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        raise InputTypeError(f'layers: expected "all" or a list of layers such as [0, 6, -1], got {layers!r}')
+    asked = list(layers)
+    found = [layer_number(layer, n_blocks) for layer in asked]
+    if not found:
+        raise InputError("layers: expected at least one layer, got an empty list")
+    if len(set(found)) < len(found):
+        raise InputError(f"layers: {asked} name the same layer twice (they are layers {found})")
+    return found
+
+
+def parse_layer(text: str) -> int | float:
+    """A layer as a command line spells it: a number with a point is a depth, without one a layer.
+
+    Raises:
+        InputError: (a ValueError) not a number.
+
+    Example:
+        >>> parse_layer("1"), parse_layer("1.0"), parse_layer("-1")
+        (1, 1.0, -1)
+    """
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"layer: expected a layer (17, -1) or a depth (0.7), got {text!r}") from None

@@ -1,0 +1,246 @@
+"""One forward pass, the pooled vector of EVERY layer.
+
+Each hook pools as soon as its block is done, so no layer's token states outlive the next block: memory does not grow
+with the number of layers. Choosing a layer and saving a model are elsewhere.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from midlayer_embed.backbone import Backbone, Checkpoint, find_checkpoint, load_backbone
+from midlayer_embed.batching import Batch, batches, check_texts, distinct, tokenize
+from midlayer_embed.layers import layer_numbers
+from midlayer_embed.pooling import Pooler, pooler
+
+# Tokens a forward pass. A CPU is fastest while a batch stays in its caches; an accelerator wants to be filled.
+_BATCH_TOKENS_CPU = 2048
+_BATCH_TOKENS_ACCELERATOR = 16384
+
+
+@dataclass(frozen=True)
+class PooledBatch:
+    """What one forward pass gave.
+
+    Attributes:
+        rows: (b,) which texts.
+        vectors: (n_norms, n_layers, b, dim), float32.
+    """
+
+    rows: np.ndarray
+    vectors: np.ndarray
+
+
+class LayerwiseEncoder:
+    """A language model whose every layer embeds texts, out of one forward pass.
+
+    Args:
+        model_name_or_path: A folder, a hub id, or "starter".
+        final_norm: True: pool the states after the model's own final norm (what a truncated checkpoint gives);
+            False: pool the residual stream as the block leaves it. The same for models without a final norm.
+        pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean" or "max".
+        max_seq_length: Tokens a text is cut at. None: the folder's own sentence-transformers limit if it has one,
+            else the smaller of the model's limit and 512.
+        device: None: CUDA, MPS or CPU, whichever is there.
+        dtype: Of the weights. The vectors are float32 whatever it is.
+        revision: Branch, tag or commit on the hub.
+        gguf_file: Name of a GGUF file in the folder.
+        trust_remote_code: Let the model's own code run. Off unless you trust its author.
+
+    Raises:
+        InputError: (a ValueError) an argument is not what it should be; the message names it.
+
+    Example:
+        >>> every = LayerwiseEncoder("starter")                     # doctest: +SKIP
+        >>> every.encode(["one text", "another"]).shape             # doctest: +SKIP
+        (2, 31, 576)
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str | Path,
+        *,
+        final_norm: bool = True,
+        pooling_mode: str = "mean",
+        max_seq_length: int | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "float32",
+        revision: str | None = None,
+        gguf_file: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        checkpoint = find_checkpoint(
+            model_name_or_path, revision=revision, gguf_file=gguf_file, trust_remote_code=trust_remote_code
+        )
+        self._setup(checkpoint, final_norm, pooling_mode, max_seq_length, device, dtype)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        final_norm: bool = True,
+        pooling_mode: str = "mean",
+        max_seq_length: int | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "float32",
+    ) -> "LayerwiseEncoder":
+        """As the constructor, for a checkpoint that has been found already."""
+        encoder = cls.__new__(cls)
+        encoder._setup(checkpoint, final_norm, pooling_mode, max_seq_length, device, dtype)
+        return encoder
+
+    def _setup(
+        self,
+        checkpoint: Checkpoint,
+        final_norm: bool,
+        pooling_mode: str,
+        max_seq_length: int | None,
+        device: str | torch.device | None,
+        dtype: str | torch.dtype,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.final_norm = final_norm
+        self.pooling_mode = pooling_mode
+        self.requested_max_seq_length = max_seq_length
+        self.backbone: Backbone = load_backbone(checkpoint, max_seq_length=max_seq_length, dtype=dtype, device=device)
+        self._pool: Pooler = pooler(pooling_mode, self.backbone.dim)
+
+    @property
+    def n_layers(self) -> int:
+        """L + 1: the embeddings and every block."""
+        return self.checkpoint.n_blocks + 1
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+        return self.backbone.dim
+
+    @property
+    def max_seq_length(self) -> int:
+        """Tokens a text is cut at."""
+        return self.backbone.max_seq_length
+
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        layers: str | Sequence[int | float] | None = None,
+        *,
+        batch_tokens: int | None = None,
+        show_progress: bool = False,
+    ) -> np.ndarray:
+        """The vector of every text at every layer.
+
+        A text that the tokenizer gives no token for (the empty one, without a BOS token) is a zero vector, as mean
+        pooling in sentence-transformers has it.
+
+        Args:
+            texts: Any number of strings; each distinct one goes through the model once. A single string drops the
+                first axis of the result.
+            layers: None for all, or the layers wanted, in this order: ints (negative from the end) or depths.
+            batch_tokens: Tokens a forward pass, padding included. None: what suits the device.
+            show_progress: A bar with an ETA on stderr.
+
+        Returns:
+            float32 (n_texts, n_layers, dim), in the order of the texts.
+
+        Raises:
+            InputError: (a ValueError) a layer out of range.
+            InputTypeError: (a ValueError and a TypeError) a text that is no string.
+        """
+        if isinstance(texts, str):
+            return np.asarray(self.encode([texts], layers, batch_tokens=batch_tokens, show_progress=show_progress)[0])
+        found = check_texts(texts)
+        numbers = layer_numbers(layers, self.checkpoint.n_blocks)
+        unique, where = distinct(found)
+        vectors = np.zeros((len(unique), len(numbers), self.dim), dtype=np.float32)
+        for pooled in self.pooled_batches(
+            unique, numbers, norms=[self.final_norm], batch_tokens=batch_tokens, show_progress=show_progress
+        ):
+            vectors[pooled.rows] = pooled.vectors[0].swapaxes(0, 1)
+        return vectors if len(unique) == len(found) else vectors[where]
+
+    def pooled_batches(
+        self,
+        texts: Sequence[str],
+        layers: Sequence[int],
+        *,
+        norms: Sequence[bool],
+        batch_tokens: int | None = None,
+        show_progress: bool = False,
+        description: str = "Encoding",
+    ) -> Iterator[PooledBatch]:
+        """The forward passes behind `encode`, one batch after the other, for callers that keep vectors elsewhere.
+
+        Args:
+            texts: Distinct strings.
+            layers: Numbers 0..L.
+            norms: For each True the normed states are pooled, for each False the raw ones, all in the same pass.
+            batch_tokens: Tokens a forward pass, padding included. None: what suits the device.
+            show_progress: A bar with an ETA on stderr.
+            description: What the bar is labelled.
+
+        Yields:
+            The vectors of some of the texts; texts without tokens are left out (their vectors are zero).
+        """
+        if batch_tokens is None:
+            on_cpu = self.backbone.device.type == "cpu"
+            batch_tokens = _BATCH_TOKENS_CPU if on_cpu else _BATCH_TOKENS_ACCELERATOR
+        token_ids = tokenize(self.backbone.tokenizer, texts, self.max_seq_length)
+        total = sum(len(ids) for ids in token_ids)
+        with tqdm(total=total, desc=description, unit="tok", unit_scale=True, disable=not show_progress) as bar:
+            for batch in batches(token_ids, self.backbone.pad_id, batch_tokens):
+                yield PooledBatch(batch.rows, self._forward(batch, layers, norms))
+                bar.update(batch.n_tokens)
+
+    @torch.inference_mode()
+    def _forward(self, batch: Batch, layers: Sequence[int], norms: Sequence[bool]) -> np.ndarray:
+        device = self.backbone.device
+        mask = batch.attention_mask.to(device)
+        vectors = torch.empty((len(norms), len(layers), len(batch.rows), self.dim), device=device)
+
+        def pool_layer(slot: int, states: torch.Tensor) -> None:
+            for number, normed in enumerate(norms):
+                norm = self.backbone.final_norm if normed else None
+                vectors[number, slot] = self._pool(states if norm is None else norm(states), mask)
+
+        with ExitStack() as hooks:
+            _attach(hooks, self.backbone, layers, pool_layer)
+            with suppress(_LastLayerReached):
+                self.backbone.model(input_ids=batch.input_ids.to(device), attention_mask=mask, use_cache=False)
+        return vectors.cpu().numpy()
+
+
+class _LastLayerReached(Exception):
+    """Ends a forward pass above the highest layer that is wanted."""
+
+
+def _attach(
+    hooks: ExitStack, backbone: Backbone, layers: Sequence[int], pool_layer: Callable[[int, torch.Tensor], None]
+) -> None:
+    """Hooks that hand each wanted layer's states to `pool_layer(slot, states)` and stop after the highest one."""
+    slots = {layer: slot for slot, layer in enumerate(layers)}
+    highest = max(layers)
+
+    def take(layer: int, states: torch.Tensor) -> None:
+        if layer in slots:
+            pool_layer(slots[layer], states)
+        if layer == highest:
+            raise _LastLayerReached
+
+    def before_block_1(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        take(0, args[0] if args else kwargs["hidden_states"])
+
+    def after(layer: int) -> Callable[[Any, Any, Any], None]:
+        # Some blocks give a tensor, some a tuple that starts with it.
+        return lambda _module, _args, out: take(layer, out if isinstance(out, torch.Tensor) else out[0])
+
+    hooks.callback(backbone.blocks[0].register_forward_pre_hook(before_block_1, with_kwargs=True).remove)
+    for layer in range(1, highest + 1):
+        hooks.callback(backbone.blocks[layer - 1].register_forward_hook(after(layer)).remove)

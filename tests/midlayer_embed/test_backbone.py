@@ -1,0 +1,86 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from midlayer_embed import LayerwiseEncoder
+from midlayer_embed.backbone import find_checkpoint
+from midlayer_embed.families import family_of
+
+
+@pytest.fixture
+def copy(llama_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(llama_folder, tmp_path / "copy"))
+
+
+def test_a_folder_is_named_after_itself_and_its_content(copy: Path, llama_folder: Path) -> None:
+    checkpoint = find_checkpoint(copy)
+    assert checkpoint.name == "local/copy"
+    assert checkpoint.revision == find_checkpoint(llama_folder).revision
+    assert checkpoint.n_blocks == 3
+
+
+def test_other_weights_are_another_revision(copy: Path, llama_folder: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    weights["norm.weight"] += 1
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    assert find_checkpoint(copy).revision != find_checkpoint(llama_folder).revision
+
+
+def test_limit_is_the_smaller_of_the_models_and_512(tiny_folders: dict[str, Path]) -> None:
+    assert LayerwiseEncoder(tiny_folders["llama"]).max_seq_length == 128
+    assert LayerwiseEncoder(tiny_folders["mamba"]).max_seq_length == 512
+
+
+@pytest.mark.parametrize(
+    ("file", "key"), [("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")]
+)
+def test_a_sentence_transformers_folder_keeps_its_own_limit(copy: Path, file: str, key: str) -> None:
+    (copy / "modules.json").write_text("[]")
+    config = json.loads((copy / file).read_text()) if (copy / file).exists() else {}
+    (copy / file).write_text(json.dumps({**config, key: 77}))
+    assert LayerwiseEncoder(copy).max_seq_length == 77
+
+
+def test_mistakes_about_the_model_are_named(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    for model, message in [
+        (tmp_path / "nowhere", "there is no folder"),
+        (tmp_path / "empty", "holds no config.json"),
+        (tmp_path / "file", "is a file"),
+        ("", "got an empty string"),
+        (3, "got int"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            find_checkpoint(model)  # type: ignore[arg-type]
+
+
+def test_a_folder_without_weights_is_named(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"the folder .*copy cannot be loaded"):
+        LayerwiseEncoder(copy)
+
+
+def test_weights_that_are_missing_are_named_and_not_made_up(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    del weights["layers.1.mlp.up_proj.weight"]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"layers\.1\.mlp\.up_proj\.weight"):
+        LayerwiseEncoder(copy)
+
+
+def test_unknown_architectures_are_refused() -> None:
+    with pytest.raises(ValueError, match="'clip' is not known.*llama"):
+        family_of("clip")
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("dtype", "int8"), ("dtype", "nonsense"), ("device", "toaster"), ("max_seq_length", 0), ("pooling_mode", "sum")],
+)
+def test_bad_arguments_are_named(llama_folder: Path, argument: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{argument}: .*{value}"):
+        LayerwiseEncoder(llama_folder, **{argument: value})  # type: ignore[arg-type]

@@ -1,0 +1,48 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midlayer_embed.batching import batches, distinct
+
+_TOKEN_IDS = st.lists(st.lists(st.integers(1, 9), max_size=12), max_size=20)
+
+
+@given(_TOKEN_IDS, st.integers(1, 40))
+def test_every_text_with_tokens_is_in_one_batch_unharmed(token_ids: list[list[int]], budget: int) -> None:
+    seen: dict[int, list[int]] = {}
+    for batch in batches(token_ids, pad_id=0, budget=budget):
+        for row, ids, mask in zip(batch.rows, batch.input_ids, batch.attention_mask, strict=True):
+            assert row not in seen
+            seen[int(row)] = ids[mask.bool()].tolist()
+            n = int(mask.sum())
+            assert mask[:n].all()  # padded on the right
+            assert (ids[n:] == 0).all()
+    assert seen == {row: ids for row, ids in enumerate(token_ids) if ids}
+
+
+@given(_TOKEN_IDS, st.integers(1, 40))
+def test_batches_keep_to_the_budget_longest_first(token_ids: list[list[int]], budget: int) -> None:
+    widths = []
+    for batch in batches(token_ids, pad_id=0, budget=budget):
+        rows, width = batch.input_ids.shape
+        assert rows == 1 or rows * width <= budget
+        widths.append(width)
+    assert widths == sorted(widths, reverse=True)
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=200), st.integers(64, 4096))
+def test_little_is_padded(lengths: list[int], budget: int) -> None:
+    for batch in batches([[7] * length for length in lengths], pad_id=0, budget=budget):
+        width = batch.input_ids.shape[1]
+        shortest = int(batch.attention_mask.sum(dim=1).min())
+        tight = shortest >= 0.9 * width
+        small = (batch.input_ids.shape[0] - 1) * width <= budget / 8
+        assert tight or small
+
+
+@given(st.lists(st.text(max_size=2)))
+def test_distinct_texts_and_where_they_went(texts: list[str]) -> None:
+    unique, where = distinct(texts)
+    assert len(set(unique)) == len(unique)
+    assert [unique[number] for number in where] == texts
+    assert where.dtype == np.int64

@@ -1,0 +1,88 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from sentence_transformers import SentenceTransformer
+
+from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
+
+# Run where midlayer_embed cannot be imported: a stranger's machine.
+_STRANGER = """
+import json, sys
+sys.modules["midlayer_embed"] = None
+import numpy as np
+from sentence_transformers import SentenceTransformer
+folder, texts, vectors = sys.argv[1:]
+model = SentenceTransformer(folder, device="cpu")
+assert type(model) is SentenceTransformer
+np.save(vectors, model.encode(json.loads(texts)), allow_pickle=False)
+"""
+
+
+@pytest.mark.parametrize("final_norm", [True, False], ids=["normed", "raw"])
+def test_every_layer_equals_the_all_layers_pass_and_survives_saving(
+    tiny_folder: Path, sentences: list[str], final_norm: bool, tmp_path: Path
+) -> None:
+    every = LayerwiseEncoder(tiny_folder, final_norm=final_norm).encode(sentences)
+    for layer in range(4):
+        if layer == 0 and not final_norm and "mamba" in tiny_folder.name:
+            with pytest.raises(ValueError, match="no stock form"):
+                MidLayerEncoder(tiny_folder, layer, final_norm=False)
+            continue
+        encoder = MidLayerEncoder(tiny_folder, layer, final_norm=final_norm)
+        vectors = encoder.encode(sentences)
+        np.testing.assert_allclose(vectors, every[:, layer], atol=1e-5)
+        encoder.save_pretrained(str(tmp_path / f"{layer}"))
+        plain = SentenceTransformer(str(tmp_path / f"{layer}"), device="cpu")
+        np.testing.assert_allclose(plain.encode(sentences), vectors, atol=1e-6)
+
+
+def test_a_stranger_loads_what_was_saved(llama_folder: Path, sentences: list[str], tmp_path: Path) -> None:
+    import json
+
+    encoder = MidLayerEncoder(llama_folder, 2)
+    encoder.save_pretrained(str(tmp_path / "saved"))
+    command = [sys.executable, "-c", _STRANGER, str(tmp_path / "saved"), json.dumps(sentences), str(tmp_path / "v.npy")]
+    subprocess.run(command, check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), encoder.encode(sentences), atol=1e-6)
+
+
+def test_it_is_a_sentence_transformer_that_knows_its_layer(llama_folder: Path, sentences: list[str]) -> None:
+    encoder = MidLayerEncoder(llama_folder, layer=0.7)
+    assert isinstance(encoder, SentenceTransformer)
+    assert (encoder.layer, encoder.n_layers) == (2, 4)
+    assert encoder.depth == pytest.approx(2 / 3)
+    assert MidLayerEncoder(llama_folder, layer=-1).layer == 3
+    assert encoder.similarity(encoder.encode(sentences), encoder.encode(sentences)).shape == (8, 8)
+
+
+def test_blocks_above_the_layer_are_not_kept(tiny_folder: Path, tmp_path: Path) -> None:
+    encoder = MidLayerEncoder(tiny_folder, 1)
+    assert encoder.transformers_model.config.num_hidden_layers == 1
+    encoder.save_pretrained(str(tmp_path))
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as weights:
+        numbers = {part for key in weights.keys() for part in key.split(".") if part.isdigit()}  # noqa: SIM118
+    assert numbers == {"0"}
+
+
+def test_empty_texts_are_defined(llama_folder: Path, sentences: list[str]) -> None:
+    encoder = MidLayerEncoder(llama_folder, 2)
+    np.testing.assert_array_equal(encoder.encode([""]), np.zeros((1, 32), dtype=np.float32))
+    np.testing.assert_allclose(encoder.encode(["", sentences[0]])[0], np.zeros(32), atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [4, -5, 1.5, "middle", None, True])
+def test_bad_layers_are_refused_before_weights_are_read(llama_folder: Path, layer: object) -> None:
+    with pytest.raises(ValueError, match="layer: "):
+        MidLayerEncoder(llama_folder, layer)  # type: ignore[arg-type]
+
+
+def test_texts_are_cut_where_told_and_the_export_remembers(llama_folder: Path, tmp_path: Path) -> None:
+    encoder = MidLayerEncoder(llama_folder, 2, max_seq_length=9)
+    assert encoder.max_seq_length == 9
+    encoder.save_pretrained(str(tmp_path))
+    assert SentenceTransformer(str(tmp_path), device="cpu").max_seq_length == 9
+    assert LayerwiseEncoder(tmp_path).max_seq_length == 9

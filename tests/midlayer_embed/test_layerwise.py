@@ -1,0 +1,113 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from midlayer_embed import LayerwiseEncoder
+
+
+@pytest.mark.parametrize("final_norm", [True, False], ids=["normed", "raw"])
+def test_every_layer_equals_output_hidden_states(
+    tiny_folder: Path, sentences: list[str], final_norm: bool, plain_layer_means: Callable[..., torch.Tensor]
+) -> None:
+    vectors = LayerwiseEncoder(tiny_folder, final_norm=final_norm).encode(sentences)  # one padded batch
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (len(sentences), 4, 32)
+    for text, found in zip(sentences, vectors, strict=True):
+        np.testing.assert_allclose(found, plain_layer_means(tiny_folder, text, final_norm), atol=1e-5)
+
+
+def test_batches_and_order_do_not_matter(tiny_folder: Path, sentences: list[str]) -> None:
+    encoder = LayerwiseEncoder(tiny_folder)
+    together = encoder.encode(sentences)
+    np.testing.assert_allclose(encoder.encode(sentences, batch_tokens=1), together, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode(sentences[::-1], batch_tokens=60), together[::-1], atol=1e-5)
+
+
+def test_each_distinct_text_goes_through_the_model_once(llama_folder: Path, sentences: list[str]) -> None:
+    encoder = LayerwiseEncoder(llama_folder)
+    rows = []
+    encoder.backbone.blocks[0].register_forward_pre_hook(lambda _module, args: rows.append(len(args[0])))
+    vectors = encoder.encode([*sentences, *sentences[::-1]])
+    assert sum(rows) == len(sentences)
+    np.testing.assert_array_equal(vectors[: len(sentences)], vectors[len(sentences) :][::-1])
+
+
+def test_layers_come_in_the_order_asked_for(llama_folder: Path, sentences: list[str]) -> None:
+    encoder = LayerwiseEncoder(llama_folder)
+    every = encoder.encode(sentences)
+    np.testing.assert_array_equal(encoder.encode(sentences, layers=[-1, 0, 0.7]), every[:, [3, 0, 2]])
+
+
+def test_blocks_above_the_highest_layer_are_not_run(llama_folder: Path, sentences: list[str]) -> None:
+    encoder = LayerwiseEncoder(llama_folder)
+    run = []
+    for number, block in enumerate(encoder.backbone.blocks, start=1):
+        block.register_forward_hook(lambda _module, _args, _out, number=number: run.append(number))
+    encoder.encode(sentences, layers=[1, 0])
+    assert run == [1]
+
+
+def test_no_hook_stays_behind(llama_folder: Path, sentences: list[str]) -> None:
+    encoder = LayerwiseEncoder(llama_folder)
+    encoder.encode(sentences, layers=[0, 1])
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in encoder.backbone.model.modules())
+
+
+def test_one_string_drops_the_first_axis(llama_folder: Path, sentences: list[str]) -> None:
+    encoder = LayerwiseEncoder(llama_folder)
+    np.testing.assert_array_equal(encoder.encode(sentences[0]), encoder.encode(sentences[:1])[0])
+
+
+def test_no_texts(llama_folder: Path) -> None:
+    assert LayerwiseEncoder(llama_folder).encode([]).shape == (0, 4, 32)
+
+
+def test_the_empty_text_is_zero_without_bos_and_never_a_crash(tiny_folder: Path, sentences: list[str]) -> None:
+    encoder = LayerwiseEncoder(tiny_folder)
+    alone, among = encoder.encode([""])[0], encoder.encode([sentences[0], "", sentences[1]])[1]
+    np.testing.assert_allclose(alone, among, atol=1e-5)
+    has_tokens = len(encoder.backbone.tokenizer("")["input_ids"]) > 0
+    assert np.isfinite(alone).all()
+    assert bool(np.abs(alone).any()) == has_tokens
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["a", 3], r"texts\[1\]: expected a string, got int"),
+        (7, "expected a list of strings, got int"),
+        ([None], "None"),
+    ],
+)
+def test_what_is_no_text_is_named(llama_folder: Path, texts: object, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        LayerwiseEncoder(llama_folder).encode(texts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["cls", "lasttoken", "max", "weightedmean"])
+def test_other_poolings_are_those_of_sentence_transformers(llama_folder: Path, sentences: list[str], mode: str) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    transformer = Transformer(str(llama_folder), processor_kwargs={"pad_token": "<eos>"})
+    plain = SentenceTransformer(modules=[transformer, Pooling(32, pooling_mode=mode)], device="cpu")
+    found = LayerwiseEncoder(llama_folder, pooling_mode=mode).encode(sentences, layers=[-1])[:, 0]
+    np.testing.assert_allclose(found, plain.encode(sentences), atol=1e-5)
+
+
+def test_texts_are_cut_at_max_seq_length(llama_folder: Path, sentences: list[str]) -> None:
+    encoder = LayerwiseEncoder(llama_folder, max_seq_length=3)
+    tokenizer = encoder.backbone.tokenizer
+    longest = max(sentences, key=len)
+    start = tokenizer.decode(tokenizer(longest)["input_ids"][:3])
+    np.testing.assert_allclose(encoder.encode(longest), encoder.encode(start), atol=1e-6)
+
+
+def test_half_precision_gives_float32_vectors_close_by(llama_folder: Path, sentences: list[str]) -> None:
+    whole = LayerwiseEncoder(llama_folder).encode(sentences, layers=[1])
+    half = LayerwiseEncoder(llama_folder, dtype="bfloat16").encode(sentences, layers=[1])
+    assert half.dtype == np.float32
+    assert 0 < np.abs(half - whole).max() < 0.2
