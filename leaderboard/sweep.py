@@ -211,7 +211,12 @@ class _TaskSweep:
         self.task.rng_state, self.task.np_rng = random.Random(self.task.seed), np.random.default_rng(self.task.seed)
         view = LayerView(layer, store, filler, self._meta(layer))
         evaluated = mteb.evaluate(
-            view, self.task, cache=None, encode_kwargs=EncodeKwargs(**_ENCODE_KWARGS), show_progress_bar=False, co2_tracker=False
+            view,
+            self.task,
+            cache=None,
+            encode_kwargs=EncodeKwargs(**_ENCODE_KWARGS),
+            show_progress_bar=False,
+            co2_tracker=False,
         )
         result = evaluated.task_results[0]
         for split in result.scores.values():

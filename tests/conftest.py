@@ -1,4 +1,4 @@
-"""Tiny models of every family, built from configs, so that no test needs a hub; and the plain oracle of their states."""
+"""Tiny models of every family, built from configs, so that no test needs a hub; and a plain oracle of their states."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,26 +1,33 @@
 """The layer table in a terminal."""
 
-import sys
-from typing import TextIO
+import re
+from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from leaderboard.results import Leaderboard, format_cell
 
-# Columns that hold numbers of a layer rather than scores.
-_TITLES = {"dataset_entropy": "dataset entropy"}
+# Long words of a task's name are broken here, so that eight columns fit into 80 characters.
+_WIDEST_WORD = 8
 
 
-def print_layers(board: Leaderboard, model: str, revision: str, file: TextIO | None = None) -> None:
+def print_layers(board: Leaderboard, model: str, revision: str, console: Console | None = None) -> None:
     """Prints a row a layer, best and last marked, and the line that sums it up."""
-    console = Console(file=file or sys.stdout, highlight=False, soft_wrap=False)
+    console = console or Console(highlight=False)
     frame = board.layer_table(model, revision)
     summary = board.summary(model, revision)
-    table = Table(title=Text(f"{model} ({revision}), scores x100"), title_justify="left")
-    for name in frame.columns:
-        table.add_column(Text(_TITLES.get(name, name)), justify="right", overflow="fold")
+    table = Table(
+        title=Text(f"{model} ({revision}), scores x100"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
+    for title in column_titles(frame.columns):
+        table.add_column(Text(title), justify="right", vertical="bottom")
     table.add_column("")
     for row in frame.iter_rows(named=True):
         marks = []
@@ -29,4 +36,31 @@ def print_layers(board: Leaderboard, model: str, revision: str, file: TextIO | N
         cells = [format_cell(name, value) for name, value in row.items()]
         table.add_row(*cells, " ".join(marks), style="bold" if "best" in marks else None)
     console.print(table)
-    console.print(Text(str(summary) if summary is not None else "no layer has all tasks yet"))
+    console.print(Text(str(summary) if summary is not None else "no layer has all tasks yet"), soft_wrap=True)
+
+
+def column_titles(names: Sequence[str]) -> list[str]:
+    r"""Names of columns, narrow: broken at capitals and underscores, without a beginning that all tasks share.
+
+    Example:
+        >>> column_titles(["layer", "StarterSTS", "StarterPairClassification", "dataset_entropy"])
+        ['layer', 'STS', 'Pair\nClassif-\nication', 'dataset\nentropy']
+    """
+    tasks = [name for name in names if not name.islower()]
+    first_words = {_words(name)[0] for name in tasks}
+    shared = first_words.pop() if len(first_words) == 1 and min(len(_words(name)) for name in tasks) > 1 else ""
+    return ["\n".join(_lines(name.removeprefix(shared))) for name in names]
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+", name) or [name]
+
+
+def _lines(name: str) -> list[str]:
+    lines = []
+    for word in _words(name):
+        while len(word) > _WIDEST_WORD:
+            lines.append(word[: _WIDEST_WORD - 1] + "-")
+            word = word[_WIDEST_WORD - 1 :]
+        lines.append(word)
+    return lines

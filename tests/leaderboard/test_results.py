@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from leaderboard import Leaderboard
+from leaderboard.report.terminal import print_layers
+from leaderboard.results import SCORES_SCHEMA
+from leaderboard.results_folder import METRICS_SCHEMA
+
+
+def _board(rows: list[tuple[int, str, float]], model: str = "org/m") -> Leaderboard:
+    scores = [(model, "r", layer, layer / 4, task, "STS", score) for layer, task, score in rows]
+    metrics = [(model, "r", task, "dataset_entropy", "raw", layer, 1.0 + layer) for layer, task, _ in rows]
+    return Leaderboard(
+        pl.DataFrame(scores, schema=SCORES_SCHEMA, orient="row"),
+        pl.DataFrame(metrics, schema=METRICS_SCHEMA, orient="row"),
+    )
+
+
+def test_scores_are_points_and_the_mean_is_over_the_tasks() -> None:
+    table = _board([(0, "A", 0.5), (0, "B", 0.7), (4, "A", 0.2), (4, "B", 0.3)]).layer_table()
+    assert table.columns == ["layer", "depth", "mean", "A", "B", "dataset_entropy"]
+    assert table.row(0) == pytest.approx((0, 0.0, 60.0, 50.0, 70.0, 1.0))
+    assert table.row(1) == pytest.approx((4, 1.0, 25.0, 20.0, 30.0, 5.0))
+
+
+def test_a_layer_that_misses_a_task_has_no_mean_and_is_never_best() -> None:
+    board = _board([(0, "A", 0.5), (0, "B", 0.1), (2, "A", 0.9), (4, "A", 0.2), (4, "B", 0.2)])
+    assert board.layer_table()["mean"].to_list() == [pytest.approx(30.0), None, pytest.approx(20.0)]
+    summary = board.summary()
+    assert summary is not None
+    assert (summary.best, summary.last, summary.n_blocks) == (0, 4, 4)
+    assert str(summary) == "best layer 0 (depth 0.00): +10.0 points over the last layer, 0% of the blocks"
+
+
+def test_without_a_complete_last_layer_there_is_no_summary() -> None:
+    assert _board([(0, "A", 0.5), (0, "B", 0.1), (4, "A", 0.2)]).summary() is None
+
+
+def test_of_equal_layers_the_lower_is_best() -> None:
+    summary = _board([(1, "A", 0.5), (2, "A", 0.5), (4, "A", 0.2)]).summary()
+    assert summary is not None and summary.best == 1
+
+
+def test_models_are_kept_apart() -> None:
+    one, two = _board([(0, "A", 0.5), (4, "A", 0.4)]), _board([(0, "A", 0.1), (4, "A", 0.6)], model="org/n")
+    both = Leaderboard(pl.concat([one.scores, two.scores]), pl.concat([one.metrics, two.metrics]))
+    assert both.layer_table("org/n")["A"].to_list() == pytest.approx([10, 60])
+    with pytest.raises(ValueError, match=r"expected one of org/m \(r\), org/n \(r\)"):
+        both.layer_table()
+
+
+def test_markdown_escapes_what_a_name_may_hold() -> None:
+    text = _board([(0, "A|B", 0.5), (4, "A|B", 0.4)], model="org/<script>").to_markdown()
+    assert "<script>" not in text
+    assert "A\\|B" in text
+
+
+def test_tables_are_written_as_parquet(tmp_path: Path) -> None:
+    board = _board([(0, "A", 0.5), (4, "A", 0.4)])
+    board.to_parquet(tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "layers.parquet",
+        "metrics.parquet",
+        "scores.parquet",
+    ]
+    assert pl.read_parquet(tmp_path / "new" / "scores.parquet").equals(board.scores)
+    assert pl.read_parquet(tmp_path / "new" / "layers.parquet")["A"].to_list() == [50, 40]
+
+
+def test_the_terminal_table_fits_80_columns_and_marks_best_and_last() -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    tasks = [
+        "StarterClassification",
+        "StarterClustering",
+        "StarterPairClassification",
+        "StarterReranking",
+        "StarterSTS",
+    ]
+    board = _board([(layer, task, 0.5 - layer / 10) for layer in range(5) for task in tasks])
+    out = StringIO()
+    print_layers(board, "org/m", "r", Console(file=out, width=80))
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert "…" not in out.getvalue()
+    assert [line for line in lines if line.endswith("best")] == [line for line in lines if line.startswith("    0")]
+    assert [line for line in lines if line.endswith("last")] == [line for line in lines if line.startswith("    4")]
