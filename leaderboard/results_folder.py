@@ -82,7 +82,11 @@ class ResultsFolder:
     def results(self) -> Iterator[tuple[ModelMeta, TaskResult]]:
         """Every result that can be read, with what mteb wrote of its model."""
         for meta_path in sorted((self.root / "results").glob("*/*/experiments/*/model_meta.json")):
-            meta = ModelMeta.model_validate_json_resolved(meta_path.read_bytes())
+            try:
+                meta = ModelMeta.model_validate_json_resolved(meta_path.read_bytes())
+            except ValueError as error:
+                logger.warning("%s cannot be read and is left out: %s", meta_path, str(error).splitlines()[0])
+                continue
             for path in sorted(meta_path.parent.glob("*.json")):
                 if path != meta_path and (result := _read_result(path)) is not None:
                     yield meta, result

@@ -114,8 +114,9 @@ def run_sweep(
         raise InputError(f"results: {results_dir} is a file; expected a folder")
     folder = ResultsFolder(results_dir)
     with _calm_libraries():
-        for task in tasks:
-            _TaskSweep(lazy, task, folder, numbers, seed, overwrite, show_progress).run()
+        for number, task in enumerate(tasks, start=1):
+            label = f"[{number}/{len(tasks)}] {task.metadata.name}"
+            _TaskSweep(lazy, task, label, folder, numbers, seed, overwrite, show_progress).run()
     return load_results(results_dir)
 
 
@@ -150,6 +151,7 @@ class _TaskSweep:
 
     lazy: _LazyEncoder
     task: AbsTask
+    label: str
     folder: ResultsFolder
     layers: list[int]
     seed: int
@@ -168,7 +170,7 @@ class _TaskSweep:
         needed = sorted({*unscored, *unmeasured})
         norms = {SCORED: self.lazy.settings["final_norm"], MEASURED: False}
         with VectorStore(self.folder.root, needed, encoder.dim, list(norms)) as store:
-            filler = StoreFiller(encoder, store, norms, self.name, self.show_progress)
+            filler = StoreFiller(encoder, store, norms, self.label, self.show_progress)
             # The first layer fills the store; where all scores are there, it is scored only for its texts.
             first, *rest = unscored or needed[:1]
             result = self._score(first, store, filler)
@@ -176,7 +178,9 @@ class _TaskSweep:
                 self._measure(unmeasured, store)
             if unscored:
                 self._save(result, first)
-            bar = tqdm(rest, desc=f"{self.name}: scoring layers", unit="layer", disable=not self.show_progress)
+            bar = tqdm(
+                rest, desc=f"{self.label}: scoring", unit="layer", dynamic_ncols=True, disable=not self.show_progress
+            )
             for layer in bar:
                 self._save(self._score(layer, store, filler), layer)
         if not was_loaded:

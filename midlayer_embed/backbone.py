@@ -10,25 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from midlayer_embed.checksums import file_sha256
 from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.families import Family, blocks_of, family_of, final_norm_of
 from midlayer_embed.gguf_checkpoint import GGUF_RECORD, converted_folder
 from midlayer_embed.quiet import quiet_transformers
-from midlayer_embed.starter import STARTER, starter_gguf
+from midlayer_embed.starter import STARTER, STARTER_SHA256, starter_gguf
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 DEFAULT_MAX_SEQ_LENGTH = 512
 # Tokenizers without a limit say 1e30.
@@ -41,7 +37,7 @@ class Checkpoint:
 
     Attributes:
         location: A folder, or a hub id, as `from_pretrained` takes it.
-        name: "org/name", for results. The hub id, or "local/<folder's name>".
+        name: "org/name", for results. The hub id ("hub/name" for one without an owner), or "local/<folder's name>".
         requested_revision: The revision to load from the hub, or None.
         config: The model's config.
         trust_remote_code: Whether the model's own code may run.
@@ -100,7 +96,7 @@ def find_checkpoint(
         raise InputError(f"model: expected a folder, a hub id or {STARTER!r}, got an empty string")
     if location == STARTER:
         gguf = starter_gguf()
-        location, name = str(converted_folder(gguf)), f"{STARTER}/{gguf.stem.replace('.', '-')}"
+        location, name = str(converted_folder(gguf, STARTER_SHA256)), f"{STARTER}/{gguf.stem.replace('.', '-')}"
     elif gguf_file is not None:
         path = Path(location) / gguf_file
         if not path.is_file():
@@ -114,6 +110,8 @@ def find_checkpoint(
         raise InputError(f"model: {location} is a file; expected a folder, a hub id or {STARTER!r}")
     elif location.startswith((".", "/", "~")) or location.count("/") > 1:
         raise InputError(f"model: there is no folder {location!r}")
+    elif "/" not in location:
+        name = f"hub/{location}"  # mteb knows no names without an owner
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(
@@ -139,7 +137,7 @@ class Backbone:
         pad_id: Fills up short texts behind the mask.
     """
 
-    model: PreTrainedModel
+    model: "PreTrainedModel"
     tokenizer: PreTrainedTokenizerBase
     blocks: Sequence[nn.Module]
     final_norm: nn.Module | None
@@ -175,6 +173,8 @@ def load_backbone(
     Raises:
         InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture.
     """
+    from transformers import AutoModel  # seconds to import, and what is finished needs no model
+
     torch_dtype = resolve_dtype(dtype)
     try:
         with quiet_transformers():

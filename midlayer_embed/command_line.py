@@ -27,6 +27,8 @@ def run_command(program: str, command: Callable[[argparse.Namespace], None], arg
         The exit code: 0; 2 for a mistake of the user, told in one line; 130 when interrupted.
     """
     logging.basicConfig(format=f"{program}: %(message)s", level=logging.WARNING)
+    for package in ("midlayer_embed", "leaderboard"):  # ours tell what takes long; other libraries' talk is left out
+        logging.getLogger(package).setLevel(logging.WARNING if getattr(arguments, "quiet", False) else logging.INFO)
     try:
         command(arguments)
     except InputError as error:

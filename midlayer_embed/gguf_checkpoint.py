@@ -11,7 +11,6 @@ from pathlib import Path
 
 import platformdirs
 import torch
-from transformers import AutoModel, AutoTokenizer
 
 from midlayer_embed.atomic import atomic_folder
 from midlayer_embed.checksums import file_sha256
@@ -28,7 +27,7 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("midlayer-embed"))
 
 
-def converted_folder(gguf: Path) -> Path:
+def converted_folder(gguf: Path, sha256: str | None = None) -> Path:
     """The safetensors folder of a GGUF file; made on first use, weights in float32.
 
     The folder is named after the file's SHA-256, so that another file never meets old weights, and holds a record of
@@ -36,14 +35,18 @@ def converted_folder(gguf: Path) -> Path:
 
     Args:
         gguf: The file.
+        sha256: What the file's checksum has to be, where that is known.
 
     Returns:
         A folder that `from_pretrained` reads.
 
     Raises:
-        InputError: (a ValueError) the packages that read GGUF are not installed, or the file cannot be read.
+        InputError: (a ValueError) the packages that read GGUF are not installed, the file cannot be read, or it is not
+            the file it should be.
     """
     digest = file_sha256(gguf)
+    if sha256 not in (None, digest):
+        raise InputError(f"{gguf} is not the file it should be: its SHA-256 is {digest}, expected {sha256}")
     folder = cache_folder() / "gguf" / f"{gguf.stem}-{digest[:12]}"
     if not _is_whole(folder, digest):
         shutil.rmtree(folder, ignore_errors=True)  # torn or tampered with; a whole one is never touched
@@ -64,7 +67,9 @@ def _convert(gguf: Path, digest: str, folder: Path) -> None:
     for package in ("gguf", "accelerate"):
         if find_spec(package) is None:
             raise InputError(f"reading {gguf.name} needs the package {package}; pip install 'midlayer-embed[starter]'")
-    logger.info("Converting %s to safetensors, once, into %s", gguf.name, folder)
+    from transformers import AutoModel, AutoTokenizer  # seconds to import, and needed once
+
+    logger.info("converting %s to safetensors, once (about a minute), into %s", gguf.name, folder)
     with atomic_folder(folder) as partial, quiet_transformers():
         try:
             quantised = AutoModel.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)

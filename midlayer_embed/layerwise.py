@@ -194,7 +194,9 @@ class LayerwiseEncoder:
             batch_tokens = _BATCH_TOKENS_CPU if on_cpu else _BATCH_TOKENS_ACCELERATOR
         token_ids = tokenize(self.backbone.tokenizer, texts, self.max_seq_length)
         total = sum(len(ids) for ids in token_ids)
-        with tqdm(total=total, desc=description, unit="tok", unit_scale=True, disable=not show_progress) as bar:
+        with tqdm(
+            total=total, desc=description, unit="tok", unit_scale=True, dynamic_ncols=True, disable=not show_progress
+        ) as bar:
             for batch in batches(token_ids, self.backbone.pad_id, batch_tokens):
                 yield PooledBatch(batch.rows, self._forward(batch, layers, norms))
                 bar.update(batch.n_tokens)

@@ -120,6 +120,18 @@ def test_what_is_missing_is_computed_and_what_is_there_is_not(
     assert board.metrics.equals(whole.metrics)
 
 
+def test_results_of_other_data_are_computed_again(
+    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
+) -> None:
+    whole = run_sweep(llama_folder, [tiny_sts()], tmp_path, show_progress=False)
+    (old,) = tmp_path.rglob("layer_1/TinySTS.json")
+    content = json.loads(old.read_text())
+    content["dataset_revision"] = "0"
+    content["scores"]["test"][0]["main_score"] = 0.123
+    old.write_text(json.dumps(content))
+    assert run_sweep(llama_folder, [tiny_sts()], tmp_path, show_progress=False).scores.equals(whole.scores)
+
+
 def test_metrics_that_are_lost_are_measured_again(
     llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
 ) -> None:

@@ -103,7 +103,7 @@ def test_a_conversion_that_fails_leaves_nothing(tiny_gguf: Path, cache: Path, mo
     def fail(*_args: object, **_kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gguf_checkpoint.AutoTokenizer, "from_pretrained", fail)
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", fail)
     with pytest.raises(KeyboardInterrupt):
         gguf_checkpoint.converted_folder(tiny_gguf)
     assert list((cache / "gguf").iterdir()) == []
@@ -126,6 +126,8 @@ def test_encoders_read_gguf_folders(tiny_gguf: Path, cache: Path) -> None:
 
 def test_mistakes_about_gguf_files_are_named(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "bad.gguf").write_bytes(b"no such thing")
+    with pytest.raises(ValueError, match="is not the file it should be"):
+        gguf_checkpoint.converted_folder(tmp_path / "bad.gguf", "0" * 64)
     with pytest.raises(ValueError, match="no file 'other.gguf'"):
         find_checkpoint(tmp_path, gguf_file="other.gguf")
     with pytest.raises(ValueError, match=r"bad\.gguf cannot be read"):
