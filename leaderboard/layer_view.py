@@ -1,7 +1,7 @@
 """LayerView: one layer of a store as an mteb encoder. What is missing in the store is encoded once, for all layers."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from mteb.models.abs_encoder import AbsEncoder
@@ -12,8 +12,9 @@ from midlayer_embed.layerwise import LayerwiseEncoder
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
-    from mteb.types import BatchedInput, PromptType
+    from mteb.types import BatchedInput, EncodeKwargs, PromptType
     from torch.utils.data import DataLoader
+    from typing_extensions import Unpack
 
 # The kinds of vectors a sweep keeps: what mteb scores, and what the representation metrics are measured on.
 SCORED, MEASURED = "scored", "measured"
@@ -68,6 +69,8 @@ class LayerView(AbsEncoder):
         meta: Name, revision and experiment of the results.
     """
 
+    mteb_model_meta: ModelMeta
+
     def __init__(self, layer: int, store: VectorStore, filler: StoreFiller, meta: ModelMeta) -> None:
         self.layer = layer
         self.mteb_model_meta = meta
@@ -82,7 +85,7 @@ class LayerView(AbsEncoder):
         hf_split: str,
         hf_subset: str,
         prompt_type: "PromptType | None" = None,
-        **kwargs: Any,
+        **kwargs: "Unpack[EncodeKwargs]",
     ) -> np.ndarray:
         """The layer's vectors of the texts in `inputs`: float32 (n_texts, dim)."""
         texts = [text for batch in inputs for text in batch["text"]]

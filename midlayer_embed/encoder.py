@@ -147,6 +147,8 @@ def _truncated_transformer(
     for key, value in config_entries.items():
         setattr(transformer.config, key, value)  # from_pretrained takes only entries that the config class declares
     tokenizer = transformer.tokenizer
+    if tokenizer is None:
+        raise InputError(f"model: {checkpoint.location} has no tokenizer, so it is no text model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     transformer.max_seq_length = (
