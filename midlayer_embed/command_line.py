@@ -26,9 +26,12 @@ def run_command(program: str, command: Callable[[argparse.Namespace], None], arg
     Returns:
         The exit code: 0; 2 for a mistake of the user, told in one line; 130 when interrupted.
     """
-    logging.basicConfig(format=f"{program}: %(message)s", level=logging.WARNING)
-    for package in ("midlayer_embed", "leaderboard"):  # ours tell what takes long; other libraries' talk is left out
-        logging.getLogger(package).setLevel(logging.WARNING if getattr(arguments, "quiet", False) else logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
+    for package in ("midlayer_embed", "leaderboard"):  # ours tell what takes long; other libraries speak for themselves
+        ours = logging.getLogger(package)
+        ours.handlers[:] = [handler]
+        ours.setLevel(logging.WARNING if getattr(arguments, "quiet", False) else logging.INFO)
     try:
         command(arguments)
     except InputError as error:

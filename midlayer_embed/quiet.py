@@ -1,4 +1,4 @@
-"""Keeps transformers' bars and reports off the terminal while we load and save models on purpose."""
+"""Keeps the bars, reports and retries of transformers and its hub off the terminal while we load and save models."""
 
 import logging
 from collections.abc import Iterator
@@ -9,7 +9,10 @@ from transformers.utils import logging as transformers_logging
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no load report (it lists every block that a truncated model leaves out)."""
+    """No progress bars, no load report (it lists every block that a truncated model leaves out), no talk of retries."""
+    hub = logging.getLogger("huggingface_hub")
+    hub_level = hub.level
+    hub.setLevel(logging.ERROR)
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)
@@ -17,6 +20,7 @@ def quiet_transformers() -> Iterator[None]:
     try:
         yield
     finally:
+        hub.setLevel(hub_level)
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
