@@ -33,6 +33,8 @@ METRICS_SCHEMA = {
     "layer": pl.Int64,
     "value": pl.Float64,
 }
+# In the files, which data the texts were of: metrics of other data are not those of this task's texts.
+_FILE_SCHEMA = {**METRICS_SCHEMA, "dataset_revision": pl.String}
 
 
 class ResultsFolder:
@@ -67,15 +69,18 @@ class ResultsFolder:
             for path in sorted(staged.parent.iterdir(), key=lambda path: path.name == staged.name):
                 os.replace(path, final.parent / path.name)
 
-    def load_metrics(self, task_name: str, meta: ModelMeta) -> pl.DataFrame:
+    def load_metrics(self, task_name: str, meta: ModelMeta, dataset_revision: str) -> pl.DataFrame:
         """The metrics of a task's texts: columns as in `METRICS_SCHEMA`; no rows where nothing is finished."""
-        return _read_metrics(self._metrics_path(task_name, meta))
+        found = _read_metrics(self._metrics_path(task_name, meta))
+        return found.filter(pl.col("dataset_revision") == dataset_revision).select(list(METRICS_SCHEMA))
 
-    def save_metrics(self, rows: pl.DataFrame, task_name: str, meta: ModelMeta) -> None:
+    def save_metrics(self, rows: pl.DataFrame, task_name: str, meta: ModelMeta, dataset_revision: str) -> None:
         """Adds rows to the metrics of a task's texts; a row for the same metric and layer replaces the old one."""
         path = self._metrics_path(task_name, meta)
         key = [name for name in METRICS_SCHEMA if name != "value"]
-        merged = pl.concat([_read_metrics(path), rows]).unique(key, keep="last").sort(key)
+        kept = self.load_metrics(task_name, meta, dataset_revision)
+        merged = pl.concat([kept, rows]).unique(key, keep="last").sort(key)
+        merged = merged.with_columns(dataset_revision=pl.lit(dataset_revision))
         with atomic_file(path) as partial:
             merged.write_parquet(partial)
 
@@ -94,7 +99,7 @@ class ResultsFolder:
     def metrics(self) -> pl.DataFrame:
         """The metrics of all models and tasks."""
         frames = [_read_metrics(path) for path in sorted((self.root / "metrics").rglob("*.parquet"))]
-        return pl.concat([pl.DataFrame(schema=METRICS_SCHEMA), *frames])
+        return pl.concat([pl.DataFrame(schema=_FILE_SCHEMA), *frames]).select(list(METRICS_SCHEMA))
 
     def _result_path(self, task_name: str, meta: ModelMeta) -> Path:
         return _layout(self.root, task_name, meta)
@@ -125,7 +130,7 @@ def _read_result(path: Path) -> TaskResult | None:
 def _read_metrics(path: Path) -> pl.DataFrame:
     if path.exists():
         try:
-            return pl.read_parquet(path).select(list(METRICS_SCHEMA))
+            return pl.read_parquet(path).select(list(_FILE_SCHEMA))
         except (pl.exceptions.PolarsError, OSError) as error:
             logger.warning("%s cannot be read and is left out: %s", path, str(error).splitlines()[0])
-    return pl.DataFrame(schema=METRICS_SCHEMA)
+    return pl.DataFrame(schema=_FILE_SCHEMA)

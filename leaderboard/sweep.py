@@ -190,17 +190,22 @@ class _TaskSweep:
     def name(self) -> str:
         return str(self.task.metadata.name)
 
+    @property
+    def data(self) -> str:
+        """The revision of the task's data."""
+        return str(self.task.metadata.revision)
+
     def _meta(self, layer: int | None) -> ModelMeta:
         return layer_meta(self.lazy.checkpoint, layer, self.lazy.settings)
 
     def _is_scored(self, layer: int) -> bool:
         result = self.folder.load_result(self.name, self._meta(layer))
-        if result is None or result.dataset_revision != self.task.metadata.revision:
+        if result is None or result.dataset_revision != self.data:
             return False
         return not result.get_missing_evaluations(self.task)
 
     def _unmeasured(self) -> list[int]:
-        measured = set(self.folder.load_metrics(self.name, self._meta(None))["layer"])
+        measured = set(self.folder.load_metrics(self.name, self._meta(None), self.data)["layer"])
         return [layer for layer in self.layers if layer not in measured]
 
     def _load_data(self) -> None:
@@ -238,7 +243,7 @@ class _TaskSweep:
         meta = self._meta(None)
         head = (model_label(meta), meta.revision, self.name, "dataset_entropy", "raw")
         rows = [(*head, layer, float(dataset_entropy(store.vectors(MEASURED, layer, texts)))) for layer in layers]
-        self.folder.save_metrics(pl.DataFrame(rows, schema=METRICS_SCHEMA, orient="row"), self.name, meta)
+        self.folder.save_metrics(pl.DataFrame(rows, schema=METRICS_SCHEMA, orient="row"), self.name, meta, self.data)
 
     def _provenance(self, layer: int) -> dict[str, Any]:
         packages = ("mteb", "sentence-transformers", "transformers", "torch", "scikit-learn", "numpy")

@@ -129,7 +129,12 @@ def test_results_of_other_data_are_computed_again(
     content["dataset_revision"] = "0"
     content["scores"]["test"][0]["main_score"] = 0.123
     old.write_text(json.dumps(content))
-    assert run_sweep(llama_folder, [tiny_sts()], tmp_path, show_progress=False).scores.equals(whole.scores)
+    (measured,) = (tmp_path / "metrics").rglob("*.parquet")
+    frame = pl.read_parquet(measured)
+    frame.with_columns(pl.lit("0").alias("dataset_revision"), pl.col("value") + 1).write_parquet(measured)
+    again = run_sweep(llama_folder, [tiny_sts()], tmp_path, show_progress=False)
+    assert again.scores.equals(whole.scores)
+    assert again.metrics.equals(whole.metrics)
 
 
 def test_metrics_that_are_lost_are_measured_again(
