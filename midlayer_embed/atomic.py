@@ -43,11 +43,13 @@ def atomic_file(target: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(target: str | Path) -> Iterator[Path]:
-    """As `atomic_file`, for a folder. A folder already at `target` is left as it is: who came first has made it.
+def atomic_folder(target: str | Path, *, replace: bool = False) -> Iterator[Path]:
+    """As `atomic_file`, for a folder.
 
     Args:
         target: Where the folder shall appear.
+        replace: Whether it takes the place of a folder that is there. If not, that one stays: who came first has made
+            it.
 
     Yields:
         An empty folder, to be filled by the caller.
@@ -61,11 +63,25 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
         partial.chmod(0o777 & ~_umask())
         try:
             os.replace(partial, target)
-        except OSError:
+        except OSError:  # a folder with something in it cannot be replaced in one step
             if not target.is_dir():
                 raise
+            if replace:
+                _swap(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _swap(partial: Path, target: Path) -> None:
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}{_MARK}", dir=target.parent)) / target.name
+    os.replace(target, aside)
+    try:
+        os.replace(partial, target)
+    except OSError:
+        os.replace(aside, target)
+        raise
+    finally:
+        shutil.rmtree(aside.parent, ignore_errors=True)
 
 
 def _partial_name(target: Path) -> Path:

@@ -21,7 +21,7 @@ from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.families import Family, blocks_of, family_of, final_norm_of
 from midlayer_embed.gguf_checkpoint import GGUF_RECORD, converted_folder
 from midlayer_embed.quiet import quiet_transformers
-from midlayer_embed.starter import STARTER, STARTER_SHA256, starter_gguf
+from midlayer_embed.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,6 +41,7 @@ class Checkpoint:
         requested_revision: The revision to load from the hub, or None.
         config: The model's config.
         trust_remote_code: Whether the model's own code may run.
+        hub_id: What the model is called on the hub, or None for a folder that does not say.
     """
 
     location: str
@@ -48,6 +49,7 @@ class Checkpoint:
     requested_revision: str | None
     config: PretrainedConfig
     trust_remote_code: bool
+    hub_id: str | None
 
     @property
     def n_blocks(self) -> int:
@@ -92,10 +94,12 @@ def find_checkpoint(
     if not isinstance(model, (str, Path)):
         raise InputTypeError(f"model: expected a folder, a hub id or {STARTER!r}, got {type(model).__name__}")
     location, name = str(model), str(model)
+    hub_id: str | None = None
     if not location:
         raise InputError(f"model: expected a folder, a hub id or {STARTER!r}, got an empty string")
     if location == STARTER:
         gguf = starter_gguf()
+        hub_id = STARTER_HUB_ID
         location, name = str(converted_folder(gguf, STARTER_SHA256)), f"{STARTER}/{gguf.stem.replace('.', '-')}"
     elif gguf_file is not None:
         path = Path(location) / gguf_file
@@ -110,8 +114,9 @@ def find_checkpoint(
         raise InputError(f"model: {location} is a file; expected a folder, a hub id or {STARTER!r}")
     elif location.startswith((".", "/", "~")) or location.count("/") > 1:
         raise InputError(f"model: there is no folder {location!r}")
-    elif "/" not in location:
-        name = f"hub/{location}"  # mteb knows no names without an owner
+    else:
+        hub_id = location
+        name = location if "/" in location else f"hub/{location}"  # mteb knows no names without an owner
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(
@@ -119,7 +124,7 @@ def find_checkpoint(
             )
     except (OSError, ValueError) as error:
         raise InputError(f"model: {_why_not_loaded(location, error)}") from error
-    checkpoint = Checkpoint(location, name, revision, config, trust_remote_code)
+    checkpoint = Checkpoint(location, name, revision, config, trust_remote_code, hub_id)
     _ = checkpoint.family  # an unknown architecture is a mistake to be told of now
     return checkpoint
 

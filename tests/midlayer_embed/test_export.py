@@ -1,0 +1,76 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+from sentence_transformers import SentenceTransformer
+
+from midlayer_embed import MidLayerEncoder
+from midlayer_embed.export import export_encoder
+
+
+def test_an_export_is_tried_by_a_stranger_and_holds_stock_files_only(
+    llama_folder: Path, sentences: list[str], tmp_path: Path
+) -> None:
+    encoder = MidLayerEncoder(llama_folder, 2)
+    assert export_encoder(encoder, tmp_path / "out") <= 1e-5
+    names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl", ".py"))]
+    assert "model.safetensors" in names
+    plain = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    np.testing.assert_allclose(plain.encode(sentences), encoder.encode(sentences), atol=1e-6)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_vectors_that_differ_fail_the_export_and_leave_nothing(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = MidLayerEncoder(llama_folder, 2)
+    honest = encoder.encode
+    monkeypatch.setattr(encoder, "encode", lambda texts: honest(texts) + 0.01)
+    with pytest.raises(RuntimeError, match="other vectors, by up to 0.01"):
+        export_encoder(encoder, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_stranger_cannot_load_fails_the_export(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = MidLayerEncoder(llama_folder, 2)
+    monkeypatch.setattr(encoder, "save_pretrained", lambda folder: (Path(folder) / "modules.json").write_text("[]"))
+    with pytest.raises(RuntimeError, match="cannot load what was written"):
+        export_encoder(encoder, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_something_in_it_is_not_touched_unless_asked(llama_folder: Path, tmp_path: Path) -> None:
+    encoder = MidLayerEncoder(llama_folder, 1)
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(ValueError, match="is not empty"):
+        export_encoder(encoder, tmp_path)
+    with pytest.raises(ValueError, match="is a file"):
+        export_encoder(encoder, tmp_path / "mine.txt", overwrite=True)
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_overwriting_replaces_the_whole_folder(llama_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(llama_folder, folder)
+    (folder / "left-over.bin").write_text("old")
+    export_encoder(MidLayerEncoder(llama_folder, 1), folder, overwrite=True)
+    assert not (folder / "left-over.bin").exists()
+    assert SentenceTransformer(str(folder), device="cpu").get_embedding_dimension() == 32
+
+
+def test_the_card_has_metadata_that_the_hub_takes(llama_folder: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(llama_folder, tmp_path / "base"))
+    (base / "README.md").write_text("---\nlicense: mit\nlanguage: en\ntags: [other]\n---\n# Base\n")
+    MidLayerEncoder(base, 2, final_norm=False, pooling_mode="max").save_pretrained(str(tmp_path / "out"))
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert card.data.license == "mit"
+    assert card.data.language == "en"
+    assert card.data.library_name == "sentence-transformers"
+    assert "other" not in card.data.tags and "sentence-transformers" in card.data.tags
+    for said in ("layer 2 of 3", "without the final norm", "| pooling | max |", "| dimensions | 32 |", "128 tokens"):
+        assert said in card.text
