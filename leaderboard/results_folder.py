@@ -9,8 +9,10 @@ Making tables of them is `results`'s business.
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +49,38 @@ class ResultsFolder:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for what must not outlive this process, such as vectors; gone afterwards.
+
+        What a process that was killed left behind goes, too, once another one on the same machine comes this way.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        mark = f".scratch-{socket.gethostname()}-"
+        for orphan in self.root.glob(f"{mark}*"):
+            if not _is_alive(orphan.name.removeprefix(mark).partition("-")[0]):
+                shutil.rmtree(orphan, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f"{mark}{os.getpid()}-", dir=self.root) as folder:
+            yield Path(folder)
+
     def load_result(self, task_name: str, meta: ModelMeta) -> TaskResult | None:
         """A finished result, or None. A file that cannot be read is named in a warning and counts as not there."""
         return _read_result(self._result_path(task_name, meta))
 
-    def save_result(self, result: TaskResult, meta: ModelMeta, encode_kwargs: Mapping[str, Any]) -> None:
+    def save_result(self, result: TaskResult, meta: ModelMeta, encode_kwargs: Mapping[str, Any], scratch: Path) -> None:
         """Lets mteb write a result, with its model_meta.json and run_settings.jsonl, and moves them into place.
 
         The result itself is moved last: where it is, everything is.
+
+        Args:
+            result: What mteb found.
+            meta: Of the model and layer.
+            encode_kwargs: What mteb notes beside it.
+            scratch: Where it is written first; on the same file system.
         """
         final = self._result_path(result.task_name, meta)
         final.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".staging-", dir=self.root) as staging:
+        with tempfile.TemporaryDirectory(dir=scratch) as staging:
             cache = ResultCache(staging)
             staged = cache.get_task_result_path(result.task_name, meta)
             staged.parent.mkdir(parents=True)
@@ -107,6 +129,16 @@ class ResultsFolder:
     def _metrics_path(self, task_name: str, meta: ModelMeta) -> Path:
         result = _layout(self.root, task_name, meta)
         return self.root / "metrics" / result.relative_to(self.root / "results").with_suffix(".parquet")
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:  # somebody else's process, but a process
+        return True
+    return True
 
 
 def _layout(root: Path, task_name: str, meta: ModelMeta) -> Path:

@@ -169,7 +169,10 @@ class _TaskSweep:
         self._load_data()
         needed = sorted({*unscored, *unmeasured})
         norms = {SCORED: self.lazy.settings["final_norm"], MEASURED: False}
-        with VectorStore(self.folder.root, needed, encoder.dim, list(norms)) as store:
+        with (
+            self.folder.scratch() as scratch,
+            VectorStore(scratch, needed, encoder.dim, list(norms)) as store,
+        ):
             filler = StoreFiller(encoder, store, norms, self.label, self.show_progress)
             # The first layer fills the store; where all scores are there, it is scored only for its texts.
             first, *rest = unscored or needed[:1]
@@ -177,12 +180,12 @@ class _TaskSweep:
             if unmeasured:
                 self._measure(unmeasured, store)
             if unscored:
-                self._save(result, first)
+                self._save(result, first, scratch)
             bar = tqdm(
                 rest, desc=f"{self.label}: scoring", unit="layer", dynamic_ncols=True, disable=not self.show_progress
             )
             for layer in bar:
-                self._save(self._score(layer, store, filler), layer)
+                self._save(self._score(layer, store, filler), layer, scratch)
         if not was_loaded:
             self.task.unload_data()
 
@@ -233,8 +236,8 @@ class _TaskSweep:
                 entry[PROVENANCE] = self._provenance(layer)  # type: ignore[index]
         return result
 
-    def _save(self, result: TaskResult, layer: int) -> None:
-        self.folder.save_result(result, self._meta(layer), _ENCODE_KWARGS)
+    def _save(self, result: TaskResult, layer: int, scratch: Path) -> None:
+        self.folder.save_result(result, self._meta(layer), _ENCODE_KWARGS, scratch)
 
     def _measure(self, layers: list[int], store: VectorStore) -> None:
         texts = np.arange(len(store))
