@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from midlayer_embed import __version__
+from midlayer_embed import __version__, text_files
 from midlayer_embed.errors import InputError
-from midlayer_embed.text_files import CHUNK_CHARACTERS, CHUNK_TEXTS, Survey, find_texts, read_chunks, survey
+from midlayer_embed.text_files import Survey, find_texts, read_chunks, survey
 from midlayer_embed.vector_files import UnfinishedVectors, check_target
 
 # Seconds after which what is usually done at once gets a bar.
@@ -95,20 +95,23 @@ def encode_file(
     stamp = _stamp(texts.path)
     with _bar("Reading", None, show_progress) as bar:
         found = survey(_counted(read_chunks(texts), bar))
-    encoder = MidLayerEncoder(
-        model,
-        number,
-        final_norm=final_norm,
-        pooling_mode=pooling_mode,
-        max_seq_length=max_seq_length,
-        device=found_device,
-        dtype=dtype,
-        **model_arguments,  # type: ignore[arg-type]
-    )
+    try:
+        encoder = MidLayerEncoder(
+            model,
+            number,
+            final_norm=final_norm,
+            pooling_mode=pooling_mode,
+            max_seq_length=max_seq_length,
+            device=found_device,
+            dtype=dtype,
+            **model_arguments,  # type: ignore[arg-type]
+        )
+    except OSError as error:  # weights that are not there show only now
+        raise InputError(f"model: {model} cannot be loaded: {str(error).splitlines()[0]}") from error
     settings = {
         "input": found.sha256,
         "column": texts.column,
-        "chunks": [CHUNK_TEXTS, CHUNK_CHARACTERS],
+        "chunks": [text_files.CHUNK_TEXTS, text_files.CHUNK_CHARACTERS],
         "model": checkpoint.name,
         "revision": checkpoint.revision,
         "layer": number,

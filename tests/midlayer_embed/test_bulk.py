@@ -17,9 +17,7 @@ def test_vectors_equal_those_of_encode(tiny_folder: Path, sentences: list[str], 
 
 
 @pytest.mark.parametrize("mode", ["cls", "lasttoken", "weightedmean", "max"])
-def test_vectors_equal_those_of_encode_under_every_pooling(
-    llama_folder: Path, sentences: list[str], mode: str
-) -> None:
+def test_vectors_equal_those_of_encode_under_every_pooling(llama_folder: Path, sentences: list[str], mode: str) -> None:
     encoder = MidLayerEncoder(llama_folder, 2, pooling_mode=mode, max_seq_length=9, truncate_dim=20)
     vectors = encode_texts(encoder, sentences)
     assert vectors.shape == (8, 20)

@@ -10,7 +10,7 @@ from midlayer_embed import text_files
 from midlayer_embed.text_files import find_texts, read_chunks, read_texts, survey
 
 # What a line of a file can hold and still be one text: other line breaks, quotes, commas, nothing.
-AWKWARD = ["plain", "", "  kept  ", 'a "quoted", one', "naïve – 中文 🙂", "a\u2028b\x0bc\x0cd", "", "last"]
+AWKWARD = ["plain", "", "  kept  ", 'a "quoted", one', "naïve — 中文 🙂", "a\u2028b\x0bc\x0cd", "", "last"]
 
 
 def _write(folder: Path, suffix: str, texts: list[str]) -> Path:
@@ -75,9 +75,7 @@ def test_the_one_column_of_strings_needs_no_name(tmp_path: Path) -> None:
         find_texts(_write(tmp_path, ".csv", ["a"]))
 
 
-@pytest.mark.parametrize(
-    "kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str
-)
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str)
 def test_every_kind_of_parquet_string_is_read(tmp_path: Path, kind: pa.DataType) -> None:
     pq.write_table(pa.table({"a": pa.array(["x", "y", "x"], pa.string()).cast(kind)}), tmp_path / "a.parquet")
     assert list(read_texts(find_texts(tmp_path / "a.parquet"))) == ["x", "y", "x"]
@@ -123,9 +121,7 @@ def test_an_unknown_column_is_told_with_those_there_are(tmp_path: Path, suffix: 
         ("a.tsv", b"t\n", "expected a file ending in .txt, .jsonl, .csv, .parquet, got"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told_with_its_place(
-    tmp_path: Path, name: str, data: bytes, message: str
-) -> None:
+def test_what_is_wrong_with_a_file_is_told_with_its_place(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError) as told:  # noqa: PT011
         list(read_texts(find_texts(tmp_path / name, column=None if name.endswith("txt") else "t")))

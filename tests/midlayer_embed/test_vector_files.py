@@ -11,7 +11,7 @@ import pytest
 
 from midlayer_embed.vector_files import UnfinishedVectors, check_target, partial_folder
 
-TEXTS = [["one", 'two "2"'], ["", "vier – 四"]]
+TEXTS = [["one", 'two "2"'], ["", "vier — 四"]]
 VECTORS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32) * np.float32(1e-3)
 
 
