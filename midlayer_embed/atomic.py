@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_MARK = ".partial-"
+# What every unfinished file or folder has in its name, after the name it is going to have.
+PARTIAL_MARK = ".partial-"
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def atomic_folder(target: str | Path, *, replace: bool = False) -> Iterator[Path
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}{_MARK}", dir=target.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}{PARTIAL_MARK}", dir=target.parent))
     try:
         yield partial
         # mkdtemp makes folders that only their owner may enter; a rename keeps that.
@@ -85,7 +86,7 @@ def _swap(partial: Path, target: Path) -> None:
 
 
 def _partial_name(target: Path) -> Path:
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}{_MARK}", dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}{PARTIAL_MARK}", dir=target.parent)
     os.close(handle)
     os.unlink(name)  # the writer makes it anew, with its own permissions
     return Path(name)

@@ -1,0 +1,121 @@
+"""midlayer-embed: arguments in, files out. All work is done elsewhere."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from midlayer_embed.command_line import Parser, run_command
+from midlayer_embed.errors import InputError
+from midlayer_embed.layers import parse_layer
+
+PROGRAM = "midlayer-embed"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: Instead of the program's own.
+
+    Returns:
+        The exit code.
+    """
+    parsed = _parser().parse_args(arguments)
+    return run_command(PROGRAM, parsed.command, parsed)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog=PROGRAM, description="Embeddings from the middle layers of language models.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    _add_encode(commands)
+    return parser
+
+
+def _add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
+    encode = commands.add_parser(
+        "encode",
+        help="embed a file of texts with one layer",
+        description="Embeds a file of texts with one layer of a model. Files may be larger than memory. A run that is "
+        "cut goes on where it stopped when the same command is run again.",
+        epilog=f"example: {PROGRAM} encode starter --layer 7 --input texts.txt --output vectors.npy",
+    )
+    encode.set_defaults(command=_encode)
+    encode.add_argument("model", metavar="MODEL", help='a hub id, a folder, or "starter"')
+    encode.add_argument("--layer", required=True, metavar="LAYER", help="17, or -1 from the end, or a depth: 0.7")
+    files = encode.add_argument_group("files")
+    files.add_argument(
+        "--input",
+        required=True,
+        metavar="FILE",
+        help=".txt (one text a line; a blank line is an empty text), .jsonl, .csv or .parquet, all UTF-8",
+    )
+    files.add_argument(
+        "--column",
+        metavar="NAME",
+        help="where the texts of a .jsonl, .csv or .parquet file are (default: its one column of strings)",
+    )
+    files.add_argument(
+        "--output",
+        required=True,
+        metavar="FILE",
+        help=".npy (float32, texts x dimensions, in the order of the texts), "
+        "or .jsonl or .parquet (each text beside its embedding)",
+    )
+    files.add_argument(
+        "--overwrite", action="store_true", help="replace an output that is there, once the new is whole"
+    )
+    vectors = encode.add_argument_group("vectors")
+    vectors.add_argument("--raw", action="store_true", help="pool the states before the final norm")
+    vectors.add_argument(
+        "--pooling", default="mean", metavar="MODE", help="mean (default), cls, lasttoken, weightedmean, max"
+    )
+    vectors.add_argument("--normalize", action="store_true", help="scale each vector to length 1")
+    vectors.add_argument("--max-seq-length", type=int, metavar="N", help="tokens a text is cut at")
+    loading = encode.add_argument_group("model and speed")
+    loading.add_argument("--revision", metavar="REV", help="branch, tag or commit on the hub")
+    loading.add_argument("--gguf-file", metavar="NAME", help="a GGUF file in the folder MODEL")
+    loading.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run")
+    loading.add_argument("--device", metavar="DEVICE", help="cpu, cuda, ... (default: the fastest that is there)")
+    loading.add_argument("--dtype", default="float32", metavar="DTYPE", help="of the weights (default: float32)")
+    loading.add_argument(
+        "--batch-tokens", type=int, metavar="N", help="tokens a forward pass (default: what suits the device)"
+    )
+    loading.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="changes nothing: embedding draws no random numbers"
+    )
+    encode.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _encode(arguments: argparse.Namespace) -> None:
+    # Tokenizers leave their threads idle, with a warning, where they fear a fork; nothing forks here.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    layer = parse_layer(arguments.layer)
+    if arguments.seed < 0:
+        raise InputError(f"seed: expected 0 or more, got {arguments.seed}")
+    from midlayer_embed.encode_file import encode_file
+
+    n_texts, dim = encode_file(
+        arguments.model,
+        layer,
+        arguments.input,
+        arguments.output,
+        column=arguments.column,
+        final_norm=not arguments.raw,
+        pooling_mode=arguments.pooling,
+        normalize=arguments.normalize,
+        max_seq_length=arguments.max_seq_length,
+        batch_tokens=arguments.batch_tokens,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        revision=arguments.revision,
+        gguf_file=arguments.gguf_file,
+        trust_remote_code=arguments.trust_remote_code,
+        overwrite=arguments.overwrite,
+        show_progress=not arguments.quiet,
+    )
+    print(f"{arguments.output}: {n_texts} vectors of {dim} dimensions")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
