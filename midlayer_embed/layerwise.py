@@ -226,9 +226,13 @@ class _LastLayerReached(Exception):
 def _attach(
     hooks: ExitStack, backbone: Backbone, layers: Sequence[int], pool_layer: Callable[[int, torch.Tensor], None]
 ) -> None:
-    """Hooks that hand each wanted layer's states to `pool_layer(slot, states)` and stop after the highest one."""
+    """Hooks that hand each wanted layer's states to `pool_layer(slot, states)` and stop after the highest one.
+
+    Layer k is the k-th call of a block: models that share weights call one block many times.
+    """
     slots = {layer: slot for slot, layer in enumerate(layers)}
     highest = max(layers)
+    calls = 0
 
     def take(layer: int, states: torch.Tensor) -> None:
         if layer in slots:
@@ -237,12 +241,15 @@ def _attach(
             raise _LastLayerReached
 
     def before_block_1(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        take(0, args[0] if args else kwargs["hidden_states"])
+        if calls == 0:
+            take(0, args[0] if args else kwargs["hidden_states"])
 
-    def after(layer: int) -> Callable[[Any, Any, Any], None]:
+    def after_block(_module: Any, _args: Any, out: Any) -> None:
+        nonlocal calls
+        calls += 1
         # Some blocks give a tensor, some a tuple that starts with it.
-        return lambda _module, _args, out: take(layer, out if isinstance(out, torch.Tensor) else out[0])
+        take(calls, out if isinstance(out, torch.Tensor) else out[0])
 
     hooks.callback(backbone.blocks[0].register_forward_pre_hook(before_block_1, with_kwargs=True).remove)
-    for layer in range(1, highest + 1):
-        hooks.callback(backbone.blocks[layer - 1].register_forward_hook(after(layer)).remove)
+    for block in dict.fromkeys(backbone.blocks[:highest]):
+        hooks.callback(block.register_forward_hook(after_block).remove)
