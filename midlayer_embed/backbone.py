@@ -6,7 +6,8 @@ Pooling and encoding are elsewhere.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +18,9 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from midlayer_embed.checksums import file_sha256
-from midlayer_embed.errors import InputError, InputTypeError
-from midlayer_embed.families import Family, blocks_of, family_of, final_norm_of
+from midlayer_embed.discovery import find_family
+from midlayer_embed.errors import InputError, InputTypeError, first_line
+from midlayer_embed.families import Family, blocks_of, final_norm_of
 from midlayer_embed.gguf_checkpoint import GGUF_RECORD, converted_folder
 from midlayer_embed.quiet import quiet_transformers
 from midlayer_embed.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
@@ -56,10 +58,10 @@ class Checkpoint:
         """L."""
         return int(self.config.get_text_config().num_hidden_layers)
 
-    @property
+    @cached_property
     def family(self) -> Family:
         """Where the blocks are."""
-        return family_of(self.config.model_type)
+        return find_family(self.config, trust_remote_code=self.trust_remote_code)
 
     @cached_property
     def revision(self) -> str:
@@ -136,7 +138,7 @@ class Backbone:
     Attributes:
         model: The base model, in eval mode, on its device.
         tokenizer: Its tokenizer.
-        blocks: Blocks 1..n.
+        blocks: Blocks 1..L in the order they are called; one that is called several times is there as often.
         final_norm: The norm after the last block, or None.
         max_seq_length: Tokens a text is cut at.
         pad_id: Fills up short texts behind the mask.
@@ -178,25 +180,20 @@ def load_backbone(
     Raises:
         InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture.
     """
-    from transformers import AutoModel  # seconds to import, and what is finished needs no model
+    import transformers  # the models take seconds to import, and what is finished needs none
 
     torch_dtype = resolve_dtype(dtype)
-    try:
-        with quiet_transformers():
-            model, report = AutoModel.from_pretrained(
-                checkpoint.location,
-                dtype=torch_dtype,
-                use_safetensors=True,
-                output_loading_info=True,
-                **checkpoint.loading_kwargs(),
-            )
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **checkpoint.loading_kwargs())
-    except (OSError, ValueError) as error:
-        raise InputError(f"model: {_why_not_loaded(checkpoint.location, error)}") from error
-    # Heads above the last block (BERT's pooler) play no part here; anything else that is missing would be random.
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
-    if missing:
-        raise InputError(f"model: {checkpoint.location} lacks weights that its config asks for, such as {missing[0]}")
+    model_class = getattr(transformers, checkpoint.family.model_class or "AutoModel")
+    with quiet_transformers(), loading_errors(checkpoint):
+        model, report = model_class.from_pretrained(
+            checkpoint.location,
+            dtype=torch_dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **checkpoint.loading_kwargs(),
+        )
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **checkpoint.loading_kwargs())
+    check_weights(checkpoint, model, report, checkpoint.n_blocks)
     model = model.to(resolve_device(device)).eval()
     limit = check_max_seq_length(max_seq_length)
     return Backbone(
@@ -209,6 +206,51 @@ def load_backbone(
     )
 
 
+@contextmanager
+def loading_errors(checkpoint: Checkpoint) -> Iterator[None]:
+    """What goes wrong inside while a checkpoint is loaded becomes an InputError that says so."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:  # the model's code, not ours
+        raise InputError(f"model: {_why_not_loaded(checkpoint.location, error)}") from error
+
+
+def check_weights(checkpoint: Checkpoint, model: nn.Module, report: Mapping[str, Iterable[str]], n_blocks: int) -> None:
+    """Refuses a model some of whose weights are made up, or some of whose checkpoint's weights belong to it unused.
+
+    Weights of blocks above and of heads are meant to be unused.
+
+    Args:
+        checkpoint: What was loaded.
+        model: The base model, of `n_blocks` blocks.
+        report: As `from_pretrained(..., output_loading_info=True)` gives it.
+        n_blocks: Blocks that were loaded.
+
+    Raises:
+        InputError: (a ValueError) the message names a weight.
+    """
+    # Heads above the last block (BERT's pooler) play no part here; anything else that is missing would be random.
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise InputError(f"model: {checkpoint.location} lacks weights that its config asks for, such as {missing[0]}")
+    modules = dict(model.named_modules())
+    kept = {f"{checkpoint.family.blocks}.{number}" for number in range(n_blocks)}
+
+    def is_inside(key: str) -> bool:
+        parents = key.split(".")[:-1]
+        paths = {".".join(parents[:length]) for length in range(1, len(parents) + 1)}
+        return bool(parents) and (".".join(parents) in modules or not paths.isdisjoint(kept))
+
+    unused = sorted(filter(is_inside, report["unexpected_keys"]))
+    if unused:
+        raise InputError(
+            f"model: {checkpoint.location} holds weights inside the model that its config does not ask for, "
+            f"such as {unused[0]}"
+        )
+
+
 def default_max_seq_length(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> int:
     """The limit a text is cut at when the user names none.
 
@@ -217,9 +259,9 @@ def default_max_seq_length(checkpoint: Checkpoint, tokenizer: PreTrainedTokenize
     own = _sentence_transformers_limit(checkpoint)
     if own is not None:
         return own
-    positions = getattr(checkpoint.config.get_text_config(), "max_position_embeddings", None)
-    limits = [DEFAULT_MAX_SEQ_LENGTH, int(min(tokenizer.model_max_length, _NO_LIMIT)), positions or _NO_LIMIT]
-    return min(limits)
+    positions = getattr(checkpoint.config.get_text_config(), "max_position_embeddings", None) or _NO_LIMIT
+    own_positions = positions - checkpoint.family.position_offset
+    return min(DEFAULT_MAX_SEQ_LENGTH, int(min(tokenizer.model_max_length, _NO_LIMIT)), own_positions)
 
 
 def _sentence_transformers_limit(checkpoint: Checkpoint) -> int | None:
@@ -293,10 +335,5 @@ def _fingerprint(folder: Path) -> str:
 
 def _why_not_loaded(location: str, error: Exception) -> str:
     if Path(location).is_dir():
-        return f"the folder {location} cannot be loaded: {_first_line(error)}"
+        return f"the folder {location} cannot be loaded: {first_line(error)}"
     return f"{location!r} is neither a folder nor a model that the hub has or the cache holds"
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

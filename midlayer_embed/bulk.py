@@ -8,13 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from midlayer_embed.batching import Batch, batches, check_texts, distinct, tokenize
+from midlayer_embed.batching import Batch, batches, check_texts, default_batch_tokens, distinct, tokenize
 from midlayer_embed.encoder import MidLayerEncoder
 from midlayer_embed.errors import InputError
-
-# Tokens a forward pass. A CPU is fastest while a batch stays in its caches; an accelerator wants to be filled.
-_BATCH_TOKENS_CPU = 2048
-_BATCH_TOKENS_ACCELERATOR = 16384
 
 
 def encode_texts(
@@ -49,7 +45,7 @@ def encode_texts(
     """
     budget = check_batch_tokens(batch_tokens)
     if budget is None:
-        budget = _BATCH_TOKENS_CPU if encoder.device.type == "cpu" else _BATCH_TOKENS_ACCELERATOR
+        budget = default_batch_tokens(encoder.device)
     unique, where = distinct(check_texts(texts))
     tokenizer = encoder.tokenizer
     token_ids = tokenize(tokenizer, unique, int(encoder.max_seq_length or tokenizer.model_max_length))

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from midlayer_embed.command_line import Parser, run_command
 from midlayer_embed.errors import InputError
@@ -29,6 +30,7 @@ def _parser() -> Parser:
     parser = Parser(prog=PROGRAM, description="Embeddings from the middle layers of language models.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     _add_encode(commands)
+    _add_export(commands)
     return parser
 
 
@@ -115,6 +117,58 @@ def _encode(arguments: argparse.Namespace) -> None:
         show_progress=not arguments.quiet,
     )
     print(f"{arguments.output}: {n_texts} vectors of {dim} dimensions")
+
+
+def _add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
+    export = commands.add_parser(
+        "export",
+        help="save one layer of a model as an ordinary SentenceTransformer",
+        description="Saves one layer of a model as a folder that plain SentenceTransformer loads, without this package. "
+        "The folder is tried in a fresh process before it appears.",
+        epilog=f"example: {PROGRAM} export starter smollm2-layer-7 --layer 7",
+    )
+    export.set_defaults(command=_export)
+    export.add_argument("model", metavar="MODEL", help='a hub id, a folder, or "starter"')
+    export.add_argument("folder", metavar="OUT", help="where to save it; empty, or not there yet")
+    export.add_argument("--layer", required=True, metavar="LAYER", help="17, or -1 from the end, or a depth: 0.7")
+    export.add_argument("--overwrite", action="store_true", help="replace what OUT holds")
+    export.add_argument("--raw", action="store_true", help="pool the states before the final norm")
+    export.add_argument(
+        "--pooling", default="mean", metavar="MODE", help="mean (default), cls, lasttoken, weightedmean, max"
+    )
+    export.add_argument("--max-seq-length", type=int, metavar="N", help="tokens a text is cut at")
+    export.add_argument("--revision", metavar="REV", help="branch, tag or commit on the hub")
+    export.add_argument("--gguf-file", metavar="NAME", help="a GGUF file in the folder MODEL")
+    export.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run")
+    export.add_argument("--device", metavar="DEVICE", help="cpu, cuda, ... (default: the fastest that is there)")
+    export.add_argument("--dtype", default="float32", metavar="DTYPE", help="of the weights (default: float32)")
+    export.add_argument("--seed", type=int, default=0, metavar="N", help="changes nothing: nothing is drawn at random")
+    export.add_argument("--quiet", action="store_true", help="say nothing but what was saved")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    layer = parse_layer(arguments.layer)
+    from midlayer_embed.encoder import MidLayerEncoder
+    from midlayer_embed.export import check_target, export_encoder
+
+    check_target(Path(arguments.folder), overwrite=arguments.overwrite)
+    encoder = MidLayerEncoder(
+        arguments.model,
+        layer,
+        final_norm=not arguments.raw,
+        pooling_mode=arguments.pooling,
+        max_seq_length=arguments.max_seq_length,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        revision=arguments.revision,
+        gguf_file=arguments.gguf_file,
+        trust_remote_code=arguments.trust_remote_code,
+    )
+    difference = export_encoder(encoder, arguments.folder, overwrite=arguments.overwrite)
+    print(
+        f"{arguments.folder}: layer {encoder.layer} of {encoder.n_layers - 1}; plain SentenceTransformer gives the same "
+        f"vectors to {difference:.1g}"
+    )
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from midlayer_embed.atomic import atomic_file
 from midlayer_embed.backbone import (
     Checkpoint,
     check_max_seq_length,
+    check_weights,
     default_max_seq_length,
     find_checkpoint,
+    loading_errors,
     resolve_device,
     resolve_dtype,
 )
@@ -26,6 +28,7 @@ from midlayer_embed.model_card import CardFacts, base_card_of, card
 from midlayer_embed.pooling import check_pooling_mode
 from midlayer_embed.quiet import quiet_transformers
 from midlayer_embed.starter import STARTER_HUB_ID, STARTER_LICENSE
+from midlayer_embed.stock_form import stock_form, truncating_entries
 
 
 class MidLayerEncoder(SentenceTransformer):
@@ -149,24 +152,36 @@ class MidLayerEncoder(SentenceTransformer):
         return features
 
 
+class _ReportingTransformer(Transformer):
+    """sentence-transformers' own Transformer that keeps transformers' report of how the weights fitted."""
+
+    loading_report: dict[str, Any]
+
+    def _load_model(self, *args: Any, **kwargs: Any) -> Any:
+        model, self.loading_report = super()._load_model(*args, output_loading_info=True, **kwargs)
+        return model
+
+
 def _truncated_transformer(
     checkpoint: Checkpoint, layer: int, final_norm: bool, max_seq_length: int | None, dtype: torch.dtype
 ) -> Transformer:
     """sentence-transformers' own Transformer of the blocks up to `layer`, giving that layer's states."""
-    n_blocks, output, config_entries = _stock_form(checkpoint, layer, final_norm)
+    form = stock_form(checkpoint, layer, final_norm)
     kwargs = checkpoint.loading_kwargs()
-    with quiet_transformers():
-        transformer: Transformer = Transformer(
+    with quiet_transformers(), loading_errors(checkpoint):
+        transformer = _ReportingTransformer(
             checkpoint.location,
-            config_kwargs={**kwargs, "num_hidden_layers": n_blocks},
+            config_kwargs={**kwargs, **truncating_entries(checkpoint.config, form.n_blocks)},
             model_kwargs={**kwargs, "dtype": dtype, "use_safetensors": True},
             # BERT breaks under left padding even with the mask.
             processor_kwargs={**kwargs, "padding_side": "right"},
             # Text only: a chat template in the folder would otherwise wrap every text.
-            modality_config={"text": {"method": "forward", "method_output_name": output}},
+            modality_config={"text": {"method": "forward", "method_output_name": form.output}},
             module_output_name="token_embeddings",
         )
-    for key, value in config_entries.items():
+    check_weights(checkpoint, transformer.model, transformer.loading_report, form.n_blocks)
+    transformer.__class__ = Transformer  # a saved model names its classes, and these are to be stock ones
+    for key, value in form.config_entries.items():
         setattr(transformer.config, key, value)  # from_pretrained takes only entries that the config class declares
     tokenizer = transformer.tokenizer
     if tokenizer is None:
@@ -177,25 +192,3 @@ def _truncated_transformer(
         default_max_seq_length(checkpoint, tokenizer) if max_seq_length is None else max_seq_length
     )
     return transformer
-
-
-def _stock_form(
-    checkpoint: Checkpoint, layer: int, final_norm: bool
-) -> tuple[int, str | list[str | int], dict[str, Any]]:
-    """Which blocks, which output and which config make stock transformers give a layer's states.
-
-    Returns:
-        The number of blocks, the path into the model's output, and further config entries.
-    """
-    if final_norm or checkpoint.family.final_norm is None:
-        return layer, "last_hidden_state", {}
-    # Mamba's hidden_states are [block 1 .. block L, normed]; everybody else's [layer 0 .. layer L].
-    is_mamba = checkpoint.config.model_type == "mamba"
-    if layer == 0:
-        if is_mamba:
-            raise InputError(
-                "final_norm: no stock form gives the raw states of layer 0 of a mamba model; "
-                "use final_norm=True, or layer 1"
-            )
-        return 1, ["hidden_states", 0], {}
-    return layer, ["hidden_states", -2 if is_mamba else -1], {"tie_last_hidden_states": False}

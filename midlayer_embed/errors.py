@@ -10,3 +10,14 @@ class InputError(ValueError):
 
 class InputTypeError(InputError, TypeError):
     """An argument has the wrong type."""
+
+
+def first_line(error: Exception) -> str:
+    r"""What an error says, for a message of one line.
+
+    Example:
+        >>> first_line(OSError("no such file\nsee the manual")), first_line(AssertionError())
+        ('no such file', 'AssertionError')
+    """
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

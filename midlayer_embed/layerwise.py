@@ -15,13 +15,9 @@ import torch
 from tqdm.auto import tqdm
 
 from midlayer_embed.backbone import Backbone, Checkpoint, find_checkpoint, load_backbone
-from midlayer_embed.batching import Batch, batches, check_texts, distinct, tokenize
+from midlayer_embed.batching import Batch, batches, check_texts, default_batch_tokens, distinct, tokenize
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.pooling import Pooler, pooler
-
-# Tokens a forward pass. A CPU is fastest while a batch stays in its caches; an accelerator wants to be filled.
-_BATCH_TOKENS_CPU = 2048
-_BATCH_TOKENS_ACCELERATOR = 16384
 
 
 @dataclass(frozen=True)
@@ -190,8 +186,7 @@ class LayerwiseEncoder:
             The vectors of some of the texts; texts without tokens are left out (their vectors are zero).
         """
         if batch_tokens is None:
-            on_cpu = self.backbone.device.type == "cpu"
-            batch_tokens = _BATCH_TOKENS_CPU if on_cpu else _BATCH_TOKENS_ACCELERATOR
+            batch_tokens = default_batch_tokens(self.backbone.device)
         token_ids = tokenize(self.backbone.tokenizer, texts, self.max_seq_length)
         total = sum(len(ids) for ids in token_ids)
         with tqdm(
@@ -226,9 +221,13 @@ class _LastLayerReached(Exception):
 def _attach(
     hooks: ExitStack, backbone: Backbone, layers: Sequence[int], pool_layer: Callable[[int, torch.Tensor], None]
 ) -> None:
-    """Hooks that hand each wanted layer's states to `pool_layer(slot, states)` and stop after the highest one."""
+    """Hooks that hand each wanted layer's states to `pool_layer(slot, states)` and stop after the highest one.
+
+    Layer k is the k-th call of a block: models that share weights call one block many times.
+    """
     slots = {layer: slot for slot, layer in enumerate(layers)}
     highest = max(layers)
+    calls = 0
 
     def take(layer: int, states: torch.Tensor) -> None:
         if layer in slots:
@@ -237,12 +236,15 @@ def _attach(
             raise _LastLayerReached
 
     def before_block_1(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        take(0, args[0] if args else kwargs["hidden_states"])
+        if calls == 0:
+            take(0, args[0] if args else kwargs["hidden_states"])
 
-    def after(layer: int) -> Callable[[Any, Any, Any], None]:
+    def after_block(_module: Any, _args: Any, out: Any) -> None:
+        nonlocal calls
+        calls += 1
         # Some blocks give a tensor, some a tuple that starts with it.
-        return lambda _module, _args, out: take(layer, out if isinstance(out, torch.Tensor) else out[0])
+        take(calls, out if isinstance(out, torch.Tensor) else out[0])
 
     hooks.callback(backbone.blocks[0].register_forward_pre_hook(before_block_1, with_kwargs=True).remove)
-    for layer in range(1, highest + 1):
-        hooks.callback(backbone.blocks[layer - 1].register_forward_hook(after(layer)).remove)
+    for block in dict.fromkeys(backbone.blocks[:highest]):
+        hooks.callback(block.register_forward_hook(after_block).remove)

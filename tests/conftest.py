@@ -1,20 +1,21 @@
-"""Tiny models of every family, built from configs, so that no test needs a hub; and a plain oracle of their states."""
+"""Tiny models of every architecture, built from configs, so that no test needs a hub; an oracle of their states."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoTokenizer,
-    BertConfig,
-    GPTNeoXConfig,
-    LlamaConfig,
-    MambaConfig,
-    PretrainedConfig,
+    MT5EncoderModel,
     PreTrainedTokenizerFast,
+    T5EncoderModel,
+    UMT5EncoderModel,
 )
 
 N_BLOCKS = 3
@@ -32,66 +33,157 @@ SENTENCES = [
     "The mean of an empty slice is not a number, whatever the weather may be at the stadium today.",
 ]
 
+_COMMON = {"vocab_size": VOCABULARY, "hidden_size": DIM, "num_hidden_layers": N_BLOCKS, "initializer_range": 0.15}
+_ATTENTION = {**_COMMON, "intermediate_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128}
+_GROUPED = {**_ATTENTION, "num_key_value_heads": 2, "pad_token_id": None}
+_GEMMA = {**_ATTENTION, "num_key_value_heads": 2, "head_dim": 8}
+_BERT = {**_ATTENTION, "pad_token_id": 0}
+_CLS_SEP = {"cls_token_id": 1, "bos_token_id": 1, "sep_token_id": 2, "eos_token_id": 2}
+_ROBERTA = {**_ATTENTION, "pad_token_id": 1, "type_vocab_size": 1}
+_FALCON = {**_COMMON, "num_attention_heads": 4, "max_position_embeddings": 128}
+_T5 = {**_COMMON, "d_kv": 8, "d_ff": 64, "num_heads": 4, "tie_word_embeddings": True}
+_OPT = {**_COMMON, "ffn_dim": 64, "num_attention_heads": 4, "max_position_embeddings": 128}
+_MIXED_ATTENTION = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 
-def _configs() -> dict[str, PretrainedConfig]:
-    common = {"vocab_size": VOCABULARY, "hidden_size": DIM, "num_hidden_layers": N_BLOCKS, "initializer_range": 0.15}
-    attention = {"intermediate_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128}
-    return {
-        "llama": LlamaConfig(**common, **attention, num_key_value_heads=2),
-        "gpt_neox": GPTNeoXConfig(**common, **attention),
-        "bert": BertConfig(**common, **attention),
-        "mamba": MambaConfig(**common, state_size=4),
-    }
+# Name: model type, config entries. A variant of an architecture is named after what is particular to it.
+_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", _GROUPED),
+    "gpt_neox": ("gpt_neox", _ATTENTION),
+    "bert": ("bert", _BERT),
+    "mamba": ("mamba", {**_COMMON, "state_size": 4}),
+    "albert": ("albert", {**_BERT, "embedding_size": 16}),
+    "albert-groups": ("albert", {**_BERT, "embedding_size": 16, "num_hidden_groups": 2}),
+    "camembert": ("camembert", _ROBERTA),
+    "distilbert": ("distilbert", {**_BERT, "hidden_dim": 64}),
+    "falcon": ("falcon", _FALCON),
+    "falcon-alibi": ("falcon", {**_FALCON, "alibi": True, "parallel_attn": False}),
+    "falcon-new": ("falcon", {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2}),
+    "gemma": ("gemma", _GEMMA),
+    "gemma2": ("gemma2", {**_GEMMA, **_MIXED_ATTENTION}),
+    "gemma3": ("gemma3_text", {**_GEMMA, **_MIXED_ATTENTION}),
+    "gpt2": ("gpt2", {**_COMMON, "n_head": 4, "n_positions": 128}),
+    "mamba2": ("mamba2", {**_COMMON, "state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1, "chunk_size": 8}),
+    "mistral": ("mistral", {**_GROUPED, "sliding_window": 8}),
+    "modernbert": ("modernbert", {**_BERT, **_CLS_SEP, "local_attention": 8}),
+    "mt5": ("mt5", {**_T5, "feed_forward_proj": "gated-gelu"}),
+    "opt": ("opt", {**_OPT, "word_embed_proj_dim": DIM}),
+    "opt-projected": ("opt", {**_OPT, "word_embed_proj_dim": 16, "do_layer_norm_before": False}),
+    "phi": ("phi", _GROUPED),
+    "phi3": ("phi3", _GROUPED),
+    "qwen2": ("qwen2", {**_GROUPED, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}),
+    "qwen3": ("qwen3", {**_GROUPED, "head_dim": 8}),
+    "roberta": ("roberta", _ROBERTA),
+    "t5": ("t5", _T5),
+    "umt5": ("umt5", _T5),
+    "xlm-roberta": ("xlm-roberta", _ROBERTA),
+}
+ARCHITECTURES = sorted(_MODELS)
+# For what takes long and differs between kinds of models only: a decoder of each norm, an encoder, a recurrent model.
+FAMILIES = ["bert", "gpt_neox", "llama", "mamba"]
+
+_NORMS = {
+    "falcon": "ln_f",
+    "gpt2": "ln_f",
+    "gpt_neox": "final_layer_norm",
+    "mamba": "norm_f",
+    "mamba2": "norm_f",
+    "modernbert": "final_norm",
+    "mt5": "encoder.final_layer_norm",
+    "opt": "decoder.final_layer_norm",
+    "phi": "final_layernorm",
+    "t5": "encoder.final_layer_norm",
+    "umt5": "encoder.final_layer_norm",
+    **dict.fromkeys(["gemma", "gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3"], "norm"),
+}
+_ENCODERS = {"mt5": MT5EncoderModel, "t5": T5EncoderModel, "umt5": UMT5EncoderModel}
+
+# Tiny tensors: more threads cost more than they save.
+torch.set_num_threads(1)
 
 
-FAMILIES = sorted(_configs())
-
-
-def _tokenizer(bert: bool) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer; BERT's adds [CLS] and [SEP], the others add nothing and have no padding token."""
-    special = ["[PAD]", "[CLS]", "[SEP]"] if bert else ["<eos>"]
+def _tokenizer(model_type: str) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with the special tokens of the architecture; a decoder's adds none and cannot pad."""
+    # The one token that Qwen's tokenizer would add itself, behind the vocabulary of the model.
+    special = {"eos_token": "<|endoftext|>" if model_type.startswith("qwen") else "<eos>"}
+    template = ""
+    if model_type in ("albert", "bert", "distilbert", "modernbert"):
+        special, template = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}, "[CLS] $A [SEP]"
+    elif model_type in ("camembert", "roberta", "xlm-roberta"):
+        special, template = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>"}, "<s> $A </s>"
+    elif model_type in _ENCODERS:
+        special, template = {"pad_token": "<pad>", "eos_token": "</s>"}, "$A </s>"
+    tokens = list(special.values())
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=sorted(alphabet))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=tokens, initial_alphabet=alphabet)
     tokenizer.train_from_iterator(SENTENCES, trainer)
-    if not bert:
-        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]")
+    if template:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=template, special_tokens=[(token, number) for number, token in enumerate(tokens)]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def _save_model(model_type: str, entries: dict[str, Any], folder: Path) -> Path:
+    torch.manual_seed(0)
+    model = AutoModel.from_config(AutoConfig.for_model(model_type, **entries))
+    with torch.no_grad():  # norms start as identities; a final norm that does something shows whether it is applied
+        for name, parameter in model.named_parameters():
+            if "norm" in name.lower() or "ln_" in name:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    _tokenizer(model_type).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A folder of each family, 3 blocks, 32 dimensions, random but reproducible weights."""
-    folders = {}
-    for family, config in _configs().items():
-        torch.manual_seed(0)
-        folder = tmp_path_factory.mktemp("models") / f"tiny-{family}"
-        model = AutoModel.from_config(config)
-        with torch.no_grad():  # norms start as identities; a final norm that does something shows whether it is applied
-            for name, parameter in model.named_parameters():
-                if "norm" in name.lower():
-                    parameter.add_(0.2 * torch.randn_like(parameter))
-        model.save_pretrained(folder)
-        _tokenizer(bert=family == "bert").save_pretrained(folder)
-        folders[family] = folder
-    return folders
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function that saves a model of any config, 3 blocks, 32 dimensions, random but reproducible weights."""
+
+    def make(model_type: str, **entries: Any) -> Path:
+        folder = tmp_path_factory.mktemp("models") / f"tiny-{model_type}"
+        return _save_model(model_type, {**_GROUPED, **entries}, folder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of one of `ARCHITECTURES`, made when it is first asked for."""
+    folders: dict[str, Path] = {}
+
+    def folder_of(name: str) -> Path:
+        if name not in folders:
+            folders[name] = _save_model(*_MODELS[name], tmp_path_factory.mktemp("models") / f"tiny-{name}")
+        return folders[name]
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def tiny_folders(tiny_model: Callable[[str], Path]) -> dict[str, Path]:
+    """A folder of each of `FAMILIES`."""
+    return {family: tiny_model(family) for family in FAMILIES}
 
 
 @pytest.fixture(params=FAMILIES)
-def tiny_folder(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> Path:
-    """One folder after the other, of every family."""
-    return tiny_folders[request.param]
+def tiny_folder(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> Path:
+    """One folder after the other, of each of `FAMILIES`."""
+    return tiny_model(request.param)
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def any_folder(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> Path:
+    """One folder after the other, of every architecture that is known."""
+    return tiny_model(request.param)
 
 
 @pytest.fixture(scope="session")
-def llama_folder(tiny_folders: dict[str, Path]) -> Path:
+def llama_folder(tiny_model: Callable[[str], Path]) -> Path:
     """The folder of the tiny Llama, for what does not depend on the family."""
-    return tiny_folders["llama"]
+    return tiny_model("llama")
 
 
 @pytest.fixture(scope="session")
@@ -105,18 +197,25 @@ def plain_layer_means() -> Callable[[Path, str, bool], torch.Tensor]:
     """The slow plain way to every layer's vector of one text: `output_hidden_states`, one text at a time, mean."""
 
     def layer_means(folder: Path, text: str, final_norm: bool) -> torch.Tensor:
-        model = AutoModel.from_pretrained(folder).eval()
-        model.config.tie_last_hidden_states = False  # or the last entry would be the normed one
+        model_type = AutoConfig.from_pretrained(folder).model_type
+        model = _ENCODERS.get(model_type, AutoModel).from_pretrained(folder).eval()
+        projected = "projected" in folder.name  # the OPT that has no final norm
         input_ids = torch.tensor([AutoTokenizer.from_pretrained(folder)(text)["input_ids"]])
         with torch.inference_mode():
-            output = model(input_ids=input_ids, output_hidden_states=True)
-            states = list(output.hidden_states)
-            if model.config.model_type == "mamba":  # [block 1, ..., block L, normed]: no embeddings, one too many
+            last_hidden_state = model(input_ids=input_ids).last_hidden_state
+            # The last entry would be the normed one, in most models by this setting, in the others in any case.
+            model.config.tie_last_hidden_states = False
+            norm: nn.Module = nn.Identity()
+            if model_type in _NORMS and not projected:
+                norm = model.get_submodule(_NORMS[model_type])
+                model.set_submodule(_NORMS[model_type], nn.Identity())
+            states = list(model(input_ids=input_ids, output_hidden_states=True).hidden_states)
+            if model_type in ("mamba", "mamba2"):  # [block 1, ..., block L, normed]: no embeddings, one too many
                 states = [model.embeddings(input_ids), *states[:-1]]
-            norm = {"llama": "norm", "gpt_neox": "final_layer_norm", "mamba": "norm_f"}.get(model.config.model_type)
-            if final_norm and norm is not None:
-                states = [getattr(model, norm)(state) for state in states]
-                torch.testing.assert_close(states[-1], output.last_hidden_state)
+            if not projected:
+                torch.testing.assert_close(norm(states[-1]), last_hidden_state)
+            if final_norm:
+                states = [norm(state) for state in states]
         assert len(states) == N_BLOCKS + 1
         return torch.stack([state[0].mean(dim=0) for state in states])
 
