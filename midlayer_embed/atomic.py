@@ -74,7 +74,7 @@ def atomic_folder(target: str | Path, *, replace: bool = False) -> Iterator[Path
 
 
 def _swap(partial: Path, target: Path) -> None:
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}{_MARK}", dir=target.parent)) / target.name
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}{PARTIAL_MARK}", dir=target.parent)) / target.name
     os.replace(target, aside)
     try:
         os.replace(partial, target)

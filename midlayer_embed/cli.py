@@ -123,8 +123,8 @@ def _add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
     export = commands.add_parser(
         "export",
         help="save one layer of a model as an ordinary SentenceTransformer",
-        description="Saves one layer of a model as a folder that plain SentenceTransformer loads, without this package. "
-        "The folder is tried in a fresh process before it appears.",
+        description="Saves one layer of a model as a folder that plain SentenceTransformer loads, without this "
+        "package. The folder is tried in a fresh process before it appears.",
         epilog=f"example: {PROGRAM} export starter smollm2-layer-7 --layer 7",
     )
     export.set_defaults(command=_export)
@@ -166,8 +166,8 @@ def _export(arguments: argparse.Namespace) -> None:
     )
     difference = export_encoder(encoder, arguments.folder, overwrite=arguments.overwrite)
     print(
-        f"{arguments.folder}: layer {encoder.layer} of {encoder.n_layers - 1}; plain SentenceTransformer gives the same "
-        f"vectors to {difference:.1g}"
+        f"{arguments.folder}: layer {encoder.layer} of {encoder.n_layers - 1}; plain SentenceTransformer gives the "
+        f"same vectors to {difference:.1g}"
     )
 
 

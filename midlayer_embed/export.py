@@ -72,7 +72,7 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"export: {folder} is a file; expected a folder that is empty or not there yet")
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"export: the folder {folder} is not empty; ask for overwrite to replace what it holds")
+        raise InputError(f"export: the folder {folder} is not empty; overwrite (--overwrite) replaces what it holds")
 
 
 def _difference_to_a_stranger(encoder: MidLayerEncoder, folder: Path) -> float:

@@ -79,8 +79,8 @@ def _body(facts: CardFacts) -> str:
     base = f"[{facts.base_name}](https://huggingface.co/{facts.base_model})" if facts.base_model else facts.base_name
     return f"""# {facts.base_name}, layer {facts.layer} of {facts.n_blocks}
 
-A [sentence-transformers](https://www.sbert.net) model: the first {facts.layer} of {facts.n_blocks} blocks of {base},
-pooled to vectors of {facts.dim} dimensions. The blocks above are not part of it.
+A [sentence-transformers](https://www.sbert.net) model: layer {facts.layer} of {facts.n_blocks} of {base},
+pooled to vectors of {facts.dim} dimensions. The blocks above that layer are left out.
 
 | | |
 | --- | --- |
