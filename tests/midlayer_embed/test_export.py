@@ -7,6 +7,7 @@ from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 
 from midlayer_embed import MidLayerEncoder
+from midlayer_embed.cli import main
 from midlayer_embed.export import export_encoder
 
 
@@ -74,3 +75,31 @@ def test_the_card_has_metadata_that_the_hub_takes(llama_folder: Path, tmp_path: 
     assert "other" not in card.data.tags and "sentence-transformers" in card.data.tags
     for said in ("layer 2 of 3", "without the final norm", "| pooling | max |", "| dimensions | 32 |", "128 tokens"):
         assert said in card.text
+
+
+def test_the_command_exports_and_says_so(
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(llama_folder), str(tmp_path / "out"), "--layer", "0.7"]) == 0
+    assert "layer 2 of 3; plain SentenceTransformer gives the same vectors" in capsys.readouterr().out
+    assert (tmp_path / "out" / "modules.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layer", "99"], "99 is out of range"),
+        (["--layer", "1.5"], "depth 1.5 is out of range"),
+        (["--layer", "min-foo"], "'min-foo'"),
+        (["--layer", "1", "--pooling", "sum"], "got 'sum'"),
+        (["--layer", "1", "--gguf-file", "no.gguf"], "no file 'no.gguf'"),
+    ],
+)
+def test_mistakes_of_the_command_are_one_line_and_leave_nothing(
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["export", str(llama_folder), str(tmp_path / "out"), *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
