@@ -217,7 +217,9 @@ def loading_errors(checkpoint: Checkpoint) -> Iterator[None]:
         raise InputError(f"model: {_why_not_loaded(checkpoint.location, error)}") from error
 
 
-def check_weights(checkpoint: Checkpoint, model: nn.Module, report: Mapping[str, Iterable[str]], n_blocks: int) -> None:
+def check_weights(
+    checkpoint: Checkpoint, model: "PreTrainedModel", report: Mapping[str, Iterable[str]], n_blocks: int
+) -> None:
     """Refuses a model some of whose weights are made up, or some of whose checkpoint's weights belong to it unused.
 
     Weights of blocks above and of heads are meant to be unused.
@@ -239,7 +241,8 @@ def check_weights(checkpoint: Checkpoint, model: nn.Module, report: Mapping[str,
     kept = {f"{checkpoint.family.blocks}.{number}" for number in range(n_blocks)}
 
     def is_inside(key: str) -> bool:
-        parents = key.split(".")[:-1]
+        # a model that was saved with a head has its base model under a name
+        parents = key.removeprefix(f"{model.base_model_prefix}.").split(".")[:-1]
         paths = {".".join(parents[:length]) for length in range(1, len(parents) + 1)}
         return bool(parents) and (".".join(parents) in modules or not paths.isdisjoint(kept))
 
@@ -336,4 +339,6 @@ def _fingerprint(folder: Path) -> str:
 def _why_not_loaded(location: str, error: Exception) -> str:
     if Path(location).is_dir():
         return f"the folder {location} cannot be loaded: {first_line(error)}"
+    if not isinstance(error, OSError):
+        return f"{location!r} cannot be loaded: {first_line(error)}"
     return f"{location!r} is neither a folder nor a model that the hub has or the cache holds"

@@ -80,7 +80,7 @@ def _model_without_weights(config: PretrainedConfig, trust_remote_code: bool) ->
     try:
         # eager attention and bfloat16: the only ones whose every kernel knows the meta device
         with quiet_transformers(), torch.device("meta"):
-            model: nn.Module = AutoModel.from_config(
+            model: nn.Module = AutoModel.from_config(  # type: ignore[no-untyped-call]
                 config, attn_implementation="eager", dtype=torch.bfloat16, trust_remote_code=trust_remote_code
             )
     except (ValueError, TypeError, AttributeError, RuntimeError, ImportError) as error:

@@ -158,7 +158,8 @@ class _ReportingTransformer(Transformer):
     loading_report: dict[str, Any]
 
     def _load_model(self, *args: Any, **kwargs: Any) -> Any:
-        model, self.loading_report = super()._load_model(*args, output_loading_info=True, **kwargs)
+        loaded: Any = super()._load_model(*args, output_loading_info=True, **kwargs)
+        model, self.loading_report = loaded
         return model
 
 
@@ -169,7 +170,7 @@ def _truncated_transformer(
     form = stock_form(checkpoint, layer, final_norm)
     kwargs = checkpoint.loading_kwargs()
     with quiet_transformers(), loading_errors(checkpoint):
-        transformer = _ReportingTransformer(
+        loaded: _ReportingTransformer = _ReportingTransformer(
             checkpoint.location,
             config_kwargs={**kwargs, **truncating_entries(checkpoint.config, form.n_blocks)},
             model_kwargs={**kwargs, "dtype": dtype, "use_safetensors": True},
@@ -179,7 +180,8 @@ def _truncated_transformer(
             modality_config={"text": {"method": "forward", "method_output_name": form.output}},
             module_output_name="token_embeddings",
         )
-    check_weights(checkpoint, transformer.model, transformer.loading_report, form.n_blocks)
+    check_weights(checkpoint, loaded.auto_model, loaded.loading_report, form.n_blocks)
+    transformer: Transformer = loaded
     transformer.__class__ = Transformer  # a saved model names its classes, and these are to be stock ones
     for key, value in form.config_entries.items():
         setattr(transformer.config, key, value)  # from_pretrained takes only entries that the config class declares

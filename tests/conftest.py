@@ -163,6 +163,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 
 @pytest.fixture(scope="session")
+def tiny_types() -> set[str]:
+    """The model types of `ARCHITECTURES`."""
+    return {model_type for model_type, _ in _MODELS.values()}
+
+
+@pytest.fixture(scope="session")
 def tiny_folders(tiny_model: Callable[[str], Path]) -> dict[str, Path]:
     """A folder of each of `FAMILIES`."""
     return {family: tiny_model(family) for family in FAMILIES}

@@ -1,11 +1,16 @@
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-from midlayer_embed import LayerwiseEncoder
+from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.backbone import find_checkpoint
 
 
@@ -67,8 +72,39 @@ def test_weights_that_are_missing_are_named_and_not_made_up(copy: Path) -> None:
     weights = load_file(copy / "model.safetensors")
     del weights["layers.1.mlp.up_proj.weight"]
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"layers\.1\.mlp\.up_proj\.weight"):
-        LayerwiseEncoder(copy)
+    for load in (LayerwiseEncoder, lambda folder: MidLayerEncoder(folder, 2)):
+        with pytest.raises(ValueError, match=r"lacks weights .*layers\.1\.mlp\.up_proj\.weight"):
+            load(copy)
+    MidLayerEncoder(copy, 1)  # which is below the weight in question
+
+
+def test_weights_inside_the_model_that_its_config_does_not_ask_for_are_named(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    for prefix in ("", "model."):  # as the base model saves them, and as one with a head does
+        renamed = {prefix + name: weight for name, weight in weights.items()}
+        save_file(
+            {**renamed, f"{prefix}layers.0.self_attn.q_proj.bias": torch.ones(32)},
+            copy / "model.safetensors",
+            metadata={"format": "pt"},
+        )
+        for load in (LayerwiseEncoder, lambda folder: MidLayerEncoder(folder, 1)):
+            with pytest.raises(ValueError, match=r"does not ask for, such as .*layers\.0\.self_attn\.q_proj\.bias"):
+                load(copy)
+        MidLayerEncoder(copy, 0)  # without the block in question
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("gpt_neox", AutoModelForCausalLM), ("bert", AutoModelForMaskedLM), ("albert", AutoModelForMaskedLM)],
+)
+def test_heads_play_no_part(
+    tiny_model: Callable[[str], Path], sentences: list[str], tmp_path: Path, name: str, head: Any
+) -> None:
+    folder = Path(shutil.copytree(tiny_model(name), tmp_path / "headed"))
+    head.from_pretrained(tiny_model(name)).save_pretrained(folder)
+    headless = LayerwiseEncoder(tiny_model(name)).encode(sentences)
+    np.testing.assert_allclose(LayerwiseEncoder(folder).encode(sentences), headless, atol=1e-6)
+    np.testing.assert_allclose(MidLayerEncoder(folder, 2).encode(sentences), headless[:, 2], atol=1e-5)
 
 
 @pytest.mark.parametrize(

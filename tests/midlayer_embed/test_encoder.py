@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from sentence_transformers import SentenceTransformer
+from torch import nn
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 
@@ -77,6 +78,23 @@ def test_blocks_above_the_layer_are_not_kept(tiny_folder: Path, tmp_path: Path) 
     with safe_open(tmp_path / "model.safetensors", framework="pt") as weights:
         numbers = {part for key in weights.keys() for part in key.split(".") if part.isdigit()}  # noqa: SIM118
     assert numbers == {"0"}
+
+
+def test_blocks_above_the_layer_take_no_memory(any_folder: Path) -> None:
+    whole = LayerwiseEncoder(any_folder).backbone.model
+    low, high = (
+        sum(parameter.numel() for parameter in MidLayerEncoder(any_folder, layer).transformers_model.parameters())
+        for layer in (1, 3)
+    )
+    assert high == sum(parameter.numel() for parameter in whole.parameters())
+    blocks = [sum(parameter.numel() for parameter in block.parameters()) for block in _blocks(whole)]
+    # ALBERT's groups are few and shared; all of them are kept.
+    assert low == high - (0 if any_folder.name == "tiny-albert-groups" else sum(blocks[1:]))
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """The items of the longest list of modules: blocks, or groups of blocks that share weights."""
+    return max((list(part) for part in model.modules() if isinstance(part, nn.ModuleList)), key=len)
 
 
 def test_empty_texts_are_defined(llama_folder: Path, sentences: list[str]) -> None:
