@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from midlayer_embed.command_line import Parser, run_command
+from midlayer_embed.command_line import Parser, add_model_options, model_options, run_command
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
 
@@ -38,23 +38,14 @@ def _parser() -> Parser:
         epilog=f"example: {PROGRAM} run starter --benchmark starter --layers 0,0.5,-1 --results results/starter",
     )
     run.set_defaults(command=_run)
-    run.add_argument("model", metavar="MODEL", help='a hub id, a folder, or "starter"')
+    add_model_options(run)
     what = run.add_mutually_exclusive_group()
     what.add_argument("--benchmark", metavar="NAME", help="starter (the default)")
     what.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks by name, instead of a benchmark")
     run.add_argument("--layers", default="all", metavar="LAYERS", help='"all", or e.g. 0,6,-1; 0.5 is a depth')
     run.add_argument("--results", default="results", metavar="FOLDER", help="where results are kept (default: results)")
-    run.add_argument("--raw", action="store_true", help="score the states before the final norm")
-    run.add_argument(
-        "--pooling", default="mean", metavar="MODE", help="mean (default), cls, lasttoken, weightedmean, max"
-    )
-    run.add_argument("--max-seq-length", type=int, metavar="N", help="tokens a text is cut at")
-    run.add_argument("--revision", metavar="REV", help="branch, tag or commit on the hub")
     run.add_argument("--overwrite", action="store_true", help="compute finished layers again")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the texts metrics are measured on")
-    run.add_argument("--device", metavar="DEVICE", help="cpu, cuda, ... (default: the fastest that is there)")
-    run.add_argument("--dtype", default="float32", metavar="DTYPE", help="of the weights (default: float32)")
-    run.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
 
 
@@ -70,15 +61,10 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.tasks or arguments.benchmark or "starter",
         arguments.results,
         layers=layers,
-        final_norm=not arguments.raw,
-        pooling_mode=arguments.pooling,
-        max_seq_length=arguments.max_seq_length,
-        dtype=arguments.dtype,
-        device=arguments.device,
-        revision=arguments.revision,
         seed=arguments.seed,
         overwrite=arguments.overwrite,
         show_progress=not arguments.quiet,
+        **model_options(arguments),
     )
     folder = Path(arguments.results)
     board.to_parquet(folder)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from midlayer_embed.command_line import Parser, run_command
+from midlayer_embed.command_line import Parser, add_file_options, add_model_options, model_options, run_command
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
 
@@ -43,7 +43,8 @@ def _add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
         epilog=f"example: {PROGRAM} encode starter --layer 7 --input texts.txt --output vectors.npy",
     )
     encode.set_defaults(command=_encode)
-    encode.add_argument("model", metavar="MODEL", help='a hub id, a folder, or "starter"')
+    add_model_options(encode)
+    add_file_options(encode)
     encode.add_argument("--layer", required=True, metavar="LAYER", help="17, or -1 from the end, or a depth: 0.7")
     files = encode.add_argument_group("files")
     files.add_argument(
@@ -68,25 +69,13 @@ def _add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--overwrite", action="store_true", help="replace an output that is there, once the new is whole"
     )
     vectors = encode.add_argument_group("vectors")
-    vectors.add_argument("--raw", action="store_true", help="pool the states before the final norm")
-    vectors.add_argument(
-        "--pooling", default="mean", metavar="MODE", help="mean (default), cls, lasttoken, weightedmean, max"
-    )
     vectors.add_argument("--normalize", action="store_true", help="scale each vector to length 1")
-    vectors.add_argument("--max-seq-length", type=int, metavar="N", help="tokens a text is cut at")
-    loading = encode.add_argument_group("model and speed")
-    loading.add_argument("--revision", metavar="REV", help="branch, tag or commit on the hub")
-    loading.add_argument("--gguf-file", metavar="NAME", help="a GGUF file in the folder MODEL")
-    loading.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run")
-    loading.add_argument("--device", metavar="DEVICE", help="cpu, cuda, ... (default: the fastest that is there)")
-    loading.add_argument("--dtype", default="float32", metavar="DTYPE", help="of the weights (default: float32)")
-    loading.add_argument(
+    vectors.add_argument(
         "--batch-tokens", type=int, metavar="N", help="tokens a forward pass (default: what suits the device)"
     )
-    loading.add_argument(
+    vectors.add_argument(
         "--seed", type=int, default=0, metavar="N", help="changes nothing: embedding draws no random numbers"
     )
-    encode.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def _encode(arguments: argparse.Namespace) -> None:
@@ -103,17 +92,10 @@ def _encode(arguments: argparse.Namespace) -> None:
         arguments.input,
         arguments.output,
         column=arguments.column,
-        final_norm=not arguments.raw,
-        pooling_mode=arguments.pooling,
         normalize=arguments.normalize,
-        max_seq_length=arguments.max_seq_length,
         batch_tokens=arguments.batch_tokens,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        revision=arguments.revision,
-        gguf_file=arguments.gguf_file,
-        trust_remote_code=arguments.trust_remote_code,
         overwrite=arguments.overwrite,
+        **model_options(arguments),
         show_progress=not arguments.quiet,
     )
     print(f"{arguments.output}: {n_texts} vectors of {dim} dimensions")
@@ -128,22 +110,12 @@ def _add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
         epilog=f"example: {PROGRAM} export starter smollm2-layer-7 --layer 7",
     )
     export.set_defaults(command=_export)
-    export.add_argument("model", metavar="MODEL", help='a hub id, a folder, or "starter"')
+    add_model_options(export)
+    add_file_options(export)
     export.add_argument("folder", metavar="OUT", help="where to save it; empty, or not there yet")
     export.add_argument("--layer", required=True, metavar="LAYER", help="17, or -1 from the end, or a depth: 0.7")
     export.add_argument("--overwrite", action="store_true", help="replace what OUT holds")
-    export.add_argument("--raw", action="store_true", help="pool the states before the final norm")
-    export.add_argument(
-        "--pooling", default="mean", metavar="MODE", help="mean (default), cls, lasttoken, weightedmean, max"
-    )
-    export.add_argument("--max-seq-length", type=int, metavar="N", help="tokens a text is cut at")
-    export.add_argument("--revision", metavar="REV", help="branch, tag or commit on the hub")
-    export.add_argument("--gguf-file", metavar="NAME", help="a GGUF file in the folder MODEL")
-    export.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run")
-    export.add_argument("--device", metavar="DEVICE", help="cpu, cuda, ... (default: the fastest that is there)")
-    export.add_argument("--dtype", default="float32", metavar="DTYPE", help="of the weights (default: float32)")
     export.add_argument("--seed", type=int, default=0, metavar="N", help="changes nothing: nothing is drawn at random")
-    export.add_argument("--quiet", action="store_true", help="say nothing but what was saved")
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -152,18 +124,7 @@ def _export(arguments: argparse.Namespace) -> None:
     from midlayer_embed.export import check_target, export_encoder
 
     check_target(Path(arguments.folder), overwrite=arguments.overwrite)
-    encoder = MidLayerEncoder(
-        arguments.model,
-        layer,
-        final_norm=not arguments.raw,
-        pooling_mode=arguments.pooling,
-        max_seq_length=arguments.max_seq_length,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        revision=arguments.revision,
-        gguf_file=arguments.gguf_file,
-        trust_remote_code=arguments.trust_remote_code,
-    )
+    encoder = MidLayerEncoder(arguments.model, layer, **model_options(arguments))
     difference = export_encoder(encoder, arguments.folder, overwrite=arguments.overwrite)
     print(
         f"{arguments.folder}: layer {encoder.layer} of {encoder.n_layers - 1}; plain SentenceTransformer gives the "

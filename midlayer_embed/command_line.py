@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from midlayer_embed.errors import InputError
 
@@ -18,6 +18,44 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Ends the program with exit code 2."""
         self.exit(MISTAKE, f"{self.prog}: {message}\nSee {self.prog} --help\n")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """MODEL, and the options that say how it is loaded and pooled, the same in every command."""
+    parser.add_argument("model", metavar="MODEL", help='a hub id, a folder, or "starter"')
+    pooling = parser.add_argument_group("pooling")
+    pooling.add_argument("--raw", action="store_true", help="pool the states before the final norm")
+    pooling.add_argument(
+        "--pooling", default="mean", metavar="MODE", help="mean (default), cls, lasttoken, weightedmean, max"
+    )
+    pooling.add_argument("--max-seq-length", type=int, metavar="N", help="tokens a text is cut at")
+    loading = parser.add_argument_group("loading")
+    loading.add_argument("--revision", metavar="REV", help="branch, tag or commit on the hub")
+    loading.add_argument("--device", metavar="DEVICE", help="cpu, cuda, ... (default: the fastest that is there)")
+    loading.add_argument("--dtype", default="float32", metavar="DTYPE", help="of the weights (default: float32)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, nothing but results and mistakes")
+
+
+def add_file_options(parser: argparse.ArgumentParser) -> None:
+    """Options for models whose files are not the usual ones."""
+    files = parser.add_argument_group("model files")
+    files.add_argument("--gguf-file", metavar="NAME", help="a GGUF file in the folder MODEL")
+    files.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run")
+
+
+def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_model_options`, and `add_file_options` where it was used, were given, as our functions' keywords."""
+    options = {
+        "final_norm": not arguments.raw,
+        "pooling_mode": arguments.pooling,
+        "max_seq_length": arguments.max_seq_length,
+        "revision": arguments.revision,
+        "device": arguments.device,
+        "dtype": arguments.dtype,
+    }
+    if "gguf_file" in arguments:
+        options |= {"gguf_file": arguments.gguf_file, "trust_remote_code": arguments.trust_remote_code}
+    return options
 
 
 def run_command(program: str, command: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
