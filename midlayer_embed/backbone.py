@@ -128,6 +128,8 @@ def find_checkpoint(
         raise InputError(f"model: {_why_not_loaded(location, error)}") from error
     checkpoint = Checkpoint(location, name, revision, config, trust_remote_code, hub_id)
     _ = checkpoint.family  # an unknown architecture is a mistake to be told of now
+    if checkpoint.n_blocks < 1:  # such as layer 0, saved
+        raise InputError(f"model: {location} has no blocks, so there are no layers to take")
     return checkpoint
 
 

@@ -133,7 +133,8 @@ def _found(config: PretrainedConfig, model: nn.Module) -> tuple[Family | None, s
     if not lists:
         return None, f"it has no list of {n_blocks} blocks (num_hidden_layers)"
     norms = {path: list(_norms_beside(model, path)) for path in lists}
-    trace = _trace(model, lists, [norm for beside in norms.values() for norm in beside])
+    # lists that lie side by side have the same norms beside them
+    trace = _trace(model, lists, list(dict.fromkeys(norm for beside in norms.values() for norm in beside)))
     if isinstance(trace, str):
         return None, f"a trial forward pass without weights fails ({trace})"
     for path in lists:
@@ -212,6 +213,8 @@ def _proven(trace: _Trace, blocks: str, n_blocks: int, norm: str | None) -> Fami
 
 def _recorded(recorded: tuple[torch.Tensor, ...], states: list[torch.Tensor | None]) -> HiddenStates | None:
     """Which layers `hidden_states` holds, or None if it is none of the usual ways."""
+    if len({id(state) for state in states}) < len(states):
+        return None  # blocks that write into their input overwrite what was recorded of it
     for first_layer in (0, 1):
         for has_last_layer in (True, False):
             expected = states[first_layer:] if has_last_layer else states[first_layer:-1]
@@ -221,7 +224,9 @@ def _recorded(recorded: tuple[torch.Tensor, ...], states: list[torch.Tensor | No
 
 
 def _same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
-    """Whether two tensors are one and the same, at most viewed differently."""
+    """Whether two tensors are one and the same, at most a view of all of it."""
     if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor) or one.shape != other.shape:
+        return False
+    if one.stride() != other.stride() or one.storage_offset() != other.storage_offset():
         return False
     return (one if one._base is None else one._base) is (other if other._base is None else other._base)

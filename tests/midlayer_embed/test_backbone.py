@@ -62,6 +62,12 @@ def test_mistakes_about_the_model_are_named(copy: Path, tmp_path: Path) -> None:
             find_checkpoint(model)  # type: ignore[arg-type]
 
 
+def test_a_model_without_blocks_has_no_layers(llama_folder: Path, tmp_path: Path) -> None:
+    MidLayerEncoder(llama_folder, 0).save_pretrained(str(tmp_path), create_model_card=False)
+    with pytest.raises(ValueError, match="has no blocks, so there are no layers"):
+        find_checkpoint(tmp_path)
+
+
 def test_a_folder_without_weights_is_named(copy: Path) -> None:
     (copy / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"the folder .*copy cannot be loaded"):

@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import AutoConfig, AutoModel, ViTConfig, ViTModel
+from torch import nn
+from transformers import AutoConfig, AutoModel, LlamaConfig, ViTConfig, ViTModel
+from transformers.modeling_outputs import BaseModelOutput
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder, discovery, families
 from midlayer_embed.backbone import find_checkpoint
 from midlayer_embed.discovery import find_family
+from midlayer_embed.families import Family, HiddenStates
 
 # Everything in the table that is neither an encoder-decoder nor shares its blocks.
 _PLAIN = sorted(set(families.known_families()) - {"albert", "mt5", "t5", "umt5"})
@@ -47,9 +50,8 @@ def test_an_unknown_architecture_is_found_by_structure(
     for layer in range(4):
         encoder = MidLayerEncoder(folder, layer)
         np.testing.assert_allclose(encoder.encode(sentences), every[:, layer], atol=1e-5)
-        raw = MidLayerEncoder(folder, layer, final_norm=False).encode(sentences[0])
-        if layer < 3:
-            np.testing.assert_allclose(raw, output.hidden_states[layer][0].mean(dim=0), atol=1e-5)
+    raw = MidLayerEncoder(folder, 2, final_norm=False).encode(sentences[0])
+    np.testing.assert_allclose(raw, output.hidden_states[2][0].mean(dim=0), atol=1e-5)
     encoder.save_pretrained(str(tmp_path), create_model_card=False)
     plain = SentenceTransformer(str(tmp_path), device="cpu")
     np.testing.assert_allclose(plain.encode(sentences), every[:, 3], atol=1e-5)
@@ -71,10 +73,43 @@ def test_an_unknown_architecture_is_found_by_structure(
 def test_what_is_not_understood_is_refused_before_weights_are_read(
     model_type: str, message: str, tmp_path: Path
 ) -> None:
-    AutoConfig.for_model(model_type).save_pretrained(tmp_path)  # a folder without weights
+    sizes = {"hidden_size": 64, "num_hidden_layers": 8} if model_type == "rwkv" else {}
+    AutoConfig.for_model(model_type, **sizes).save_pretrained(tmp_path)  # a folder without weights
     with pytest.raises(ValueError, match=message) as error:
         find_checkpoint(tmp_path)
     assert "\n" not in str(error.value)
+
+
+class _Decoder(nn.Module):
+    """Blocks, a list of as many other things beside them, and a norm; each as a model without numbers runs it."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.ReLU(inplace=in_place) for _ in range(2))
+        self.others = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, input_ids: torch.Tensor, **_: object) -> BaseModelOutput:
+        state = torch.ones(*input_ids.shape, 4)
+        states = [state]
+        for block in self.blocks:
+            state = block(state)
+            states.append(state)
+        return BaseModelOutput(last_hidden_state=self.norm(state), hidden_states=tuple(states))
+
+
+def test_lists_beside_the_blocks_do_not_mislead() -> None:
+    with torch.device("meta"):
+        model = _Decoder(in_place=False)
+    found, _ = discovery._found(LlamaConfig(num_hidden_layers=2), model)
+    assert found == Family("blocks", "norm", HiddenStates())
+
+
+def test_blocks_that_write_into_their_input_leave_no_raw_states_behind() -> None:
+    with torch.device("meta"):
+        model = _Decoder(in_place=True)
+    found, _ = discovery._found(LlamaConfig(num_hidden_layers=2), model)
+    assert found == Family("blocks", "norm", hidden_states=None)
 
 
 def test_a_vision_model_is_refused(tmp_path: Path) -> None:
