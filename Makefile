@@ -30,6 +30,7 @@ lint: setup
 
 bench: setup
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/all_layers_pass.py
+	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bulk_encoding.py
 
 setup: $(VENV)/.installed
 
