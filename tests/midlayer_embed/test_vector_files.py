@@ -13,6 +13,7 @@ from midlayer_embed.vector_files import UnfinishedVectors, check_target, partial
 
 TEXTS = [["one", 'two "2"'], ["", "vier — 四"]]
 VECTORS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32) * np.float32(1e-3)
+VECTORS[1] = [0, np.finfo(np.float32).max, np.finfo(np.float32).smallest_subnormal]
 
 
 def _fill(target: Path, **settings: Any) -> None:
