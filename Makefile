@@ -32,7 +32,6 @@ lint: setup
 bench: setup
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/all_layers_pass.py
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/encode_at_a_layer.py
-	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bulk_encoding.py
 
 setup: $(VENV)/.installed
 

@@ -3,7 +3,8 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from midlayer_embed.errors import InputError
@@ -64,14 +65,9 @@ def run_command(program: str, command: Callable[[argparse.Namespace], None], arg
     Returns:
         The exit code: 0; 2 for a mistake of the user, told in one line; 130 when interrupted.
     """
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
-    for package in ("midlayer_embed", "leaderboard"):  # ours tell what takes long; other libraries speak for themselves
-        ours = logging.getLogger(package)
-        ours.handlers[:] = [handler]
-        ours.setLevel(logging.WARNING if getattr(arguments, "quiet", False) else logging.INFO)
     try:
-        command(arguments)
+        with _our_messages(program, logging.WARNING if arguments.quiet else logging.INFO):
+            command(arguments)
     except InputError as error:
         one_line = " ".join(str(error).split())
         print(f"{program}: {one_line}", file=sys.stderr)
@@ -83,3 +79,21 @@ def run_command(program: str, command: Callable[[argparse.Namespace], None], arg
         sys.stderr.close()
         return 0
     return 0
+
+
+@contextmanager
+def _our_messages(program: str, level: int) -> Iterator[None]:
+    """Shows what our packages log, such as what takes long; other libraries speak for themselves."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
+    ours = [logging.getLogger(package) for package in ("midlayer_embed", "leaderboard")]
+    levels = [logger.level for logger in ours]
+    for logger in ours:
+        logger.addHandler(handler)
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, old in zip(ours, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(old)
