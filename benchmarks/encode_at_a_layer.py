@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="starter")
     parser.add_argument("--layer", type=int, default=12)
-    parser.add_argument("--texts", type=int, default=2000)
+    parser.add_argument("--texts", type=int, default=200)
     arguments = parser.parse_args()
     corpus = texts(arguments.texts)
     encoder = MidLayerEncoder(arguments.model, arguments.layer)
