@@ -46,8 +46,10 @@ class StoreFiller:
         if not missing:
             return
         _, segment = self._store.grow(missing)
-        # Kinds that pool the same states are pooled once.
-        distinct_norms = sorted(set(self._norms.values()))
+        # Kinds that pool the same states are pooled once; without a final norm, normed states are the raw ones.
+        has_norm = self._encoder.backbone.final_norm is not None
+        norms = {kind: normed and has_norm for kind, normed in self._norms.items()}
+        distinct_norms = sorted(set(norms.values()))
         for pooled in self._encoder.pooled_batches(
             missing,
             self._store.layers,
@@ -55,7 +57,7 @@ class StoreFiller:
             show_progress=self._show_progress,
             description=f"{self._label}: encoding",
         ):
-            for kind, normed in self._norms.items():
+            for kind, normed in norms.items():
                 segment[kind][:, pooled.rows] = pooled.vectors[distinct_norms.index(normed)]
 
 

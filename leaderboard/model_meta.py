@@ -4,7 +4,7 @@ from typing import Any
 
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
-from midlayer_embed.backbone import DEFAULT_MAX_SEQ_LENGTH, Checkpoint
+from midlayer_embed.backbone import Checkpoint
 
 # What `run_sweep` does unless told otherwise. Only what differs becomes part of an experiment's name.
 DEFAULT_SETTINGS: dict[str, Any] = {
@@ -30,7 +30,7 @@ def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: dict[str, An
             "name": checkpoint.name,
             "revision": checkpoint.revision,
             "embed_dim": int(checkpoint.config.get_text_config().hidden_size),
-            "max_tokens": settings["max_seq_length"] or DEFAULT_MAX_SEQ_LENGTH,
+            "max_tokens": settings["max_seq_length"],
             "framework": ["Sentence Transformers", "PyTorch"],
             "similarity_fn_name": ScoringFunction.COSINE,
             "experiment_kwargs": experiment or None,

@@ -1,7 +1,7 @@
 """Which tasks there are and what they are called. Loading their data is mteb's business."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import mteb
 import mteb.tasks
@@ -85,8 +85,3 @@ def resolve_tasks(benchmark_or_tasks: "str | Benchmark | AbsTask | Iterable[str 
     if len(set(names)) < len(names):
         raise InputError(f"tasks: a task is named twice in {', '.join(names)}")
     return tasks
-
-
-def names_of(tasks: Sequence[AbsTask]) -> list[str]:
-    """The tasks' names, in order."""
-    return [task.metadata.name for task in tasks]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from midlayer_embed.errors import InputTypeError
+from midlayer_embed.errors import InputError, InputTypeError
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,25 @@ _LEAST_LENGTH = 0.9
 _LEAST_FILL = 1 / 8
 
 
-def default_batch_tokens(device: torch.device) -> int:
-    """How many tokens a forward pass shall have, padding included, where nobody says otherwise."""
-    return _TOKENS_CPU if device.type == "cpu" else _TOKENS_ACCELERATOR
+def token_budget(batch_tokens: int | None, device: torch.device) -> int:
+    """How many tokens a forward pass shall have, padding included.
+
+    Args:
+        batch_tokens: What the user says; None: what suits the device.
+        device: Where the model is.
+
+    Raises:
+        InputError: (a ValueError) not a positive int.
+
+    Example:
+        >>> token_budget(None, torch.device("cpu")), token_budget(64, torch.device("cpu"))
+        (2048, 64)
+    """
+    if batch_tokens is None:
+        return _TOKENS_CPU if device.type == "cpu" else _TOKENS_ACCELERATOR
+    if isinstance(batch_tokens, bool) or not isinstance(batch_tokens, int) or batch_tokens < 1:
+        raise InputError(f"batch_tokens: expected a positive int or None, got {batch_tokens!r}")
+    return batch_tokens
 
 
 def batches(token_ids: Sequence[Sequence[int]], pad_id: int, budget: int) -> Iterator[Batch]:

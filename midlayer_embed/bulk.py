@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from midlayer_embed.batching import Batch, batches, check_texts, default_batch_tokens, distinct, tokenize
+from midlayer_embed.batching import Batch, batches, check_texts, distinct, token_budget, tokenize
 from midlayer_embed.encoder import MidLayerEncoder
 from midlayer_embed.errors import InputError
 
@@ -43,9 +43,7 @@ def encode_texts(
         >>> encode_texts(MidLayerEncoder("starter", layer=12), ["a text", "a text"]).shape     # doctest: +SKIP
         (2, 576)
     """
-    budget = check_batch_tokens(batch_tokens)
-    if budget is None:
-        budget = default_batch_tokens(encoder.device)
+    budget = token_budget(batch_tokens, encoder.device)
     unique, where = distinct(check_texts(texts))
     tokenizer = encoder.tokenizer
     token_ids = tokenize(tokenizer, unique, int(encoder.max_seq_length or tokenizer.model_max_length))
@@ -66,19 +64,6 @@ def vector_width(encoder: MidLayerEncoder) -> int:
     dim = encoder.get_embedding_dimension()
     assert dim is not None  # its Pooling module knows
     return dim
-
-
-def check_batch_tokens(batch_tokens: int | None) -> int | None:
-    """The token budget, if it is one.
-
-    Raises:
-        InputError: (a ValueError) not a positive int.
-    """
-    if batch_tokens is None:
-        return None
-    if isinstance(batch_tokens, bool) or not isinstance(batch_tokens, int) or batch_tokens < 1:
-        raise InputError(f"batch_tokens: expected a positive int or None, got {batch_tokens!r}")
-    return batch_tokens
 
 
 @torch.inference_mode()

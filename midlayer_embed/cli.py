@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from midlayer_embed.command_line import Parser, add_file_options, add_model_options, model_options, run_command
+from midlayer_embed.command_line import Parser, add_file_options, add_model_options, model_options, run
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
 
@@ -22,8 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parsed = _parser().parse_args(arguments)
-    return run_command(PROGRAM, parsed.command, parsed)
+    return run(_parser(), arguments)
 
 
 def _parser() -> Parser:

@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -59,15 +59,20 @@ def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-def run_command(program: str, command: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
-    """Runs a command.
+def run(parser: Parser, arguments: Sequence[str] | None) -> int:
+    """Runs the command that the arguments name: what the parser's `command` default is, given what was parsed.
+
+    Args:
+        parser: Knows the commands.
+        arguments: Instead of the program's own, unless None.
 
     Returns:
         The exit code: 0; 2 for a mistake of the user, told in one line; 130 when interrupted.
     """
+    program, parsed = parser.prog, parser.parse_args(arguments)
     try:
-        with _our_messages(program, logging.WARNING if arguments.quiet else logging.INFO):
-            command(arguments)
+        with _our_messages(program, logging.WARNING if parsed.quiet else logging.INFO):
+            parsed.command(parsed)
     except InputError as error:
         one_line = " ".join(str(error).split())
         print(f"{program}: {one_line}", file=sys.stderr)

@@ -78,7 +78,8 @@ def encode_file(
     target = check_target(target, texts.column, source=texts.path, overwrite=overwrite)
 
     from midlayer_embed.backbone import check_max_seq_length, find_checkpoint, resolve_device, resolve_dtype
-    from midlayer_embed.bulk import check_batch_tokens, encode_texts, vector_width
+    from midlayer_embed.batching import token_budget
+    from midlayer_embed.bulk import encode_texts, vector_width
     from midlayer_embed.encoder import MidLayerEncoder
     from midlayer_embed.layers import layer_number
     from midlayer_embed.pooling import check_pooling_mode
@@ -86,28 +87,25 @@ def encode_file(
     model_arguments = {"revision": revision, "gguf_file": gguf_file, "trust_remote_code": trust_remote_code}
     check_pooling_mode(pooling_mode)
     check_max_seq_length(max_seq_length)
-    check_batch_tokens(batch_tokens)
     resolve_dtype(dtype)
     found_device = resolve_device(device)
+    token_budget(batch_tokens, found_device)
     checkpoint = find_checkpoint(model, **model_arguments)  # type: ignore[arg-type]
     number = layer_number(layer, checkpoint.n_blocks)
 
     stamp = _stamp(texts.path)
     with _bar("Reading", None, show_progress) as bar:
         found = survey(_counted(read_chunks(texts), bar))
-    try:
-        encoder = MidLayerEncoder(
-            model,
-            number,
-            final_norm=final_norm,
-            pooling_mode=pooling_mode,
-            max_seq_length=max_seq_length,
-            device=found_device,
-            dtype=dtype,
-            **model_arguments,  # type: ignore[arg-type]
-        )
-    except OSError as error:  # weights that are not there show only now
-        raise InputError(f"model: {model} cannot be loaded: {str(error).splitlines()[0]}") from error
+    encoder = MidLayerEncoder(
+        model,
+        number,
+        final_norm=final_norm,
+        pooling_mode=pooling_mode,
+        max_seq_length=max_seq_length,
+        device=found_device,
+        dtype=dtype,
+        **model_arguments,  # type: ignore[arg-type]
+    )
     settings = {
         "input": found.sha256,
         "column": texts.column,

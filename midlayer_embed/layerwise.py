@@ -15,7 +15,7 @@ import torch
 from tqdm.auto import tqdm
 
 from midlayer_embed.backbone import Backbone, Checkpoint, find_checkpoint, load_backbone
-from midlayer_embed.batching import Batch, batches, check_texts, default_batch_tokens, distinct, tokenize
+from midlayer_embed.batching import Batch, batches, check_texts, distinct, token_budget, tokenize
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.pooling import Pooler, pooler
 
@@ -185,14 +185,13 @@ class LayerwiseEncoder:
         Yields:
             The vectors of some of the texts; texts without tokens are left out (their vectors are zero).
         """
-        if batch_tokens is None:
-            batch_tokens = default_batch_tokens(self.backbone.device)
+        budget = token_budget(batch_tokens, self.backbone.device)
         token_ids = tokenize(self.backbone.tokenizer, texts, self.max_seq_length)
         total = sum(len(ids) for ids in token_ids)
         with tqdm(
             total=total, desc=description, unit="tok", unit_scale=True, dynamic_ncols=True, disable=not show_progress
         ) as bar:
-            for batch in batches(token_ids, self.backbone.pad_id, batch_tokens):
+            for batch in batches(token_ids, self.backbone.pad_id, budget):
                 yield PooledBatch(batch.rows, self._forward(batch, layers, norms))
                 bar.update(batch.n_tokens)
 

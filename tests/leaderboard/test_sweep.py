@@ -198,6 +198,27 @@ def test_dataset_entropy_is_that_of_the_tasks_raw_vectors(
         assert found == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize(("family", "kinds"), [("bert", 1), ("llama", 2)])
+def test_states_that_are_the_same_are_pooled_once(
+    tiny_folders: dict[str, Path],
+    tiny_sts: Callable[[], AbsTask],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
+    kinds: int,
+) -> None:
+    norms = set()
+    forward = LayerwiseEncoderClass._forward
+
+    def spy(self, batch, layers, which):  # type: ignore[no-untyped-def]
+        norms.add(len(which))
+        return forward(self, batch, layers, which)
+
+    monkeypatch.setattr(LayerwiseEncoderClass, "_forward", spy)
+    run_sweep(tiny_folders[family], [tiny_sts()], tmp_path, layers=[1], show_progress=False)
+    assert norms == {kinds}  # BERT has no final norm
+
+
 def test_settings_that_are_not_the_default_are_never_mixed(
     llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
 ) -> None:

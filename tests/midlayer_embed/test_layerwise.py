@@ -109,6 +109,12 @@ def test_texts_are_cut_at_max_seq_length(llama_folder: Path, sentences: list[str
     np.testing.assert_allclose(encoder.encode(longest), encoder.encode(start), atol=1e-6)
 
 
+@pytest.mark.parametrize("budget", [0, -1, 1.5, True])
+def test_a_token_budget_is_a_positive_int(llama_folder: Path, budget: object) -> None:
+    with pytest.raises(ValueError, match="batch_tokens: expected a positive int"):
+        LayerwiseEncoder(llama_folder).encode(["a"], batch_tokens=budget)  # type: ignore[arg-type]
+
+
 def test_half_precision_gives_float32_vectors_close_by(llama_folder: Path, sentences: list[str]) -> None:
     whole = LayerwiseEncoder(llama_folder).encode(sentences, layers=[1])
     half = LayerwiseEncoder(llama_folder, dtype="bfloat16").encode(sentences, layers=[1])
