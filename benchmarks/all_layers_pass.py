@@ -20,7 +20,7 @@ import numpy as np
 
 def texts(n: int) -> list[str]:
     """Sentences of about 8 to 150 words: the starter benchmark's, alone and joined."""
-    from leaderboard.starter_corpus import read_corpus
+    from midlayer_embed.starter_corpus import read_corpus
 
     found = [item.text for item in read_corpus()]
     rng = np.random.default_rng(0)

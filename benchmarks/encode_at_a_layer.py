@@ -23,7 +23,7 @@ from midlayer_embed.export import export_encoder
 
 def texts(n: int) -> list[str]:
     """Sentences of about 5 to 120 words."""
-    from leaderboard.starter_corpus import read_corpus
+    from midlayer_embed.starter_corpus import read_corpus
 
     found = [item.text for item in read_corpus()]
     rng = np.random.default_rng(0)

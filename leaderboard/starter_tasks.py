@@ -24,7 +24,7 @@ from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.sts import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata, TaskType
 
-from leaderboard.starter_corpus import LABEL_STEMS, Item, comparable, corpus_revision, linked, read_corpus, unrelated
+from midlayer_embed.starter_corpus import LABEL_STEMS, Item, comparable, corpus_revision, linked, read_corpus, unrelated
 
 CLASSIFICATION_LABELS: tuple[str, ...] = tuple(sorted(LABEL_STEMS))
 CLUSTERING_LABELS: tuple[str, ...] = ("linalg", "metrics", "optimize", "signal", "special", "stats")

@@ -17,8 +17,8 @@ from mteb.models.model_meta import ModelMeta
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from leaderboard import starter_tasks
-from leaderboard.starter_corpus import read_corpus
 from leaderboard.starter_tasks import CLASSIFICATION_LABELS, STARTER_TASKS
+from midlayer_embed.starter_corpus import read_corpus
 
 ROOT = Path(__file__).parents[2]
 CLASSIFICATION, CLUSTERING, PAIRS, RERANKING, STS = STARTER_TASKS

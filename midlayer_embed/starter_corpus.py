@@ -1,7 +1,7 @@
 """Real English sentences with labels and links, out of the docstrings of the installed numpy, scipy and scikit-learn.
 
-For: the texts behind `leaderboard.starter_tasks`, on any machine, without a download. Pure extraction, the same in
-every process. Not for: deciding which task gets which text, and not a general docstring parser.
+For: the starter texts and the tasks of the leaderboard, on any machine, without a download. Pure extraction, the same
+in every process. Not for: deciding which task gets which text, and not a general docstring parser.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ import string
 
 import pytest
 
-from leaderboard import starter_corpus
-from leaderboard.starter_corpus import (
+from midlayer_embed import starter_corpus
+from midlayer_embed.starter_corpus import (
     LABEL_STEMS,
     comparable,
     corpus_revision,
