@@ -3,6 +3,19 @@
 All logarithms are natural; everything is computed in float64 whatever comes in.
 """
 
-from midlayer_embed.metrics.spectrum import dataset_entropy, matrix_entropy
+from midlayer_embed.metrics.invariance import dime, infonce, lidar, mi_lower_bound
+from midlayer_embed.metrics.spectrum import NORMALIZATIONS, dataset_entropy, effective_rank, matrix_entropy
+from midlayer_embed.metrics.trajectory import curvature, prompt_entropy
 
-__all__ = ["dataset_entropy", "matrix_entropy"]
+__all__ = [
+    "NORMALIZATIONS",
+    "curvature",
+    "dataset_entropy",
+    "dime",
+    "effective_rank",
+    "infonce",
+    "lidar",
+    "matrix_entropy",
+    "mi_lower_bound",
+    "prompt_entropy",
+]

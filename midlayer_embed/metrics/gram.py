@@ -1,0 +1,222 @@
+"""The core of the entropies: Gram matrices of rows, their eigenvalues, and Renyi entropies of those.
+
+Everything is a float64 tensor (m, ...), m matrices at once. What is checked is checked in `arrays`.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+from midlayer_embed.errors import InputError
+
+# What each normalisation divides an entropy by, given ln n of the rows (a tensor) and ln d of the dimensions.
+_NORMALIZERS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
+    "raw": lambda ln_n, ln_d: torch.ones_like(ln_n),
+    "maxEntropy": lambda ln_n, ln_d: ln_n.clamp(max=ln_d),
+    "logN": lambda ln_n, ln_d: ln_n,
+    "logD": lambda ln_n, ln_d: torch.full_like(ln_n, ln_d),
+    "logNlogD": lambda ln_n, ln_d: ln_n * ln_d,
+}
+NORMALIZATIONS = tuple(_NORMALIZERS)
+
+_EPS = torch.finfo(torch.float64).eps
+# Below this many elements of all matrices, starting threads takes longer than the eigenvalues.
+_WORTH_THREADS = 50_000
+# A smallest eigenvalue below this share of the largest: its square root is mostly rounding.
+_ILL_CONDITIONED = 1e-8
+
+
+def divisor(normalization: str, n: int | torch.Tensor, d: int) -> torch.Tensor:
+    """What a normalisation divides an entropy by.
+
+    Args:
+        normalization: One of `NORMALIZATIONS`.
+        n: Rows: a number, or one for each item of a batch (those below 2 are not checked).
+        d: Dimensions.
+
+    Returns:
+        float64, a scalar or of the shape of n.
+
+    Raises:
+        InputError: (a ValueError) no such normalisation, or it would divide by ln 1.
+
+    Example:
+        >>> float(divisor("logNlogD", 10, 100)) == math.log(10) * math.log(100)
+        True
+    """
+    if normalization not in _NORMALIZERS:
+        raise InputError(f"normalization: expected one of {', '.join(NORMALIZATIONS)}, got {normalization!r}")
+    ln_n = torch.as_tensor(n, dtype=torch.float64).log()
+    found = _NORMALIZERS[normalization](ln_n, math.log(d))
+    if bool((found == 0).any()) and (d == 1 or not isinstance(n, torch.Tensor)):
+        raise InputError(f"normalization: {normalization} divides by ln 1 for n, d = {n}, {d}")
+    return found
+
+
+def unit_rows(Z: torch.Tensor, noise: float = 0.0) -> torch.Tensor:
+    """Rows scaled to length 1, in place; those no longer than `noise` become zero.
+
+    Args:
+        Z: (m, n, d).
+        noise: Length of what is no direction.
+    """
+    lengths = torch.linalg.vector_norm(Z, dim=-1, keepdim=True)
+    return Z.mul_(torch.where(lengths > noise, 1 / lengths, 0))
+
+
+def centred_unit_rows(Z: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Rows minus their mean, scaled to length 1, in place. A row that is the mean, but for rounding, becomes zero.
+
+    Args:
+        Z: (m, n, d), at most 1 everywhere, zero where the mask is.
+        mask: (m, n): rows that count. The others stay zero.
+    """
+    n, d = Z.shape[-2:]
+    if mask is None:
+        Z -= Z.mean(dim=-2, keepdim=True)
+    else:
+        weights = mask.double()
+        weights /= weights.sum(dim=-1, keepdim=True).clamp(min=1)
+        Z -= weights.unsqueeze(-2) @ Z
+        Z.masked_fill_(~mask.unsqueeze(-1), 0)
+    return unit_rows(Z, noise=_EPS * n * math.sqrt(d))
+
+
+def gram(Z: torch.Tensor) -> torch.Tensor:
+    """Z Z^T, or Z^T Z, which has the same eigenvalues but for zeros: whichever is smaller.
+
+    Args:
+        Z: (m, n, d).
+
+    Returns:
+        (m, k, k), k = min(n, d).
+    """
+    return Z @ Z.mT if Z.shape[-2] <= Z.shape[-1] else Z.mT @ Z
+
+
+def entropy(K: torch.Tensor, alpha: float) -> torch.Tensor:
+    """S_alpha of positive semi-definite matrices: 0 where a matrix is zero. Equation 1 of "Layer by Layer".
+
+    Args:
+        K: (m, k, k).
+        alpha: Order, above 0. 2 takes no eigenvalues.
+
+    Returns:
+        (m,), in nats.
+    """
+    if alpha == 2:
+        trace = K.diagonal(dim1=-2, dim2=-1).sum(-1)
+        squares = torch.linalg.matrix_norm(K).square() / trace.where(trace > 0, 1).square()
+        collision: torch.Tensor = -squares.where(trace > 0, 1).log()
+        return collision.clamp(min=0) + 0.0  # + 0.0: no negative zero
+    found = eigenvalues(K)
+    if alpha < 1:  # a zero eigenvalue comes out as rounding, and low orders make much of it
+        found = found.where(found > K.shape[-1] * _EPS * found[:, -1:], 0)
+    return renyi(found, alpha)
+
+
+def row_entropy(Z: torch.Tensor, alpha: float) -> torch.Tensor:
+    """S_alpha of the Gram matrices of rows.
+
+    Below order 1 small eigenvalues matter, and a Gram matrix has lost them: singular values then.
+
+    Args:
+        Z: (m, n, d).
+        alpha: Order, above 0.
+
+    Returns:
+        (m,), in nats.
+    """
+    if alpha < 1:
+        return renyi(singular_values(Z).square(), alpha)
+    return entropy(gram(Z), alpha)
+
+
+def renyi(weights: torch.Tensor, alpha: float) -> torch.Tensor:
+    """Renyi entropy of order alpha of weights scaled to sum to 1.
+
+    Args:
+        weights: (m, k). What is below zero is rounding, and taken as zero.
+        alpha: Order, above 0. 1 is Shannon's entropy.
+
+    Returns:
+        (m,), in nats; 0 where all weights are zero.
+
+    Example:
+        >>> renyi(torch.ones(1, 4, dtype=torch.float64), 3.0).exp().round().tolist()
+        [4.0]
+    """
+    weights = weights.clamp(min=0)
+    total = weights.sum(-1, keepdim=True)
+    shares = weights / total.where(total > 0, 1)
+    logs = shares.where(shares > 0, 1).log()
+    if alpha == 1:
+        found = -(shares * logs).sum(-1)
+    elif abs(alpha - 1) < 0.5:  # sum p^alpha is 1 + sum p (p^(alpha-1) - 1): nothing is lost as alpha nears 1
+        found = (shares * ((alpha - 1) * logs).expm1()).sum(-1).log1p() / (1 - alpha)
+    else:
+        powers = (alpha * logs).where(shares > 0, -math.inf)
+        found = powers.logsumexp(-1) / (1 - alpha)
+    return found.clamp(min=0).where(total.squeeze(-1) > 0, 0) + 0.0  # + 0.0: no negative zero
+
+
+def singular_values(Z: torch.Tensor) -> torch.Tensor:
+    """Singular values of each matrix, those that are zero but for rounding set to zero; in no order.
+
+    Square roots of the Gram matrix's eigenvalues, which is much quicker than a decomposition, where they are exact
+    enough: a zero eigenvalue comes out as 1e-16 of the largest, and its root as 1e-8.
+
+    Args:
+        Z: (m, n, d).
+
+    Returns:
+        (m, min(n, d)).
+    """
+    squares = eigenvalues(gram(Z))
+    found = squares.clamp(min=0).sqrt()
+    poor = squares[:, 0] <= _ILL_CONDITIONED * squares[:, -1]
+    if poor.any():
+        found[poor] = torch.linalg.svdvals(Z[poor])
+    rounding = max(Z.shape[-2:]) * _EPS * found.amax(-1, keepdim=True)
+    return found.where(found > rounding, 0)
+
+
+def eigenvalues(K: torch.Tensor) -> torch.Tensor:
+    """Eigenvalues of symmetric matrices, rising. On a CPU each core takes matrices of its own.
+
+    Args:
+        K: (m, k, k).
+
+    Returns:
+        (m, k).
+    """
+    threads = torch.get_num_threads()
+    if K.device.type != "cpu" or threads == 1 or len(K) == 1 or K.numel() < _WORTH_THREADS:
+        found: torch.Tensor = torch.linalg.eigvalsh(K)
+        return found
+    # Large matrices one by one, so that no core is left with a big rest; small ones many at a time.
+    share = max(1, min(math.ceil(len(K) / threads), _WORTH_THREADS // K[0].numel()))
+    return torch.cat(on_every_core(torch.linalg.eigvalsh, torch.split(K, share)))
+
+
+def on_every_core(function: Callable[[Any], torch.Tensor], items: Iterable[Any]) -> list[torch.Tensor]:
+    """Applies a function to items at once on as many threads as torch may use, each of them single-threaded.
+
+    For LAPACK, which gains little from a second core within one matrix. The process's setting is put back.
+
+    Args:
+        function: Releases the interpreter lock, as torch does.
+        items: Its arguments.
+
+    Returns:
+        Its results, in order.
+    """
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(function, items))
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,110 @@
+"""Metrics of the tokens of one text: how widely they spread and how sharply their path turns. Batches may be padded."""
+
+import math
+from typing import Any
+
+import torch
+
+from midlayer_embed.errors import InputError
+from midlayer_embed.metrics.arrays import Array, answer, check_above_zero, in_portions, read, refuse
+from midlayer_embed.metrics.gram import centred_unit_rows, divisor, row_entropy
+
+
+def prompt_entropy(Z: Any, mask: Any = None, alpha: float = 1.0, normalization: str = "raw") -> Array:
+    """The entropy of the tokens of a text: how widely they spread. Tokens are centred, then scaled to length 1.
+
+    Section 3.3.1 of "Layer by Layer" (ICML 2025), after Wei et al. (2024). High: diverse tokens. Low: redundant,
+    compressed ones. Neither is better by itself. A corpus has the mean over its texts of two tokens and more.
+
+    Args:
+        Z: (..., T, d): the T token states of a text; numpy or torch.
+        mask: (..., T), nonzero for the tokens that count; what stands elsewhere in Z may be anything, NaN too.
+        alpha: As in `matrix_entropy`.
+        normalization: As in `matrix_entropy`, n being the number of the text's own tokens.
+
+    Returns:
+        float64 (...) of the kind of Z; in nats and in 0..min(ln T, ln d) when raw; 0 where all tokens are equal. With
+        a mask, NaN for texts of fewer than two tokens.
+
+    Raises:
+        InputError: (a ValueError) as `matrix_entropy`; a mask of another shape than (..., T).
+
+    Example:
+        >>> import numpy as np
+        >>> tokens = np.array([[[1.0, 0.0], [0.0, 1.0], [np.nan, np.nan]], [[5.0, 5.0], [9.0, 9.0], [9.0, 9.0]]])
+        >>> prompt_entropy(tokens, mask=[[1, 1, 0], [1, 0, 0]]).tolist()
+        [0.0, nan]
+    """
+    alpha = check_above_zero("alpha", alpha)
+    batch = read("Z", Z, "T, d", mask)
+    n_tokens, d = batch.values.shape[1:]
+    if batch.mask is None:
+        scale = divisor(normalization, n_tokens, d)
+        found = in_portions(lambda tokens: row_entropy(centred_unit_rows(tokens), alpha), batch, copies=2)
+    else:
+        counts = batch.mask.sum(-1)
+        scale = divisor(normalization, counts, d)
+        found = in_portions(
+            lambda tokens, kept: row_entropy(centred_unit_rows(tokens, kept), alpha), batch, copies=2
+        ).where(counts >= 2, math.nan)
+    return answer(found / scale, batch)
+
+
+def curvature(Z: Any, mask: Any = None) -> Array:
+    """How sharply the path of a text's tokens turns: the mean angle between consecutive steps v_k = z_(k+1) - z_k.
+
+    Section 3.3.2 of "Layer by Layer" (ICML 2025), after Hosseini and Fedorenko (2023). Steps of length zero are dropped
+    before angles are formed. Low: a straight, smooth path. High: abrupt turns. Neither is better by itself.
+
+    Args:
+        Z: (..., T, d): the T token states of a text in their order; numpy or torch.
+        mask: (..., T), nonzero for the tokens that count; what stands elsewhere in Z may be anything, NaN too.
+
+    Returns:
+        float64 (...) of the kind of Z; in radians, 0 (a straight line) to pi (back and forth). With a mask, NaN for
+        texts of fewer than three tokens or of fewer than two steps of some length.
+
+    Raises:
+        InputError: (a ValueError) Z has fewer than two axes, an empty one, or holds NaN or infinity where it counts; a
+            mask of another shape than (..., T). Without a mask also: fewer than three tokens, or a text (the first of a
+            batch is named) with fewer than two steps of some length.
+
+    Example:
+        >>> import numpy as np
+        >>> corner = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+        >>> float(curvature(corner)) == np.pi / 2
+        True
+    """
+    batch = read("Z", Z, "T, d", mask)
+    n_tokens = batch.values.shape[1]
+    if batch.mask is None and n_tokens < 3:
+        raise InputError(f"Z: expected 3 tokens or more, got {n_tokens}")
+    found = in_portions(_mean_angle, batch, copies=4)
+    if batch.mask is None:
+        refuse(found.isnan(), batch, "expected at least two steps between tokens that differ")
+    return answer(found, batch)
+
+
+def _mean_angle(tokens: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    if mask is None:
+        mask = torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device)
+    tokens, mask = _packed(tokens, mask)
+    steps = tokens[:, 1:] - tokens[:, :-1]
+    lengths = torch.linalg.vector_norm(steps, dim=-1)
+    real = (lengths > 0) & mask[:, 1:] & mask[:, :-1]
+    directions, real = _packed(steps.div_(lengths.where(real, 1).unsqueeze(-1)), real)
+    turns = real[:, 1:] & real[:, :-1]
+    # Of unit vectors u and w; unlike the arc cosine of u.w exact to rounding at 0 and at pi, too (Kahan).
+    apart = torch.linalg.vector_norm(directions[:, 1:] - directions[:, :-1], dim=-1)
+    along = torch.linalg.vector_norm(directions[:, 1:] + directions[:, :-1], dim=-1)
+    angles = 2 * torch.atan2(apart, along)
+    return angles.where(turns, 0).sum(-1) / turns.sum(-1)
+
+
+def _packed(rows: torch.Tensor, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows that are kept, one after the other; the others behind them. Untouched if they already are neighbours."""
+    starts = kept[:, 0].int() + (kept[:, 1:] & ~kept[:, :-1]).sum(-1)
+    if not (starts > 1).any():
+        return rows, kept
+    order = torch.argsort((~kept).to(torch.uint8), dim=-1, stable=True)
+    return rows.gather(1, order.unsqueeze(-1).expand_as(rows)), kept.gather(1, order)
