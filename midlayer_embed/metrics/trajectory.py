@@ -103,6 +103,8 @@ def _mean_angle(tokens: torch.Tensor, mask: torch.Tensor | None = None) -> torch
 
 def _packed(rows: torch.Tensor, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows that are kept, one after the other; the others behind them. Untouched if they already are neighbours."""
+    if rows.shape[1] == 0:
+        return rows, kept
     starts = kept[:, 0].int() + (kept[:, 1:] & ~kept[:, :-1]).sum(-1)
     if not (starts > 1).any():
         return rows, kept
