@@ -7,6 +7,7 @@ with the number of layers. Choosing a layer and saving a model are elsewhere.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,22 @@ from tqdm.auto import tqdm
 
 from midlayer_embed.backbone import Backbone, Checkpoint, find_checkpoint, load_backbone
 from midlayer_embed.batching import Batch, batches, check_texts, distinct, token_budget, tokenize
+from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.pooling import Pooler, pooler
+
+
+@dataclass(frozen=True)
+class TokenMeasure:
+    """Something to be measured on the tokens of each text, at every layer, while the forward pass has them.
+
+    Attributes:
+        function: States (b, t, d) and a mask (b, t), 1 for tokens and 0 for padding, to one value a text (b,).
+        final_norm: Whether it is measured on normed states.
+    """
+
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    final_norm: bool
 
 
 @dataclass(frozen=True)
@@ -26,11 +41,15 @@ class PooledBatch:
 
     Attributes:
         rows: (b,) which texts.
+        n_tokens: (b,) their tokens, special ones included.
         vectors: (n_norms, n_layers, b, dim), float32.
+        measured: (n_measures, n_layers, b), float64.
     """
 
     rows: np.ndarray
+    n_tokens: np.ndarray
     vectors: np.ndarray
+    measured: np.ndarray
 
 
 class LayerwiseEncoder:
@@ -168,6 +187,7 @@ class LayerwiseEncoder:
         layers: Sequence[int],
         *,
         norms: Sequence[bool],
+        measures: Sequence[TokenMeasure] = (),
         batch_tokens: int | None = None,
         show_progress: bool = False,
         description: str = "Encoding",
@@ -178,12 +198,16 @@ class LayerwiseEncoder:
             texts: Distinct strings.
             layers: Numbers 0..L.
             norms: For each True the normed states are pooled, for each False the raw ones, all in the same pass.
+            measures: What is measured on tokens, in the same pass. Token states are never kept.
             batch_tokens: Tokens a forward pass, padding included. None: what suits the device.
             show_progress: A bar with an ETA on stderr.
             description: What the bar is labelled.
 
         Yields:
             The vectors of some of the texts; texts without tokens are left out (their vectors are zero).
+
+        Raises:
+            InputError: (a ValueError) a measure refuses the states of a layer, such as NaN; the message names it.
         """
         budget = token_budget(batch_tokens, self.backbone.device)
         token_ids = tokenize(self.backbone.tokenizer, texts, self.max_seq_length)
@@ -192,25 +216,39 @@ class LayerwiseEncoder:
             total=total, desc=description, unit="tok", unit_scale=True, dynamic_ncols=True, disable=not show_progress
         ) as bar:
             for batch in batches(token_ids, self.backbone.pad_id, budget):
-                yield PooledBatch(batch.rows, self._forward(batch, layers, norms))
+                yield PooledBatch(
+                    batch.rows, batch.attention_mask.sum(dim=1).numpy(), *self._forward(batch, layers, norms, measures)
+                )
                 bar.update(batch.n_tokens)
 
     @torch.inference_mode()
-    def _forward(self, batch: Batch, layers: Sequence[int], norms: Sequence[bool]) -> np.ndarray:
+    def _forward(
+        self, batch: Batch, layers: Sequence[int], norms: Sequence[bool], measures: Sequence[TokenMeasure]
+    ) -> tuple[np.ndarray, np.ndarray]:
         device = self.backbone.device
         mask = batch.attention_mask.to(device)
         vectors = torch.empty((len(norms), len(layers), len(batch.rows), self.dim), device=device)
+        measured = torch.empty((len(measures), len(layers), len(batch.rows)), dtype=torch.float64)
 
-        def pool_layer(slot: int, states: torch.Tensor) -> None:
-            for number, normed in enumerate(norms):
+        def take_layer(slot: int, raw: torch.Tensor) -> None:
+            @cache
+            def states(normed: bool) -> torch.Tensor:
                 norm = self.backbone.final_norm if normed else None
-                vectors[number, slot] = self._pool(states if norm is None else norm(states), mask)
+                return raw if norm is None else norm(raw)
+
+            for number, normed in enumerate(norms):
+                vectors[number, slot] = self._pool(states(normed), mask)
+            for number, measure in enumerate(measures):
+                try:
+                    measured[number, slot] = measure.function(states(measure.final_norm), mask)
+                except InputError as error:
+                    raise InputError(f"layer {layers[slot]}: {error}") from error
 
         with ExitStack() as hooks:
-            _attach(hooks, self.backbone, layers, pool_layer)
+            _attach(hooks, self.backbone, layers, take_layer)
             with suppress(_LastLayerReached):
                 self.backbone.model(input_ids=batch.input_ids.to(device), attention_mask=mask, use_cache=False)
-        return vectors.cpu().numpy()
+        return vectors.cpu().numpy(), measured.numpy()
 
 
 class _LastLayerReached(Exception):
@@ -218,9 +256,9 @@ class _LastLayerReached(Exception):
 
 
 def _attach(
-    hooks: ExitStack, backbone: Backbone, layers: Sequence[int], pool_layer: Callable[[int, torch.Tensor], None]
+    hooks: ExitStack, backbone: Backbone, layers: Sequence[int], take_layer: Callable[[int, torch.Tensor], None]
 ) -> None:
-    """Hooks that hand each wanted layer's states to `pool_layer(slot, states)` and stop after the highest one.
+    """Hooks that hand each wanted layer's states to `take_layer(slot, states)` and stop after the highest one.
 
     Layer k is the k-th call of a block: models that share weights call one block many times.
     """
@@ -230,7 +268,7 @@ def _attach(
 
     def take(layer: int, states: torch.Tensor) -> None:
         if layer in slots:
-            pool_layer(slots[layer], states)
+            take_layer(slots[layer], states)
         if layer == highest:
             raise _LastLayerReached
 

@@ -226,3 +226,18 @@ def plain_layer_means() -> Callable[[Path, str, bool], torch.Tensor]:
         return torch.stack([state[0].mean(dim=0) for state in states])
 
     return layer_means
+
+
+@pytest.fixture(scope="session")
+def plain_token_states() -> Callable[[Path, str], list[torch.Tensor]]:
+    """The raw token states (t, d) of one text at every layer, by `output_hidden_states`; of models like Llama."""
+
+    def token_states(folder: Path, text: str) -> list[torch.Tensor]:
+        model = AutoModel.from_pretrained(folder).eval()
+        model.config.tie_last_hidden_states = False
+        model.norm = nn.Identity()
+        with torch.inference_mode():
+            inputs = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+            return [state[0] for state in model(**inputs, output_hidden_states=True).hidden_states]
+
+    return token_states

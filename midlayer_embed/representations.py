@@ -1,0 +1,250 @@
+"""What forward passes over a corpus leave behind at every layer, and each metric of the paper measured on that.
+
+Token states are measured while they pass and never kept; the pooled vectors of augmented views lie in a scratch file.
+Which metric chooses a layer is `selection`'s; tables are `profile`'s.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from midlayer_embed import metrics
+from midlayer_embed.batching import distinct
+from midlayer_embed.errors import InputError
+from midlayer_embed.layerwise import LayerwiseEncoder, PooledBatch, TokenMeasure
+from midlayer_embed.metrics.gram import divisor
+from midlayer_embed.views import augmented_views
+
+METRICS = ("prompt_entropy", "dataset_entropy", "curvature", "infonce", "lidar", "dime", "effective_rank")
+# What each metric is measured on: the tokens of each text, the pooled vectors of the texts, or those of their views.
+TOKEN_METRICS = ("prompt_entropy", "curvature")
+VECTOR_METRICS = ("dataset_entropy", "effective_rank")
+PAIR_METRICS = ("infonce", "dime")
+LIDAR_VIEWS = 16
+
+
+@dataclass(frozen=True)
+class MetricSettings:
+    """What the numbers depend on, besides model and texts.
+
+    Attributes:
+        alpha: Order of the matrix entropy behind prompt entropy, dataset entropy and DiME.
+        temperature: Of InfoNCE.
+        seed: Of the views and of DiME's permutations.
+        n_permutations: Of DiME.
+    """
+
+    alpha: float = 1.0
+    temperature: float = 0.1
+    seed: int = 0
+    n_permutations: int = 10
+
+
+@dataclass(frozen=True)
+class Representations:
+    """Every layer of a corpus of n texts.
+
+    Attributes:
+        n_layers: L + 1.
+        n_texts: n.
+        dim: Width of a state.
+        n_tokens: (n,) tokens of each text, special ones included; empty where no metric asks for them.
+        token_values: For each token metric (n_layers, n), NaN where a text is too short for it.
+        vectors: (n_layers, n, dim) float32, pooled; None where no metric asks for them.
+        views: (n_layers, n_views, n, dim) float32, pooled; None where no metric asks for them.
+        settings: What the numbers depend on.
+    """
+
+    n_layers: int
+    n_texts: int
+    dim: int
+    n_tokens: np.ndarray
+    token_values: Mapping[str, np.ndarray]
+    vectors: np.ndarray | None
+    views: np.ndarray | None
+    settings: MetricSettings
+
+    def measure(self, metric: str, rows: np.ndarray | None = None) -> np.ndarray:
+        """A metric at every layer: float64 (n_layers,), unnormalised.
+
+        Args:
+            metric: One of `METRICS` for which these representations were made.
+            rows: Some of the texts, for resampling; None for all.
+
+        Raises:
+            InputError: (a ValueError) states that are not finite; the message names the layer.
+        """
+        if metric in TOKEN_METRICS:
+            return _mean_of_known(self.token_values[metric], rows)
+        kept = slice(None) if rows is None else rows
+        values = []
+        for layer in range(self.n_layers):
+            try:
+                values.append(self._at_layer(metric, layer, kept))
+            except InputError as error:
+                raise InputError(f"{metric} of layer {layer}: {error}") from error
+        return np.array(values)
+
+    def normalized(self, metric: str, values: np.ndarray, normalization: str) -> np.ndarray | None:
+        """A metric divided by what its entropy could be at most, or by a part of it: (n_layers,).
+
+        Args:
+            metric: One of `METRICS`.
+            values: What `measure` gave for it.
+            normalization: One of `metrics.NORMALIZATIONS`.
+
+        Returns:
+            NaN where the divisor is ln 1; None for a metric that is no entropy.
+        """
+        if metric in ("dataset_entropy", "dime", "lidar"):
+            n = torch.tensor([self.n_texts])
+            return np.asarray(values / self._divisors(normalization, n))
+        if metric != "prompt_entropy":
+            return None
+        shares = self.token_values[metric] / self._divisors(normalization, torch.from_numpy(self.n_tokens))
+        return _mean_of_known(shares, None)
+
+    def _divisors(self, normalization: str, n: torch.Tensor) -> np.ndarray:
+        if self.dim == 1 and normalization != "logN":  # ln 1
+            return np.full(len(n), np.nan)
+        found = divisor(normalization, n, self.dim).numpy()
+        return np.asarray(np.where(found > 0, found, np.nan))
+
+    def _at_layer(self, metric: str, layer: int, rows: slice | np.ndarray) -> float:
+        settings = self.settings
+        if metric in VECTOR_METRICS:
+            assert self.vectors is not None
+            vectors = self.vectors[layer, rows]
+            if metric == "effective_rank":
+                return float(metrics.effective_rank(vectors))
+            return float(metrics.dataset_entropy(vectors, alpha=settings.alpha))
+        assert self.views is not None
+        if metric == "lidar":
+            return float(metrics.lidar(self.views[layer][:, rows].swapaxes(0, 1)))
+        a, b = (self.views[layer, view, rows] for view in (0, 1))
+        if metric == "infonce":
+            return float(metrics.infonce(a, b, temperature=settings.temperature))
+        return float(
+            metrics.dime(a, b, alpha=settings.alpha, n_permutations=settings.n_permutations, seed=settings.seed)
+        )
+
+
+def _mean_of_known(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    """The mean over texts (n_layers,) of those that are long enough; NaN where none is."""
+    values = values if rows is None else values[:, rows]
+    known = np.isfinite(values)
+    counts = known.sum(axis=1)
+    sums = np.where(known, values, 0.0).sum(axis=1)
+    return np.asarray(np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0))
+
+
+@contextmanager
+def represent(
+    encoder: LayerwiseEncoder,
+    texts: Sequence[str],
+    wanted: Collection[str],
+    settings: MetricSettings,
+    *,
+    final_norm: bool,
+    rates: str = "paper",
+    workers: int | None = None,
+    batch_tokens: int | None = None,
+    show_progress: bool = False,
+) -> Iterator[Representations]:
+    """The forward passes that some metrics need: one over the texts, one over each augmented view, none twice.
+
+    Args:
+        encoder: The model; its every layer is measured.
+        texts: As `corpora.sample_texts` gives them.
+        wanted: Which of `METRICS`.
+        settings: What the numbers depend on.
+        final_norm: Whether normed states are measured.
+        rates: Of augmentation, as in `views.augmented_views`.
+        workers: Processes that augment, as there.
+        batch_tokens: Tokens a forward pass, as in LayerwiseEncoder.
+        show_progress: Bars with an ETA on stderr.
+
+    Yields:
+        The representations; their scratch file goes when the block ends.
+    """
+    n_layers, n_texts, dim = encoder.n_layers, len(texts), encoder.dim
+    n_tokens = np.zeros(0, dtype=np.int64)
+    token_values: dict[str, np.ndarray] = {}
+    vectors: np.ndarray | None = None
+
+    def passes(
+        texts: Sequence[str], measures: Sequence[TokenMeasure], description: str
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, PooledBatch]]:
+        """Each distinct text once through the model: which texts a batch serves, out of which of its rows."""
+        unique, where = distinct(texts)
+        served = np.split(np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=len(unique)))[:-1])
+        for pooled in encoder.pooled_batches(
+            unique,
+            range(n_layers),
+            norms=[final_norm],
+            measures=measures,
+            batch_tokens=batch_tokens,
+            show_progress=show_progress,
+            description=description,
+        ):
+            rows = [served[row] for row in pooled.rows]
+            yield np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(some) for some in rows]), pooled
+
+    token_metrics = [name for name in TOKEN_METRICS if name in wanted]
+    if token_metrics or any(name in wanted for name in VECTOR_METRICS):
+        n_tokens = np.zeros(n_texts, dtype=np.int64)
+        token_values = {name: np.full((n_layers, n_texts), np.nan) for name in token_metrics}
+        vectors = np.zeros((n_layers, n_texts, dim), dtype=np.float32)
+        measures = [TokenMeasure(_token_function(name, settings.alpha), final_norm) for name in token_metrics]
+        for rows, sources, pooled in passes(texts, measures, "Encoding"):
+            n_tokens[rows] = pooled.n_tokens[sources]
+            vectors[:, rows] = pooled.vectors[0][:, sources]
+            for name, values in zip(token_metrics, pooled.measured, strict=True):
+                token_values[name][:, rows] = values[:, sources]
+
+    def representations(views: np.ndarray | None) -> Representations:
+        return Representations(n_layers, n_texts, dim, n_tokens, token_values, vectors, views, settings)
+
+    n_views = LIDAR_VIEWS if "lidar" in wanted else 2 if any(name in wanted for name in PAIR_METRICS) else 0
+    if not n_views:
+        yield representations(None)
+        return
+    augmented = augmented_views(
+        texts, n_views, seed=settings.seed, rates=rates, workers=workers, show_progress=show_progress
+    )
+    with _scratch_array((n_layers, n_views, n_texts, dim)) as views:
+        flat = views.reshape(n_layers, n_views * n_texts, dim)
+        for rows, sources, pooled in passes([text for view in augmented for text in view], [], "Encoding views"):
+            flat[:, rows] = pooled.vectors[0][:, sources]
+        yield representations(views)
+
+
+def _token_function(metric: str, alpha: float) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    def measure(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if metric == "curvature":
+            return torch.as_tensor(metrics.curvature(states, mask))
+        return torch.as_tensor(metrics.prompt_entropy(states, mask, alpha=alpha))
+
+    return measure
+
+
+@contextmanager
+def _scratch_array(shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """float32 zeros in a file that goes with the block: 16 views of a large model are more than memory holds."""
+    with tempfile.TemporaryFile(prefix="midlayer-embed-") as file:
+        size = 4 * int(np.prod(shape, dtype=np.int64))
+        if hasattr(os, "posix_fallocate"):  # else a full disk would end the process at some write
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                folder = tempfile.gettempdir()
+                raise InputError(
+                    f"views: {size / 1e9:.1f} GB are needed for their vectors in {folder}: {error.strerror}; "
+                    "measure fewer texts, or set TMPDIR to a larger disk"
+                ) from error
+        yield np.memmap(file, dtype=np.float32, mode="r+", shape=shape)  # type: ignore[call-overload]
