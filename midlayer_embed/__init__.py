@@ -10,11 +10,27 @@ if TYPE_CHECKING:
     from midlayer_embed import metrics
     from midlayer_embed.encoder import MidLayerEncoder
     from midlayer_embed.layerwise import LayerwiseEncoder
+    from midlayer_embed.profile import profile_layers
+    from midlayer_embed.selection import LayerSelection, select_layer
 
 __version__ = "0.1.0"
-__all__ = ["LayerwiseEncoder", "MidLayerEncoder", "__version__", "metrics"]
+__all__ = [
+    "LayerSelection",
+    "LayerwiseEncoder",
+    "MidLayerEncoder",
+    "__version__",
+    "metrics",
+    "profile_layers",
+    "select_layer",
+]
 
-_HOMES = {"MidLayerEncoder": "midlayer_embed.encoder", "LayerwiseEncoder": "midlayer_embed.layerwise"}
+_HOMES = {
+    "LayerSelection": "midlayer_embed.selection",
+    "LayerwiseEncoder": "midlayer_embed.layerwise",
+    "MidLayerEncoder": "midlayer_embed.encoder",
+    "profile_layers": "midlayer_embed.profile",
+    "select_layer": "midlayer_embed.selection",
+}
 
 
 def __getattr__(name: str) -> Any:

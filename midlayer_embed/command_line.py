@@ -21,11 +21,30 @@ class Parser(argparse.ArgumentParser):
         self.exit(MISTAKE, f"{self.prog}: {message}\nSee {self.prog} --help\n")
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """MODEL, and the options that say how it is loaded and pooled, the same in every command."""
+def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False) -> None:
+    """MODEL, and the options that say how it is loaded and pooled, the same in every command.
+
+    Args:
+        parser: Of the command.
+        raw: Whether the command pools raw states unless told otherwise, as those that measure do.
+    """
     parser.add_argument("model", metavar="MODEL", help='a hub id, a folder, or "starter"')
     pooling = parser.add_argument_group("pooling")
-    pooling.add_argument("--raw", action="store_true", help="pool the states before the final norm")
+    norm = pooling.add_mutually_exclusive_group()
+    norm.add_argument(
+        "--raw",
+        dest="final_norm",
+        action="store_false",
+        default=not raw,
+        help="pool the states before the final norm" + " (default)" * raw,
+    )
+    norm.add_argument(
+        "--normed",
+        dest="final_norm",
+        action="store_true",
+        default=not raw,
+        help="pool the states after the final norm" + " (default)" * (not raw),
+    )
     pooling.add_argument(
         "--pooling", default="mean", metavar="MODE", help="mean (default), cls, lasttoken, weightedmean, max"
     )
@@ -47,7 +66,7 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
 def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `add_model_options`, and `add_file_options` where it was used, were given, as our functions' keywords."""
     options = {
-        "final_norm": not arguments.raw,
+        "final_norm": arguments.final_norm,
         "pooling_mode": arguments.pooling,
         "max_seq_length": arguments.max_seq_length,
         "revision": arguments.revision,

@@ -5,7 +5,7 @@ Built from sentence-transformers' stock modules only, so that what it saves load
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -22,13 +22,17 @@ from midlayer_embed.backbone import (
     resolve_device,
     resolve_dtype,
 )
+from midlayer_embed.curves import can_draw, draw_selection
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
-from midlayer_embed.model_card import CardFacts, base_card_of, card
+from midlayer_embed.model_card import CURVE_PICTURE, CardFacts, base_card_of, card
 from midlayer_embed.pooling import check_pooling_mode
 from midlayer_embed.quiet import quiet_transformers
 from midlayer_embed.starter import STARTER_HUB_ID, STARTER_LICENSE
 from midlayer_embed.stock_form import stock_form, truncating_entries
+
+if TYPE_CHECKING:
+    from midlayer_embed.selection import LayerSelection
 
 
 class MidLayerEncoder(SentenceTransformer):
@@ -40,7 +44,8 @@ class MidLayerEncoder(SentenceTransformer):
 
     Args:
         model_name_or_path: A folder, a hub id, or "starter".
-        layer: 17, or -1 from the end, or a depth as a float in [0, 1]. Layer 0 is what enters block 1.
+        layer: 17, or -1 from the end, or a depth as a float in [0, 1]; layer 0 is what enters block 1. Or the name of
+            a criterion, such as "min-dime", that chooses by `selection_texts`; or what `select_layer` gave.
         final_norm: True: pool the states after the model's own final norm; False: the residual stream as the block
             leaves it. The same for models without a final norm.
         pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean" or "max".
@@ -55,6 +60,10 @@ class MidLayerEncoder(SentenceTransformer):
         default_prompt_name: As in SentenceTransformer.
         similarity_fn_name: As in SentenceTransformer.
         truncate_dim: As in SentenceTransformer.
+        seed: Of the choice, where a criterion chooses.
+        selection_texts: Texts like those that shall be embedded, without labels, where a criterion chooses. The whole
+            model is loaded to measure them, then let go. Measured are raw states, pooled as here; `select_layer` has
+            more to set.
 
     Raises:
         InputError: (a ValueError) an argument is not what it should be; the message names it.
@@ -68,7 +77,7 @@ class MidLayerEncoder(SentenceTransformer):
     def __init__(
         self,
         model_name_or_path: str | Path,
-        layer: int | float,
+        layer: "int | float | str | LayerSelection",
         *,
         final_norm: bool = True,
         pooling_mode: str = "mean",
@@ -82,12 +91,28 @@ class MidLayerEncoder(SentenceTransformer):
         default_prompt_name: str | None = None,
         similarity_fn_name: str | None = None,
         truncate_dim: int | None = None,
+        seed: int = 0,
+        selection_texts: Sequence[str] | None = None,
     ) -> None:
         checkpoint = find_checkpoint(
             model_name_or_path, revision=revision, gguf_file=gguf_file, trust_remote_code=trust_remote_code
         )
-        number = layer_number(layer, checkpoint.n_blocks)
         check_pooling_mode(pooling_mode)
+        selection: LayerSelection | None = None
+        if isinstance(layer, (int, float)):
+            number = layer_number(layer, checkpoint.n_blocks)
+        else:
+            selection = _selected(
+                layer,
+                checkpoint,
+                selection_texts,
+                seed,
+                pooling_mode=pooling_mode,
+                max_seq_length=max_seq_length,
+                device=device,
+                dtype=dtype,
+            )
+            number = selection.layer
         transformer = _truncated_transformer(
             checkpoint, number, final_norm, check_max_seq_length(max_seq_length), resolve_dtype(dtype)
         )
@@ -102,6 +127,7 @@ class MidLayerEncoder(SentenceTransformer):
         )
         self._checkpoint = checkpoint
         self._layer = number
+        self._selection = selection
         self._final_norm = final_norm
 
     @property
@@ -119,6 +145,11 @@ class MidLayerEncoder(SentenceTransformer):
         """Layer / L, 0..1."""
         return self._layer / self._checkpoint.n_blocks
 
+    @property
+    def selection(self) -> "LayerSelection | None":
+        """How the layer was chosen, where a criterion chose it."""
+        return self._selection
+
     def save(self, path: str, *args: Any, **kwargs: Any) -> None:
         """As SentenceTransformer's, without transformers' progress bars."""
         with quiet_transformers():
@@ -127,6 +158,7 @@ class MidLayerEncoder(SentenceTransformer):
     def _create_model_card(self, path: str, model_name: str | None = None, train_datasets: Any = None) -> None:
         """Writes the README.md of a saved folder, where SentenceTransformer would tell of a training."""
         checkpoint = self._checkpoint
+        has_curve = self.selection is not None and self.selection.values is not None
         facts = CardFacts(
             base_name=checkpoint.hub_id or checkpoint.name.removeprefix("local/"),
             base_model=checkpoint.hub_id,
@@ -138,7 +170,11 @@ class MidLayerEncoder(SentenceTransformer):
             pooling_mode=str(self[1].pooling_mode),
             dim=int(self.get_embedding_dimension() or 0),
             max_seq_length=int(self.max_seq_length or 0),
+            selection=self.selection,
+            picture=CURVE_PICTURE if has_curve and can_draw() else None,
         )
+        if self.selection is not None and facts.picture is not None:
+            draw_selection(self.selection, Path(path) / facts.picture)
         with atomic_file(Path(path) / "README.md") as partial:
             partial.write_text(str(card(facts)), encoding="utf-8")
 
@@ -150,6 +186,32 @@ class MidLayerEncoder(SentenceTransformer):
             features["input_ids"] = torch.full(shape, self.tokenizer.pad_token_id, dtype=torch.int64)
             features["attention_mask"] = torch.zeros(shape, dtype=torch.int64)
         return features
+
+
+def _selected(
+    layer: "str | LayerSelection",
+    checkpoint: Checkpoint,
+    texts: Sequence[str] | None,
+    seed: int,
+    **measuring: Any,
+) -> "LayerSelection":
+    """The choice of a criterion, made now, or made before."""
+    from midlayer_embed.layerwise import LayerwiseEncoder
+    from midlayer_embed.selection import LayerSelection, check_layer, fixed_layer, needs_texts, select_layer
+
+    if isinstance(layer, LayerSelection):
+        if layer.n_layers != checkpoint.n_blocks + 1:
+            raise InputError(f"layer: chosen among {layer.n_layers} layers; this model has {checkpoint.n_blocks + 1}")
+        return layer
+    if not isinstance(layer, str):
+        layer_number(layer, 1)  # says what a layer is
+    check_layer(layer)
+    if not needs_texts(layer):
+        return fixed_layer(layer, checkpoint.n_blocks)
+    if texts is None:
+        raise InputError(f"selection_texts: layer {layer!r} is chosen by texts, so some are needed, got None")
+    every = LayerwiseEncoder.from_checkpoint(checkpoint, final_norm=False, **measuring)
+    return select_layer(every, texts, criterion=layer, seed=seed)
 
 
 class _ReportingTransformer(Transformer):

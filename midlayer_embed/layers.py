@@ -82,11 +82,27 @@ def parse_layer(text: str) -> int | float:
         >>> parse_layer("1"), parse_layer("1.0"), parse_layer("-1")
         (1, 1.0, -1)
     """
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"layer: expected a layer (17, -1) or a depth (0.7), got {text!r}") from None
+    number = _number(text)
+    if number is None:
+        raise InputError(f"layer: expected a layer (17, -1) or a depth (0.7), got {text!r}")
+    return number
+
+
+def parse_layer_or_name(text: str) -> int | float | str:
+    """As `parse_layer`; what is no number is left as it is, for it may name a criterion.
+
+    Example:
+        >>> parse_layer_or_name("1.0"), parse_layer_or_name("min-dime")
+        (1.0, 'min-dime')
+    """
+    number = _number(text)
+    return text if number is None else number
+
+
+def _number(text: str) -> int | float | None:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return None

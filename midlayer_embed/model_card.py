@@ -2,9 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from midlayer_embed.curves import LABELS, curve_markdown, selection_summary
+
+if TYPE_CHECKING:
+    from midlayer_embed.selection import LayerSelection
+
+# Beside the README.md.
+CURVE_PICTURE = "layer_selection.png"
 # What a base model's card may say that holds for its first blocks, too.
 _CARRIED = ("license", "license_name", "license_link", "language")
 
@@ -24,6 +32,8 @@ class CardFacts:
         pooling_mode: How tokens become a vector.
         dim: Width of a vector.
         max_seq_length: Tokens a text is cut at.
+        selection: How the layer was chosen; None where its author named it.
+        picture: The file beside the card that shows the selection's curve, if any.
     """
 
     base_name: str
@@ -36,6 +46,8 @@ class CardFacts:
     pooling_mode: str
     dim: int
     max_seq_length: int
+    selection: "LayerSelection | None"
+    picture: str | None
 
 
 def base_card_of(location: str) -> ModelCardData:
@@ -90,7 +102,7 @@ pooled to vectors of {facts.dim} dimensions. The blocks above that layer are lef
 | pooling | {facts.pooling_mode} |
 | dimensions | {facts.dim} |
 | longest text | {facts.max_seq_length} tokens |
-| how the layer was chosen | given by the author |
+| how the layer was chosen | {_how_chosen(facts.selection)} |
 
 ## Use
 
@@ -101,7 +113,28 @@ model = SentenceTransformer("path/or/name/of/this/model")
 vectors = model.encode(["The weather is lovely today.", "It's so sunny outside!"])
 print(model.similarity(vectors, vectors))
 ```
-
+{_curve(facts)}
 Middle layers of language models often embed text better than the last one: see
 [Layer by Layer](https://arxiv.org/abs/2502.02013) (ICML 2025).
+"""
+
+
+def _how_chosen(selection: "LayerSelection | None") -> str:
+    return "given by the author" if selection is None else "; ".join(selection_summary(selection))
+
+
+def _curve(facts: CardFacts) -> str:
+    selection = facts.selection
+    if selection is None or selection.profile is None or selection.metric is None:
+        return ""
+    profile = selection.profile
+    states = "normed" if profile.final_norm else "raw"
+    picture = f"![{selection.metric} over layers]({facts.picture})\n\n" if facts.picture else ""
+    return f"""
+## How the layer was chosen
+
+Without labels: {selection.criterion} takes the layer where {LABELS[selection.metric]} is {selection.criterion[:3]}imal,
+measured on the {states} states of {profile.n_texts} texts (seed {profile.settings.seed}).
+
+{picture}{curve_markdown(selection)}
 """

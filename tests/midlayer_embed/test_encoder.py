@@ -103,7 +103,7 @@ def test_empty_texts_are_defined(llama_folder: Path, sentences: list[str]) -> No
     np.testing.assert_allclose(encoder.encode(["", sentences[0]])[0], np.zeros(32), atol=1e-6)
 
 
-@pytest.mark.parametrize("layer", [4, -5, 1.5, "middle", None, True])
+@pytest.mark.parametrize("layer", [4, -5, 1.5, "min-foo", None, True])
 def test_bad_layers_are_refused_before_weights_are_read(llama_folder: Path, layer: object) -> None:
     with pytest.raises(ValueError, match="layer: "):
         MidLayerEncoder(llama_folder, layer)  # type: ignore[arg-type]

@@ -6,8 +6,9 @@ import pytest
 from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 
-from midlayer_embed import MidLayerEncoder
+from midlayer_embed import MidLayerEncoder, select_layer
 from midlayer_embed.cli import main
+from midlayer_embed.curves import curve_markdown, selection_summary
 from midlayer_embed.export import export_encoder
 
 
@@ -85,9 +86,39 @@ def test_the_command_exports_and_says_so(
     assert (tmp_path / "out" / "modules.json").is_file()
 
 
+def test_the_command_exports_the_layer_of_a_criterion_with_its_curve(
+    llama_folder: Path, sentences: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(sentences))
+    out = tmp_path / "out"
+    arguments = ["export", str(llama_folder), str(out), "--layer", "min-dime", "--texts", str(tmp_path / "texts.txt")]
+    assert main([*arguments, "--seed", "5", "--quiet"]) == 0
+    chosen = select_layer(llama_folder, sentences, "min-dime", seed=5)
+    assert f"layer {chosen.layer} of 3; plain SentenceTransformer gives" in capsys.readouterr().out
+    plain = SentenceTransformer(str(out), device="cpu")
+    expected = MidLayerEncoder(llama_folder, chosen.layer).encode(sentences)
+    np.testing.assert_allclose(plain.encode(sentences), expected, atol=1e-6)
+    card = ModelCard.load(out / "README.md")
+    assert curve_markdown(chosen) in card.text
+    assert "![dime over layers](layer_selection.png)" in card.text
+    assert (out / "layer_selection.png").read_bytes().startswith(b"\x89PNG")
+    assert "; ".join(selection_summary(chosen)) in card.text
+
+
+def test_a_card_without_matplotlib_has_the_table_alone(
+    llama_folder: Path, sentences: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("midlayer_embed.encoder.can_draw", lambda: False)
+    MidLayerEncoder(llama_folder, "min-entropy", selection_texts=sentences).save_pretrained(str(tmp_path))
+    card = ModelCard.load(tmp_path / "README.md")
+    assert "| layer | depth | dataset_entropy |" in card.text and "![" not in card.text
+    assert not (tmp_path / "layer_selection.png").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--layer", "min-dime"], "min-dime measures texts, so some are needed: --texts FILE"),
         (["--layer", "99"], "99 is out of range"),
         (["--layer", "1.5"], "depth 1.5 is out of range"),
         (["--layer", "min-foo"], "'min-foo'"),
