@@ -4,9 +4,7 @@ Everything is a float64 tensor (m, ...), m matrices at once. What is checked is 
 """
 
 import math
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
@@ -23,8 +21,6 @@ _NORMALIZERS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 NORMALIZATIONS = tuple(_NORMALIZERS)
 
 _EPS = torch.finfo(torch.float64).eps
-# Below this many elements of all matrices, starting threads takes longer than the eigenvalues.
-_WORTH_THREADS = 50_000
 # A smallest eigenvalue below this share of the largest: its square root is mostly rounding.
 _ILL_CONDITIONED = 1e-8
 
@@ -56,33 +52,34 @@ def divisor(normalization: str, n: int | torch.Tensor, d: int) -> torch.Tensor:
     return found
 
 
-def unit_rows(Z: torch.Tensor, noise: float = 0.0) -> torch.Tensor:
-    """Rows scaled to length 1, in place; those no longer than `noise` become zero.
+def unit_rows(Z: torch.Tensor) -> torch.Tensor:
+    """Rows scaled to length 1, in place; rows of zeros stay.
 
     Args:
         Z: (m, n, d).
-        noise: Length of what is no direction.
     """
     lengths = torch.linalg.vector_norm(Z, dim=-1, keepdim=True)
-    return Z.mul_(torch.where(lengths > noise, 1 / lengths, 0))
+    return Z.mul_(torch.where(lengths > 0, 1 / lengths, 0))
 
 
 def centred_unit_rows(Z: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     """Rows minus their mean, scaled to length 1, in place. A row that is the mean, but for rounding, becomes zero.
 
     Args:
-        Z: (m, n, d), at most 1 everywhere, zero where the mask is.
+        Z: (m, n, d), zero where the mask is.
         mask: (m, n): rows that count. The others stay zero.
     """
-    n, d = Z.shape[-2:]
+    n = Z.shape[-2]
     if mask is None:
-        Z -= Z.mean(dim=-2, keepdim=True)
+        mean = Z.mean(dim=-2, keepdim=True)
     else:
         weights = mask.double()
-        weights /= weights.sum(dim=-1, keepdim=True).clamp(min=1)
-        Z -= weights.unsqueeze(-2) @ Z
-        Z.masked_fill_(~mask.unsqueeze(-1), 0)
-    return unit_rows(Z, noise=_EPS * n * math.sqrt(d))
+        mean = (weights / weights.sum(dim=-1, keepdim=True).clamp(min=1)).unsqueeze(-2) @ Z
+    lengths = torch.linalg.vector_norm(Z.sub_(mean), dim=-1, keepdim=True)
+    kept = torch.ones_like(lengths, dtype=torch.bool) if mask is None else mask.unsqueeze(-1)
+    # No row is longer than this; a sum of n of them is exact to n roundings of it.
+    longest = lengths.where(kept, 0).amax(-2, keepdim=True) + torch.linalg.vector_norm(mean, dim=-1, keepdim=True)
+    return Z.mul_(torch.where(kept & (lengths > _EPS * n * longest), 1 / lengths, 0))
 
 
 def gram(Z: torch.Tensor) -> torch.Tensor:
@@ -112,7 +109,7 @@ def entropy(K: torch.Tensor, alpha: float) -> torch.Tensor:
         squares = torch.linalg.matrix_norm(K).square() / trace.where(trace > 0, 1).square()
         collision: torch.Tensor = -squares.where(trace > 0, 1).log()
         return collision.clamp(min=0) + 0.0  # + 0.0: no negative zero
-    found = eigenvalues(K)
+    found: torch.Tensor = torch.linalg.eigvalsh(K)
     if alpha < 1:  # a zero eigenvalue comes out as rounding, and low orders make much of it
         found = found.where(found > K.shape[-1] * _EPS * found[:, -1:], 0)
     return renyi(found, alpha)
@@ -175,48 +172,11 @@ def singular_values(Z: torch.Tensor) -> torch.Tensor:
     Returns:
         (m, min(n, d)).
     """
-    squares = eigenvalues(gram(Z))
+    squares = torch.linalg.eigvalsh(gram(Z))
     found = squares.clamp(min=0).sqrt()
     poor = squares[:, 0] <= _ILL_CONDITIONED * squares[:, -1]
     if poor.any():
         found[poor] = torch.linalg.svdvals(Z[poor])
     rounding = max(Z.shape[-2:]) * _EPS * found.amax(-1, keepdim=True)
-    return found.where(found > rounding, 0)
-
-
-def eigenvalues(K: torch.Tensor) -> torch.Tensor:
-    """Eigenvalues of symmetric matrices, rising. On a CPU each core takes matrices of its own.
-
-    Args:
-        K: (m, k, k).
-
-    Returns:
-        (m, k).
-    """
-    threads = torch.get_num_threads()
-    if K.device.type != "cpu" or threads == 1 or len(K) == 1 or K.numel() < _WORTH_THREADS:
-        found: torch.Tensor = torch.linalg.eigvalsh(K)
-        return found
-    # Large matrices one by one, so that no core is left with a big rest; small ones many at a time.
-    share = max(1, min(math.ceil(len(K) / threads), _WORTH_THREADS // K[0].numel()))
-    return torch.cat(on_every_core(torch.linalg.eigvalsh, torch.split(K, share)))
-
-
-def on_every_core(function: Callable[[Any], torch.Tensor], items: Iterable[Any]) -> list[torch.Tensor]:
-    """Applies a function to items at once on as many threads as torch may use, each of them single-threaded.
-
-    For LAPACK, which gains little from a second core within one matrix. The process's setting is put back.
-
-    Args:
-        function: Releases the interpreter lock, as torch does.
-        items: Its arguments.
-
-    Returns:
-        Its results, in order.
-    """
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(function, items))
-    finally:
-        torch.set_num_threads(threads)
+    cleared: torch.Tensor = found.where(found > rounding, 0)
+    return cleared

@@ -9,17 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from midlayer_embed.errors import InputError
-from midlayer_embed.metrics.arrays import (
-    Array,
-    Batch,
-    answer,
-    check_above_zero,
-    in_portions,
-    read,
-    read_pair,
-)
-from midlayer_embed.metrics.gram import centred_unit_rows, divisor, entropy, on_every_core, row_entropy, unit_rows
+from midlayer_embed.metrics.arrays import Array, answer, check_above_zero, check_integer, read, read_pair, refuse
+from midlayer_embed.metrics.gram import centred_unit_rows, divisor, entropy, row_entropy, unit_rows
+from midlayer_embed.metrics.portions import PORTION_BYTES, Portion, in_portions, on_every_core
 
 
 def infonce(A: Any, B: Any, temperature: float = 0.1) -> Array:
@@ -110,12 +102,10 @@ def lidar(V: Any, delta: float = 1e-4, normalization: str = "raw") -> Array:
     batch = read("V", V, "n, views, d")
     n, _, d = batch.values.shape[1:]
     scale = divisor(normalization, n, d)
-    # delta is absolute: where V is scaled to a peak of 1, so is delta.
-    tiny, huge = 1e-100, 1e100
-    peaks = batch.peaks.clamp(tiny, huge)
-    batch = Batch(batch.name, batch.values, peaks, batch.shape, batch.as_numpy)
-    ridges = Batch("delta", delta / peaks.square(), torch.ones_like(peaks), batch.shape, batch.as_numpy)
-    found = in_portions(_lidar, batch, ridges, copies=1, extra=4 * d * d)
+    run = on_every_core if batch.values.is_cpu else map
+    each = run(lambda views: _lidar(views, delta), list(batch.values))
+    found = torch.cat([batch.values.new_zeros(0, dtype=torch.float64), *each])
+    refuse(found.isnan(), batch, "holds NaN or infinity")
     return answer(found / scale, batch)
 
 
@@ -135,8 +125,8 @@ def dime(
     pairs stand out more. (The paper's criterion picks the layer where it is lowest.)
 
     One set of permutations a call, the same for every item of a batch and for numpy and torch. The global random state
-    is neither used nor changed. Memory does not grow with the batch nor with the permutations: about 64 MB of float64
-    copies and n x n matrices (no fewer than two of these), and three n x n matrices a CPU thread, are held at a time.
+    is neither used nor changed. Memory does not grow with the batch nor with the permutations: each CPU thread holds
+    16 MB of copies and n x n matrices, or six n x n matrices where that is more.
 
     Args:
         A: (..., n, d): one view of n texts; numpy or torch.
@@ -161,8 +151,8 @@ def dime(
         True
     """
     alpha = check_above_zero("alpha", alpha)
-    _check_integer("n_permutations", n_permutations, 1)
-    _check_integer("seed", seed, 0)
+    check_integer("n_permutations", n_permutations, 1)
+    check_integer("seed", seed, 0)
     first, second = read_pair(A, B)
     n, d = first.values.shape[1:]
     scale = divisor(normalization, n, d)
@@ -173,47 +163,57 @@ def dime(
     return answer(found / scale, first)
 
 
-def _check_integer(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(f"{name}: expected an integer of {least} or more, got {value!r}")
-
-
-def _infonce(A: torch.Tensor, B: torch.Tensor, temperature: float) -> torch.Tensor:
-    scores = unit_rows(A) @ unit_rows(B).mT
+def _infonce(A: Portion, B: Portion, temperature: float) -> torch.Tensor:
+    scores = unit_rows(A.values) @ unit_rows(B.values).mT
     scores /= temperature
     right = scores.diagonal(dim1=-2, dim2=-1)
     losses = (scores.logsumexp(-1) + scores.logsumexp(-2)) / 2 - right
     return losses.mean(-1).clamp(min=0)
 
 
-def _lidar(V: torch.Tensor, ridge: torch.Tensor) -> torch.Tensor:
-    means = V.mean(dim=-2)
-    deviations = V.sub_(means.unsqueeze(-2)).flatten(-3, -2)
-    within = (deviations.mT @ deviations) / deviations.shape[-2]
-    within.diagonal(dim1=-2, dim2=-1).add_(ridge.unsqueeze(-1))
-    between = means - means.mean(dim=-2, keepdim=True)
-    # With within = L L^T, the rows of between L^-T have the LDA matrix's eigenvalues, n of them or d.
+def _lidar(V: torch.Tensor, delta: float) -> torch.Tensor:
+    """LiDAR of one item (n, views, d), (1,); NaN where it holds NaN or infinity."""
+    n, views, d = V.shape
+    means = V.new_empty(n, d, dtype=torch.float64)
+    within = V.new_zeros(d, d, dtype=torch.float64)
+    # Some classes at a time: float64 copies of all views would be large. Never as moments minus squared means, whose
+    # difference is rounding where views agree.
+    step = max(1, PORTION_BYTES // (8 * views * d))
+    width = max(64, math.ceil(d / 4))
+    for start in range(0, n, step):
+        classes = slice(start, start + step)
+        deviations = V[classes].to(torch.float64, copy=True)
+        means[classes] = deviations.mean(dim=1)
+        deviations = deviations.sub_(means[classes].unsqueeze(1)).flatten(0, 1)
+        for left in range(0, d, width):  # the lower triangle is all that is used
+            block = slice(left, left + width)
+            within[left:, block] += deviations[:, left:].mT @ deviations[:, block]
+    if not bool(torch.isfinite(within).all()):
+        peak = float(V.abs().max())
+        if not math.isfinite(peak):
+            return within.new_full((1,), math.nan)
+        # Squares overflowed. delta is absolute: where V is scaled, so is delta.
+        return _lidar(V.double() / peak, max(delta / peak / peak, 1e-300))
+    within /= n * views
+    within.diagonal().add_(delta)
+    between = means - means.mean(dim=0)
+    # With within = L L^T, the rows of between L^-T have the LDA matrix's eigenvalues.
     factor, failed = torch.linalg.cholesky_ex(within)
-    for item in failed.nonzero().flatten().tolist():
-        # Too wide a spread for a Cholesky factor; that of the rows themselves, by QR, never squares it.
-        rows = deviations[item] / math.sqrt(deviations.shape[-2])
-        corner = ridge[item].sqrt() * torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
-        factor[item] = torch.linalg.qr(torch.cat([rows, corner]), mode="r").R.mT
+    if failed:
+        # Too wide a spread for the factor; QR of the deviations themselves never squares it.
+        rows = (V.double() - means.unsqueeze(1)).flatten(0, 1) / math.sqrt(n * views)
+        ridge = math.sqrt(delta) * torch.eye(d, dtype=rows.dtype, device=rows.device)
+        factor = torch.linalg.qr(torch.cat([rows, ridge]), mode="r").R.mT
     white = torch.linalg.solve_triangular(factor.mT, between, upper=True, left=False)
-    peaks = white.abs().amax((-2, -1), keepdim=True)
-    return row_entropy(white / peaks.where(peaks > 0, 1), 1.0)
+    peak = white.abs().max()
+    return row_entropy((white / peak.where(peak > 0, 1)).unsqueeze(0), 1.0)
 
 
-def _dime(A: torch.Tensor, B: torch.Tensor, orders: torch.Tensor, alpha: float) -> torch.Tensor:
-    grams = [rows @ rows.mT for rows in (centred_unit_rows(A), centred_unit_rows(B))]
+def _dime(A: Portion, B: Portion, orders: torch.Tensor, alpha: float) -> torch.Tensor:
+    first, second = (rows @ rows.mT for rows in (centred_unit_rows(A.values), centred_unit_rows(B.values)))
 
-    def joint(task: tuple[int, int]) -> torch.Tensor:
-        item, shuffle = task
-        order = orders[shuffle]
-        shuffled = grams[1][item].index_select(0, order).index_select(1, order)
-        return entropy(shuffled.mul_(grams[0][item]).unsqueeze(0), alpha)
+    def joint(order: torch.Tensor) -> torch.Tensor:
+        return entropy(second.index_select(1, order).index_select(2, order).mul_(first), alpha)
 
-    tasks = [(item, shuffle) for item in range(len(A)) for shuffle in range(len(orders))]
-    run = on_every_core if A.device.type == "cpu" else map
-    entropies = torch.cat(list(run(joint, tasks))).reshape(len(A), len(orders))
-    return entropies[:, 1:].mean(1) - entropies[:, 0]
+    entropies = torch.stack(on_every_core(joint, list(orders)) if first.is_cpu else [joint(order) for order in orders])
+    return entropies[1:].mean(0) - entropies[0]

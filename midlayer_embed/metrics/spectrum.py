@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
-from midlayer_embed.metrics.arrays import Array, answer, check_above_zero, in_portions, read
+from midlayer_embed.metrics.arrays import Array, answer, check_above_zero, read
 from midlayer_embed.metrics.gram import NORMALIZATIONS, centred_unit_rows, divisor, renyi, row_entropy, singular_values
+from midlayer_embed.metrics.portions import Portion, in_portions
 
 __all__ = ["NORMALIZATIONS", "dataset_entropy", "effective_rank", "matrix_entropy"]
 
@@ -41,7 +42,7 @@ def matrix_entropy(Z: Any, alpha: float = 1.0, normalization: str = "raw") -> Ar
     alpha = check_above_zero("alpha", alpha)
     batch = read("Z", Z, "n, d")
     scale = divisor(normalization, *batch.values.shape[1:])
-    found = in_portions(lambda rows: row_entropy(rows, alpha), batch, copies=2)
+    found = in_portions(lambda rows: row_entropy(rows.values, alpha), batch, copies=2)
     return answer(found / scale, batch)
 
 
@@ -94,9 +95,9 @@ def dataset_entropy(Z: Any, alpha: float = 1.0, normalization: str = "raw") -> A
     alpha = check_above_zero("alpha", alpha)
     batch = read("Z", Z, "n, d")
     scale = divisor(normalization, *batch.values.shape[1:])
-    found = in_portions(lambda rows: row_entropy(centred_unit_rows(rows), alpha), batch, copies=2)
+    found = in_portions(lambda rows: row_entropy(centred_unit_rows(rows.values), alpha), batch, copies=2)
     return answer(found / scale, batch)
 
 
-def _effective_rank(Z: torch.Tensor) -> torch.Tensor:
-    return renyi(singular_values(Z), 1.0).exp()
+def _effective_rank(rows: Portion) -> torch.Tensor:
+    return renyi(singular_values(rows.values), 1.0).exp()

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.metrics.arrays import Array, answer, check_above_zero, in_portions, read, refuse
+from midlayer_embed.metrics.arrays import Array, answer, check_above_zero, read, refuse
 from midlayer_embed.metrics.gram import centred_unit_rows, divisor, row_entropy
+from midlayer_embed.metrics.portions import Portion, in_portions
 
 
 def prompt_entropy(Z: Any, mask: Any = None, alpha: float = 1.0, normalization: str = "raw") -> Array:
@@ -38,16 +39,12 @@ def prompt_entropy(Z: Any, mask: Any = None, alpha: float = 1.0, normalization: 
     alpha = check_above_zero("alpha", alpha)
     batch = read("Z", Z, "T, d", mask)
     n_tokens, d = batch.values.shape[1:]
-    if batch.mask is None:
-        scale = divisor(normalization, n_tokens, d)
-        found = in_portions(lambda tokens: row_entropy(centred_unit_rows(tokens), alpha), batch, copies=2)
-    else:
-        counts = batch.mask.sum(-1)
-        scale = divisor(normalization, counts, d)
-        found = in_portions(
-            lambda tokens, kept: row_entropy(centred_unit_rows(tokens, kept), alpha), batch, copies=2
-        ).where(counts >= 2, math.nan)
-    return answer(found / scale, batch)
+    counts = None if batch.mask is None else batch.mask.sum(-1)
+    scale = divisor(normalization, n_tokens if counts is None else counts, d)
+    found = in_portions(
+        lambda tokens: row_entropy(centred_unit_rows(tokens.values, tokens.mask), alpha), batch, copies=2
+    )
+    return answer((found if counts is None else found.where(counts >= 2, math.nan)) / scale, batch)
 
 
 def curvature(Z: Any, mask: Any = None) -> Array:
@@ -85,28 +82,39 @@ def curvature(Z: Any, mask: Any = None) -> Array:
     return answer(found, batch)
 
 
-def _mean_angle(tokens: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+def _mean_angle(portion: Portion) -> torch.Tensor:
+    tokens, mask = portion.values, portion.mask
     if mask is None:
         mask = torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device)
-    tokens, mask = _packed(tokens, mask)
+    mask, tokens = _packed(mask, tokens)
     steps = tokens[:, 1:] - tokens[:, :-1]
-    lengths = torch.linalg.vector_norm(steps, dim=-1)
-    real = (lengths > 0) & mask[:, 1:] & mask[:, :-1]
-    directions, real = _packed(steps.div_(lengths.where(real, 1).unsqueeze(-1)), real)
+    lengths = torch.linalg.vector_norm(steps, dim=-1, keepdim=True)
+    real, steps, lengths = _packed((lengths.squeeze(-1) > 0) & mask[:, 1:] & mask[:, :-1], steps, lengths)
+    lengths = lengths.squeeze(-1)
+    before, after = steps[:, :-1], steps[:, 1:]
     turns = real[:, 1:] & real[:, :-1]
-    # Of unit vectors u and w; unlike the arc cosine of u.w exact to rounding at 0 and at pi, too (Kahan).
-    apart = torch.linalg.vector_norm(directions[:, 1:] - directions[:, :-1], dim=-1)
-    along = torch.linalg.vector_norm(directions[:, 1:] + directions[:, :-1], dim=-1)
-    angles = 2 * torch.atan2(apart, along)
+    cosines = (before * after).sum(-1) / (lengths[:, :-1] * lengths[:, 1:])
+    angles = cosines.clamp(-1, 1).arccos()
+    # Near 0 and pi the arc cosine loses half the digits.
+    flat = (turns & (cosines.abs() > 0.99)).nonzero(as_tuple=True)
+    if len(flat[0]):
+        angles[flat] = _small_or_flat_angles(before[flat], after[flat])
     return angles.where(turns, 0).sum(-1) / turns.sum(-1)
 
 
-def _packed(rows: torch.Tensor, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows that are kept, one after the other; the others behind them. Untouched if they already are neighbours."""
-    if rows.shape[1] == 0:
-        return rows, kept
-    starts = kept[:, 0].int() + (kept[:, 1:] & ~kept[:, :-1]).sum(-1)
-    if not (starts > 1).any():
-        return rows, kept
+def _small_or_flat_angles(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """Angles between rows (k, d) to full precision (Kahan): of unit vectors u and w, 2 atan(|u - w| / |u + w|)."""
+    u, w = (rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True) for rows in (before, after))
+    halves: torch.Tensor = torch.atan2(torch.linalg.vector_norm(u - w, dim=-1), torch.linalg.vector_norm(u + w, dim=-1))
+    return 2 * halves
+
+
+def _packed(kept: torch.Tensor, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Rows (s, n, d) that are kept (s, n), one after the other; the others behind. Nothing to do if none is between."""
+    if kept.shape[1] == 0:
+        return kept, *arrays
+    runs = kept[:, 0].int() + (kept[:, 1:] & ~kept[:, :-1]).sum(-1)
+    if not bool((runs > 1).any()):
+        return kept, *arrays
     order = torch.argsort((~kept).to(torch.uint8), dim=-1, stable=True)
-    return rows.gather(1, order.unsqueeze(-1).expand_as(rows)), kept.gather(1, order)
+    return kept.gather(1, order), *(rows.gather(1, order.unsqueeze(-1).expand_as(rows)) for rows in arrays)

@@ -1,0 +1,114 @@
+"""A batch a few items at a time: on every core, in float64, and in memory that does not grow with the batch."""
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from midlayer_embed.metrics.arrays import Batch, refuse
+
+# What the working copies of a portion may take: little enough for the caches of a core, enough to hide overheads.
+PORTION_BYTES = 16 * 2**20
+# A GPU has no use for small portions.
+_GPU_PORTION_BYTES = 512 * 2**20
+# Below this many numbers in all, starting threads costs more than it gains.
+_WORTH_THREADS = 100_000
+# Norms within these bounds can be raised to the fourth power, as in entropy of order 2, and summed.
+_SAFE_NORMS = (1e-60, 1e60)
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Some items of a batch, ready to be computed with.
+
+    Attributes:
+        values: (s, *core), float64, finite, zero where the mask is; a copy that may be written into.
+        scale: (s,): what values were divided by, lest squares overflow or vanish; 1 nearly always.
+        mask: (s, T) of bool, or None.
+    """
+
+    values: torch.Tensor
+    scale: torch.Tensor
+    mask: torch.Tensor | None = None
+
+
+def in_portions(function: Callable[..., torch.Tensor], *batches: Batch, copies: int, extra: int = 0) -> torch.Tensor:
+    """Applies a function to a batch, portion by portion.
+
+    Args:
+        function: Takes a `Portion` of each batch; returns (s, ...).
+        batches: All of one length and device.
+        copies: How many arrays of the size of its arguments the function holds at once.
+        extra: How many more float64 numbers it holds for each item.
+
+    Returns:
+        The function's results, (m, ...).
+
+    Raises:
+        InputError: (a ValueError) NaN or infinity where it counts: the argument and, in a batch, the item are named.
+    """
+    values = batches[0].values
+    length = len(values)
+    if not length:
+        return values.new_zeros(0, dtype=torch.float64)
+    on_cpu = values.device.type == "cpu"
+    numbers = sum(batch.values[0].numel() for batch in batches)
+    step = max(1, (PORTION_BYTES if on_cpu else _GPU_PORTION_BYTES) // (8 * (copies * numbers + extra)))
+    busy = on_cpu and length * (numbers + extra) >= _WORTH_THREADS
+    if busy:
+        step = min(step, math.ceil(length / torch.get_num_threads()))
+
+    def compute(start: int) -> torch.Tensor:
+        return function(*(_portion(batch, start, start + step) for batch in batches))
+
+    starts = range(0, length, step)
+    return torch.cat(on_every_core(compute, starts) if busy else [compute(start) for start in starts])
+
+
+def on_every_core(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """Applies a function to items at once, on as many threads as torch may use, each of them single-threaded.
+
+    A core to itself serves a matrix better than a share of every core: LAPACK gains little from a second one, and small
+    steps nothing. Within itself it runs one item after the other. torch's number of threads is put back.
+
+    Args:
+        function: Spends its time in torch, which lets go of the interpreter lock.
+        items: Its arguments.
+
+    Returns:
+        Its results, in order.
+
+    Example:
+        >>> on_every_core(lambda k: k * k, range(4))
+        [0, 1, 4, 9]
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or len(items) == 1:
+        return [function(item) for item in items]
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(function, items))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _portion(batch: Batch, start: int, stop: int) -> Portion:
+    values = batch.values[start:stop].to(torch.float64, copy=True)
+    mask = None if batch.mask is None else batch.mask[start:stop]
+    if mask is not None:
+        values.flatten(0, 1).index_fill_(0, (~mask).flatten().nonzero().flatten(), 0)
+    norms = torch.linalg.vector_norm(values.flatten(1), dim=1)  # not finite if any value is not
+    scale = torch.ones_like(norms)
+    safe = (norms > _SAFE_NORMS[0]) & (norms < _SAFE_NORMS[1])
+    if not bool(safe.all()):
+        peaks = values.abs().flatten(1).amax(1)
+        refuse(~torch.isfinite(peaks), batch, "holds NaN or infinity", start)
+        scale = peaks.where(~safe & (peaks > 0), 1)
+        values /= scale.reshape(-1, *[1] * (values.ndim - 1))
+    return Portion(values, scale, mask)
