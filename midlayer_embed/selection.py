@@ -173,11 +173,11 @@ def select_layer(
         values = profile.values[metric]
         if np.isnan(values).any():
             raise InputError(f"texts: none of {profile.n_texts} is long enough to measure its {metric}")
-        ranking = _ranking(criterion, values, layer_zero)
+        ranked = ranking(criterion, values, layer_zero)
         halves = _random_halves(profile.n_texts, n_resamples, seed)
         bar = tqdm(halves, desc="Resampling", unit="half", dynamic_ncols=True, disable=not show_progress)
-        picked = [_ranking(criterion, _curve_of_half(representations, metric, rows), layer_zero)[0] for rows in bar]
-    layer, *others = ranking
+        picked = [ranking(criterion, _curve_of_half(representations, metric, rows), layer_zero)[0] for rows in bar]
+    layer, *others = ranked
     runner_up = others[0] if others else None
     return LayerSelection(
         layer=layer,
@@ -192,15 +192,25 @@ def select_layer(
     )
 
 
-def _known() -> str:
-    return ", ".join((*CRITERIA, *_FIXED, f"{_DEPTH}0.7"))
+def ranking(criterion: str, values: np.ndarray, layer_zero: bool = True) -> list[int]:
+    """The eligible layers, best first; equals in order of depth.
 
+    Args:
+        criterion: One of `CRITERIA`.
+        values: Its metric at every layer, (L + 1,).
+        layer_zero: Whether the embeddings are eligible.
 
-def _ranking(criterion: str, values: np.ndarray, layer_zero: bool) -> list[int]:
-    """The eligible layers, best first; equals in order of depth."""
+    Example:
+        >>> ranking("min-dime", np.array([0.3, 0.1, 0.2]))
+        [1, 2, 0]
+    """
     _, end = CRITERIA[criterion]
     order = np.argsort(values if end == "min" else -values, kind="stable")
     return [int(layer) for layer in order if layer_zero or layer > 0]
+
+
+def _known() -> str:
+    return ", ".join((*CRITERIA, *_FIXED, f"{_DEPTH}0.7"))
 
 
 def _random_halves(n_texts: int, n_resamples: int, seed: int) -> list[np.ndarray]:
