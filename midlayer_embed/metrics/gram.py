@@ -22,7 +22,7 @@ NORMALIZATIONS = tuple(_NORMALIZERS)
 
 _EPS = torch.finfo(torch.float64).eps
 # A smallest eigenvalue below this share of the largest: its square root is mostly rounding.
-_ILL_CONDITIONED = 1e-8
+_ILL_CONDITIONED = 1e-9
 
 
 def divisor(normalization: str, n: int | torch.Tensor, d: int) -> torch.Tensor:
@@ -48,7 +48,8 @@ def divisor(normalization: str, n: int | torch.Tensor, d: int) -> torch.Tensor:
     ln_n = torch.as_tensor(n, dtype=torch.float64).log()
     found = _NORMALIZERS[normalization](ln_n, math.log(d))
     if bool((found == 0).any()) and (d == 1 or not isinstance(n, torch.Tensor)):
-        raise InputError(f"normalization: {normalization} divides by ln 1 for n, d = {n}, {d}")
+        rows = "" if isinstance(n, torch.Tensor) else f"n = {n}, "
+        raise InputError(f"normalization: {normalization} divides by ln 1 for {rows}d = {d}")
     return found
 
 

@@ -13,6 +13,9 @@ from midlayer_embed.metrics.arrays import Array, answer, check_above_zero, check
 from midlayer_embed.metrics.gram import centred_unit_rows, divisor, entropy, row_entropy, unit_rows
 from midlayer_embed.metrics.portions import PORTION_BYTES, Portion, in_portions, on_every_core
 
+# Of the Cholesky factor of LiDAR's scatter within classes, as a share of the largest pivot.
+_LEAST_PIVOT = 1e-5
+
 
 def infonce(A: Any, B: Any, temperature: float = 0.1) -> Array:
     """The InfoNCE loss: how badly a text's view in A is told from the n views in B by cosine, and the other way round.
@@ -199,8 +202,9 @@ def _lidar(V: torch.Tensor, delta: float) -> torch.Tensor:
     between = means - means.mean(dim=0)
     # With within = L L^T, the rows of between L^-T have the LDA matrix's eigenvalues.
     factor, failed = torch.linalg.cholesky_ex(within)
-    if failed:
-        # Too wide a spread for the factor; QR of the deviations themselves never squares it.
+    pivots = factor.diagonal()
+    if failed or bool(pivots.min() < _LEAST_PIVOT * pivots.max()):
+        # Too wide a spread: small scatters are lost in the rounding of large ones. QR of deviations does not square it.
         rows = (V.double() - means.unsqueeze(1)).flatten(0, 1) / math.sqrt(n * views)
         ridge = math.sqrt(delta) * torch.eye(d, dtype=rows.dtype, device=rows.device)
         factor = torch.linalg.qr(torch.cat([rows, ridge]), mode="r").R.mT

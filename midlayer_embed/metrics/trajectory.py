@@ -86,6 +86,8 @@ def _mean_angle(portion: Portion) -> torch.Tensor:
     tokens, mask = portion.values, portion.mask
     if mask is None:
         mask = torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device)
+    if tokens.shape[1] < 3:
+        return tokens.new_full((len(tokens),), math.nan)
     mask, tokens = _packed(mask, tokens)
     steps = tokens[:, 1:] - tokens[:, :-1]
     lengths = torch.linalg.vector_norm(steps, dim=-1, keepdim=True)

@@ -1,0 +1,142 @@
+"""What the metrics of all layers cost, beside the plain way of computing them, in the same run; results asserted equal.
+
+    python benchmarks/layer_metrics.py [--layers 31] [--texts 1000]
+
+The plain way is the tests' `plain_metrics`: numpy float64, a Python loop over layers, `eigvalsh` for each matrix,
+LiDAR's scatters summed by outer products as in the paper's code, DiME's pairings by permutation matrices. It is given
+as many layers as fit in some seconds; times are those of a layer. States are random, of 576 dimensions, as those of the
+starter model, and a falling spectrum; two views, and 16 for LiDAR, lie around each text.
+
+An idle machine is needed: two threads of a library that wait for each other on a busy one are slower than one.
+"""
+
+import argparse
+import importlib.util
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from midlayer_embed import metrics
+
+DIM = 576
+VIEWS = 16
+TOLERANCE = 1e-8
+# How many layers the plain way is given, at most; and how many ours takes in one call, to keep 16 views in memory.
+PLAIN_LAYERS = {"infonce": 8, "dime": 2, "dataset_entropy": 8, "effective_rank": 8, "lidar": 1}
+CALL_LAYERS = {"lidar": 4}
+REACH = {"lidar": 20.0}
+
+
+class Figures(NamedTuple):
+    """Of one metric."""
+
+    ours: float  # seconds a layer
+    plain: float  # seconds a layer
+    plain_layers: int
+    difference: float  # largest, relative
+
+
+def states(layer: int, n_texts: int, n_views: int) -> np.ndarray:
+    """Vectors (n_views, n_texts, DIM) of one layer, float32: views that scatter by a third of what texts do."""
+    rng = np.random.default_rng(layer)
+    scales = np.arange(1, DIM + 1) ** -0.5
+    texts = rng.standard_normal((n_texts, DIM), dtype=np.float32)
+    around = rng.standard_normal((n_views, n_texts, DIM), dtype=np.float32)
+    return ((texts + around / 3) * scales + scales[::-1]).astype(np.float32)
+
+
+def operands(metric: str, layers: Sequence[int], n_texts: int) -> list[np.ndarray]:
+    """What a metric takes for these layers, each argument with the layers in front."""
+    if metric == "lidar":
+        return [np.stack([states(layer, n_texts, VIEWS).swapaxes(0, 1) for layer in layers])]
+    views = np.stack([states(layer, n_texts, 2) for layer in layers], axis=1)
+    return list(views) if metric in ("infonce", "dime") else [views[0]]
+
+
+def measure(metric: str, plain: ModuleType, n_layers: int, n_texts: int) -> Figures:
+    """Times both, in turn."""
+    ours: Callable[..., np.ndarray] = getattr(metrics, metric)
+    slow: Callable[..., float] = getattr(plain, metric)
+    plain_layers = min(n_layers, PLAIN_LAYERS[metric])
+    call_layers = CALL_LAYERS.get(metric, n_layers)
+    ours(*operands(metric, [0, 1], 50))  # threads and libraries wake up
+    our_seconds, plain_seconds = [], []
+    for _ in range(1 if metric in ("dime", "lidar") else 3):
+        found, seconds = np.zeros(n_layers), 0.0
+        for layers in in_turn(n_layers, call_layers):
+            arrays = operands(metric, layers, n_texts)
+            start = time.perf_counter()
+            found[layers] = ours(*arrays)
+            seconds += time.perf_counter() - start
+        our_seconds.append(seconds / n_layers)
+        expected, seconds = np.zeros(plain_layers), 0.0
+        for layer in range(plain_layers):
+            arrays = [array[0] for array in operands(metric, [layer], n_texts)]
+            start = time.perf_counter()
+            expected[layer] = slow(*(array.astype(np.float64) for array in arrays))
+            seconds += time.perf_counter() - start
+        plain_seconds.append(seconds / plain_layers)
+    difference = float(np.abs(found[:plain_layers] / expected - 1).max())
+    return Figures(min(our_seconds), min(plain_seconds), plain_layers, difference)
+
+
+def in_turn(n: int, size: int) -> Iterator[list[int]]:
+    """Numbers 0..n-1, `size` at a time."""
+    for start in range(0, n, size):
+        yield list(range(start, min(n, start + size)))
+
+
+def plain_metrics() -> ModuleType:
+    """The tests' module."""
+    path = Path(__file__).parents[1] / "tests" / "midlayer_embed" / "metrics" / "plain_metrics.py"
+    spec = importlib.util.spec_from_file_location("plain_metrics", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def main() -> None:
+    """Prints a line a metric, and the sum."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layers", type=int, default=31)
+    parser.add_argument("--texts", type=int, default=1000)
+    arguments = parser.parse_args()
+    plain = plain_metrics()
+    print(
+        f"{arguments.texts} texts, {DIM} dimensions, {VIEWS} views for lidar, {arguments.layers} layers, "
+        f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.machine()}"
+    )
+    print(f"{'':<16} {'ours':>10} {'plain':>10} {'plain way':>10} {'times':>7}   largest relative")
+    print(f"{'':<16} {'ms a layer':>10} {'ms a layer':>10} {'on layers':>10} {'faster':>7}   difference")
+    total = np.zeros(2)
+    failures = []
+    for metric in PLAIN_LAYERS:
+        figures = measure(metric, plain, arguments.layers, arguments.texts)
+        ratio = figures.plain / figures.ours
+        total += figures.ours, figures.plain
+        print(
+            f"{metric:<16} {1e3 * figures.ours:>10.1f} {1e3 * figures.plain:>10.1f} {figures.plain_layers:>10} "
+            f"{ratio:>7.1f}   {figures.difference:.1e}",
+            flush=True,
+        )
+        if not figures.difference <= TOLERANCE:
+            failures.append(f"{metric}: differs by {figures.difference:.1e}, more than {TOLERANCE:.0e}")
+        if ratio < REACH.get(metric, 1.0):
+            failures.append(f"{metric}: {ratio:.1f} times faster, less than {REACH.get(metric, 1.0):.0f}")
+    print(f"{'sum':<16} {1e3 * total[0]:>10.1f} {1e3 * total[1]:>10.1f} {'':>10} {total[1] / total[0]:>7.1f}")
+    if failures:
+        sys.exit("\n".join(failures))
+
+
+if __name__ == "__main__":
+    main()
