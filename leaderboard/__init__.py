@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from leaderboard.results import Leaderboard, load_results
     from leaderboard.sweep import run_sweep
-    from leaderboard.tasks import get_benchmark
+    from leaderboard.tasks import PAPER_TASKS, get_benchmark
 
-__all__ = ["Leaderboard", "get_benchmark", "load_results", "run_sweep"]
+__all__ = ["PAPER_TASKS", "Leaderboard", "get_benchmark", "load_results", "run_sweep"]
 
 _HOMES = {
+    "PAPER_TASKS": "leaderboard.tasks",
     "Leaderboard": "leaderboard.results",
     "get_benchmark": "leaderboard.tasks",
     "load_results": "leaderboard.results",
