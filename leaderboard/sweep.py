@@ -142,20 +142,21 @@ def run_sweep(
         for number, task in enumerate(tasks, start=1):
             label = f"[{number}/{len(tasks)}] {task.metadata.name}"
             sweep = _TaskSweep(lazy, task, label, folder, numbers, seed, overwrite, show_progress)
-            with _told(sweep.name, failures):
-                if sweep.has_work():  # what is missing is told before hours are spent on what is there
-                    sweep.find_data(data_folder)
+            with _told(sweep.name, failures):  # what is missing is told before hours are spent on what is there
+                if sweep.find_data(data_folder):
                     sweeps.append(sweep)
         for sweep in sweeps:
-            with _told(sweep.name, failures):
-                if not sweep.has_work():  # another run on the same folder was faster
-                    continue
-                sweep.load_data()
-            if sweep.name not in failures:
-                encoder = lazy.load()  # what fails here would fail for every task
+            try:
                 with _told(sweep.name, failures):
-                    sweep.run(encoder)
-            sweep.unload_data()
+                    if not sweep.has_work():
+                        continue
+                    sweep.load_data()
+                if sweep.name not in failures:
+                    encoder = lazy.load()  # what fails here would fail for every task
+                    with _told(sweep.name, failures):
+                        sweep.run(encoder)
+            finally:
+                sweep.unload_data()
     # Where every task failed, there may be no folder.
     board = load_results(results_dir) if folder.root.is_dir() else Leaderboard.empty()
     if failures:
@@ -283,10 +284,16 @@ class _TaskSweep:
         measured = set(self.folder.load_metrics(self.name, self._meta(None), self.data)["layer"])
         return [layer for layer in self.layers if layer not in measured]
 
-    def find_data(self, data_dir: Path | None) -> None:
-        """Sees to it that the task's dataset is in the folder, if there is one."""
+    def find_data(self, data_dir: Path | None) -> bool:
+        """Finds the task's dataset in the folder, if there is one. False: it is not there, but the task is finished."""
         if data_dir is not None and not self.was_loaded:
-            self.data_folder = dataset_folder(data_dir, self.task)
+            try:
+                self.data_folder = dataset_folder(data_dir, self.task)
+            except InputError:
+                if self.has_work():
+                    raise
+                return False
+        return True
 
     def load_data(self) -> None:
         """Loads the task's data, from a folder if there is one, and sees to it that they are what is evaluated."""

@@ -108,7 +108,7 @@ def test_a_rerun_computes_nothing_and_gives_the_same_tables(
 
 
 def test_what_is_missing_is_computed_and_what_is_there_is_not(
-    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
+    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = run_sweep(llama_folder, [tiny_sts()], tmp_path / "whole", show_progress=False)
     folder = tmp_path / "parts"
@@ -118,6 +118,7 @@ def test_what_is_missing_is_computed_and_what_is_there_is_not(
     kept_at = kept.stat().st_mtime_ns
     torn.write_text(torn.read_text()[:100])
     board = run_sweep(llama_folder, [tiny_sts()], folder, show_progress=False)
+    assert [str(torn) in record.getMessage() for record in caplog.records] == [True]  # told once
     assert kept.stat().st_mtime_ns == kept_at
     assert board.scores.equals(whole.scores)
     assert board.metrics.equals(whole.metrics)
@@ -305,9 +306,11 @@ def test_what_would_fail_every_task_ends_the_sweep(
         raise error
 
     monkeypatch.setattr("leaderboard.sweep.LayerwiseEncoder.from_checkpoint", fail)
+    tasks = tiny_tasks()
     with pytest.raises(type(error)):
-        run_sweep(llama_folder, tiny_tasks(), tmp_path, show_progress=False)
+        run_sweep(llama_folder, tasks, tmp_path, show_progress=False)
     assert len(loads) == 1
+    assert not any(task.data_loaded for task in tasks)
 
 
 @pytest.mark.parametrize(
