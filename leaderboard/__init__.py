@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leaderboard.results import Leaderboard, load_results
-    from leaderboard.sweep import run_sweep
-    from leaderboard.tasks import get_benchmark
+    from leaderboard.sweep import TasksFailed, run_sweep
+    from leaderboard.tasks import PAPER_TASKS, get_benchmark
 
-__all__ = ["Leaderboard", "get_benchmark", "load_results", "run_sweep"]
+__all__ = ["PAPER_TASKS", "Leaderboard", "TasksFailed", "get_benchmark", "load_results", "run_sweep"]
 
 _HOMES = {
+    "PAPER_TASKS": "leaderboard.tasks",
     "Leaderboard": "leaderboard.results",
+    "TasksFailed": "leaderboard.sweep",
     "get_benchmark": "leaderboard.tasks",
     "load_results": "leaderboard.results",
     "run_sweep": "leaderboard.sweep",

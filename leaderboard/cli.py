@@ -5,10 +5,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from midlayer_embed.command_line import Parser, add_model_options, model_options, run
+from midlayer_embed.command_line import FAILED, Parser, add_model_options, model_options, run
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
+
+if TYPE_CHECKING:
+    from leaderboard.results import Leaderboard
 
 PROGRAM = "midlayer-leaderboard"
 
@@ -30,47 +34,100 @@ def _parser() -> Parser:
         prog=PROGRAM, description="MTEB for every layer of a language model, out of one forward pass a task."
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    _add_run(commands)
+    _add_tasks(commands)
+    return parser
+
+
+def _add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
     run = commands.add_parser(
         "run",
         help="score layers of a model on tasks",
-        description="Scores layers of a model on tasks; what is finished in the results folder is not computed again.",
+        description="Scores layers of a model on tasks; what is finished in the results folder is not computed again. "
+        "A task that fails does not stop the others; the exit code is 1 then.",
         epilog=f"example: {PROGRAM} run starter --benchmark starter --layers 0,0.5,-1 --results results/starter",
     )
     run.set_defaults(command=_run)
     add_model_options(run)
-    what = run.add_mutually_exclusive_group()
-    what.add_argument("--benchmark", metavar="NAME", help="starter (the default)")
-    what.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks by name, instead of a benchmark")
+    _add_task_options(run, default="starter")
     run.add_argument("--layers", default="all", metavar="LAYERS", help='"all", or e.g. 0,6,-1; 0.5 is a depth')
     run.add_argument("--results", default="results", metavar="FOLDER", help="where results are kept (default: results)")
     run.add_argument("--overwrite", action="store_true", help="compute finished layers again")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the texts metrics are measured on")
-    return parser
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _add_task_options(parser: argparse.ArgumentParser, default: str) -> None:
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--benchmark", default=default, metavar="NAME", help=f"starter or paper (default: {default})")
+    what.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks by name, instead of a benchmark")
+    parser.add_argument(
+        "--data-dir",
+        metavar="FOLDER",
+        help="where the datasets are, FOLDER/<org>/<name> as on the hub; the hub is not asked then",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
     # Tokenizers warn when a process that has used their threads forks; a sweep tokenises in one piece.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     layers = _layers(arguments.layers)
-    from leaderboard.report.terminal import print_layers
-    from leaderboard.sweep import run_sweep
+    from leaderboard.sweep import TasksFailed, run_sweep
 
-    board = run_sweep(
-        arguments.model,
-        arguments.tasks or arguments.benchmark or "starter",
-        arguments.results,
-        layers=layers,
-        seed=arguments.seed,
-        overwrite=arguments.overwrite,
-        show_progress=not arguments.quiet,
-        **model_options(arguments),
-    )
-    folder = Path(arguments.results)
+    failed = None
+    try:
+        board = run_sweep(
+            arguments.model,
+            arguments.tasks or arguments.benchmark,
+            arguments.results,
+            layers=layers,
+            data_dir=arguments.data_dir,
+            seed=arguments.seed,
+            overwrite=arguments.overwrite,
+            show_progress=not arguments.quiet,
+            **model_options(arguments),
+        )
+    except TasksFailed as error:  # each was told of when it failed
+        board, failed = error.leaderboard, error
+    if board.models():
+        _show(board, Path(arguments.results))
+    if failed is not None:
+        print(f"{PROGRAM}: {failed}; run the same command again to try them again", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+def _show(board: "Leaderboard", folder: Path) -> None:
+    from leaderboard.report.terminal import print_layers
+
     board.to_parquet(folder)
     board.save_markdown(folder / "leaderboard.md")
     for model, revision in board.models():
         print_layers(board, model, revision)
     print(f"tables: {folder / 'leaderboard.md'}, layers.parquet, scores.parquet and metrics.parquet beside it")
+
+
+def _add_tasks(commands: "argparse._SubParsersAction[Parser]") -> None:
+    tasks = commands.add_parser(
+        "tasks",
+        help="list tasks, and whether their data are at hand",
+        description="Lists tasks with their datasets, and whether these are at hand: in the folder, or without one in "
+        "the cache of the datasets library. No hub is asked.",
+        epilog=f"example: {PROGRAM} tasks --benchmark paper --data-dir datasets",
+    )
+    tasks.set_defaults(command=_tasks)
+    _add_task_options(tasks, default="paper")
+    tasks.add_argument("--quiet", action="store_true", help="nothing but the list and mistakes")
+    tasks.add_argument("--seed", type=int, default=0, metavar="N", help="changes nothing: nothing is drawn at random")
+
+
+def _tasks(arguments: argparse.Namespace) -> None:
+    from leaderboard.mirror import check_data_dir, is_at_hand
+    from leaderboard.report.terminal import print_tasks
+    from leaderboard.tasks import resolve_tasks
+
+    data_dir = None if arguments.data_dir is None else check_data_dir(arguments.data_dir)
+    tasks = resolve_tasks(arguments.tasks or arguments.benchmark)
+    print_tasks([(task, is_at_hand(task, data_dir)) for task in tasks])
 
 
 def _layers(text: str) -> str | list[int | float]:

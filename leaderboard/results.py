@@ -9,7 +9,7 @@ import polars as pl
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
-from leaderboard.results_folder import ResultsFolder
+from leaderboard.results_folder import METRICS_SCHEMA, ResultsFolder
 from midlayer_embed.atomic import atomic_file
 from midlayer_embed.errors import InputError
 
@@ -62,6 +62,11 @@ class Leaderboard:
 
     scores: pl.DataFrame
     metrics: pl.DataFrame
+
+    @classmethod
+    def empty(cls) -> "Leaderboard":
+        """Tables without a row."""
+        return cls(pl.DataFrame(schema=SCORES_SCHEMA), pl.DataFrame(schema=METRICS_SCHEMA))
 
     def models(self) -> list[tuple[str, str]]:
         """The models, as (name, revision)."""

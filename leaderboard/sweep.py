@@ -1,23 +1,25 @@
 """The sweep: every layer of a model over tasks, one forward pass a task. What is finished is never computed again.
 
 Task by task: the first layer that mteb scores makes the store encode the task's texts for all layers; the others are
-served from it. How files are written is `results_folder`'s, how vectors are kept `store`'s.
+served from it. How files are written is `results_folder`'s, how vectors are kept `store`'s, where data are `mirror`'s.
 """
 
 import logging
 import random
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import mteb
 import numpy as np
 import polars as pl
+from datasets.exceptions import DatasetGenerationError
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 from mteb.models.model_meta import ModelMeta
@@ -26,6 +28,7 @@ from mteb.types import EncodeKwargs
 from tqdm.auto import tqdm
 
 from leaderboard.layer_view import MEASURED, SCORED, LayerView, StoreFiller
+from leaderboard.mirror import check_data_dir, dataset_folder, folder_sha256, reading_from
 from leaderboard.model_meta import layer_meta
 from leaderboard.results import PROVENANCE, Leaderboard, load_results, model_label
 from leaderboard.results_folder import METRICS_SCHEMA, ResultsFolder
@@ -33,7 +36,7 @@ from leaderboard.store import VectorStore
 from leaderboard.tasks import resolve_tasks
 from midlayer_embed import __version__
 from midlayer_embed.backbone import Checkpoint, check_max_seq_length, find_checkpoint, resolve_device, resolve_dtype
-from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.errors import InputError, InputTypeError, first_line
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.layerwise import LayerwiseEncoder
 from midlayer_embed.metrics import dataset_entropy
@@ -47,12 +50,27 @@ METRIC_TEXTS = 1000
 _ENCODE_KWARGS: EncodeKwargs = {"batch_size": 512, "show_progress_bar": False}
 
 
+class TasksFailed(RuntimeError):
+    """Tasks of a sweep failed; all others are finished.
+
+    Attributes:
+        failures: The error of each task that failed, by the task's name.
+        leaderboard: Of all that is in the results folder, as `run_sweep` would have returned it.
+    """
+
+    def __init__(self, failures: dict[str, Exception], n_tasks: int, leaderboard: Leaderboard) -> None:
+        self.failures = failures
+        self.leaderboard = leaderboard
+        super().__init__(f"{len(failures)} of {n_tasks} tasks failed: {', '.join(failures)}")
+
+
 def run_sweep(
     model: str | Path | LayerwiseEncoder,
     benchmark_or_tasks: str | Benchmark | AbsTask | Iterable[str | AbsTask],
     results_dir: str | Path,
     *,
     layers: str | Sequence[int | float] = "all",
+    data_dir: str | Path | None = None,
     final_norm: bool = True,
     pooling_mode: str = "mean",
     max_seq_length: int | None = None,
@@ -65,13 +83,16 @@ def run_sweep(
 ) -> Leaderboard:
     """Scores layers of a model on tasks, and measures the dataset entropy of the same texts.
 
-    Results appear in `results_dir` one (task, layer) at a time and whole; a rerun computes what is missing.
+    Results appear in `results_dir` one (task, layer) at a time and whole; a rerun computes what is missing. A task that
+    fails is logged with its reason and does not stop the others.
 
     Args:
         model: A folder, a hub id, "starter", or a LayerwiseEncoder, whose own settings then hold.
         benchmark_or_tasks: "starter", an mteb Benchmark, or tasks by name or as objects, loaded ones too.
         results_dir: Results in the layout of mteb's ResultCache, one experiment a layer.
         layers: "all", or layers and depths such as [0, 6, -1].
+        data_dir: A folder that every dataset is read from, FOLDER/<org>/<name> in the layout of the hub, instead of the
+            hub. Tasks that are loaded already, and those that make their own data, do without.
         final_norm: Whether the scored vectors pool normed states. Metrics are always of raw states.
         pooling_mode: As in LayerwiseEncoder.
         max_seq_length: As in LayerwiseEncoder.
@@ -87,6 +108,7 @@ def run_sweep(
 
     Raises:
         InputError: (a ValueError) an unknown task or model, a layer out of range, ...; nothing is written then.
+        TasksFailed: (a RuntimeError) once all other tasks are finished; it has their leaderboard.
 
     Example:
         >>> board = run_sweep("starter", "starter", "results/starter")                  # doctest: +SKIP
@@ -112,12 +134,49 @@ def run_sweep(
     numbers = layer_numbers(layers, lazy.checkpoint.n_blocks)
     if Path(results_dir).exists() and not Path(results_dir).is_dir():
         raise InputError(f"results: {results_dir} is a file; expected a folder")
+    data_folder = None if data_dir is None else check_data_dir(data_dir)
     folder = ResultsFolder(results_dir)
+    failures: dict[str, Exception] = {}
     with _calm_libraries():
+        sweeps = []
         for number, task in enumerate(tasks, start=1):
             label = f"[{number}/{len(tasks)}] {task.metadata.name}"
-            _TaskSweep(lazy, task, label, folder, numbers, seed, overwrite, show_progress).run()
-    return load_results(results_dir)
+            sweep = _TaskSweep(lazy, task, label, folder, numbers, seed, overwrite, show_progress)
+            with _told(sweep.name, failures):  # what is missing is told before hours are spent on what is there
+                if sweep.find_data(data_folder):
+                    sweeps.append(sweep)
+        for sweep in sweeps:
+            try:
+                with _told(sweep.name, failures):
+                    if not sweep.has_work():
+                        continue
+                    sweep.load_data()
+                if sweep.name not in failures:
+                    encoder = lazy.load()  # what fails here would fail for every task
+                    with _told(sweep.name, failures):
+                        sweep.run(encoder)
+            finally:
+                sweep.unload_data()
+    # Where every task failed, there may be no folder.
+    board = load_results(results_dir) if folder.root.is_dir() else Leaderboard.empty()
+    if failures:
+        raise TasksFailed(failures, len(tasks), board)
+    return board
+
+
+@contextmanager
+def _told(task_name: str, failures: dict[str, Exception]) -> Iterator[None]:
+    """Notes and logs, in one line, why a task fails; its traceback is for those who debug."""
+    try:
+        yield
+    except Exception as error:
+        failures[task_name] = error
+        reason = first_line(error)
+        if not isinstance(error, InputError) and reason != type(error).__name__:
+            reason = f"{type(error).__name__}: {reason}"
+        logger.error("%s failed: %s", task_name, reason)
+        logger.debug("%s failed", task_name, exc_info=error)
+        traceback.clear_frames(error.__traceback__)  # they hold the vectors
 
 
 @dataclass
@@ -157,16 +216,26 @@ class _TaskSweep:
     seed: int
     overwrite: bool
     show_progress: bool
+    unscored: list[int] = field(init=False)
+    unmeasured: list[int] = field(init=False)
+    data_folder: Path | None = field(init=False, default=None)
+    files_sha256: str | None = field(init=False, default=None)
 
-    def run(self) -> None:
-        unscored = [layer for layer in self.layers if self.overwrite or not self._is_scored(layer)]
-        unmeasured = self.layers if self.overwrite else self._unmeasured()
-        if not unscored and not unmeasured:
+    def __post_init__(self) -> None:
+        self.was_loaded = bool(self.task.data_loaded)
+        self.own_metadata = vars(self.task).get("metadata")
+
+    def has_work(self) -> bool:
+        """Finds out what is not finished."""
+        self.unscored = [layer for layer in self.layers if self.overwrite or not self._is_scored(layer)]
+        self.unmeasured = self.layers if self.overwrite else self._unmeasured()
+        if not self.unscored and not self.unmeasured:
             logger.info("%s is finished", self.name)
-            return
-        encoder = self.lazy.load()
-        was_loaded = self.task.data_loaded
-        self._load_data()
+            return False
+        return True
+
+    def run(self, encoder: LayerwiseEncoder) -> None:
+        unscored, unmeasured = self.unscored, self.unmeasured
         needed = sorted({*unscored, *unmeasured})
         norms = {SCORED: self.lazy.settings["final_norm"], MEASURED: False}
         with (
@@ -186,8 +255,12 @@ class _TaskSweep:
             )
             for layer in bar:
                 self._save(self._score(layer, store, filler), layer, scratch)
-        if not was_loaded:
+
+    def unload_data(self) -> None:
+        if self.task.data_loaded and not self.was_loaded:
             self.task.unload_data()
+            if self.own_metadata is not None:  # mteb takes them away with the data
+                self.task.metadata = self.own_metadata
 
     @property
     def name(self) -> str:
@@ -211,12 +284,45 @@ class _TaskSweep:
         measured = set(self.folder.load_metrics(self.name, self._meta(None), self.data)["layer"])
         return [layer for layer in self.layers if layer not in measured]
 
-    def _load_data(self) -> None:
+    def find_data(self, data_dir: Path | None) -> bool:
+        """Finds the task's dataset in the folder, if there is one. False: it is not there, but the task is finished."""
+        if data_dir is not None and not self.was_loaded:
+            try:
+                self.data_folder = dataset_folder(data_dir, self.task)
+            except InputError:
+                if self.has_work():
+                    raise
+                return False
+        return True
+
+    def load_data(self) -> None:
+        """Loads the task's data, from a folder if there is one, and sees to it that they are what is evaluated."""
+        if self.was_loaded:
+            return
+        where = "here" if self.data_folder is None else f"from {str(self.data_folder)!r}"
         try:
-            self.task.load_data()
-        except (OSError, ConnectionError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"task {self.name}: its data cannot be loaded here: {reason}") from error
+            with nullcontext() if self.data_folder is None else reading_from(self.data_folder, self.task):
+                self.task.load_data()
+        except Exception as error:  # of many kinds; this one just says that it failed
+            known = isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception)
+            reason = first_line(cast(Exception, error.__cause__) if known else error)
+            raise InputError(f"its data cannot be loaded {where}: {reason}") from error
+        self._check_splits(where)
+        if self.data_folder is not None:
+            self.files_sha256 = folder_sha256(self.data_folder)
+
+    def _check_splits(self, where: str) -> None:
+        if type(self.task).evaluate is not AbsTask.evaluate:  # other kinds of tasks keep their data in other ways
+            return
+        data: Any = self.task.dataset
+        for subset in self.task.hf_subsets:
+            splits = data if subset == "default" and subset not in data else data.get(subset, {})
+            for split in self.task.eval_splits:
+                if split not in splits:
+                    raise InputError(
+                        f"its data, loaded {where}, have no split {split!r} of subset {subset!r}; "
+                        f"expected one, got {', '.join(splits) or 'none at all'}"
+                    )
 
     def _score(self, layer: int, store: VectorStore, filler: StoreFiller) -> TaskResult:
         # A task's own random state moves on with every evaluation; each layer shall see what a fresh task sees.
@@ -254,6 +360,8 @@ class _TaskSweep:
             "layer": layer,
             "n_blocks": self.lazy.checkpoint.n_blocks,
             "task_type": str(self.task.metadata.type),
+            "dataset": self.task.metadata.dataset["path"],
+            "dataset_files_sha256": self.files_sha256,
             **self.lazy.settings,
             "max_seq_length": self.lazy.load().max_seq_length,
             "device": self.lazy.device,

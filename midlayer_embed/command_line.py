@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from midlayer_embed.errors import InputError
 
+FAILED = 1
 MISTAKE = 2
 INTERRUPTED = 130
 
@@ -81,17 +82,19 @@ def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def run(parser: Parser, arguments: Sequence[str] | None) -> int:
     """Runs the command that the arguments name: what the parser's `command` default is, given what was parsed.
 
+    A command returns nothing, or the exit code where it has told by itself what went wrong.
+
     Args:
         parser: Knows the commands.
         arguments: Instead of the program's own, unless None.
 
     Returns:
-        The exit code: 0; 2 for a mistake of the user, told in one line; 130 when interrupted.
+        The exit code: the command's, or 0; 2 for a mistake of the user, told in one line; 130 when interrupted.
     """
     program, parsed = parser.prog, parser.parse_args(arguments)
     try:
         with _our_messages(program, logging.WARNING if parsed.quiet else logging.INFO):
-            parsed.command(parsed)
+            return parsed.command(parsed) or 0
     except InputError as error:
         one_line = " ".join(str(error).split())
         print(f"{program}: {one_line}", file=sys.stderr)
@@ -102,7 +105,6 @@ def run(parser: Parser, arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         sys.stderr.close()
         return 0
-    return 0
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def augmented_views(
 
 def _check(*, n_views: int, seed: int, workers: int | None) -> None:
     for name, value, least in (("n_views", n_views, 1), ("seed", seed, 0), ("workers", workers, 1)):
-        if value is None:
+        if value is None and name == "workers":
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"{name}: expected an int from {least}, got {value!r}")

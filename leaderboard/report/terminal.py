@@ -1,8 +1,9 @@
-"""The layer table in a terminal."""
+"""Tables in a terminal: a model's layers, and the tasks there are."""
 
 import re
 from collections.abc import Sequence
 
+from mteb.abstasks.abstask import AbsTask
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +38,23 @@ def print_layers(board: Leaderboard, model: str, revision: str, console: Console
         table.add_row(*cells, " ".join(marks), style="bold" if "best" in marks else None)
     console.print(table)
     console.print(Text(str(summary) if summary is not None else "no layer has all tasks yet"), soft_wrap=True)
+
+
+def print_tasks(tasks: Sequence[tuple[AbsTask, bool]]) -> None:
+    """Prints a line a task: name, type, dataset, revision, subset, split, and whether its data are at hand.
+
+    Plain columns, never cut to the width of the terminal: for eyes and for grep.
+    """
+    rows = [("task", "type", "dataset", "revision", "subset", "split", "data")]
+    for task, at_hand in tasks:
+        metadata = task.metadata
+        subsets, splits = ",".join(task.hf_subsets), ",".join(task.eval_splits)
+        dataset = (metadata.dataset["path"], metadata.dataset["revision"])
+        rows.append((metadata.name, metadata.type, *dataset, subsets, splits, "at hand" if at_hand else "missing"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"{sum(at_hand for _, at_hand in tasks)} of {len(tasks)} at hand")
 
 
 def column_titles(names: Sequence[str]) -> list[str]:

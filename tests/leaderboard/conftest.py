@@ -1,8 +1,10 @@
 """Tiny tasks of the five types of the paper, in memory, for the sweep's tests."""
 
 import itertools
+import os
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -182,3 +184,13 @@ def task_texts() -> Callable[[AbsTask], set[str]]:
         return set()
 
     return lambda task: texts_in(dict(task.dataset))
+
+
+@pytest.fixture(scope="session")
+def mteb_mirror() -> Path:
+    """Real data of MTEB tasks, which are no part of the repository: beside it, or where MTEB_MIRROR says."""
+    beside = Path(__file__).parents[3] / "shared" / "mteb_mirror"
+    folder = Path(os.environ.get("MTEB_MIRROR", beside))
+    if not folder.is_dir():
+        pytest.skip(f"there is no folder {folder} with real data of MTEB tasks")
+    return folder

@@ -18,7 +18,7 @@ from mteb.models.model_meta import ModelMeta, ScoringFunction
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-from leaderboard import load_results, run_sweep
+from leaderboard import TasksFailed, load_results, run_sweep
 from midlayer_embed import LayerwiseEncoder
 from midlayer_embed.layerwise import LayerwiseEncoder as LayerwiseEncoderClass
 
@@ -108,7 +108,7 @@ def test_a_rerun_computes_nothing_and_gives_the_same_tables(
 
 
 def test_what_is_missing_is_computed_and_what_is_there_is_not(
-    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
+    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = run_sweep(llama_folder, [tiny_sts()], tmp_path / "whole", show_progress=False)
     folder = tmp_path / "parts"
@@ -118,6 +118,7 @@ def test_what_is_missing_is_computed_and_what_is_there_is_not(
     kept_at = kept.stat().st_mtime_ns
     torn.write_text(torn.read_text()[:100])
     board = run_sweep(llama_folder, [tiny_sts()], folder, show_progress=False)
+    assert [str(torn) in record.getMessage() for record in caplog.records] == [True]  # told once
     assert kept.stat().st_mtime_ns == kept_at
     assert board.scores.equals(whole.scores)
     assert board.metrics.equals(whole.metrics)
@@ -259,6 +260,57 @@ def test_a_result_says_how_it_was_made(llama_folder: Path, tiny_sts: Callable[[]
     expected = {"layer": 2, "n_blocks": 3, "seed": 7, "dtype": "float32", "final_norm": True, "max_seq_length": 128}
     assert expected.items() <= provenance.items()
     assert provenance["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("where", ["make", "_evaluate_subset"])
+def test_a_failing_task_is_told_in_one_line_and_stops_no_other(
+    llama_folder: Path,
+    tiny_tasks: Tasks,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+) -> None:
+    tasks = tiny_tasks()[1:4]
+    fails = tasks[1]
+
+    def fail(self: AbsTask, *_: object, **__: object) -> None:
+        raise ZeroDivisionError("by nothing\nat all")
+
+    monkeypatch.setattr(type(fails), where, fail)
+    with pytest.raises(TasksFailed, match=r"^1 of 3 tasks failed: TinyFastClustering$") as failed:
+        run_sweep(llama_folder, tasks, tmp_path, layers=[1, 2], show_progress=False)
+    assert not any(task.data_loaded for task in tasks)
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    reason = "its data cannot be loaded here: by nothing" if where == "make" else "ZeroDivisionError: by nothing"
+    assert message == f"TinyFastClustering failed: {reason}"
+    found = failed.value.leaderboard.scores
+    assert found["task"].unique().sort().to_list() == ["TinyClustering", "TinyPairClassification"]
+    assert found.height == 4
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+    monkeypatch.undo()
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("Tiny*.json")}
+    assert run_sweep(llama_folder, tiny_tasks()[1:4], tmp_path, layers=[1, 2], show_progress=False).scores.height == 6
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room for the weights"), KeyboardInterrupt()])
+def test_what_would_fail_every_task_ends_the_sweep(
+    llama_folder: Path, tiny_tasks: Tasks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    loads = []
+
+    def fail(*_: object, **__: object) -> None:
+        loads.append(1)
+        raise error
+
+    monkeypatch.setattr("leaderboard.sweep.LayerwiseEncoder.from_checkpoint", fail)
+    tasks = tiny_tasks()
+    with pytest.raises(type(error)):
+        run_sweep(llama_folder, tasks, tmp_path, show_progress=False)
+    assert len(loads) == 1
+    assert not any(task.data_loaded for task in tasks)
 
 
 @pytest.mark.parametrize(
