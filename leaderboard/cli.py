@@ -47,7 +47,7 @@ def _add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
         "A task that fails does not stop the others; the exit code is 1 then.",
         epilog=f"example: {PROGRAM} run starter --benchmark starter --layers 0,0.5,-1 --results results/starter",
     )
-    run.set_defaults(command=_run)
+    run.set_defaults(command=_run, resumes=True)
     add_model_options(run)
     _add_task_options(run, default="starter")
     run.add_argument("--layers", default="all", metavar="LAYERS", help='"all", or e.g. 0,6,-1; 0.5 is a depth')

@@ -187,7 +187,7 @@ def _add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
         "cut goes on where it stopped when the same command is run again.",
         epilog=f"example: {PROGRAM} encode starter --layer 7 --input texts.txt --output vectors.npy",
     )
-    encode.set_defaults(command=_encode)
+    encode.set_defaults(command=_encode, resumes=True)
     add_model_options(encode)
     add_file_options(encode)
     encode.add_argument("--layer", required=True, metavar="LAYER", help="17, or -1 from the end, or a depth: 0.7")

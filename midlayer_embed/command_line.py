@@ -82,7 +82,8 @@ def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def run(parser: Parser, arguments: Sequence[str] | None) -> int:
     """Runs the command that the arguments name: what the parser's `command` default is, given what was parsed.
 
-    A command returns nothing, or the exit code where it has told by itself what went wrong.
+    A command returns nothing, or the exit code where it has told by itself what went wrong. One that goes on where it
+    stopped says so by a `resumes` among its parser's defaults.
 
     Args:
         parser: Knows the commands.
@@ -100,7 +101,8 @@ def run(parser: Parser, arguments: Sequence[str] | None) -> int:
         print(f"{program}: {one_line}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
-        print(f"\n{program}: interrupted; run the same command again to go on where it stopped", file=sys.stderr)
+        how = "; run the same command again to go on where it stopped" if "resumes" in parsed else ""
+        print(f"\n{program}: interrupted{how}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         sys.stderr.close()

@@ -92,3 +92,16 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert message in error
     assert len([line for line in error.splitlines() if line.strip()]) <= 2
     assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize(("command", "goes_on"), [("select", False), ("encode", True)])
+def test_an_interrupted_command_says_how_to_go_on_only_where_it_can(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, goes_on: bool
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"midlayer_embed.cli._{command}", interrupted)
+    options = {"select": [], "encode": ["--layer", "1", "--input", "a.txt", "--output", "a.npy"]}[command]
+    assert main([command, "model", *options]) == 130
+    assert ("go on where it stopped" in capsys.readouterr().err) is goes_on
