@@ -49,6 +49,7 @@ class MidLayerEncoder(SentenceTransformer):
         final_norm: True: pool the states after the model's own final norm; False: the residual stream as the block
             leaves it. The same for models without a final norm.
         pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean" or "max".
+        include_prompt: Whether the tokens of a prompt are pooled with those of the text.
         max_seq_length: Tokens a text is cut at. None: the folder's own sentence-transformers limit if it has one,
             else the smaller of the model's limit and 512.
         device: None: CUDA, MPS or CPU, whichever is there.
@@ -85,6 +86,7 @@ class MidLayerEncoder(SentenceTransformer):
         *,
         final_norm: bool = True,
         pooling_mode: str = "mean",
+        include_prompt: bool = True,
         max_seq_length: int | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "float32",
@@ -105,7 +107,7 @@ class MidLayerEncoder(SentenceTransformer):
             checkpoint, number, final_norm, check_max_seq_length(max_seq_length), resolve_dtype(dtype)
         )
         super().__init__(
-            modules=[transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode)],
+            modules=[transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode, include_prompt)],
             device=str(resolve_device(device)),
             prompts=prompts,
             default_prompt_name=default_prompt_name,
@@ -137,6 +139,11 @@ class MidLayerEncoder(SentenceTransformer):
         with quiet_transformers():
             super().save(path, *args, **kwargs)
 
+    @classmethod
+    def _load_with_module_classes(cls, *args: Any, **kwargs: Any) -> Any:
+        """As SentenceTransformer's, whose trainer goes back to its checkpoints this way: plain folders, cut already."""
+        return SentenceTransformer._load_with_module_classes(*args, **kwargs)
+
     def _create_model_card(self, path: str, model_name: str | None = None, train_datasets: Any = None) -> None:
         """Writes the README.md of a saved folder, where SentenceTransformer would tell of a training."""
         checkpoint = self._checkpoint
@@ -151,9 +158,16 @@ class MidLayerEncoder(SentenceTransformer):
             pooling_mode=str(self[1].pooling_mode),
             dim=int(self.get_embedding_dimension() or 0),
             max_seq_length=int(self.max_seq_length or 0),
+            name=model_name or "path/or/name/of/this/model",
+            trained_further="generated_from_trainer" in (self.model_card_data.tags or ()),
         )
         with atomic_file(Path(path) / "README.md") as partial:
             partial.write_text(str(card(facts)), encoding="utf-8")
+
+    def _push_to_hub_usage_tip(self, repo_id: str) -> str:
+        """As SentenceTransformer's; those whom it tells load a plain one."""
+        tip: str = super()._push_to_hub_usage_tip(repo_id)
+        return tip.replace(type(self).__name__, SentenceTransformer.__name__)
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """As SentenceTransformer's; a batch of nothing but empty texts becomes masked padding, hence zero vectors."""
