@@ -88,6 +88,10 @@ _TOKENS_ACCELERATOR = 16384
 # padding costs as much as text, but so do batches too small to keep the cores busy.
 _LEAST_LENGTH = 0.9
 _LEAST_FILL = 1 / 8
+# Where tokens are only counted: how many texts' ids are held at once, and how far a text is read for each token it may
+# have.
+_TEXTS_AT_ONCE = 4096
+_CHARACTERS_A_TOKEN = 16
 
 
 def token_budget(batch_tokens: int | None, device: torch.device) -> int:
@@ -111,18 +115,52 @@ def token_budget(batch_tokens: int | None, device: torch.device) -> int:
     return batch_tokens
 
 
-def batches(token_ids: Sequence[Sequence[int]], pad_id: int, budget: int) -> Iterator[Batch]:
-    """Batches of texts of about the same length, at most `budget` tokens with their padding, longest texts first.
+def token_counts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, *, prompt: str = ""
+) -> np.ndarray:
+    """About how many tokens a forward pass has of each text: what `row_batches` fills batches by.
+
+    Holds the token ids of a few texts at a time, and reads no further into a text than its tokens can be expected to
+    reach, so that a book costs no more than the page that is kept of it.
+
+    Args:
+        tokenizer: What is to tokenise them.
+        texts: Any number of strings.
+        max_length: Tokens a text is cut at.
+        prompt: What is put in front of each text.
+
+    Returns:
+        int64 (n_texts,), special tokens included; 0 for a text without tokens, and for no other.
+    """
+    counts = np.zeros(len(texts), dtype=np.int64)
+    reach = _CHARACTERS_A_TOKEN * max_length
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        stop = start + _TEXTS_AT_ONCE
+        some = texts[start:stop]
+        token_ids = tokenize(tokenizer, [prompt + text[:reach] for text in some], max_length)
+        # What is blank as far as it was read may yet have a token.
+        counts[start:stop] = [max(len(ids), len(text) > reach) for ids, text in zip(token_ids, some, strict=True)]
+    return counts
+
+
+def row_batches(lengths: np.ndarray, budget: int, max_rows: int | None = None) -> Iterator[np.ndarray]:
+    """Which texts go through the model together: alike lengths, within a budget of tokens, longest texts first.
 
     Longest first, so that what does not fit into memory fails at once and a progress bar errs on the safe side.
     A text longer than the budget is a batch of its own. Texts without tokens are in no batch.
 
     Args:
-        token_ids: As `tokenize` gives them.
-        pad_id: The id that fills up short texts; the mask hides it.
-        budget: Tokens a batch.
+        lengths: int (n_texts,), tokens of each text.
+        budget: Tokens a batch, padding included.
+        max_rows: Texts a batch at most; None: however many fit.
+
+    Yields:
+        int64 (b,), numbers of texts.
+
+    Example:
+        >>> [rows.tolist() for rows in row_batches(np.array([3, 0, 10, 3, 9]), budget=20)]
+        [[2, 4], [0, 3]]
     """
-    lengths = np.fromiter((len(ids) for ids in token_ids), dtype=np.int64, count=len(token_ids))
     order = np.argsort(-lengths, kind="stable")
     order = order[: int(np.count_nonzero(lengths))]
     falling = -lengths[order]
@@ -131,9 +169,23 @@ def batches(token_ids: Sequence[Sequence[int]], pad_id: int, budget: int) -> Ite
         width = int(lengths[order[start]])
         alike = int(np.searchsorted(falling, -_LEAST_LENGTH * width, side="right"))
         filled = start + math.ceil(_LEAST_FILL * budget / width)
-        rows = order[start : min(start + max(1, budget // width), max(alike, filled))]
-        yield _padded(rows, [token_ids[row] for row in rows], width, pad_id)
+        fit = max(1, min(budget // width, max_rows or len(order)))
+        rows = order[start : min(start + fit, max(alike, filled))]
+        yield rows
         start += len(rows)
+
+
+def batches(token_ids: Sequence[Sequence[int]], pad_id: int, budget: int) -> Iterator[Batch]:
+    """The batches of `row_batches`, as tensors.
+
+    Args:
+        token_ids: As `tokenize` gives them.
+        pad_id: The id that fills up short texts; the mask hides it.
+        budget: Tokens a batch, padding included.
+    """
+    lengths = np.fromiter((len(ids) for ids in token_ids), dtype=np.int64, count=len(token_ids))
+    for rows in row_batches(lengths, budget):
+        yield _padded(rows, [token_ids[row] for row in rows], int(lengths[rows[0]]), pad_id)
 
 
 def _padded(rows: np.ndarray, token_ids: list[Sequence[int]], width: int, pad_id: int) -> Batch:

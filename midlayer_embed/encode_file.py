@@ -6,6 +6,7 @@ Whatever can be wrong with the arguments and the input is told before a model is
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -14,6 +15,9 @@ from midlayer_embed import __version__, text_files
 from midlayer_embed.errors import InputError
 from midlayer_embed.text_files import Survey, find_texts, read_chunks, survey
 from midlayer_embed.vector_files import UnfinishedVectors, check_target
+
+if TYPE_CHECKING:
+    from midlayer_embed.encoder import MidLayerEncoder
 
 # Seconds after which what is usually done at once gets a bar.
 _BAR_AFTER = 2
@@ -79,7 +83,6 @@ def encode_file(
 
     from midlayer_embed.backbone import check_max_seq_length, find_checkpoint, resolve_device, resolve_dtype
     from midlayer_embed.batching import token_budget
-    from midlayer_embed.bulk import encode_texts, vector_width
     from midlayer_embed.encoder import MidLayerEncoder
     from midlayer_embed.layers import layer_number
     from midlayer_embed.pooling import check_pooling_mode
@@ -122,10 +125,15 @@ def encode_file(
         "dtype": dtype,
         "versions": {"midlayer-embed": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     }
-    shape = (found.n_texts, vector_width(encoder))
+    encoder.batch_tokens = batch_tokens
+    shape = (found.n_texts, int(encoder.get_embedding_dimension() or 0))
 
     def embed(chunk: list[str], on_progress: Callable[[float], None]) -> np.ndarray:
-        return encode_texts(encoder, chunk, batch_tokens=batch_tokens, normalize=normalize, on_progress=on_progress)
+        encoder.on_progress = on_progress
+        vectors = _encode(encoder, chunk)
+        if normalize:  # in float32, whatever the weights are; zero vectors stay zero
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
 
     with UnfinishedVectors(target, shape, settings) as vectors:
         _append_all(vectors, read_chunks(texts), found, embed, show_progress)
@@ -134,6 +142,18 @@ def encode_file(
         with _bar("Writing", found.n_texts, show_progress) as bar:
             vectors.finish(_counted(read_chunks(texts), bar), texts.column)
     return shape
+
+
+def _encode(encoder: "MidLayerEncoder", texts: list[str]) -> np.ndarray:
+    import torch
+
+    try:  # batches are filled by tokens alone
+        return encoder.encode(texts, batch_size=len(texts), show_progress_bar=False).astype(np.float32, copy=False)
+    except torch.OutOfMemoryError:
+        raise InputError(
+            f"batch_tokens: a batch does not fit into the memory of {encoder.device}; "
+            "try a smaller --batch-tokens, or --max-seq-length"
+        ) from None
 
 
 def _append_all(

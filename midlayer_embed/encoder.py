@@ -3,13 +3,14 @@
 Built from sentence-transformers' stock modules only, so that what it saves loads without this package.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from tqdm.auto import tqdm
 
 from midlayer_embed.atomic import atomic_file
 from midlayer_embed.backbone import (
@@ -22,6 +23,7 @@ from midlayer_embed.backbone import (
     resolve_device,
     resolve_dtype,
 )
+from midlayer_embed.batching import distinct, row_batches, token_budget, token_counts
 from midlayer_embed.curves import can_draw, draw_selection
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
@@ -42,6 +44,9 @@ class MidLayerEncoder(SentenceTransformer):
     `save_pretrained` writes is a plain sentence-transformers folder: `SentenceTransformer(folder)` gives the same
     vectors, without this package and without `trust_remote_code`.
 
+    `encode` gives what SentenceTransformer's gives, sooner: of strings, each distinct one goes through the model once,
+    with others of its length, at most `batch_size` of them and at most `batch_tokens` tokens in a forward pass.
+
     Args:
         model_name_or_path: A folder, a hub id, or "starter".
         layer: 17, or -1 from the end, or a depth as a float in [0, 1]; layer 0 is what enters block 1. Or the name of
@@ -49,6 +54,7 @@ class MidLayerEncoder(SentenceTransformer):
         final_norm: True: pool the states after the model's own final norm; False: the residual stream as the block
             leaves it. The same for models without a final norm.
         pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean" or "max".
+        include_prompt: Whether the tokens of a prompt are pooled with those of the text.
         max_seq_length: Tokens a text is cut at. None: the folder's own sentence-transformers limit if it has one,
             else the smaller of the model's limit and 512.
         device: None: CUDA, MPS or CPU, whichever is there.
@@ -65,6 +71,11 @@ class MidLayerEncoder(SentenceTransformer):
             model is loaded to measure them, then let go. Measured are raw states, pooled as here; `select_layer` has
             more to set.
 
+    Attributes:
+        batch_tokens: Tokens a forward pass of `encode` has at most, padding included (a longer text goes alone).
+            None: what suits the device.
+        on_progress: Called after each forward pass of `encode` with the share that is done, up to 1; or None.
+
     Raises:
         InputError: (a ValueError) an argument is not what it should be; the message names it.
 
@@ -74,6 +85,9 @@ class MidLayerEncoder(SentenceTransformer):
         (12, 31, (1, 576))
     """
 
+    batch_tokens: int | None = None
+    on_progress: Callable[[float], None] | None = None
+
     def __init__(
         self,
         model_name_or_path: str | Path,
@@ -81,6 +95,7 @@ class MidLayerEncoder(SentenceTransformer):
         *,
         final_norm: bool = True,
         pooling_mode: str = "mean",
+        include_prompt: bool = True,
         max_seq_length: int | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "float32",
@@ -117,7 +132,7 @@ class MidLayerEncoder(SentenceTransformer):
             checkpoint, number, final_norm, check_max_seq_length(max_seq_length), resolve_dtype(dtype)
         )
         super().__init__(
-            modules=[transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode=pooling_mode)],
+            modules=[transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode, include_prompt)],
             device=str(resolve_device(device)),
             prompts=prompts,
             default_prompt_name=default_prompt_name,
@@ -155,6 +170,11 @@ class MidLayerEncoder(SentenceTransformer):
         with quiet_transformers():
             super().save(path, *args, **kwargs)
 
+    @classmethod
+    def _load_with_module_classes(cls, *args: Any, **kwargs: Any) -> Any:
+        """As SentenceTransformer's, whose trainer goes back to its checkpoints this way: plain folders, cut already."""
+        return SentenceTransformer._load_with_module_classes(*args, **kwargs)
+
     def _create_model_card(self, path: str, model_name: str | None = None, train_datasets: Any = None) -> None:
         """Writes the README.md of a saved folder, where SentenceTransformer would tell of a training."""
         checkpoint = self._checkpoint
@@ -172,20 +192,60 @@ class MidLayerEncoder(SentenceTransformer):
             max_seq_length=int(self.max_seq_length or 0),
             selection=self.selection,
             picture=CURVE_PICTURE if has_curve and can_draw() else None,
+            name=model_name or "path/or/name/of/this/model",
+            trained_further="generated_from_trainer" in (self.model_card_data.tags or ()),
         )
         if self.selection is not None and facts.picture is not None:
             draw_selection(self.selection, Path(path) / facts.picture)
         with atomic_file(Path(path) / "README.md") as partial:
             partial.write_text(str(card(facts)), encoding="utf-8")
 
+    def _push_to_hub_usage_tip(self, repo_id: str) -> str:
+        """As SentenceTransformer's; those whom it tells load a plain one."""
+        tip: str = super()._push_to_hub_usage_tip(repo_id)
+        return tip.replace(type(self).__name__, SentenceTransformer.__name__)
+
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """As SentenceTransformer's; a batch of nothing but empty texts becomes masked padding, hence zero vectors."""
         features = super().preprocess(inputs, prompt=prompt, **kwargs)  # type: ignore[arg-type]
-        if features["input_ids"].shape[1] == 0:
+        if "input_ids" in features and features["input_ids"].shape[1] == 0:
             shape = (len(inputs), 1)
             features["input_ids"] = torch.full(shape, self.tokenizer.pad_token_id, dtype=torch.int64)
             features["attention_mask"] = torch.zeros(shape, dtype=torch.int64)
         return features
+
+    @torch.inference_mode()
+    def _inference(self, inputs: list[Any], **kwargs: Any) -> Any:
+        """As SentenceTransformer's, which is behind `encode` and runs in each process of a pool, but batch by batch.
+
+        A text without tokens (the empty one, where the tokenizer adds none) is a zero vector.
+        """
+        inherited: Callable[..., Any] = super()._inference
+        strings = all(isinstance(item, str) for item in inputs)
+        if not inputs or not strings or kwargs["output_value"] != "sentence_embedding":
+            return inherited(inputs, **kwargs)
+        one_pass = {**kwargs, "show_progress_bar": False}
+        unique, where = distinct(inputs)
+        max_length = int(self.max_seq_length or self.tokenizer.model_max_length)
+        counts = token_counts(self.tokenizer, unique, max_length, prompt=kwargs["prompt"] or "")
+        budget = token_budget(self.batch_tokens, torch.device(kwargs.get("device") or self.device))
+        vectors: torch.Tensor | None = None
+        total, done = int(counts.sum()), 0
+        bar = tqdm(total=total, desc="Encoding", unit="tok", unit_scale=True, disable=not kwargs["show_progress_bar"])
+        with bar:
+            for rows in row_batches(counts, budget, kwargs["batch_size"]):
+                found = inherited([unique[row] for row in rows], **{**one_pass, "batch_size": len(rows)})
+                if vectors is None:
+                    vectors = found.new_zeros((len(unique), found.shape[1]))
+                vectors[rows] = found
+                n_tokens = int(counts[rows].sum())
+                bar.update(n_tokens)
+                done += n_tokens
+                if self.on_progress is not None:
+                    self.on_progress(done / total)
+        if vectors is None:  # not one token in all of them
+            vectors = torch.zeros_like(inherited(unique, **one_pass))
+        return vectors if len(unique) == len(inputs) else vectors[where]
 
 
 def _selected(

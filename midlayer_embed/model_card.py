@@ -34,6 +34,8 @@ class CardFacts:
         max_seq_length: Tokens a text is cut at.
         selection: How the layer was chosen; None where its author named it.
         picture: The file beside the card that shows the selection's curve, if any.
+        name: What people load it by.
+        trained_further: Whether the weights are no longer the base model's.
     """
 
     base_name: str
@@ -48,6 +50,8 @@ class CardFacts:
     max_seq_length: int
     selection: "LayerSelection | None"
     picture: str | None
+    name: str
+    trained_further: bool = False
 
 
 def base_card_of(location: str) -> ModelCardData:
@@ -88,6 +92,7 @@ def _body(facts: CardFacts) -> str:
         False: "as the block leaves them, without the final norm",
         None: "as the block leaves them (the architecture has no final norm)",
     }[facts.final_norm]
+    weights = "the base model's, trained further" if facts.trained_further else "the base model's"
     base = f"[{facts.base_name}](https://huggingface.co/{facts.base_model})" if facts.base_model else facts.base_name
     return f"""# {facts.base_name}, layer {facts.layer} of {facts.n_blocks}
 
@@ -98,6 +103,7 @@ pooled to vectors of {facts.dim} dimensions. The blocks above that layer are lef
 | --- | --- |
 | base model | {facts.base_name} |
 | layer | {facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block) |
+| weights | {weights} |
 | states | {norm} |
 | pooling | {facts.pooling_mode} |
 | dimensions | {facts.dim} |
@@ -109,7 +115,7 @@ pooled to vectors of {facts.dim} dimensions. The blocks above that layer are lef
 ```python
 from sentence_transformers import SentenceTransformer
 
-model = SentenceTransformer("path/or/name/of/this/model")
+model = SentenceTransformer("{facts.name}")
 vectors = model.encode(["The weather is lovely today.", "It's so sunny outside!"])
 print(model.similarity(vectors, vectors))
 ```

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
-from midlayer_embed.batching import batches, distinct
+from midlayer_embed.batching import batches, distinct, row_batches, token_counts, tokenize
 
 _TOKEN_IDS = st.lists(st.lists(st.integers(1, 9), max_size=12), max_size=20)
 
@@ -38,6 +42,37 @@ def test_little_is_padded(lengths: list[int], budget: int) -> None:
         tight = shortest >= 0.9 * width
         small = (batch.input_ids.shape[0] - 1) * width <= budget / 8
         assert tight or small
+
+
+@given(st.lists(st.integers(0, 12), max_size=30), st.integers(1, 40), st.integers(1, 5))
+def test_batches_hold_no_more_rows_than_asked(lengths: list[int], budget: int, most: int) -> None:
+    found = list(row_batches(np.array(lengths, dtype=np.int64), budget, most))
+    assert all(1 <= len(rows) <= most for rows in found)
+    assert sorted(row for rows in found for row in rows) == [row for row, length in enumerate(lengths) if length]
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_counts_are_those_of_the_tokenizer(tiny_folders: dict[str, Path], sentences: list[str], family: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folders[family])
+    texts = [*sentences, "", " "]
+    for prompt in ("", "a prompt: "):
+        expected = [len(ids) for ids in tokenize(tokenizer, [prompt + text for text in texts], 9)]
+        assert token_counts(tokenizer, texts, 9, prompt=prompt).tolist() == expected
+    assert token_counts(tokenizer, [], 9).tolist() == []
+
+
+def test_counting_reads_no_further_than_it_must() -> None:
+    class Reader:
+        longest = 0
+
+        def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
+            self.longest = max(self.longest, *map(len, texts))
+            return {"input_ids": [[1] * min(len(text.split()), 8) for text in texts]}
+
+    reader = Reader()
+    texts = ["word " * 100_000, " " * 100_000 + "word", "", "two words"]
+    assert token_counts(reader, texts, 8).tolist() == [8, 1, 0, 2]  # type: ignore[arg-type]
+    assert reader.longest < 1000
 
 
 @given(st.lists(st.text(max_size=2)))

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from midlayer_embed import MidLayerEncoder, bulk
+from midlayer_embed import MidLayerEncoder
 from midlayer_embed.cli import main
 
 
@@ -99,7 +99,7 @@ def test_an_interrupt_is_one_line_that_says_how_to_go_on(
     def interrupted(*_args: object, **_kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bulk, "encode_texts", interrupted)
+    monkeypatch.setattr(MidLayerEncoder, "encode", interrupted)
     (tmp_path / "a.txt").write_text("one\n")
     files = ["--input", str(tmp_path / "a.txt"), "--output", str(tmp_path / "v.npy"), "--quiet"]
     assert main(["encode", str(llama_folder), "--layer", "1", *files]) == 130

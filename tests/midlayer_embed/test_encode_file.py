@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from midlayer_embed import MidLayerEncoder, bulk, text_files
+from midlayer_embed import MidLayerEncoder, text_files
 from midlayer_embed.encode_file import encode_file
 from midlayer_embed.vector_files import partial_folder
 
@@ -22,13 +22,13 @@ N_TEXTS = 60
 # The command, with chunks of 5 texts that take their time.
 _SLOW = """
 import sys, time
-from midlayer_embed import bulk, cli, text_files
+from midlayer_embed import MidLayerEncoder, cli, text_files
 text_files.CHUNK_TEXTS = 5
-fast = bulk.encode_texts
+fast = MidLayerEncoder.encode
 def slow(*args, **kwargs):
     time.sleep(0.2)
     return fast(*args, **kwargs)
-bulk.encode_texts = slow
+MidLayerEncoder.encode = slow
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -57,7 +57,7 @@ class _Killed(Exception):
 
 def _killed_after(n_chunks: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Lets so many chunks be embedded; the list grows by the size of each."""
-    real, seen = bulk.encode_texts, []
+    real, seen = MidLayerEncoder.encode, []
 
     def counted(encoder: Any, texts: list[str], **kwargs: Any) -> np.ndarray:
         if len(seen) == n_chunks:
@@ -65,7 +65,7 @@ def _killed_after(n_chunks: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(len(texts))
         return real(encoder, texts, **kwargs)
 
-    monkeypatch.setattr(bulk, "encode_texts", counted)
+    monkeypatch.setattr(MidLayerEncoder, "encode", counted)
     return seen
 
 
@@ -167,19 +167,34 @@ def test_each_distinct_text_of_a_chunk_is_embedded_once(
     llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.txt").write_text("the same\n" * 50 + "another\n")
-    tokenized: list[str] = []
-    real = bulk.tokenize
+    embedded: list[str] = []
+    real = MidLayerEncoder.preprocess
     monkeypatch.setattr(
-        bulk, "tokenize", lambda tokenizer, texts, n: tokenized.extend(texts) or real(tokenizer, texts, n)
+        MidLayerEncoder,
+        "preprocess",
+        lambda encoder, texts, **kwargs: embedded.extend(texts) or real(encoder, texts, **kwargs),
     )
     encode_file(llama_folder, 2, tmp_path / "a.txt", tmp_path / "v.npy")
-    assert tokenized == ["the same", "another"]
+    assert sorted(embedded) == ["another", "the same"]
+
+
+def test_vectors_of_half_precision_weights_are_normalised_in_float32(
+    llama_folder: Path, source: Path, texts: list[str], tmp_path: Path
+) -> None:
+    encode_file(llama_folder, 2, source, tmp_path / "v.npy", dtype="bfloat16", normalize=True)
+    vectors = np.load(tmp_path / "v.npy")
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [float(text != "") for text in texts], atol=1e-5)
+    expected = MidLayerEncoder(llama_folder, 2).encode(texts, normalize_embeddings=True)
+    np.testing.assert_allclose(vectors, expected, atol=0.05)
 
 
 def test_memory_does_not_grow_with_the_file(
     llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "encode_texts", lambda encoder, texts, **_: np.ones((len(texts), 32), dtype=np.float32))
+    monkeypatch.setattr(
+        MidLayerEncoder, "encode", lambda encoder, texts, **_: np.ones((len(texts), 32), dtype=np.float32)
+    )
     peaks = []
     for n_lines in (10_000, 200_000):
         source = tmp_path / f"{n_lines}.txt"
@@ -198,13 +213,13 @@ def test_memory_does_not_grow_with_the_file(
 def test_an_input_that_changes_underway_is_told(
     llama_folder: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = bulk.encode_texts
+    real = MidLayerEncoder.encode
 
     def meddling(encoder: Any, texts: list[str], **kwargs: Any) -> np.ndarray:
         source.write_text(source.read_text() + "one more\n")
         return real(encoder, texts, **kwargs)
 
-    monkeypatch.setattr(bulk, "encode_texts", meddling)
+    monkeypatch.setattr(MidLayerEncoder, "encode", meddling)
     with pytest.raises(ValueError, match="was changed while it was read"):
         encode_file(llama_folder, 2, source, tmp_path / "v.npy")
     assert not (tmp_path / "v.npy").exists()
@@ -218,7 +233,7 @@ def test_vectors_that_are_no_numbers_are_told(
         vectors[6, 1] = np.inf
         return vectors
 
-    monkeypatch.setattr(bulk, "encode_texts", overflowing)
+    monkeypatch.setattr(MidLayerEncoder, "encode", overflowing)
     with pytest.raises(ValueError, match="the vector of text 7 is not finite"):
         encode_file(llama_folder, 2, source, tmp_path / "v.npy")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.txt"]
