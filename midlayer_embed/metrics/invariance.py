@@ -162,7 +162,7 @@ def dime(
     generator = np.random.default_rng(seed)
     shuffles = np.stack([np.arange(n), *(generator.permutation(n) for _ in range(n_permutations))])
     orders = torch.from_numpy(shuffles).to(first.values.device)
-    found = in_portions(lambda a, b: _dime(a, b, orders, alpha), first, second, copies=1, extra=2 * n * n)
+    found = in_portions(lambda a, b: _dime(a, b, orders, alpha), first, second, copies=1, extra=5 * n * n)
     return answer(found / scale, first)
 
 

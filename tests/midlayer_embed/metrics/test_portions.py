@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -59,6 +60,8 @@ def test_every_thread_has_a_core_to_itself() -> None:
     found = on_every_core(lambda _: torch.get_num_threads(), range(9))
     assert found == [1] * 9
     assert torch.get_num_threads() == 3
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == 3
     within = on_every_core(lambda k: sum(on_every_core(lambda j: j * k, range(4))), range(3))
     assert within == [0, 6, 12]
 
@@ -86,8 +89,10 @@ def test_any_memory_layout(metric: Callable[..., Any]) -> None:
     read_only = Z.copy()
     read_only.flags.writeable = False
     kept = Z.copy()
-    for same in (read_only, np.asfortranarray(Z), Z[:, ::-1][:, ::-1], np.repeat(Z, 2, axis=2)[..., ::2]):
-        np.testing.assert_allclose(metric(same), expected, rtol=1e-12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch warns of what is read-only
+        for same in (read_only, np.asfortranarray(Z), Z[:, ::-1][:, ::-1], np.repeat(Z, 2, axis=2)[..., ::2]):
+            np.testing.assert_allclose(metric(same), expected, rtol=1e-12)
     np.testing.assert_allclose(metric(torch.from_numpy(Z.swapaxes(1, 2).copy()).mT), expected, rtol=1e-12)
     np.testing.assert_array_equal(Z, kept)  # what comes in is not written into
 
