@@ -24,6 +24,8 @@ class CardFacts:
         pooling_mode: How tokens become a vector.
         dim: Width of a vector.
         max_seq_length: Tokens a text is cut at.
+        bidirectional: Whether a causal decoder was made bidirectional.
+        adapters: What was merged into the weights, in order.
     """
 
     base_name: str
@@ -36,6 +38,8 @@ class CardFacts:
     pooling_mode: str
     dim: int
     max_seq_length: int
+    bidirectional: bool = False
+    adapters: tuple[str, ...] = ()
 
 
 def base_card_of(location: str) -> ModelCardData:
@@ -77,6 +81,11 @@ def _body(facts: CardFacts) -> str:
         None: "as the block leaves them (the architecture has no final norm)",
     }[facts.final_norm]
     base = f"[{facts.base_name}](https://huggingface.co/{facts.base_model})" if facts.base_model else facts.base_name
+    changes = ""
+    if facts.bidirectional:
+        changes += "| attention | made bidirectional (`is_causal` is false in config.json) |\n"
+    if facts.adapters:
+        changes += f"| adapters | merged into the weights, in this order: {', '.join(facts.adapters)} |\n"
     return f"""# {facts.base_name}, layer {facts.layer} of {facts.n_blocks}
 
 A [sentence-transformers](https://www.sbert.net) model: layer {facts.layer} of {facts.n_blocks} of {base},
@@ -85,7 +94,7 @@ pooled to vectors of {facts.dim} dimensions. The blocks above that layer are lef
 | | |
 | --- | --- |
 | base model | {facts.base_name} |
-| layer | {facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block) |
+{changes}| layer | {facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block) |
 | states | {norm} |
 | pooling | {facts.pooling_mode} |
 | dimensions | {facts.dim} |
