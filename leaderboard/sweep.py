@@ -77,6 +77,8 @@ def run_sweep(
     dtype: str = "float32",
     device: str | None = None,
     revision: str | None = None,
+    bidirectional: bool = False,
+    adapters: Sequence[str | Path] = (),
     seed: int = 0,
     overwrite: bool = False,
     show_progress: bool = True,
@@ -99,6 +101,8 @@ def run_sweep(
         dtype: As in LayerwiseEncoder.
         device: As in LayerwiseEncoder.
         revision: As in LayerwiseEncoder.
+        bidirectional: As in LayerwiseEncoder.
+        adapters: As in LayerwiseEncoder.
         seed: Chooses the texts that metrics are measured on where a task has more than 1,000.
         overwrite: Compute finished layers again.
         show_progress: Bars with an ETA on stderr.
@@ -119,7 +123,7 @@ def run_sweep(
         lazy = _LazyEncoder.of(model)
     else:
         lazy = _LazyEncoder(
-            find_checkpoint(model, revision=revision),
+            find_checkpoint(model, revision=revision, bidirectional=bidirectional, adapters=adapters),
             {
                 "final_norm": final_norm,
                 "pooling_mode": pooling_mode,
@@ -367,6 +371,8 @@ class _TaskSweep:
             "device": self.lazy.device,
             "seed": self.seed,
             "weights": self.lazy.checkpoint.revision,
+            "bidirectional": self.lazy.checkpoint.bidirectional,
+            "adapters": [adapter.name for adapter in self.lazy.checkpoint.adapters],
             "versions": {"midlayer-embed": __version__, **{package: version(package) for package in packages}},
         }
 

@@ -6,8 +6,8 @@ Pooling and encoding are elsewhere.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +17,13 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
+from midlayer_embed.adapters import Adapter, find_adapters, fingerprint_of
 from midlayer_embed.checksums import file_sha256
 from midlayer_embed.discovery import find_family
 from midlayer_embed.errors import InputError, InputTypeError, first_line
 from midlayer_embed.families import Family, blocks_of, final_norm_of
 from midlayer_embed.gguf_checkpoint import GGUF_RECORD, converted_folder
+from midlayer_embed.loading import load_base_model, loading_errors
 from midlayer_embed.quiet import quiet_transformers
 from midlayer_embed.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
 
@@ -44,6 +46,8 @@ class Checkpoint:
         config: The model's config.
         trust_remote_code: Whether the model's own code may run.
         hub_id: What the model is called on the hub, or None for a folder that does not say.
+        bidirectional: Whether the causal attention of the model is to be made bidirectional.
+        adapters: What is to be merged into its weights, in order.
     """
 
     location: str
@@ -52,6 +56,8 @@ class Checkpoint:
     config: PretrainedConfig
     trust_remote_code: bool
     hub_id: str | None
+    bidirectional: bool = False
+    adapters: tuple[Adapter, ...] = ()
 
     @property
     def n_blocks(self) -> int:
@@ -65,10 +71,19 @@ class Checkpoint:
 
     @cached_property
     def revision(self) -> str:
-        """What tells these weights from others of the same name: the hub's commit, or a hash of a folder's files."""
+        """What tells this model from others of the same name: its weights, and what is made of them.
+
+        The hub's commit or a hash of a folder's files; then "-bidirectional", "-adapters-0123456789ab", where it is so.
+        """
         if Path(self.location).is_dir():
-            return _fingerprint(Path(self.location))
-        return getattr(self.config, "_commit_hash", None) or self.requested_revision or "main"
+            parts = [_fingerprint(Path(self.location))]
+        else:
+            parts = [getattr(self.config, "_commit_hash", None) or self.requested_revision or "main"]
+        if self.bidirectional:
+            parts.append("bidirectional")
+        if self.adapters:
+            parts.append(f"adapters-{fingerprint_of(self.adapters)}")
+        return "-".join(parts)
 
     def loading_kwargs(self) -> dict[str, Any]:
         """What every `from_pretrained` of this checkpoint gets."""
@@ -81,6 +96,8 @@ def find_checkpoint(
     revision: str | None = None,
     gguf_file: str | None = None,
     trust_remote_code: bool = False,
+    bidirectional: bool = False,
+    adapters: Sequence[str | Path] = (),
 ) -> Checkpoint:
     """Finds a model without reading its weights.
 
@@ -89,12 +106,17 @@ def find_checkpoint(
         revision: Branch, tag or commit on the hub.
         gguf_file: Name of a GGUF file in the folder; it is converted once into the user's cache.
         trust_remote_code: Let the model's own code run. Off unless you trust its author.
+        bidirectional: Let every token of a causal decoder attend to every other one.
+        adapters: PEFT adapters to merge into the weights, in this order: folders or hub ids.
 
     Raises:
-        InputError: (a ValueError) no such model, no config in the folder, or an architecture that is not known.
+        InputError: (a ValueError) no such model or adapter, no config in the folder, or an architecture that is not
+            known.
     """
     if not isinstance(model, (str, Path)):
         raise InputTypeError(f"model: expected a folder, a hub id or {STARTER!r}, got {type(model).__name__}")
+    if not isinstance(bidirectional, bool):
+        raise InputTypeError(f"bidirectional: expected True or False, got {bidirectional!r}")
     location, name = str(model), str(model)
     hub_id: str | None = None
     if not location:
@@ -126,7 +148,9 @@ def find_checkpoint(
             )
     except (OSError, ValueError) as error:
         raise InputError(f"model: {_why_not_loaded(location, error)}") from error
-    checkpoint = Checkpoint(location, name, revision, config, trust_remote_code, hub_id)
+    checkpoint = Checkpoint(
+        location, name, revision, config, trust_remote_code, hub_id, bidirectional, find_adapters(adapters)
+    )
     _ = checkpoint.family  # an unknown architecture is a mistake to be told of now
     if checkpoint.n_blocks < 1:  # such as layer 0, saved
         raise InputError(f"model: {location} has no blocks, so there are no layers to take")
@@ -182,21 +206,11 @@ def load_backbone(
     Raises:
         InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture.
     """
-    import transformers  # the models take seconds to import, and what is finished needs none
-
     torch_dtype = resolve_dtype(dtype)
-    model_class = getattr(transformers, checkpoint.family.model_class or "AutoModel")
+    model = load_base_model(checkpoint, deepcopy(checkpoint.config), torch_dtype)
     with quiet_transformers(), loading_errors(checkpoint):
-        model, report = model_class.from_pretrained(
-            checkpoint.location,
-            dtype=torch_dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-            **checkpoint.loading_kwargs(),
-        )
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **checkpoint.loading_kwargs())
-    check_weights(checkpoint, model, report, checkpoint.n_blocks)
-    model = model.to(resolve_device(device)).eval()
+    model = model.to(resolve_device(device))  # type: ignore[arg-type]
     limit = check_max_seq_length(max_seq_length)
     return Backbone(
         model=model,
@@ -206,54 +220,6 @@ def load_backbone(
         max_seq_length=default_max_seq_length(checkpoint, tokenizer) if limit is None else limit,
         pad_id=next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0),
     )
-
-
-@contextmanager
-def loading_errors(checkpoint: Checkpoint) -> Iterator[None]:
-    """What goes wrong inside while a checkpoint is loaded becomes an InputError that says so."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (OSError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:  # the model's code, not ours
-        raise InputError(f"model: {_why_not_loaded(checkpoint.location, error)}") from error
-
-
-def check_weights(
-    checkpoint: Checkpoint, model: "PreTrainedModel", report: Mapping[str, Iterable[str]], n_blocks: int
-) -> None:
-    """Refuses a model some of whose weights are made up, or some of whose checkpoint's weights belong to it unused.
-
-    Weights of blocks above and of heads are meant to be unused.
-
-    Args:
-        checkpoint: What was loaded.
-        model: The base model, of `n_blocks` blocks.
-        report: As `from_pretrained(..., output_loading_info=True)` gives it.
-        n_blocks: Blocks that were loaded.
-
-    Raises:
-        InputError: (a ValueError) the message names a weight.
-    """
-    # Heads above the last block (BERT's pooler) play no part here; anything else that is missing would be random.
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
-    if missing:
-        raise InputError(f"model: {checkpoint.location} lacks weights that its config asks for, such as {missing[0]}")
-    modules = dict(model.named_modules())
-    kept = {f"{checkpoint.family.blocks}.{number}" for number in range(n_blocks)}
-
-    def is_inside(key: str) -> bool:
-        # a model that was saved with a head has its base model under a name
-        parents = key.removeprefix(f"{model.base_model_prefix}.").split(".")[:-1]
-        paths = {".".join(parents[:length]) for length in range(1, len(parents) + 1)}
-        return bool(parents) and (".".join(parents) in modules or not paths.isdisjoint(kept))
-
-    unused = sorted(filter(is_inside, report["unexpected_keys"]))
-    if unused:
-        raise InputError(
-            f"model: {checkpoint.location} holds weights inside the model that its config does not ask for, "
-            f"such as {unused[0]}"
-        )
 
 
 def default_max_seq_length(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -54,6 +54,17 @@ def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False) -> 
     loading.add_argument("--revision", metavar="REV", help="branch, tag or commit on the hub")
     loading.add_argument("--device", metavar="DEVICE", help="cpu, cuda, ... (default: the fastest that is there)")
     loading.add_argument("--dtype", default="float32", metavar="DTYPE", help="of the weights (default: float32)")
+    changes = parser.add_argument_group("changes to the model")
+    changes.add_argument(
+        "--bidirectional", action="store_true", help="let every token of a causal decoder attend to every other one"
+    )
+    changes.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a PEFT adapter (a folder or a hub id) to merge into the weights; may be given again, in order",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars, nothing but results and mistakes")
 
 
@@ -73,6 +84,8 @@ def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "revision": arguments.revision,
         "device": arguments.device,
         "dtype": arguments.dtype,
+        "bidirectional": arguments.bidirectional,
+        "adapters": arguments.adapter,
     }
     if "gguf_file" in arguments:
         options |= {"gguf_file": arguments.gguf_file, "trust_remote_code": arguments.trust_remote_code}

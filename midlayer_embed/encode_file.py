@@ -3,10 +3,10 @@
 Whatever can be wrong with the arguments and the input is told before a model is loaded, hence the imports inside.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -40,6 +40,8 @@ def encode_file(
     revision: str | None = None,
     gguf_file: str | None = None,
     trust_remote_code: bool = False,
+    bidirectional: bool = False,
+    adapters: Sequence[str | Path] = (),
     overwrite: bool = False,
     show_progress: bool = False,
 ) -> tuple[int, int]:
@@ -65,6 +67,8 @@ def encode_file(
         revision: As in MidLayerEncoder.
         gguf_file: As in MidLayerEncoder.
         trust_remote_code: As in MidLayerEncoder.
+        bidirectional: As in MidLayerEncoder.
+        adapters: As in MidLayerEncoder.
         overwrite: Replace a target that is there, once the new one is whole.
         show_progress: A bar with an ETA on stderr.
 
@@ -87,13 +91,19 @@ def encode_file(
     from midlayer_embed.layers import layer_number
     from midlayer_embed.pooling import check_pooling_mode
 
-    model_arguments = {"revision": revision, "gguf_file": gguf_file, "trust_remote_code": trust_remote_code}
+    model_arguments: dict[str, Any] = {
+        "revision": revision,
+        "gguf_file": gguf_file,
+        "trust_remote_code": trust_remote_code,
+        "bidirectional": bidirectional,
+        "adapters": adapters,
+    }
     check_pooling_mode(pooling_mode)
     check_max_seq_length(max_seq_length)
     resolve_dtype(dtype)
     found_device = resolve_device(device)
     token_budget(batch_tokens, found_device)
-    checkpoint = find_checkpoint(model, **model_arguments)  # type: ignore[arg-type]
+    checkpoint = find_checkpoint(model, **model_arguments)
     number = layer_number(layer, checkpoint.n_blocks)
 
     stamp = _stamp(texts.path)
@@ -107,7 +117,7 @@ def encode_file(
         max_seq_length=max_seq_length,
         device=found_device,
         dtype=dtype,
-        **model_arguments,  # type: ignore[arg-type]
+        **model_arguments,
     )
     settings = {
         "input": found.sha256,

@@ -11,15 +11,14 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tqdm.auto import tqdm
+from transformers import PretrainedConfig, PreTrainedModel
 
 from midlayer_embed.atomic import atomic_file
 from midlayer_embed.backbone import (
     Checkpoint,
     check_max_seq_length,
-    check_weights,
     default_max_seq_length,
     find_checkpoint,
-    loading_errors,
     resolve_device,
     resolve_dtype,
 )
@@ -27,11 +26,12 @@ from midlayer_embed.batching import distinct, row_batches, token_budget, token_c
 from midlayer_embed.curves import can_draw, draw_selection
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
+from midlayer_embed.loading import load_base_model, loading_errors
 from midlayer_embed.model_card import CURVE_PICTURE, CardFacts, base_card_of, card
 from midlayer_embed.pooling import check_pooling_mode
 from midlayer_embed.quiet import quiet_transformers
 from midlayer_embed.starter import STARTER_HUB_ID, STARTER_LICENSE
-from midlayer_embed.stock_form import stock_form, truncating_entries
+from midlayer_embed.stock_form import oldest_transformers, stock_form, truncating_entries
 
 if TYPE_CHECKING:
     from midlayer_embed.selection import LayerSelection
@@ -62,6 +62,9 @@ class MidLayerEncoder(SentenceTransformer):
         revision: Branch, tag or commit on the hub.
         gguf_file: Name of a GGUF file in the folder.
         trust_remote_code: Let the model's own code run. Off unless you trust its author.
+        bidirectional: Let every token of a causal decoder attend to every other one, as LLM2Vec does. Refused where the
+            architecture cannot, or does already.
+        adapters: PEFT adapters (folders or hub ids) to merge into the weights, in this order.
         prompts: As in SentenceTransformer.
         default_prompt_name: As in SentenceTransformer.
         similarity_fn_name: As in SentenceTransformer.
@@ -102,6 +105,8 @@ class MidLayerEncoder(SentenceTransformer):
         revision: str | None = None,
         gguf_file: str | None = None,
         trust_remote_code: bool = False,
+        bidirectional: bool = False,
+        adapters: Sequence[str | Path] = (),
         prompts: dict[str, str] | None = None,
         default_prompt_name: str | None = None,
         similarity_fn_name: str | None = None,
@@ -110,7 +115,12 @@ class MidLayerEncoder(SentenceTransformer):
         selection_texts: Sequence[str] | None = None,
     ) -> None:
         checkpoint = find_checkpoint(
-            model_name_or_path, revision=revision, gguf_file=gguf_file, trust_remote_code=trust_remote_code
+            model_name_or_path,
+            revision=revision,
+            gguf_file=gguf_file,
+            trust_remote_code=trust_remote_code,
+            bidirectional=bidirectional,
+            adapters=adapters,
         )
         check_pooling_mode(pooling_mode)
         selection: LayerSelection | None = None
@@ -175,6 +185,13 @@ class MidLayerEncoder(SentenceTransformer):
         """As SentenceTransformer's, whose trainer goes back to its checkpoints this way: plain folders, cut already."""
         return SentenceTransformer._load_with_module_classes(*args, **kwargs)
 
+    def _get_model_config(self) -> dict[str, Any]:
+        """As SentenceTransformer's; says which transformers is too old to give these vectors."""
+        config = super()._get_model_config()
+        form = stock_form(self._checkpoint, self._layer, self._final_norm)
+        oldest = oldest_transformers(self._checkpoint, form)
+        return config | ({"requirements": {"transformers": f">={oldest}"}} if oldest else {})
+
     def _create_model_card(self, path: str, model_name: str | None = None, train_datasets: Any = None) -> None:
         """Writes the README.md of a saved folder, where SentenceTransformer would tell of a training."""
         checkpoint = self._checkpoint
@@ -194,6 +211,8 @@ class MidLayerEncoder(SentenceTransformer):
             picture=CURVE_PICTURE if has_curve and can_draw() else None,
             name=model_name or "path/or/name/of/this/model",
             trained_further="generated_from_trainer" in (self.model_card_data.tags or ()),
+            bidirectional=checkpoint.bidirectional,
+            adapters=tuple(adapter.public_name for adapter in checkpoint.adapters),
         )
         if self.selection is not None and facts.picture is not None:
             draw_selection(self.selection, Path(path) / facts.picture)
@@ -274,15 +293,21 @@ def _selected(
     return select_layer(every, texts, criterion=layer, seed=seed)
 
 
-class _ReportingTransformer(Transformer):
-    """sentence-transformers' own Transformer that keeps transformers' report of how the weights fitted."""
+class _CheckpointTransformer(Transformer):
+    """sentence-transformers' own Transformer, its weights loaded as for every encoder of ours."""
 
-    loading_report: dict[str, Any]
-
-    def _load_model(self, *args: Any, **kwargs: Any) -> Any:
-        loaded: Any = super()._load_model(*args, output_loading_info=True, **kwargs)
-        model, self.loading_report = loaded
-        return model
+    def _load_model(
+        self,
+        model_name_or_path: str,
+        transformer_task: Any,
+        config: PretrainedConfig,
+        backend: str,
+        is_peft_model: bool,
+        **model_kwargs: Any,
+    ) -> PreTrainedModel:
+        for key, value in model_kwargs["form"].config_entries.items():
+            setattr(config, key, value)  # from_pretrained takes only entries that the config class declares
+        return load_base_model(model_kwargs["checkpoint"], config, model_kwargs["dtype"])
 
 
 def _truncated_transformer(
@@ -290,23 +315,22 @@ def _truncated_transformer(
 ) -> Transformer:
     """sentence-transformers' own Transformer of the blocks up to `layer`, giving that layer's states."""
     form = stock_form(checkpoint, layer, final_norm)
+    if checkpoint.bidirectional and form.n_blocks == 0:
+        # Without a block nothing attends; one block shows whether the architecture obeys.
+        _truncated_transformer(checkpoint, 1, final_norm, max_seq_length, dtype)
     kwargs = checkpoint.loading_kwargs()
     with quiet_transformers(), loading_errors(checkpoint):
-        loaded: _ReportingTransformer = _ReportingTransformer(
+        transformer: Transformer = _CheckpointTransformer(
             checkpoint.location,
             config_kwargs={**kwargs, **truncating_entries(checkpoint.config, form.n_blocks)},
-            model_kwargs={**kwargs, "dtype": dtype, "use_safetensors": True},
+            model_kwargs={"checkpoint": checkpoint, "form": form, "dtype": dtype},
             # BERT breaks under left padding even with the mask.
             processor_kwargs={**kwargs, "padding_side": "right"},
             # Text only: a chat template in the folder would otherwise wrap every text.
             modality_config={"text": {"method": "forward", "method_output_name": form.output}},
             module_output_name="token_embeddings",
         )
-    check_weights(checkpoint, loaded.auto_model, loaded.loading_report, form.n_blocks)
-    transformer: Transformer = loaded
     transformer.__class__ = Transformer  # a saved model names its classes, and these are to be stock ones
-    for key, value in form.config_entries.items():
-        setattr(transformer.config, key, value)  # from_pretrained takes only entries that the config class declares
     tokenizer = transformer.tokenizer
     if tokenizer is None:
         raise InputError(f"model: {checkpoint.location} has no tokenizer, so it is no text model")

@@ -67,6 +67,9 @@ class LayerwiseEncoder:
         revision: Branch, tag or commit on the hub.
         gguf_file: Name of a GGUF file in the folder.
         trust_remote_code: Let the model's own code run. Off unless you trust its author.
+        bidirectional: Let every token of a causal decoder attend to every other one, as LLM2Vec does. Refused where the
+            architecture cannot, or does already.
+        adapters: PEFT adapters (folders or hub ids) to merge into the weights, in this order.
 
     Raises:
         InputError: (a ValueError) an argument is not what it should be; the message names it.
@@ -89,9 +92,16 @@ class LayerwiseEncoder:
         revision: str | None = None,
         gguf_file: str | None = None,
         trust_remote_code: bool = False,
+        bidirectional: bool = False,
+        adapters: Sequence[str | Path] = (),
     ) -> None:
         checkpoint = find_checkpoint(
-            model_name_or_path, revision=revision, gguf_file=gguf_file, trust_remote_code=trust_remote_code
+            model_name_or_path,
+            revision=revision,
+            gguf_file=gguf_file,
+            trust_remote_code=trust_remote_code,
+            bidirectional=bidirectional,
+            adapters=adapters,
         )
         self._setup(checkpoint, final_norm, pooling_mode, max_seq_length, device, dtype)
 

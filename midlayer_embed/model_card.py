@@ -36,6 +36,8 @@ class CardFacts:
         picture: The file beside the card that shows the selection's curve, if any.
         name: What people load it by.
         trained_further: Whether the weights are no longer the base model's.
+        bidirectional: Whether a causal decoder was made bidirectional.
+        adapters: What was merged into the weights, in order.
     """
 
     base_name: str
@@ -52,6 +54,8 @@ class CardFacts:
     picture: str | None
     name: str
     trained_further: bool = False
+    bidirectional: bool = False
+    adapters: tuple[str, ...] = ()
 
 
 def base_card_of(location: str) -> ModelCardData:
@@ -94,6 +98,11 @@ def _body(facts: CardFacts) -> str:
     }[facts.final_norm]
     weights = "the base model's, trained further" if facts.trained_further else "the base model's"
     base = f"[{facts.base_name}](https://huggingface.co/{facts.base_model})" if facts.base_model else facts.base_name
+    changes = ""
+    if facts.bidirectional:
+        changes += "| attention | made bidirectional (`is_causal` is false in config.json) |\n"
+    if facts.adapters:
+        changes += f"| adapters | merged into the weights, in this order: {', '.join(facts.adapters)} |\n"
     return f"""# {facts.base_name}, layer {facts.layer} of {facts.n_blocks}
 
 A [sentence-transformers](https://www.sbert.net) model: layer {facts.layer} of {facts.n_blocks} of {base},
@@ -104,6 +113,7 @@ pooled to vectors of {facts.dim} dimensions. The blocks above that layer are lef
 | base model | {facts.base_name} |
 | layer | {facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block) |
 | weights | {weights} |
+{changes}| layer | {facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block) |
 | states | {norm} |
 | pooling | {facts.pooling_mode} |
 | dimensions | {facts.dim} |

@@ -7,14 +7,20 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import transformers
 from transformers import PretrainedConfig
 
 from midlayer_embed.backbone import Checkpoint
+from midlayer_embed.bidirectional import asks_for_bidirectional
 from midlayer_embed.errors import InputError
-from midlayer_embed.families import family_of
+from midlayer_embed.families import family_of, known_families
 
 # Config entries with one item a block.
 _PER_BLOCK = ("layer_types", "mlp_layer_types", "no_rope_layers")
+# Since when transformers heeds a config entry that older versions silently pass over: `tie_last_hidden_states`; and
+# `is_causal`, in all decoders of the families' table (in most since 5.2, in OPT since 5.4).
+_RAW_LAST_STATE_SINCE = "5.18"
+_BIDIRECTIONAL_SINCE = "5.4"
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,24 @@ def stock_form(checkpoint: Checkpoint, layer: int, final_norm: bool) -> StockFor
         f"final_norm: no stock form gives the {kind} states of layer {layer} of this {checkpoint.config.model_type} "
         f"model of {total} blocks; use {other}, or another layer"
     )
+
+
+def oldest_transformers(checkpoint: Checkpoint, form: StockForm) -> str | None:
+    """The oldest transformers that gives these states, where an older one silently gives others; else None.
+
+    sentence-transformers needs no such bound: versions without `method_output_name` cannot load what is saved.
+
+    Args:
+        checkpoint: From `find_checkpoint`.
+        form: From `stock_form`.
+    """
+    bidirectional = checkpoint.bidirectional or asks_for_bidirectional(checkpoint.config)
+    attends = form.n_blocks > 0
+    if bidirectional and attends and checkpoint.config.model_type not in known_families():
+        return transformers.__version__  # no older one has been tried
+    if isinstance(form.output, list) and form.config_entries and form.output[-1] == form.n_blocks:
+        return _RAW_LAST_STATE_SINCE
+    return _BIDIRECTIONAL_SINCE if bidirectional and attends else None
 
 
 def truncating_entries(config: PretrainedConfig, n_blocks: int) -> dict[str, Any]:

@@ -150,6 +150,29 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function that saves an adapter of a model, of random weights, as peft saves it after a training."""
+
+    def make(base: Path, config: Any = None, *, head: Any = AutoModel, seed: int = 0, **entries: Any) -> Path:
+        from peft import LoraConfig, get_peft_model
+
+        given = {"r": 4, "target_modules": ["q_proj", "v_proj", "down_proj"], **entries}
+        torch.manual_seed(seed)
+        model = get_peft_model(head.from_pretrained(base), (config or LoraConfig)(**given))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad and "modules_to_save" not in name:
+                    parameter.add_(0.15 * torch.randn_like(parameter))
+                elif parameter.requires_grad:
+                    parameter.mul_(1.5)
+        folder: Path = tmp_path_factory.mktemp("adapters") / f"adapter-{seed}"
+        model.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of one of `ARCHITECTURES`, made when it is first asked for."""
     folders: dict[str, Path] = {}

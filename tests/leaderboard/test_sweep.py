@@ -233,6 +233,34 @@ def test_settings_that_are_not_the_default_are_never_mixed(
     assert first["TinySTS"].to_list() != second["TinySTS"].to_list()
 
 
+def test_another_attention_and_other_adapters_are_never_mixed(
+    llama_folder: Path,
+    make_adapter: Callable[..., Path],
+    tiny_sts: Callable[[], AbsTask],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adapters = [make_adapter(llama_folder, seed=seed) for seed in (1, 2)]
+    changes = [{}, {"bidirectional": True}, {"adapters": adapters[:1]}, {"bidirectional": True, "adapters": adapters}]
+    for change in changes:
+        board = run_sweep(llama_folder, [tiny_sts()], tmp_path, layers=[2], show_progress=False, **change)
+    names, revisions = zip(*board.models(), strict=True)
+    assert set(names) == {"local/tiny-llama"}
+    assert len(set(revisions)) == len(changes)
+    assert len(set(board.scores["main_score"])) == len(changes)
+    assert board.metrics["value"].n_unique() == len(changes)
+    with _count_texts(monkeypatch) as rows:
+        again = run_sweep(llama_folder, [tiny_sts()], tmp_path, layers=[2], show_progress=False, **changes[-1])
+    assert not rows
+    assert again.scores.equals(board.scores)
+    encoder = LayerwiseEncoder(llama_folder, **changes[-1])  # brings them along
+    assert run_sweep(encoder, [tiny_sts()], tmp_path, layers=[2], show_progress=False).scores.equals(board.scores)
+    (path,) = (tmp_path / "results").glob("*/*-bidirectional-adapters-*/*/*/TinySTS.json")
+    provenance = json.loads(path.read_text())["scores"]["test"][0]["provenance"]
+    assert provenance["bidirectional"] is True
+    assert provenance["adapters"] == [str(adapter) for adapter in adapters]
+
+
 def test_an_encoder_object_brings_its_own_settings(
     llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
 ) -> None:
