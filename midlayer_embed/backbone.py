@@ -206,11 +206,9 @@ def load_backbone(
     Raises:
         InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture.
     """
-    torch_dtype = resolve_dtype(dtype)
-    model = load_base_model(checkpoint, deepcopy(checkpoint.config), torch_dtype)
+    model = load_base_model(checkpoint, deepcopy(checkpoint.config), resolve_dtype(dtype), resolve_device(device))
     with quiet_transformers(), loading_errors(checkpoint):
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **checkpoint.loading_kwargs())
-    model = model.to(resolve_device(device))  # type: ignore[arg-type]
     limit = check_max_seq_length(max_seq_length)
     return Backbone(
         model=model,

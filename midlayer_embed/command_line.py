@@ -132,9 +132,13 @@ def _our_messages(program: str, level: int) -> Iterator[None]:
     for logger in ours:
         logger.addHandler(handler)
         logger.setLevel(level)
+    kernels = logging.getLogger("transformers.integrations.hub_kernels")
+    kernels_level = kernels.level
+    kernels.setLevel(logging.ERROR)  # says of each function of Mamba what `log_kernels` says in a line
     try:
         yield
     finally:
+        kernels.setLevel(kernels_level)
         for logger, old in zip(ours, levels, strict=True):
             logger.removeHandler(handler)
             logger.setLevel(old)

@@ -138,12 +138,13 @@ class MidLayerEncoder(SentenceTransformer):
                 dtype=dtype,
             )
             number = selection.layer
+        found_device = resolve_device(device)
         transformer = _truncated_transformer(
-            checkpoint, number, final_norm, check_max_seq_length(max_seq_length), resolve_dtype(dtype)
+            checkpoint, number, final_norm, check_max_seq_length(max_seq_length), resolve_dtype(dtype), found_device
         )
         super().__init__(
             modules=[transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode, include_prompt)],
-            device=str(resolve_device(device)),
+            device=str(found_device),
             prompts=prompts,
             default_prompt_name=default_prompt_name,
             similarity_fn_name=similarity_fn_name,  # type: ignore[arg-type]
@@ -307,23 +308,28 @@ class _CheckpointTransformer(Transformer):
     ) -> PreTrainedModel:
         for key, value in model_kwargs["form"].config_entries.items():
             setattr(config, key, value)  # from_pretrained takes only entries that the config class declares
-        return load_base_model(model_kwargs["checkpoint"], config, model_kwargs["dtype"])
+        return load_base_model(model_kwargs["checkpoint"], config, model_kwargs["dtype"], model_kwargs["device"])
 
 
 def _truncated_transformer(
-    checkpoint: Checkpoint, layer: int, final_norm: bool, max_seq_length: int | None, dtype: torch.dtype
+    checkpoint: Checkpoint,
+    layer: int,
+    final_norm: bool,
+    max_seq_length: int | None,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Transformer:
     """sentence-transformers' own Transformer of the blocks up to `layer`, giving that layer's states."""
     form = stock_form(checkpoint, layer, final_norm)
     if checkpoint.bidirectional and form.n_blocks == 0:
         # Without a block nothing attends; one block shows whether the architecture obeys.
-        _truncated_transformer(checkpoint, 1, final_norm, max_seq_length, dtype)
+        _truncated_transformer(checkpoint, 1, final_norm, max_seq_length, dtype, device)
     kwargs = checkpoint.loading_kwargs()
     with quiet_transformers(), loading_errors(checkpoint):
         transformer: Transformer = _CheckpointTransformer(
             checkpoint.location,
             config_kwargs={**kwargs, **truncating_entries(checkpoint.config, form.n_blocks)},
-            model_kwargs={"checkpoint": checkpoint, "form": form, "dtype": dtype},
+            model_kwargs={"checkpoint": checkpoint, "form": form, "dtype": dtype, "device": device},
             # BERT breaks under left padding even with the mask.
             processor_kwargs={**kwargs, "padding_side": "right"},
             # Text only: a chat template in the folder would otherwise wrap every text.

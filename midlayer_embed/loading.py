@@ -15,6 +15,7 @@ from transformers import PretrainedConfig
 from midlayer_embed.adapters import adapter_configs, merge_adapter
 from midlayer_embed.bidirectional import ask_for_bidirectional, prove_bidirectional
 from midlayer_embed.errors import InputError, first_line
+from midlayer_embed.kernels import log_kernels
 from midlayer_embed.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from midlayer_embed.backbone import Checkpoint
 
 
-def load_base_model(checkpoint: "Checkpoint", config: PretrainedConfig, dtype: torch.dtype) -> "PreTrainedModel":
+def load_base_model(
+    checkpoint: "Checkpoint", config: PretrainedConfig, dtype: torch.dtype, device: torch.device
+) -> "PreTrainedModel":
     """Loads the base model of a checkpoint, all of it or its first blocks, as the checkpoint is to be used.
 
     Adapters are merged in float32 at least, whatever the dtype: what is added up is rounded once.
@@ -32,13 +35,14 @@ def load_base_model(checkpoint: "Checkpoint", config: PretrainedConfig, dtype: t
         checkpoint: From `find_checkpoint`.
         config: The checkpoint's own, or one with fewer blocks. It becomes the model's.
         dtype: Of the weights.
+        device: Where the model goes, once its weights are what they should be.
 
     Returns:
-        The model in eval mode, on the CPU.
+        The model in eval mode, on the device.
 
     Raises:
         InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture; an
-            adapter that does not fit; attention that cannot be made bidirectional.
+            adapter that does not fit; attention that cannot be made bidirectional; a device that cannot run it.
     """
     import transformers  # the models take seconds to import, and what is finished needs none
 
@@ -58,12 +62,13 @@ def load_base_model(checkpoint: "Checkpoint", config: PretrainedConfig, dtype: t
             output_loading_info=True,
             **checkpoint.loading_kwargs(),
         )
+    log_kernels(config.model_type, device)
     _check_weights(checkpoint, model, report, n_blocks)
     for adapter, adapter_config in zip(checkpoint.adapters, configs, strict=True):
         merge_adapter(model, adapter, adapter_config, family=checkpoint.family, n_blocks=checkpoint.n_blocks)
     if exact != dtype:
         model = _rounded(model, dtype)
-    model.eval()
+    model = model.to(device).eval()
     if checkpoint.bidirectional and n_blocks > 0:  # where nothing attends, nothing shows
         prove_bidirectional(model, original)
     loaded: PreTrainedModel = model
