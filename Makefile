@@ -32,6 +32,7 @@ lint: setup
 bench: setup
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/all_layers_pass.py
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/encode_at_a_layer.py
+	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/truncated_load.py
 
 setup: $(VENV)/.installed
 
