@@ -33,6 +33,8 @@ bench: setup
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/all_layers_pass.py
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/encode_at_a_layer.py
 	@$(BIN)/python benchmarks/layer_metrics.py
+	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/profile_layers.py --texts 30
+	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/truncated_load.py
 
 setup: $(VENV)/.installed
 

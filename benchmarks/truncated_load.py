@@ -1,0 +1,154 @@
+"""What a middle layer takes to load: peak memory and seconds, against all blocks and against the exported folder.
+
+    python benchmarks/truncated_load.py [--layer K] [--loads N]
+
+The model has the size of Pythia-410M and random weights, which cost what trained ones do, once as they are stored in
+float32 and once in float16, which is converted on the way. Each load runs in a process of its own and ends with the
+vector of one text: float32 weights are mapped and come in with the first forward pass. Memory is the highest resident
+set that the kernel counted (Linux only), less what the libraries took before; files that are mapped count. The vectors
+are asserted to be equal.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PYTHIA_410M = {
+    "vocab_size": 50304,
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+}
+# Above the exported folder, which is what loading could cost at best.
+MEMORY_LIMIT = 1.1
+TEXT = " ".join(["which layer embeds best"] * 16)
+
+
+def save_model(folder: Path, dtype: str) -> None:
+    """The whole model, and a tokenizer of four words."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("gpt_neox", **PYTHIA_410M)
+    AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).save_pretrained(folder)
+    words = {word: number for number, word in enumerate(["<eos>", *TEXT.split()[:4]])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<eos>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>").save_pretrained(folder)
+
+
+def export(folder: Path, layer: int, dtype: str, target: Path) -> None:
+    """Saves one layer, stored as the whole model is."""
+    from midlayer_embed import MidLayerEncoder
+
+    MidLayerEncoder(folder, layer, dtype=dtype, device="cpu").save_pretrained(str(target))
+
+
+def memory_mb(key: str) -> float:
+    """VmRSS: resident now; VmHWM: the highest since it was reset."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[key].split()[0]) / 1024
+
+
+def one_load(folder: Path, layer: int | None) -> dict[str, float | list[float]]:
+    """Loads a layer of a model, or an exported folder as anybody would, and says what it took."""
+    import transformers.models.gpt_neox.modeling_gpt_neox  # noqa: F401  (a library, like the others)
+    from sentence_transformers import SentenceTransformer
+
+    from midlayer_embed import MidLayerEncoder
+
+    before = memory_mb("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew from here
+    start = time.perf_counter()
+    if layer is None:
+        model = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": "float32"})
+    else:
+        model = MidLayerEncoder(folder, layer, device="cpu")
+    loaded = time.perf_counter()
+    vector = model.encode(TEXT)
+    return {
+        "peak_mb": memory_mb("VmHWM") - before,
+        "load_seconds": loaded - start,
+        "seconds": time.perf_counter() - start,
+        "weights_mb": sum(weight.numel() * weight.element_size() for weight in model.parameters()) / 2**20,
+        "vector": vector.astype(float).tolist(),
+    }
+
+
+def in_a_process_of_its_own(*arguments: object) -> str:
+    """Runs a part of this file, and gives the last line it prints."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return (done.stdout.splitlines() or [""])[-1]
+
+
+def compare(dtype: str, layer: int, n_loads: int, scratch: Path) -> float:
+    """Prints the figures and ratios of one way to store the weights; the memory ratio to the exported folder."""
+    import numpy as np
+
+    whole, exported = scratch / f"whole-{dtype}", scratch / f"exported-{dtype}"
+    in_a_process_of_its_own("--save", whole, "--dtype", dtype)
+    in_a_process_of_its_own("--save", exported, "--dtype", dtype, "--from", whole, "--layer", layer)
+    every, middle, plain = "all 24 blocks", f"MidLayerEncoder, layer {layer}", "exported folder, plain"
+    found = {}
+    for name, arguments in (
+        (every, ["--load", whole, "--layer", PYTHIA_410M["num_hidden_layers"]]),
+        (middle, ["--load", whole, "--layer", layer]),
+        (plain, ["--load", exported]),
+    ):
+        runs = [json.loads(in_a_process_of_its_own(*arguments)) for _ in range(n_loads)]
+        found[name] = {key: min(run[key] for run in runs) for key in runs[0]}
+        print(
+            f"{name:>25}: weights {found[name]['weights_mb']:.0f} MB, peak {found[name]['peak_mb']:.0f} MB, "
+            f"loaded in {found[name]['load_seconds']:.2f} s, first vector after {found[name]['seconds']:.2f} s",
+            flush=True,
+        )
+    np.testing.assert_allclose(found[middle]["vector"], found[plain]["vector"], atol=1e-5)
+    for against in (every, plain):
+        print(
+            f"{middle} over {against}: "
+            + ", ".join(
+                f"{what} {found[middle][key] / found[against][key]:.2f}"
+                for key, what in (("peak_mb", "peak memory"), ("load_seconds", "load"), ("seconds", "first vector"))
+            ),
+            flush=True,
+        )
+    return found[middle]["peak_mb"] / found[plain]["peak_mb"]
+
+
+def main() -> None:
+    """Prints the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layer", type=int)
+    parser.add_argument("--loads", type=int, default=1, help="of each kind; the best is printed")
+    for option in ("--save", "--load", "--from"):
+        parser.add_argument(option, type=Path, help=argparse.SUPPRESS, dest=option.strip("-") + "_folder")
+    parser.add_argument("--dtype", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.load_folder:
+        print(json.dumps(one_load(arguments.load_folder, arguments.layer)))
+    elif arguments.from_folder:
+        export(arguments.from_folder, arguments.layer, arguments.dtype, arguments.save_folder)
+    elif arguments.save_folder:
+        save_model(arguments.save_folder, arguments.dtype)
+    else:
+        print(f"the size of Pythia-410M, {platform.machine()}")
+        ratios = []
+        with tempfile.TemporaryDirectory() as scratch:
+            for dtype in ("float32", "float16"):
+                print(f"stored in {dtype}:")
+                ratios.append(compare(dtype, arguments.layer or 12, arguments.loads, Path(scratch)))
+        if max(ratios) > MEMORY_LIMIT:
+            sys.exit(f"peak memory: {max(ratios):.2f} is above {MEMORY_LIMIT}")
+
+
+if __name__ == "__main__":
+    main()
