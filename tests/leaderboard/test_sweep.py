@@ -211,9 +211,9 @@ def test_states_that_are_the_same_are_pooled_once(
     norms = set()
     forward = LayerwiseEncoderClass._forward
 
-    def spy(self, batch, layers, which):  # type: ignore[no-untyped-def]
+    def spy(self, batch, layers, which, measures):  # type: ignore[no-untyped-def]
         norms.add(len(which))
-        return forward(self, batch, layers, which)
+        return forward(self, batch, layers, which, measures)
 
     monkeypatch.setattr(LayerwiseEncoderClass, "_forward", spy)
     run_sweep(tiny_folders[family], [tiny_sts()], tmp_path, layers=[1], show_progress=False)
