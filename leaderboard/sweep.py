@@ -372,7 +372,7 @@ class _TaskSweep:
             "seed": self.seed,
             "weights": self.lazy.checkpoint.revision,
             "bidirectional": self.lazy.checkpoint.bidirectional,
-            "adapters": [adapter.name for adapter in self.lazy.checkpoint.adapters],
+            "adapters": [adapter.label for adapter in self.lazy.checkpoint.adapters],
             "versions": {"midlayer-embed": __version__, **{package: version(package) for package in packages}},
         }
 

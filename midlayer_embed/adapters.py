@@ -61,8 +61,8 @@ class Adapter:
     fingerprint: str
 
     @property
-    def public_name(self) -> str:
-        """Its hub id, or the name of its folder, without the folders that are above it on this machine."""
+    def label(self) -> str:
+        """What to call it elsewhere: the hub id, or the folder's own name."""
         return Path(self.name).resolve().name if Path(self.name).is_dir() else self.name
 
 

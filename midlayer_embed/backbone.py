@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
@@ -23,7 +24,8 @@ from midlayer_embed.discovery import find_family
 from midlayer_embed.errors import InputError, InputTypeError, first_line
 from midlayer_embed.families import Family, blocks_of, final_norm_of
 from midlayer_embed.gguf_checkpoint import GGUF_RECORD, converted_folder
-from midlayer_embed.loading import load_base_model, loading_errors
+from midlayer_embed.loading import LOADING_ERRORS, load_base_model
+from midlayer_embed.model_files import check_config_file, check_no_adapter, check_weight_files
 from midlayer_embed.quiet import quiet_transformers
 from midlayer_embed.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
 
@@ -62,7 +64,10 @@ class Checkpoint:
     @property
     def n_blocks(self) -> int:
         """L."""
-        return int(self.config.get_text_config().num_hidden_layers)
+        number = getattr(self.config.get_text_config(), "num_hidden_layers", None)
+        if not isinstance(number, int):
+            raise InputError(f"model: the config of {self.location} does not say how many blocks there are: {number!r}")
+        return number
 
     @cached_property
     def family(self) -> Family:
@@ -78,12 +83,17 @@ class Checkpoint:
         if Path(self.location).is_dir():
             parts = [_fingerprint(Path(self.location))]
         else:
-            parts = [getattr(self.config, "_commit_hash", None) or self.requested_revision or "main"]
+            parts = [self._commit() or self.requested_revision or "main"]
         if self.bidirectional:
             parts.append("bidirectional")
         if self.adapters:
             parts.append(f"adapters-{fingerprint_of(self.adapters)}")
         return "-".join(parts)
+
+    def _commit(self) -> str | None:
+        """The commit that the hub's files are of: the cache keeps them in a folder of that name."""
+        file = try_to_load_from_cache(self.location, "config.json", revision=self.requested_revision or "main")
+        return Path(file).parent.name if isinstance(file, str) else None
 
     def loading_kwargs(self) -> dict[str, Any]:
         """What every `from_pretrained` of this checkpoint gets."""
@@ -132,8 +142,6 @@ def find_checkpoint(
         location, name = str(converted_folder(path)), f"local/{path.stem}"
     elif Path(location).is_dir():
         name = f"local/{Path(location).resolve().name}"
-        if not (Path(location) / "config.json").is_file():
-            raise InputError(f"model: the folder {location} holds no config.json, so it is no Hugging Face model")
     elif Path(location).exists():
         raise InputError(f"model: {location} is a file; expected a folder, a hub id or {STARTER!r}")
     elif location.startswith((".", "/", "~")) or location.count("/") > 1:
@@ -141,12 +149,16 @@ def find_checkpoint(
     else:
         hub_id = location
         name = location if "/" in location else f"hub/{location}"  # mteb knows no names without an owner
+    check_no_adapter(location, revision)
+    is_folder = Path(location).is_dir()
+    if is_folder:
+        check_config_file(Path(location))
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(
                 location, revision=revision or "main", trust_remote_code=trust_remote_code
             )
-    except (OSError, ValueError) as error:
+    except LOADING_ERRORS as error:
         raise InputError(f"model: {_why_not_loaded(location, error)}") from error
     checkpoint = Checkpoint(
         location, name, revision, config, trust_remote_code, hub_id, bidirectional, find_adapters(adapters)
@@ -154,6 +166,8 @@ def find_checkpoint(
     _ = checkpoint.family  # an unknown architecture is a mistake to be told of now
     if checkpoint.n_blocks < 1:  # such as layer 0, saved
         raise InputError(f"model: {location} has no blocks, so there are no layers to take")
+    if is_folder:
+        check_weight_files(Path(location))
     return checkpoint
 
 
@@ -206,9 +220,9 @@ def load_backbone(
     Raises:
         InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture.
     """
-    model = load_base_model(checkpoint, deepcopy(checkpoint.config), resolve_dtype(dtype), resolve_device(device))
-    with quiet_transformers(), loading_errors(checkpoint):
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **checkpoint.loading_kwargs())
+    torch_dtype, torch_device = resolve_dtype(dtype), resolve_device(device)
+    tokenizer = load_tokenizer(checkpoint)
+    model = load_base_model(checkpoint, deepcopy(checkpoint.config), torch_dtype, torch_device)
     limit = check_max_seq_length(max_seq_length)
     return Backbone(
         model=model,
@@ -217,6 +231,31 @@ def load_backbone(
         final_norm=final_norm_of(model, checkpoint.family),
         max_seq_length=default_max_seq_length(checkpoint, tokenizer) if limit is None else limit,
         pad_id=next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0),
+    )
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a checkpoint.
+
+    Raises:
+        InputError: (a ValueError) it is missing or cannot be read. Where its files are missing, transformers makes up
+            one that knows no words, for which every text is empty or the same.
+    """
+    no_files = "no file tells its vocabulary"
+    try:
+        with quiet_transformers():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                checkpoint.location, **checkpoint.loading_kwargs()
+            )
+    except Exception as error:  # the library under it knows no other kinds of errors
+        why = no_files if "instantiate the backend tokenizer" in str(error) else first_line(error)
+    else:
+        special = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+        if len(set(tokenizer.get_vocab()) - special) > 1:
+            return tokenizer
+        why = no_files
+    raise InputError(
+        f"model: {checkpoint.location} has no tokenizer that can be used (tokenizer.json, tokenizer.model, ...): {why}"
     )
 
 
@@ -305,6 +344,6 @@ def _fingerprint(folder: Path) -> str:
 def _why_not_loaded(location: str, error: Exception) -> str:
     if Path(location).is_dir():
         return f"the folder {location} cannot be loaded: {first_line(error)}"
-    if not isinstance(error, OSError):
+    if not isinstance(error, OSError) or isinstance(try_to_load_from_cache(location, "config.json"), str):
         return f"{location!r} cannot be loaded: {first_line(error)}"
     return f"{location!r} is neither a folder nor a model that the hub has or the cache holds"

@@ -63,6 +63,11 @@ def prove_bidirectional(model: "PreTrainedModel", original: PretrainedConfig) ->
         raise InputError(
             f"bidirectional: this {name} model fails when its attention is made bidirectional: {first_line(error)}"
         ) from error
+    if not bool(torch.isfinite(asked).all()):
+        raise InputError(
+            f"bidirectional: the states of this {name} model are not finite; half precision overflows with some: "
+            "try dtype float32"
+        )
     if float(asked.min()) > max(_LEAST_CHANGE, _RATIO * float(unasked.max())):
         return
     if float(unasked.min()) > _CLEAR_CHANGE:

@@ -19,6 +19,7 @@ from midlayer_embed.backbone import (
     check_max_seq_length,
     default_max_seq_length,
     find_checkpoint,
+    load_tokenizer,
     resolve_device,
     resolve_dtype,
 )
@@ -213,7 +214,7 @@ class MidLayerEncoder(SentenceTransformer):
             name=model_name or "path/or/name/of/this/model",
             trained_further="generated_from_trainer" in (self.model_card_data.tags or ()),
             bidirectional=checkpoint.bidirectional,
-            adapters=tuple(adapter.public_name for adapter in checkpoint.adapters),
+            adapters=tuple(adapter.label for adapter in checkpoint.adapters),
         )
         if self.selection is not None and facts.picture is not None:
             draw_selection(self.selection, Path(path) / facts.picture)
@@ -321,6 +322,7 @@ def _truncated_transformer(
 ) -> Transformer:
     """sentence-transformers' own Transformer of the blocks up to `layer`, giving that layer's states."""
     form = stock_form(checkpoint, layer, final_norm)
+    load_tokenizer(checkpoint)  # or it would be missed after the weights are read, or not at all
     if checkpoint.bidirectional and form.n_blocks == 0:
         # Without a block nothing attends; one block shows whether the architecture obeys.
         _truncated_transformer(checkpoint, 1, final_norm, max_seq_length, dtype, device)

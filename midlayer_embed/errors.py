@@ -13,11 +13,21 @@ class InputTypeError(InputError, TypeError):
 
 
 def first_line(error: Exception) -> str:
-    r"""What an error says, for a message of one line.
+    r"""What an error says, for a message of one line. A line that ends with a colon goes on with the next one.
 
     Example:
+        >>> first_line(KeyError("swish2"))
+        "there is no 'swish2'"
         >>> first_line(OSError("no such file\nsee the manual")), first_line(AssertionError())
         ('no such file', 'AssertionError')
+        >>> first_line(ValueError("in field 'a':\n  expected int\n  got str"))
+        "in field 'a': expected int"
     """
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    said = ""
+    for line in str(error).strip().splitlines():
+        said = f"{said} {line.strip()}".strip()
+        if not said.endswith(":"):
+            break
+    if isinstance(error, KeyError):  # says no more than the key
+        return f"there is no {said}"
+    return said or type(error).__name__

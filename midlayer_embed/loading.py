@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import PretrainedConfig
 
 from midlayer_embed.adapters import adapter_configs, merge_adapter
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from midlayer_embed.backbone import Checkpoint
+
+
+# What transformers and the code of models fail with where a folder is not what it should be.
+LOADING_ERRORS = (
+    *(OSError, ValueError, TypeError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError),
+    *(ImportError, SafetensorError, StrictDataclassError),
+)
 
 
 def load_base_model(
@@ -60,6 +69,7 @@ def load_base_model(
             dtype=exact,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # of which we tell ourselves, by name
             **checkpoint.loading_kwargs(),
         )
     log_kernels(config.model_type, device)
@@ -92,14 +102,20 @@ def loading_errors(checkpoint: "Checkpoint") -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:  # the model's code, not ours
+    except LOADING_ERRORS as error:
         where = checkpoint.location
-        named = f"the folder {where}" if Path(where).is_dir() else repr(where)
-        raise InputError(f"model: {named} cannot be loaded: {first_line(error)}") from error
+        if Path(where).is_dir():
+            raise InputError(f"model: the folder {where} cannot be loaded: {first_line(error)}") from error
+        if isinstance(error, OSError) and "safetensors" in str(error):  # and whose advice is to read others
+            raise InputError(
+                f"model: {where!r} has no weights as safetensors (model.safetensors); other formats can run code when "
+                "they are read, so they are not"
+            ) from error
+        raise InputError(f"model: {where!r} cannot be loaded: {first_line(error)}") from error
 
 
 def _check_weights(
-    checkpoint: "Checkpoint", model: "PreTrainedModel", report: Mapping[str, Iterable[str]], n_blocks: int
+    checkpoint: "Checkpoint", model: "PreTrainedModel", report: Mapping[str, Iterable[Any]], n_blocks: int
 ) -> None:
     """Refuses a model some of whose weights are made up, or some of whose checkpoint's weights belong to it unused.
 
@@ -118,6 +134,13 @@ def _check_weights(
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise InputError(f"model: {checkpoint.location} lacks weights that its config asks for, such as {missing[0]}")
+    mismatched = sorted((name, tuple(found), tuple(expected)) for name, found, expected in report["mismatched_keys"])
+    if mismatched:
+        name, found, expected = mismatched[0]
+        raise InputError(
+            f"model: {checkpoint.location} holds weights of other shapes than its config asks for, such as {name}: "
+            f"{found} instead of {expected}"
+        )
     modules = dict(model.named_modules())
     kept = {f"{checkpoint.family.blocks}.{number}" for number in range(n_blocks)}
 

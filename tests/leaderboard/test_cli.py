@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,20 @@ def test_mistakes_are_one_line_exit_2_and_leave_nothing(
     assert message in captured.err
     assert len(captured.err.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_wrong_with_a_models_folder_is_one_line_exit_2_and_leaves_nothing(
+    spoilt_folder: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, message = spoilt_folder
+    before = sorted(tmp_path.rglob("*"))
+    arguments = ["run", str(folder), "--tasks", "StarterSTS", "--layers", "1", "--results", str(tmp_path / "results")]
+    assert main([*arguments, "--quiet"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.search(message, captured.err)
+    assert len(captured.err.strip().splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["run"], ["run", "m", "--nonsense"], ["run", "m", "--seed", "x"]])

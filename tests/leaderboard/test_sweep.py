@@ -258,7 +258,7 @@ def test_another_attention_and_other_adapters_are_never_mixed(
     (path,) = (tmp_path / "results").glob("*/*-bidirectional-adapters-*/*/*/TinySTS.json")
     provenance = json.loads(path.read_text())["scores"]["test"][0]["provenance"]
     assert provenance["bidirectional"] is True
-    assert provenance["adapters"] == [str(adapter) for adapter in adapters]
+    assert provenance["adapters"] == [adapter.name for adapter in adapters]
 
 
 def test_an_encoder_object_brings_its_own_settings(

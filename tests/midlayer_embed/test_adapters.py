@@ -217,7 +217,7 @@ def test_what_is_saved_is_stock_and_holds_the_merged_weights(
     every = LayerwiseEncoder(llama_folder, adapters=given, bidirectional=True).encode(sentences)
     np.testing.assert_allclose(plain.encode(sentences), every[:, 2], atol=1e-5)
     card = (tmp_path / "out" / "README.md").read_text()
-    assert f"merged into the weights, in this order: {Path(given[0]).name}, {Path(given[1]).name}" in card
+    assert "merged into the weights, in this order: adapter-1, adapter-2" in card
     assert "made bidirectional" in card
 
 

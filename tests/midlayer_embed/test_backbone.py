@@ -68,12 +68,6 @@ def test_a_model_without_blocks_has_no_layers(llama_folder: Path, tmp_path: Path
         find_checkpoint(tmp_path)
 
 
-def test_a_folder_without_weights_is_named(copy: Path) -> None:
-    (copy / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"the folder .*copy cannot be loaded"):
-        LayerwiseEncoder(copy)
-
-
 def test_weights_that_are_missing_are_named_and_not_made_up(copy: Path) -> None:
     weights = load_file(copy / "model.safetensors")
     del weights["layers.1.mlp.up_proj.weight"]
