@@ -129,7 +129,7 @@ def dime(
 
     One set of permutations a call, the same for every item of a batch and for numpy and torch. The global random state
     is neither used nor changed. Memory does not grow with the batch nor with the permutations: each CPU thread holds
-    16 MB of copies and n x n matrices, or six n x n matrices where that is more.
+    about 16 MB of copies and n x n matrices, or about seven n x n matrices where that is more.
 
     Args:
         A: (..., n, d): one view of n texts; numpy or torch.
@@ -215,8 +215,8 @@ def _dime(A: Portion, B: Portion, orders: torch.Tensor, alpha: float) -> torch.T
 
     def joint(order: torch.Tensor) -> torch.Tensor:
         # Rows, then columns as rows of the transpose (the matrix is symmetric): whole rows are copied, not numbers.
-        half = second.index_select(1, order).mT.contiguous()
-        return entropy(half.index_select(1, order).mul_(first), alpha)
+        shuffled = second.index_select(1, order).mT.contiguous().index_select(1, order)
+        return entropy(shuffled.mul_(first), alpha)
 
     entropies = torch.stack(on_every_core(joint, list(orders)) if first.is_cpu else [joint(order) for order in orders])
     return entropies[1:].mean(0) - entropies[0]
