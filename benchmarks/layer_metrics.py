@@ -7,7 +7,8 @@ LiDAR's scatters summed by outer products as in the paper's code, DiME's pairing
 as many layers as fit in some seconds; times are those of a layer. States are random, of 576 dimensions, as those of the
 starter model, and a falling spectrum; two views, and 16 for LiDAR, lie around each text.
 
-An idle machine is needed: two threads of a library that wait for each other on a busy one are slower than one.
+numpy's threads, waiting for each other, are many times slower than one on a busy machine: the plain way is given as
+many as serve it best at the time, one or all.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from midlayer_embed import metrics
 
@@ -61,37 +63,49 @@ def operands(metric: str, layers: Sequence[int], n_texts: int) -> list[np.ndarra
     return list(views) if metric in ("infonce", "dime") else [views[0]]
 
 
-def measure(metric: str, plain: ModuleType, n_layers: int, n_texts: int) -> Figures:
-    """Times both, in turn."""
+def measure(metric: str, plain: ModuleType, n_layers: int, n_texts: int, plain_threads: int) -> Figures:
+    """Times both."""
     ours: Callable[..., np.ndarray] = getattr(metrics, metric)
     slow: Callable[..., float] = getattr(plain, metric)
     plain_layers = min(n_layers, PLAIN_LAYERS[metric])
     call_layers = CALL_LAYERS.get(metric, n_layers)
     ours(*operands(metric, [0, 1], 50))  # threads and libraries wake up
-    our_seconds, plain_seconds = [], []
-    for _ in range(1 if metric in ("dime", "lidar") else 3):
-        found, seconds = np.zeros(n_layers), 0.0
-        for layers in in_turn(n_layers, call_layers):
-            arrays = operands(metric, layers, n_texts)
-            start = time.perf_counter()
-            found[layers] = ours(*arrays)
-            seconds += time.perf_counter() - start
-        our_seconds.append(seconds / n_layers)
-        expected, seconds = np.zeros(plain_layers), 0.0
-        for layer in range(plain_layers):
-            arrays = [array[0] for array in operands(metric, [layer], n_texts)]
+    found, our_seconds = np.zeros(n_layers), 0.0
+    for layers in in_turn(n_layers, call_layers):
+        arrays = operands(metric, layers, n_texts)
+        start = time.perf_counter()
+        found[layers] = ours(*arrays)
+        our_seconds += time.perf_counter() - start
+    expected, plain_seconds = np.zeros(plain_layers), 0.0
+    for layer in range(plain_layers):
+        arrays = [array[0] for array in operands(metric, [layer], n_texts)]
+        with threadpool_limits(plain_threads):
             start = time.perf_counter()
             expected[layer] = slow(*(array.astype(np.float64) for array in arrays))
-            seconds += time.perf_counter() - start
-        plain_seconds.append(seconds / plain_layers)
+            plain_seconds += time.perf_counter() - start
     difference = float(np.abs(found[:plain_layers] / expected - 1).max())
-    return Figures(min(our_seconds), min(plain_seconds), plain_layers, difference)
+    return Figures(our_seconds / n_layers, plain_seconds / plain_layers, plain_layers, difference)
 
 
 def in_turn(n: int, size: int) -> Iterator[list[int]]:
     """Numbers 0..n-1, `size` at a time."""
     for start in range(0, n, size):
         yield list(range(start, min(n, start + size)))
+
+
+def threads_that_serve_numpy() -> int:
+    """1 or one a core: whichever is quicker at the eigenvalues of the size in question."""
+    K = np.random.default_rng(0).normal(size=(800, 800))
+    K = K @ K.T
+    seconds = {}
+    for threads in (1, torch.get_num_threads()):
+        with threadpool_limits(threads):
+            np.linalg.eigvalsh(K[:100, :100])
+            start = time.perf_counter()
+            for _ in range(4):
+                np.linalg.eigvalsh(K)
+            seconds[threads] = time.perf_counter() - start
+    return min(seconds, key=lambda threads: seconds[threads])
 
 
 def plain_metrics() -> ModuleType:
@@ -116,12 +130,14 @@ def main() -> None:
         f"{arguments.texts} texts, {DIM} dimensions, {VIEWS} views for lidar, {arguments.layers} layers, "
         f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.machine()}"
     )
+    plain_threads = threads_that_serve_numpy()
+    print(f"plain: numpy on {plain_threads} thread{'s' if plain_threads > 1 else ''}")
     print(f"{'':<16} {'ours':>10} {'plain':>10} {'plain way':>10} {'times':>7}   largest relative")
     print(f"{'':<16} {'ms a layer':>10} {'ms a layer':>10} {'on layers':>10} {'faster':>7}   difference")
     total = np.zeros(2)
     failures = []
     for metric in PLAIN_LAYERS:
-        figures = measure(metric, plain, arguments.layers, arguments.texts)
+        figures = measure(metric, plain, arguments.layers, arguments.texts, plain_threads)
         ratio = figures.plain / figures.ours
         total += figures.ours, figures.plain
         print(

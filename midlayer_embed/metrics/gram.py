@@ -20,6 +20,9 @@ _NORMALIZERS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 }
 NORMALIZATIONS = tuple(_NORMALIZERS)
 
+# Below this size half a product in blocks is no quicker than a whole one.
+_WORTH_BLOCKS = 256
+
 _EPS = torch.finfo(torch.float64).eps
 # A smallest eigenvalue below this share of the largest: its square root is mostly rounding.
 _ILL_CONDITIONED = 1e-9
@@ -95,11 +98,43 @@ def gram(Z: torch.Tensor) -> torch.Tensor:
     return Z @ Z.mT if Z.shape[-2] <= Z.shape[-1] else Z.mT @ Z
 
 
+def lower_product(rows: torch.Tensor) -> torch.Tensor:
+    """The lower triangle of rows rows^T, which is all that LAPACK reads; what stands above it is not to be used.
+
+    Args:
+        rows: (..., k, d).
+
+    Returns:
+        (..., k, k).
+    """
+    k = rows.shape[-2]
+    if k < _WORTH_BLOCKS:
+        return rows @ rows.mT
+    found = rows.new_zeros(*rows.shape[:-2], k, k)
+    width = math.ceil(k / 4)
+    for left in range(0, k, width):
+        block = slice(left, left + width)
+        found[..., left:, block] = rows[..., left:, :] @ rows[..., block, :].mT
+    return found
+
+
+def lower_gram(Z: torch.Tensor) -> torch.Tensor:
+    """`gram`, of which the lower triangle only is to be used.
+
+    Args:
+        Z: (m, n, d).
+
+    Returns:
+        (m, k, k), k = min(n, d).
+    """
+    return lower_product(Z if Z.shape[-2] <= Z.shape[-1] else Z.mT)
+
+
 def entropy(K: torch.Tensor, alpha: float) -> torch.Tensor:
     """S_alpha of positive semi-definite matrices: 0 where a matrix is zero. Equation 1 of "Layer by Layer".
 
     Args:
-        K: (m, k, k).
+        K: (m, k, k). The lower triangle will do, but for order 2.
         alpha: Order, above 0. 2 takes no eigenvalues.
 
     Returns:
@@ -130,7 +165,7 @@ def row_entropy(Z: torch.Tensor, alpha: float) -> torch.Tensor:
     """
     if alpha < 1:
         return renyi(singular_values(Z).square(), alpha)
-    return entropy(gram(Z), alpha)
+    return entropy(gram(Z) if alpha == 2 else lower_gram(Z), alpha)
 
 
 def renyi(weights: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -173,7 +208,7 @@ def singular_values(Z: torch.Tensor) -> torch.Tensor:
     Returns:
         (m, min(n, d)).
     """
-    squares = torch.linalg.eigvalsh(gram(Z))
+    squares = torch.linalg.eigvalsh(lower_gram(Z))
     found = squares.clamp(min=0).sqrt()
     poor = squares[:, 0] <= _ILL_CONDITIONED * squares[:, -1]
     if poor.any():

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from midlayer_embed.metrics.arrays import Array, answer, check_above_zero, check_integer, read, read_pair, refuse
-from midlayer_embed.metrics.gram import centred_unit_rows, divisor, entropy, row_entropy, unit_rows
+from midlayer_embed.metrics.gram import centred_unit_rows, divisor, entropy, lower_product, row_entropy, unit_rows
 from midlayer_embed.metrics.portions import PORTION_BYTES, Portion, in_portions, on_every_core
 
 # Of the Cholesky factor of LiDAR's scatter within classes, as a share of the largest pivot.
@@ -129,7 +129,7 @@ def dime(
 
     One set of permutations a call, the same for every item of a batch and for numpy and torch. The global random state
     is neither used nor changed. Memory does not grow with the batch nor with the permutations: each CPU thread holds
-    16 MB of copies and n x n matrices, or six n x n matrices where that is more.
+    about 16 MB of copies and n x n matrices, or about seven n x n matrices where that is more.
 
     Args:
         A: (..., n, d): one view of n texts; numpy or torch.
@@ -182,15 +182,12 @@ def _lidar(V: torch.Tensor, delta: float) -> torch.Tensor:
     # Some classes at a time: float64 copies of all views would be large. Never as moments minus squared means, whose
     # difference is rounding where views agree.
     step = max(1, PORTION_BYTES // (8 * views * d))
-    width = max(64, math.ceil(d / 4))
     for start in range(0, n, step):
         classes = slice(start, start + step)
         deviations = V[classes].to(torch.float64, copy=True)
         means[classes] = deviations.mean(dim=1)
         deviations = deviations.sub_(means[classes].unsqueeze(1)).flatten(0, 1)
-        for left in range(0, d, width):  # the lower triangle is all that is used
-            block = slice(left, left + width)
-            within[left:, block] += deviations[:, left:].mT @ deviations[:, block]
+        within += lower_product(deviations.mT)  # all that is used of it
     if not bool(torch.isfinite(within).all()):
         peak = float(V.abs().max())
         if not math.isfinite(peak):
@@ -217,7 +214,9 @@ def _dime(A: Portion, B: Portion, orders: torch.Tensor, alpha: float) -> torch.T
     first, second = (rows @ rows.mT for rows in (centred_unit_rows(A.values), centred_unit_rows(B.values)))
 
     def joint(order: torch.Tensor) -> torch.Tensor:
-        return entropy(second.index_select(1, order).index_select(2, order).mul_(first), alpha)
+        # Rows, then columns as rows of the transpose (the matrix is symmetric): whole rows are copied, not numbers.
+        shuffled = second.index_select(1, order).mT.contiguous().index_select(1, order)
+        return entropy(shuffled.mul_(first), alpha)
 
     entropies = torch.stack(on_every_core(joint, list(orders)) if first.is_cpu else [joint(order) for order in orders])
     return entropies[1:].mean(0) - entropies[0]

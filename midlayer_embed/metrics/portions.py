@@ -28,13 +28,12 @@ class Portion:
     """Some items of a batch, ready to be computed with.
 
     Attributes:
-        values: (s, *core), float64, finite, zero where the mask is; a copy that may be written into.
-        scale: (s,): what values were divided by, lest squares overflow or vanish; 1 nearly always.
+        values: (s, *core), float64, finite, zero where the mask is; a copy that may be written into. Numbers whose
+            squares would over- or underflow are scaled, an item as a whole.
         mask: (s, T) of bool, or None.
     """
 
     values: torch.Tensor
-    scale: torch.Tensor
     mask: torch.Tensor | None = None
 
 
@@ -99,16 +98,15 @@ def on_every_core(function: Callable[[_Item], _Result], items: Sequence[_Item]) 
 
 
 def _portion(batch: Batch, start: int, stop: int) -> Portion:
-    values = batch.values[start:stop].to(torch.float64, copy=True)
+    values = batch.values[start:stop].to(torch.float64, copy=True, memory_format=torch.contiguous_format)
     mask = None if batch.mask is None else batch.mask[start:stop]
     if mask is not None:
         values.flatten(0, 1).index_fill_(0, (~mask).flatten().nonzero().flatten(), 0)
     norms = torch.linalg.vector_norm(values.flatten(1), dim=1)  # not finite if any value is not
-    scale = torch.ones_like(norms)
     safe = (norms > _SAFE_NORMS[0]) & (norms < _SAFE_NORMS[1])
     if not bool(safe.all()):
         peaks = values.abs().flatten(1).amax(1)
         refuse(~torch.isfinite(peaks), batch, "holds NaN or infinity", start)
         scale = peaks.where(~safe & (peaks > 0), 1)
         values /= scale.reshape(-1, *[1] * (values.ndim - 1))
-    return Portion(values, scale, mask)
+    return Portion(values, mask)

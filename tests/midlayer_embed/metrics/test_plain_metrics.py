@@ -85,3 +85,11 @@ def test_arrays_give_float64_arrays(metric: str, kind: str) -> None:
     assert found.dtype == np.float64
     expected = getattr(plain_metrics, metric)(*(array.astype(np.float64) for array in arrays))
     assert float(found) == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(270, 300), (300, 270)], ids=str)
+@pytest.mark.parametrize("metric", ["matrix_entropy", "effective_rank", "prompt_entropy", "lidar"])
+def test_matrices_large_enough_for_blocks(metric: str, shape: tuple[int, int]) -> None:
+    arrays = operands(metric, shape)
+    expected = getattr(plain_metrics, metric)(*arrays)
+    assert float(getattr(metrics, metric)(*arrays)) == pytest.approx(expected, rel=1e-8)

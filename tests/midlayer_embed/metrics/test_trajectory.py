@@ -66,6 +66,16 @@ def test_padding_of_many_texts_changes_nothing(shape: tuple[int, int], kind: typ
         np.testing.assert_allclose(found, np.reshape(expected, (5, 6)), rtol=1e-8)
 
 
+@pytest.mark.parametrize("metric", _METRICS)
+def test_padding_in_any_memory_layout(metric: Callable[..., np.ndarray]) -> None:
+    rng = np.random.default_rng(6)
+    Z, mask = padded(rng, [rng.normal(size=(n, 5)) for n in (4, 7, 9)], "right")
+    expected = metric(Z, mask)
+    for order in [(2, 1, 0), (1, 0, 2), (0, 2, 1)]:  # the same array with its axes in another order in memory
+        permuted = torch.from_numpy(Z.transpose(order).copy()).permute(*np.argsort(order).tolist())
+        np.testing.assert_allclose(metric(permuted, torch.from_numpy(mask)), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_a_masked_text_is_normalised_by_its_own_tokens(normalization: str) -> None:
     rng = np.random.default_rng(1)
