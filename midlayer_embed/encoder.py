@@ -124,21 +124,17 @@ class MidLayerEncoder(SentenceTransformer):
             adapters=adapters,
         )
         check_pooling_mode(pooling_mode)
-        selection: LayerSelection | None = None
-        if isinstance(layer, (int, float)):
-            number = layer_number(layer, checkpoint.n_blocks)
-        else:
-            selection = _selected(
-                layer,
-                checkpoint,
-                selection_texts,
-                seed,
-                pooling_mode=pooling_mode,
-                max_seq_length=max_seq_length,
-                device=device,
-                dtype=dtype,
-            )
-            number = selection.layer
+        selection = _selected(
+            layer,
+            checkpoint,
+            selection_texts,
+            seed,
+            pooling_mode=pooling_mode,
+            max_seq_length=max_seq_length,
+            device=device,
+            dtype=dtype,
+        )
+        number = layer_number(layer, checkpoint.n_blocks) if selection is None else selection.layer  # type: ignore[arg-type]
         found_device = resolve_device(device)
         transformer = _truncated_transformer(
             checkpoint, number, final_norm, check_max_seq_length(max_seq_length), resolve_dtype(dtype), found_device
@@ -270,13 +266,13 @@ class MidLayerEncoder(SentenceTransformer):
 
 
 def _selected(
-    layer: "str | LayerSelection",
+    layer: "int | float | str | LayerSelection",
     checkpoint: Checkpoint,
     texts: Sequence[str] | None,
     seed: int,
     **measuring: Any,
-) -> "LayerSelection":
-    """The choice of a criterion, made now, or made before."""
+) -> "LayerSelection | None":
+    """The choice of a criterion, made now, or made before; None where a layer is named by its number or depth."""
     from midlayer_embed.layerwise import LayerwiseEncoder
     from midlayer_embed.selection import LayerSelection, check_layer, fixed_layer, needs_texts, select_layer
 
@@ -285,7 +281,7 @@ def _selected(
             raise InputError(f"layer: chosen among {layer.n_layers} layers; this model has {checkpoint.n_blocks + 1}")
         return layer
     if not isinstance(layer, str):
-        layer_number(layer, 1)  # says what a layer is
+        return None
     check_layer(layer)
     if not needs_texts(layer):
         return fixed_layer(layer, checkpoint.n_blocks)

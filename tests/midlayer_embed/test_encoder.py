@@ -68,6 +68,7 @@ def test_it_is_a_sentence_transformer_that_knows_its_layer(llama_folder: Path, s
     assert (encoder.layer, encoder.n_layers) == (2, 4)
     assert encoder.depth == pytest.approx(2 / 3)
     assert MidLayerEncoder(llama_folder, layer=-1).layer == 3
+    assert MidLayerEncoder(llama_folder, layer=np.argmax([0, 1, 5])).layer == 2  # no int, but as good as one
     assert encoder.similarity(encoder.encode(sentences), encoder.encode(sentences)).shape == (8, 8)
 
 
