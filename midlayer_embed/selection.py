@@ -176,7 +176,9 @@ def select_layer(
         ranked = ranking(criterion, values, layer_zero)
         halves = _random_halves(profile.n_texts, n_resamples, seed)
         bar = tqdm(halves, desc="Resampling", unit="half", dynamic_ncols=True, disable=not show_progress)
-        picked = [ranking(criterion, _curve_of_half(representations, metric, rows), layer_zero)[0] for rows in bar]
+        curves = [_curve_of_half(representations, metric, rows) for rows in bar]
+        # A half without any text that is long enough measures nothing, hence picks nothing.
+        picked = [ranking(criterion, curve, layer_zero)[0] for curve in curves if not np.isnan(curve).any()]
     layer, *others = ranked
     runner_up = others[0] if others else None
     return LayerSelection(

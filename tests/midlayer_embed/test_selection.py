@@ -145,3 +145,9 @@ def test_an_encoder_of_a_bad_criterion_is_refused(llama_folder: Path) -> None:
         MidLayerEncoder(llama_folder, "min-dime")
     with pytest.raises(ValueError, match="layer: chosen among 9 layers; this model has 4"):
         MidLayerEncoder(llama_folder, LayerSelection(4, 9, "middle"))
+
+
+def test_a_half_that_measures_nothing_picks_nothing(llama_folder: Path) -> None:
+    found = select_layer(llama_folder, ["a longer text", *"bcde"], "max-curvature")
+    assert 0 < found.n_resamples < 20
+    assert found.stability == 1.0  # there is one text that is long enough
