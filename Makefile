@@ -34,6 +34,7 @@ bench: setup
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/encode_at_a_layer.py
 	@$(BIN)/python benchmarks/layer_metrics.py
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/profile_layers.py --texts 30
+	@$(BIN)/python benchmarks/scoring.py
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/truncated_load.py
 
 setup: $(VENV)/.installed

@@ -7,6 +7,7 @@ import numpy as np
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
 
+from leaderboard.columns import Columns
 from leaderboard.store import VectorStore
 from midlayer_embed.layerwise import LayerwiseEncoder
 
@@ -90,6 +91,8 @@ class LayerView(AbsEncoder):
         **kwargs: "Unpack[EncodeKwargs]",
     ) -> np.ndarray:
         """The layer's vectors of the texts in `inputs`: float32 (n_texts, dim)."""
-        texts = [text for batch in inputs for text in batch["text"]]
+        table: object = inputs.dataset
+        # mteb's batches are the table's rows in turn.
+        texts = table["text"] if isinstance(table, Columns) else [text for batch in inputs for text in batch["text"]]
         self._filler.fill(texts)
         return self._store.vectors(SCORED, self.layer, self._store.rows(texts))

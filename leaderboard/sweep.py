@@ -1,11 +1,11 @@
 """The sweep: every layer of a model over tasks, one forward pass a task. What is finished is never computed again.
 
 Task by task: the first layer that mteb scores makes the store encode the task's texts for all layers; the others are
-served from it. How files are written is `results_folder`'s, how vectors are kept `store`'s, where data are `mirror`'s.
+served from it. How a layer is scored is `scoring`'s, how files are written `results_folder`'s, how vectors are kept
+`store`'s, where data are `mirror`'s.
 """
 
 import logging
-import random
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import datasets
-import mteb
 import numpy as np
 import polars as pl
 from datasets.exceptions import DatasetGenerationError
@@ -24,7 +23,6 @@ from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
-from mteb.types import EncodeKwargs
 from tqdm.auto import tqdm
 
 from leaderboard.layer_view import MEASURED, SCORED, LayerView, StoreFiller
@@ -32,6 +30,7 @@ from leaderboard.mirror import check_data_dir, dataset_folder, folder_sha256, re
 from leaderboard.model_meta import layer_meta
 from leaderboard.results import PROVENANCE, Leaderboard, load_results, model_label
 from leaderboard.results_folder import METRICS_SCHEMA, ResultsFolder
+from leaderboard.scoring import ENCODE_KWARGS, prepared, score
 from leaderboard.store import VectorStore
 from leaderboard.tasks import resolve_tasks
 from midlayer_embed import __version__
@@ -46,8 +45,6 @@ logger = logging.getLogger(__name__)
 
 # Texts a task's metrics are measured on, at most; as in the paper.
 METRIC_TEXTS = 1000
-# How many texts mteb hands over at a time. No forward pass depends on it: the store encodes what it is given at once.
-_ENCODE_KWARGS: EncodeKwargs = {"batch_size": 512, "show_progress_bar": False}
 
 
 class TasksFailed(RuntimeError):
@@ -245,6 +242,7 @@ class _TaskSweep:
         with (
             self.folder.scratch() as scratch,
             VectorStore(scratch, needed, encoder.dim, list(norms)) as store,
+            prepared(self.task),
         ):
             filler = StoreFiller(encoder, store, norms, self.label, self.show_progress)
             # The first layer fills the store; where all scores are there, it is scored only for its texts.
@@ -329,25 +327,14 @@ class _TaskSweep:
                     )
 
     def _score(self, layer: int, store: VectorStore, filler: StoreFiller) -> TaskResult:
-        # A task's own random state moves on with every evaluation; each layer shall see what a fresh task sees.
-        self.task.rng_state, self.task.np_rng = random.Random(self.task.seed), np.random.default_rng(self.task.seed)
-        view = LayerView(layer, store, filler, self._meta(layer))
-        evaluated = mteb.evaluate(
-            view,
-            self.task,
-            cache=None,
-            encode_kwargs=EncodeKwargs(**_ENCODE_KWARGS),
-            show_progress_bar=False,
-            co2_tracker=False,
-        )
-        result = evaluated.task_results[0]
+        result = score(self.task, LayerView(layer, store, filler, self._meta(layer)))
         for split in result.scores.values():
             for entry in split:
                 entry[PROVENANCE] = self._provenance(layer)  # type: ignore[index]
         return result
 
     def _save(self, result: TaskResult, layer: int, scratch: Path) -> None:
-        self.folder.save_result(result, self._meta(layer), _ENCODE_KWARGS, scratch)
+        self.folder.save_result(result, self._meta(layer), ENCODE_KWARGS, scratch)
 
     def _measure(self, layers: list[int], store: VectorStore) -> None:
         texts = np.arange(len(store))
