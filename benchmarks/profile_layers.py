@@ -75,7 +75,7 @@ def main() -> None:
             "prompt_entropy",
             clock.timed("prompt entropy", representations.metrics.prompt_entropy),
         ),
-        patch.object(Representations, "_at_layer", clock.timed("{1}", Representations._at_layer)),
+        patch.object(Representations, "_at_slot", clock.timed("{1}", Representations._at_slot)),
     ):
         start = time.perf_counter()
         profile = profile_layers(encoder, texts, METRICS, max_texts=None)

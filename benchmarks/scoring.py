@@ -29,7 +29,7 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 from mteb.types import EncodeKwargs
 
-from leaderboard.layer_view import SCORED, LayerView
+from leaderboard.layer_view import LayerView
 from leaderboard.mirror import dataset_folder, is_at_hand, reading_from
 from leaderboard.scoring import ENCODE_KWARGS, prepared, score
 from leaderboard.starter_tasks import STARTER_TASKS
@@ -55,7 +55,7 @@ class RandomVectors:
             rows, segment = self._store.grow(missing)
             rng = np.random.default_rng(rows.start)
             for layer in range(len(self._store.layers)):
-                segment[SCORED][layer] = rng.standard_normal((len(missing), DIM), dtype=np.float32)
+                segment[layer] = rng.standard_normal((len(missing), DIM), dtype=np.float32)
 
 
 def by_mteb(task: AbsTask, model: LayerView) -> TaskResult:
@@ -96,9 +96,9 @@ def load(name: str, n_rows: int, data_dir: Path) -> AbsTask:
 def measure(task: AbsTask, n_layers: int) -> tuple[float, float, float]:
     """Seconds a layer of mteb and of ours, the least of the layers, and the largest difference of their scores."""
     meta = ModelMeta.create_empty({"name": "benchmarks/random", "revision": "1"})
-    with tempfile.TemporaryDirectory() as folder, VectorStore(Path(folder), range(n_layers), DIM, [SCORED]) as store:
+    with tempfile.TemporaryDirectory() as folder, VectorStore(Path(folder), range(n_layers), DIM) as store:
         filler: Any = RandomVectors(store)
-        views = [LayerView(layer, store, filler, meta) for layer in range(n_layers)]
+        views = [LayerView(layer, store, filler.fill, meta) for layer in range(n_layers)]
         score(task, views[0])  # fills the store
         plain_seconds, plain = [], []
         for view in views:

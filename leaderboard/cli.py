@@ -12,6 +12,7 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
 
 if TYPE_CHECKING:
+    from leaderboard.plan import Plan
     from leaderboard.results import Leaderboard
 
 PROGRAM = "midlayer-leaderboard"
@@ -53,7 +54,37 @@ def _add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
     run.add_argument("--layers", default="all", metavar="LAYERS", help='"all", or e.g. 0,6,-1; 0.5 is a depth')
     run.add_argument("--results", default="results", metavar="FOLDER", help="where results are kept (default: results)")
     run.add_argument("--overwrite", action="store_true", help="compute finished layers again")
-    run.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the texts metrics are measured on")
+    run.add_argument("--plan", action="store_true", help="print what it would cost, and do nothing")
+    run.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (default: 0)")
+    metrics = run.add_argument_group("metrics")
+    metrics.add_argument(
+        "--metrics",
+        nargs="+",
+        default=["all"],
+        metavar="NAME",
+        help="all (default), none, or some of prompt_entropy, dataset_entropy, curvature, infonce, lidar, dime, "
+        "effective_rank; infonce and dime encode 2 views of each text, lidar 16",
+    )
+    metrics.add_argument(
+        "--metric-texts", type=int, default=1000, metavar="N", help="texts of a task they are measured on (default: 1000)"
+    )
+    size = run.add_argument_group("size")
+    size.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that score layers (default: 1)")
+    size.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="keep N evaluated items of each split, for a first look; kept apart from whole results",
+    )
+    size.add_argument(
+        "--store-budget",
+        metavar="SIZE",
+        help="disk for vectors at a time, e.g. 20GB; layers that do not fit take another forward pass (default: four "
+        "fifths of what is free)",
+    )
+    size.add_argument(
+        "--store-dtype", default="float32", metavar="DTYPE", help="float32 (default), or float16 for half the disk"
+    )
 
 
 def _add_task_options(parser: argparse.ArgumentParser, default: str) -> None:
@@ -73,6 +104,7 @@ def _run(arguments: argparse.Namespace) -> int:
     layers = _layers(arguments.layers)
     from leaderboard.sweep import TasksFailed, run_sweep
 
+    metrics = arguments.metrics[0] if arguments.metrics in (["all"], ["none"]) else arguments.metrics
     failed = None
     try:
         board = run_sweep(
@@ -81,19 +113,31 @@ def _run(arguments: argparse.Namespace) -> int:
             arguments.results,
             layers=layers,
             data_dir=arguments.data_dir,
+            jobs=arguments.jobs,
+            store_budget=arguments.store_budget,
+            store_dtype=arguments.store_dtype,
+            limit=arguments.limit,
+            metrics=metrics,
+            metric_texts=arguments.metric_texts,
             seed=arguments.seed,
             overwrite=arguments.overwrite,
             show_progress=not arguments.quiet,
+            on_plan=_print_plan if arguments.plan else None,
             **model_options(arguments),
         )
     except TasksFailed as error:  # each was told of when it failed
         board, failed = error.leaderboard, error
-    if board.models():
+    if board.models() and not arguments.plan:
         _show(board, Path(arguments.results))
     if failed is not None:
         print(f"{PROGRAM}: {failed}; run the same command again to try them again", file=sys.stderr)
         return FAILED
     return 0
+
+
+def _print_plan(plan: "Plan") -> bool:
+    print("\n".join(plan.lines()))
+    return False
 
 
 def _show(board: "Leaderboard", folder: Path) -> None:

@@ -7,10 +7,14 @@ that is enough.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Dataset
+
+if TYPE_CHECKING:
+    from mteb.types import BatchedInput
+    from torch.utils.data import DataLoader
 
 from midlayer_embed.errors import InputError
 
@@ -144,3 +148,9 @@ def _rows(column: Column, rows: Sequence[int] | None) -> Column:
     if rows is None:
         return column
     return column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows]
+
+
+def texts_in(inputs: "DataLoader[BatchedInput]") -> list[str]:
+    """The texts that mteb hands to an encoder: its batches are the rows of a table in turn."""
+    table: object = inputs.dataset
+    return list(table["text"]) if isinstance(table, Columns) else [text for batch in inputs for text in batch["text"]]

@@ -1,24 +1,23 @@
 """LayerView: one layer of a store as an mteb encoder. What is missing in the store is encoded once, for all layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
 
-from leaderboard.columns import Columns
+from leaderboard.columns import texts_in
 from leaderboard.store import VectorStore
+from midlayer_embed.errors import InputError
 from midlayer_embed.layerwise import LayerwiseEncoder
+from midlayer_embed.representations import TextPass
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.types import BatchedInput, EncodeKwargs, PromptType
     from torch.utils.data import DataLoader
     from typing_extensions import Unpack
-
-# The kinds of vectors a sweep keeps: what mteb scores, and what the representation metrics are measured on.
-SCORED, MEASURED = "scored", "measured"
 
 
 class StoreFiller:
@@ -27,39 +26,55 @@ class StoreFiller:
     Args:
         encoder: The model.
         store: Where the vectors go.
-        norms: For each kind of the store whether its states are normed.
+        final_norm: Whether the store holds pooled states that are normed.
         label: What the progress bar is labelled.
         show_progress: A bar with an ETA on stderr.
     """
 
     def __init__(
-        self, encoder: LayerwiseEncoder, store: VectorStore, norms: dict[str, bool], label: str, show_progress: bool
+        self, encoder: LayerwiseEncoder, store: VectorStore, *, final_norm: bool, label: str, show_progress: bool
     ) -> None:
         self._encoder = encoder
         self._store = store
-        self._norms = norms
+        # Without a final norm, normed states are the raw ones.
+        self._norm = final_norm and encoder.backbone.final_norm is not None
         self._label = label
         self._show_progress = show_progress
 
-    def fill(self, texts: Sequence[str]) -> None:
-        """Sees to it that the store holds all of `texts`."""
+    def fill(self, texts: Sequence[str], text_pass: TextPass | None = None) -> None:
+        """Sees to it that the store holds all of `texts`.
+
+        Args:
+            texts: Any number of texts.
+            text_pass: Takes what metrics look at, which is of raw states, out of the same forward pass; of exactly
+                these texts, none of which is in the store.
+        """
         missing = self._store.missing(texts)
         if not missing:
             return
+        assert text_pass is None or missing == list(texts)
         _, segment = self._store.grow(missing)
-        # Kinds that pool the same states are pooled once; without a final norm, normed states are the raw ones.
-        has_norm = self._encoder.backbone.final_norm is not None
-        norms = {kind: normed and has_norm for kind, normed in self._norms.items()}
-        distinct_norms = sorted(set(norms.values()))
+        norms = sorted({self._norm, *([] if text_pass is None else [False])})
         for pooled in self._encoder.pooled_batches(
             missing,
             self._store.layers,
-            norms=distinct_norms,
+            norms=norms,
+            measures=[] if text_pass is None else text_pass.measures,
             show_progress=self._show_progress,
             description=f"{self._label}: encoding",
         ):
-            for kind, normed in norms.items():
-                segment[kind][:, pooled.rows] = pooled.vectors[distinct_norms.index(normed)]
+            self._put(segment, pooled.rows, pooled.vectors[norms.index(self._norm)])
+            if text_pass is not None:
+                text_pass.take(pooled.rows, np.arange(len(pooled.rows)), pooled, pooled.vectors[norms.index(False)])
+
+    def _put(self, segment: np.ndarray, rows: np.ndarray, vectors: np.ndarray) -> None:
+        highest = np.finfo(segment.dtype).max
+        if segment.dtype != vectors.dtype and np.abs(vectors).max() > highest:
+            raise InputError(
+                f"store_dtype: {segment.dtype} holds numbers up to {highest}, and these vectors have "
+                f"{np.abs(vectors).max():.0f}; expected float32"
+            )
+        segment[:, rows] = vectors
 
 
 class LayerView(AbsEncoder):
@@ -68,17 +83,17 @@ class LayerView(AbsEncoder):
     Args:
         layer: The layer.
         store: Where the vectors are.
-        filler: Encodes what is not there yet.
+        fill: Encodes what is not there yet.
         meta: Name, revision and experiment of the results.
     """
 
     mteb_model_meta: ModelMeta
 
-    def __init__(self, layer: int, store: VectorStore, filler: StoreFiller, meta: ModelMeta) -> None:
+    def __init__(self, layer: int, store: VectorStore, fill: Callable[[Sequence[str]], None], meta: ModelMeta) -> None:
         self.layer = layer
         self.mteb_model_meta = meta
         self._store = store
-        self._filler = filler
+        self._fill = fill
 
     def encode(
         self,
@@ -91,8 +106,6 @@ class LayerView(AbsEncoder):
         **kwargs: "Unpack[EncodeKwargs]",
     ) -> np.ndarray:
         """The layer's vectors of the texts in `inputs`: float32 (n_texts, dim)."""
-        table: object = inputs.dataset
-        # mteb's batches are the table's rows in turn.
-        texts = table["text"] if isinstance(table, Columns) else [text for batch in inputs for text in batch["text"]]
-        self._filler.fill(texts)
-        return self._store.vectors(SCORED, self.layer, self._store.rows(texts))
+        texts = texts_in(inputs)
+        self._fill(texts)
+        return self._store.vectors(self.layer, self._store.rows(texts))

@@ -12,6 +12,8 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "pooling_mode": "mean",
     "max_seq_length": None,
     "dtype": "float32",
+    "limit": None,
+    "store_dtype": "float32",
 }
 
 
@@ -36,3 +38,15 @@ def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: dict[str, An
             "experiment_kwargs": experiment or None,
         }
     )
+
+
+def model_label(meta: ModelMeta) -> str:
+    """A model's name in tables: with the settings that are not the default, for their scores are another model's.
+
+    Example:
+        >>> model_label(ModelMeta.create_empty({"name": "a/b", "experiment_kwargs": {"layer": 3, "final_norm": False}}))
+        'a/b (final_norm=False)'
+    """
+    settings = {key: value for key, value in (meta.experiment_kwargs or {}).items() if key != "layer"}
+    shown = ", ".join(f"{key}={value}" for key, value in sorted(settings.items()))
+    return f"{meta.name} ({shown})" if shown else str(meta.name)

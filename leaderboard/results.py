@@ -9,6 +9,8 @@ import polars as pl
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
+from leaderboard.model_meta import model_label
+from leaderboard.provenance import PROVENANCE
 from leaderboard.results_folder import METRICS_SCHEMA, ResultsFolder
 from midlayer_embed.atomic import atomic_file
 from midlayer_embed.errors import InputError
@@ -22,9 +24,6 @@ SCORES_SCHEMA = {
     "task_type": pl.String,
     "main_score": pl.Float64,
 }
-
-# In each score of a result file: what the run was, see `sweep`.
-PROVENANCE = "provenance"
 
 
 @dataclass(frozen=True)
@@ -164,18 +163,6 @@ def load_results(results_dir: str | Path) -> Leaderboard:
     rows = [row for meta, result in folder.results() for row in _score_rows(meta, result)]
     scores = pl.DataFrame(rows, schema=SCORES_SCHEMA, orient="row")
     return Leaderboard(scores.sort("model", "revision", "layer", maintain_order=True), folder.metrics())
-
-
-def model_label(meta: ModelMeta) -> str:
-    """A model's name in tables: with the settings that are not the default, for their scores are another model's.
-
-    Example:
-        >>> model_label(ModelMeta.create_empty({"name": "a/b", "experiment_kwargs": {"layer": 3, "final_norm": False}}))
-        'a/b (final_norm=False)'
-    """
-    settings = {key: value for key, value in (meta.experiment_kwargs or {}).items() if key != "layer"}
-    shown = ", ".join(f"{key}={value}" for key, value in sorted(settings.items()))
-    return f"{meta.name} ({shown})" if shown else str(meta.name)
 
 
 def _score_rows(meta: ModelMeta, result: TaskResult) -> Iterator[tuple[Any, ...]]:

@@ -6,6 +6,7 @@
 Making tables of them is `results`'s business.
 """
 
+import json
 import logging
 import os
 import shutil
@@ -13,10 +14,12 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from filelock import FileLock
 from mteb.cache import ResultCache
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
@@ -25,6 +28,8 @@ from pydantic import ValidationError
 from midlayer_embed.atomic import atomic_file
 
 logger = logging.getLogger(__name__)
+
+_LOCK = ".lock"
 
 METRICS_SCHEMA = {
     "model": pl.String,
@@ -35,8 +40,26 @@ METRICS_SCHEMA = {
     "layer": pl.Int64,
     "value": pl.Float64,
 }
-# In the files, which data the texts were of: metrics of other data are not those of this task's texts.
-_FILE_SCHEMA = {**METRICS_SCHEMA, "dataset_revision": pl.String}
+
+
+@dataclass(frozen=True)
+class MeasuredOn:
+    """Which texts of a task metrics are of: those of other texts are never mixed with them.
+
+    Attributes:
+        dataset_revision: Of the task's data.
+        seed: Chose the texts.
+        max_texts: How many at most.
+    """
+
+    dataset_revision: str
+    seed: int
+    max_texts: int
+
+
+# In the files, which texts each row is of, and what it was made with, as JSON.
+_OF_TEXTS = {"dataset_revision": pl.String, "seed": pl.Int64, "max_texts": pl.Int64}
+_FILE_SCHEMA = {**METRICS_SCHEMA, **_OF_TEXTS, "provenance": pl.String}
 
 
 class ResultsFolder:
@@ -80,7 +103,7 @@ class ResultsFolder:
         """
         final = self._result_path(result.task_name, meta)
         final.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=scratch) as staging:
+        with self._locked(), tempfile.TemporaryDirectory(dir=scratch) as staging:
             cache = ResultCache(staging)
             staged = cache.get_task_result_path(result.task_name, meta)
             staged.parent.mkdir(parents=True)
@@ -91,20 +114,34 @@ class ResultsFolder:
             for path in sorted(staged.parent.iterdir(), key=lambda path: path.name == staged.name):
                 os.replace(path, final.parent / path.name)
 
-    def load_metrics(self, task_name: str, meta: ModelMeta, dataset_revision: str) -> pl.DataFrame:
+    def load_metrics(self, task_name: str, meta: ModelMeta, of: MeasuredOn) -> pl.DataFrame:
         """The metrics of a task's texts: columns as in `METRICS_SCHEMA`; no rows where nothing is finished."""
-        found = _read_metrics(self._metrics_path(task_name, meta))
-        return found.filter(pl.col("dataset_revision") == dataset_revision).select(list(METRICS_SCHEMA))
+        return self._of_texts(task_name, meta, of).select(list(METRICS_SCHEMA))
 
-    def save_metrics(self, rows: pl.DataFrame, task_name: str, meta: ModelMeta, dataset_revision: str) -> None:
+    def save_metrics(
+        self, rows: pl.DataFrame, task_name: str, meta: ModelMeta, of: MeasuredOn, provenance: Mapping[str, Any]
+    ) -> None:
         """Adds rows to the metrics of a task's texts; a row for the same metric and layer replaces the old one."""
-        path = self._metrics_path(task_name, meta)
+        added = rows.with_columns(
+            *(pl.lit(value, dtype=_OF_TEXTS[name]).alias(name) for name, value in asdict(of).items()),
+            provenance=pl.lit(json.dumps(provenance, default=str)),
+        )
         key = [name for name in METRICS_SCHEMA if name != "value"]
-        kept = self.load_metrics(task_name, meta, dataset_revision)
-        merged = pl.concat([kept, rows]).unique(key, keep="last").sort(key)
-        merged = merged.with_columns(dataset_revision=pl.lit(dataset_revision))
-        with atomic_file(path) as partial:
-            merged.write_parquet(partial)
+        with self._locked():
+            kept = self._of_texts(task_name, meta, of)
+            merged = pl.concat([kept, added.select(list(_FILE_SCHEMA))]).unique(key, keep="last").sort(key)
+            with atomic_file(self._metrics_path(task_name, meta)) as partial:
+                merged.write_parquet(partial)
+
+    def _of_texts(self, task_name: str, meta: ModelMeta, of: MeasuredOn) -> pl.DataFrame:
+        found = _read_metrics(self._metrics_path(task_name, meta))
+        return found.filter(pl.all_horizontal(pl.col(name) == value for name, value in asdict(of).items()))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process at a time, of all that write here: what is added to a file must not get lost."""
+        with FileLock(self.root / _LOCK):
+            yield
 
     def results(self) -> Iterator[tuple[ModelMeta, TaskResult]]:
         """Every result that can be read, with what mteb wrote of its model."""

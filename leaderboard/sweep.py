@@ -1,50 +1,45 @@
 """The sweep: every layer of a model over tasks, one forward pass a task. What is finished is never computed again.
 
-Task by task: the first layer that mteb scores makes the store encode the task's texts for all layers; the others are
-served from it. How a layer is scored is `scoring`'s, how files are written `results_folder`'s, how vectors are kept
-`store`'s, where data are `mirror`'s.
+Which model, which tasks, what comes first, and what becomes of a task that fails. What is done to one task is
+`task_sweep`'s.
 """
 
+import errno
 import logging
+import shutil
 import traceback
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import datasets
-import numpy as np
-import polars as pl
-from datasets.exceptions import DatasetGenerationError
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
-from mteb.models.model_meta import ModelMeta
-from mteb.results import TaskResult
-from tqdm.auto import tqdm
 
-from leaderboard.layer_view import MEASURED, SCORED, LayerView, StoreFiller
-from leaderboard.mirror import check_data_dir, dataset_folder, folder_sha256, reading_from
-from leaderboard.model_meta import layer_meta
-from leaderboard.results import PROVENANCE, Leaderboard, load_results, model_label
-from leaderboard.results_folder import METRICS_SCHEMA, ResultsFolder
-from leaderboard.scoring import ENCODE_KWARGS, prepared, score
-from leaderboard.store import VectorStore
+from leaderboard.limit import check_limit
+from leaderboard.mirror import check_data_dir
+from leaderboard.plan import Plan, TaskPlan, measure_speed, parse_bytes
+from leaderboard.quiet import calm_libraries
+from leaderboard.results import Leaderboard, load_results
+from leaderboard.results_folder import ResultsFolder
+from leaderboard.scoring_jobs import check_jobs
+from leaderboard.store import check_dtype
+from leaderboard.task_sweep import SweepOptions, TaskSweep
 from leaderboard.tasks import resolve_tasks
-from midlayer_embed import __version__
 from midlayer_embed.backbone import Checkpoint, check_max_seq_length, find_checkpoint, resolve_device, resolve_dtype
 from midlayer_embed.errors import InputError, InputTypeError, first_line
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.layerwise import LayerwiseEncoder
-from midlayer_embed.metrics import dataset_entropy
 from midlayer_embed.pooling import check_pooling_mode
+from midlayer_embed.representations import METRICS, check_metrics
 
 logger = logging.getLogger(__name__)
 
 # Texts a task's metrics are measured on, at most; as in the paper.
 METRIC_TEXTS = 1000
+# What a store may take of the disk's free room, unless told otherwise.
+_FREE_SHARE = 0.8
 
 
 class TasksFailed(RuntimeError):
@@ -68,6 +63,12 @@ def run_sweep(
     *,
     layers: str | Sequence[int | float] = "all",
     data_dir: str | Path | None = None,
+    jobs: int = 1,
+    store_budget: int | str | None = None,
+    store_dtype: str = "float32",
+    limit: int | None = None,
+    metrics: str | Sequence[str] = "all",
+    metric_texts: int = METRIC_TEXTS,
     final_norm: bool = True,
     pooling_mode: str = "mean",
     max_seq_length: int | None = None,
@@ -79,19 +80,31 @@ def run_sweep(
     seed: int = 0,
     overwrite: bool = False,
     show_progress: bool = True,
+    on_plan: Callable[[Plan], bool] | None = None,
 ) -> Leaderboard:
-    """Scores layers of a model on tasks, and measures the dataset entropy of the same texts.
+    """Scores layers of a model on tasks, and measures representation metrics of the same texts.
 
     Results appear in `results_dir` one (task, layer) at a time and whole; a rerun computes what is missing. A task that
     fails is logged with its reason and does not stop the others.
 
     Args:
         model: A folder, a hub id, "starter", or a LayerwiseEncoder, whose own settings then hold.
-        benchmark_or_tasks: "starter", an mteb Benchmark, or tasks by name or as objects, loaded ones too.
+        benchmark_or_tasks: "starter", "paper", an mteb Benchmark, or tasks by name or as objects, loaded ones too.
         results_dir: Results in the layout of mteb's ResultCache, one experiment a layer.
         layers: "all", or layers and depths such as [0, 6, -1].
         data_dir: A folder that every dataset is read from, FOLDER/<org>/<name> in the layout of the hub, instead of the
             hub. Tasks that are loaded already, and those that make their own data, do without.
+        jobs: Processes that score layers.
+        store_budget: Bytes on the disk, such as 20_000_000_000 or "20GB", that vectors may take at a time. Where all
+            layers of a task take more, they go in groups, each with forward passes of its own. None: four fifths of
+            what is free.
+        store_dtype: What vectors are kept as on the disk: "float32", or "float16", which takes half of it and moves
+            scores a little (the results say so).
+        limit: Evaluated items of each split that are kept, drawn by the seed, for a first look. The results are those
+            of a part: they stand apart from whole ones, under a name that says so.
+        metrics: "all", "none", or which of prompt_entropy, dataset_entropy, curvature, infonce, lidar, dime,
+            effective_rank. InfoNCE and DiME encode two augmented views of each text, LiDAR 16.
+        metric_texts: Texts of a task that metrics are measured on, at most: those of the evaluated splits.
         final_norm: Whether the scored vectors pool normed states. Metrics are always of raw states.
         pooling_mode: As in LayerwiseEncoder.
         max_seq_length: As in LayerwiseEncoder.
@@ -100,9 +113,10 @@ def run_sweep(
         revision: As in LayerwiseEncoder.
         bidirectional: As in LayerwiseEncoder.
         adapters: As in LayerwiseEncoder.
-        seed: Chooses the texts that metrics are measured on where a task has more than 1,000.
+        seed: Chooses the texts that metrics are measured on, their views, and what `limit` leaves.
         overwrite: Compute finished layers again.
         show_progress: Bars with an ETA on stderr.
+        on_plan: Is given the plan before anything is encoded; nothing is, if it says False. None: the plan is logged.
 
     Returns:
         The leaderboard of all that is in `results_dir`, this sweep's results among it.
@@ -132,32 +146,45 @@ def run_sweep(
     check_pooling_mode(lazy.settings["pooling_mode"])
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputTypeError(f"seed: expected an int from 0, got {seed!r}")
-    numbers = layer_numbers(layers, lazy.checkpoint.n_blocks)
+    if isinstance(metric_texts, bool) or not isinstance(metric_texts, int) or metric_texts < 2:
+        raise InputError(f"metric_texts: expected an int from 2, got {metric_texts!r}")
     if Path(results_dir).exists() and not Path(results_dir).is_dir():
         raise InputError(f"results: {results_dir} is a file; expected a folder")
+    options = SweepOptions(
+        layers=layer_numbers(layers, lazy.checkpoint.n_blocks),
+        metrics=_metrics(metrics),
+        metric_texts=metric_texts,
+        seed=seed,
+        limit=check_limit(limit),
+        jobs=check_jobs(jobs),
+        store_budget=_free_bytes(Path(results_dir)) if store_budget is None else parse_bytes(store_budget),
+        store_dtype=check_dtype(store_dtype),
+        overwrite=overwrite,
+        show_progress=show_progress,
+    )
+    settings = {**lazy.settings, "limit": options.limit, "store_dtype": options.store_dtype}
     data_folder = None if data_dir is None else check_data_dir(data_dir)
     folder = ResultsFolder(results_dir)
     failures: dict[str, Exception] = {}
-    with _calm_libraries():
+    with calm_libraries():
         sweeps = []
         for number, task in enumerate(tasks, start=1):
             label = f"[{number}/{len(tasks)}] {task.metadata.name}"
-            sweep = _TaskSweep(lazy, task, label, folder, numbers, seed, overwrite, show_progress)
-            with _told(sweep.name, failures):  # what is missing is told before hours are spent on what is there
-                if sweep.find_data(data_folder):
-                    sweeps.append(sweep)
-        for sweep in sweeps:
-            try:
-                with _told(sweep.name, failures):
-                    if not sweep.has_work():
-                        continue
-                    sweep.load_data()
-                if sweep.name not in failures:
-                    encoder = lazy.load()  # what fails here would fail for every task
-                    with _told(sweep.name, failures):
-                        sweep.run(encoder)
-            finally:
-                sweep.unload_data()
+            sweeps.append(TaskSweep(task, lazy.checkpoint, settings, options, folder, label))
+        for sweep in sweeps:  # what is missing is told before hours are spent on what is there
+            with _told(sweep.name, failures):
+                sweep.find_data(data_folder)
+        working = [sweep for sweep in sweeps if sweep.has_work and sweep.name not in failures]
+        finished = [sweep for sweep in sweeps if not sweep.has_work]
+        for sweep in finished:
+            logger.info("%s is finished", sweep.name)
+        if working:
+            encoder = lazy.load()  # what fails here would fail for every task
+            if (on_plan or log_plan)(_plan(working, encoder, len(finished), failures)):
+                for sweep in working:
+                    if sweep.name not in failures:
+                        with _told(sweep.name, failures), sweep.data.loaded():
+                            sweep.run(encoder)
     # Where every task failed, there may be no folder.
     board = load_results(results_dir) if folder.root.is_dir() else Leaderboard.empty()
     if failures:
@@ -165,12 +192,48 @@ def run_sweep(
     return board
 
 
+def log_plan(plan: Plan) -> bool:
+    """Tells what a sweep is going to do, and lets it."""
+    for line in plan.lines():
+        logger.info("%s", line)
+    return True
+
+
+def _plan(working: list[TaskSweep], encoder: LayerwiseEncoder, n_finished: int, failures: dict[str, Exception]) -> Plan:
+    """What the tasks are going to cost. A task whose data cannot be loaded fails here already."""
+    plans: list[TaskPlan] = []
+    some: list[str] = []
+    for sweep in working:
+        with _told(sweep.name, failures), sweep.data.loaded():
+            plan, texts = sweep.plan(encoder)
+            plans.append(plan)
+            some += texts[:: max(1, len(texts) // 100)]
+    return Plan(tuple(plans), n_finished, measure_speed(encoder, some) if some else None)
+
+
+def _metrics(metrics: str | Sequence[str]) -> list[str]:
+    if isinstance(metrics, str) and metrics in ("all", "none"):
+        return list(METRICS) if metrics == "all" else []
+    return check_metrics(metrics)
+
+
+def _free_bytes(folder: Path) -> int:
+    """What vectors may take where the folder is, or is going to be."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    return int(_FREE_SHARE * shutil.disk_usage(there).free)
+
+
 @contextmanager
 def _told(task_name: str, failures: dict[str, Exception]) -> Iterator[None]:
-    """Notes and logs, in one line, why a task fails; its traceback is for those who debug."""
+    """Notes and logs, in one line, why a task fails; its traceback is for those who debug.
+
+    A disk that is full would fail every other task as well, and ends the sweep.
+    """
     try:
         yield
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         failures[task_name] = error
         reason = first_line(error)
         if not isinstance(error, InputError) and reason != type(error).__name__:
@@ -203,181 +266,3 @@ class _LazyEncoder:
         if self.loaded is None:
             self.loaded = LayerwiseEncoder.from_checkpoint(self.checkpoint, device=self.device, **self.settings)
         return self.loaded
-
-
-@dataclass
-class _TaskSweep:
-    """One task of a sweep."""
-
-    lazy: _LazyEncoder
-    task: AbsTask
-    label: str
-    folder: ResultsFolder
-    layers: list[int]
-    seed: int
-    overwrite: bool
-    show_progress: bool
-    unscored: list[int] = field(init=False)
-    unmeasured: list[int] = field(init=False)
-    data_folder: Path | None = field(init=False, default=None)
-    files_sha256: str | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        self.was_loaded = bool(self.task.data_loaded)
-        self.own_metadata = vars(self.task).get("metadata")
-
-    def has_work(self) -> bool:
-        """Finds out what is not finished."""
-        self.unscored = [layer for layer in self.layers if self.overwrite or not self._is_scored(layer)]
-        self.unmeasured = self.layers if self.overwrite else self._unmeasured()
-        if not self.unscored and not self.unmeasured:
-            logger.info("%s is finished", self.name)
-            return False
-        return True
-
-    def run(self, encoder: LayerwiseEncoder) -> None:
-        unscored, unmeasured = self.unscored, self.unmeasured
-        needed = sorted({*unscored, *unmeasured})
-        norms = {SCORED: self.lazy.settings["final_norm"], MEASURED: False}
-        with (
-            self.folder.scratch() as scratch,
-            VectorStore(scratch, needed, encoder.dim, list(norms)) as store,
-            prepared(self.task),
-        ):
-            filler = StoreFiller(encoder, store, norms, self.label, self.show_progress)
-            # The first layer fills the store; where all scores are there, it is scored only for its texts.
-            first, *rest = unscored or needed[:1]
-            result = self._score(first, store, filler)
-            if unmeasured:
-                self._measure(unmeasured, store)
-            if unscored:
-                self._save(result, first, scratch)
-            bar = tqdm(
-                rest, desc=f"{self.label}: scoring", unit="layer", dynamic_ncols=True, disable=not self.show_progress
-            )
-            for layer in bar:
-                self._save(self._score(layer, store, filler), layer, scratch)
-
-    def unload_data(self) -> None:
-        if self.task.data_loaded and not self.was_loaded:
-            self.task.unload_data()
-            if self.own_metadata is not None:  # mteb takes them away with the data
-                self.task.metadata = self.own_metadata
-
-    @property
-    def name(self) -> str:
-        return str(self.task.metadata.name)
-
-    @property
-    def data(self) -> str:
-        """The revision of the task's data."""
-        return str(self.task.metadata.revision)
-
-    def _meta(self, layer: int | None) -> ModelMeta:
-        return layer_meta(self.lazy.checkpoint, layer, self.lazy.settings)
-
-    def _is_scored(self, layer: int) -> bool:
-        result = self.folder.load_result(self.name, self._meta(layer))
-        if result is None or result.dataset_revision != self.data:
-            return False
-        return not result.get_missing_evaluations(self.task)
-
-    def _unmeasured(self) -> list[int]:
-        measured = set(self.folder.load_metrics(self.name, self._meta(None), self.data)["layer"])
-        return [layer for layer in self.layers if layer not in measured]
-
-    def find_data(self, data_dir: Path | None) -> bool:
-        """Finds the task's dataset in the folder, if there is one. False: it is not there, but the task is finished."""
-        if data_dir is not None and not self.was_loaded:
-            try:
-                self.data_folder = dataset_folder(data_dir, self.task)
-            except InputError:
-                if self.has_work():
-                    raise
-                return False
-        return True
-
-    def load_data(self) -> None:
-        """Loads the task's data, from a folder if there is one, and sees to it that they are what is evaluated."""
-        if self.was_loaded:
-            return
-        where = "here" if self.data_folder is None else f"from {str(self.data_folder)!r}"
-        try:
-            with nullcontext() if self.data_folder is None else reading_from(self.data_folder, self.task):
-                self.task.load_data()
-        except Exception as error:  # of many kinds; this one just says that it failed
-            known = isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception)
-            reason = first_line(cast(Exception, error.__cause__) if known else error)
-            raise InputError(f"its data cannot be loaded {where}: {reason}") from error
-        self._check_splits(where)
-        if self.data_folder is not None:
-            self.files_sha256 = folder_sha256(self.data_folder)
-
-    def _check_splits(self, where: str) -> None:
-        if type(self.task).evaluate is not AbsTask.evaluate:  # other kinds of tasks keep their data in other ways
-            return
-        data: Any = self.task.dataset
-        for subset in self.task.hf_subsets:
-            splits = data if subset == "default" and subset not in data else data.get(subset, {})
-            for split in self.task.eval_splits:
-                if split not in splits:
-                    raise InputError(
-                        f"its data, loaded {where}, have no split {split!r} of subset {subset!r}; "
-                        f"expected one, got {', '.join(splits) or 'none at all'}"
-                    )
-
-    def _score(self, layer: int, store: VectorStore, filler: StoreFiller) -> TaskResult:
-        result = score(self.task, LayerView(layer, store, filler, self._meta(layer)))
-        for split in result.scores.values():
-            for entry in split:
-                entry[PROVENANCE] = self._provenance(layer)  # type: ignore[index]
-        return result
-
-    def _save(self, result: TaskResult, layer: int, scratch: Path) -> None:
-        self.folder.save_result(result, self._meta(layer), ENCODE_KWARGS, scratch)
-
-    def _measure(self, layers: list[int], store: VectorStore) -> None:
-        texts = np.arange(len(store))
-        if len(texts) > METRIC_TEXTS:
-            texts = np.sort(np.random.default_rng(self.seed).choice(texts, METRIC_TEXTS, replace=False))
-        meta = self._meta(None)
-        head = (model_label(meta), meta.revision, self.name, "dataset_entropy", "raw")
-        rows = [(*head, layer, float(dataset_entropy(store.vectors(MEASURED, layer, texts)))) for layer in layers]
-        self.folder.save_metrics(pl.DataFrame(rows, schema=METRICS_SCHEMA, orient="row"), self.name, meta, self.data)
-
-    def _provenance(self, layer: int) -> dict[str, Any]:
-        packages = ("mteb", "sentence-transformers", "transformers", "torch", "scikit-learn", "numpy")
-        return {
-            "layer": layer,
-            "n_blocks": self.lazy.checkpoint.n_blocks,
-            "task_type": str(self.task.metadata.type),
-            "dataset": self.task.metadata.dataset["path"],
-            "dataset_files_sha256": self.files_sha256,
-            **self.lazy.settings,
-            "max_seq_length": self.lazy.load().max_seq_length,
-            "device": self.lazy.device,
-            "seed": self.seed,
-            "weights": self.lazy.checkpoint.revision,
-            "bidirectional": self.lazy.checkpoint.bidirectional,
-            "adapters": [adapter.label for adapter in self.lazy.checkpoint.adapters],
-            "versions": {"midlayer-embed": __version__, **{package: version(package) for package in packages}},
-        }
-
-
-@contextmanager
-def _calm_libraries() -> Iterator[None]:
-    """Keeps what libraries say over and over, once a layer, off the terminal."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        loud = {name: logging.getLogger(name).level for name in ("mteb", "datasets", "sentence_transformers")}
-        for name in loud:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        bars = datasets.utils.logging.is_progress_bar_enabled()
-        datasets.disable_progress_bars()
-        try:
-            yield
-        finally:
-            if bars:
-                datasets.enable_progress_bars()
-            for name, level in loud.items():
-                logging.getLogger(name).setLevel(level)

@@ -25,7 +25,7 @@ from midlayer_embed.errors import InputError, InputTypeError, first_line
 from midlayer_embed.families import Family, blocks_of, final_norm_of
 from midlayer_embed.gguf_checkpoint import GGUF_RECORD, converted_folder
 from midlayer_embed.loading import LOADING_ERRORS, load_base_model
-from midlayer_embed.model_files import check_config_file, check_no_adapter, check_weight_files
+from midlayer_embed.model_files import check_config_file, check_no_adapter, check_weight_files, weights_sha256
 from midlayer_embed.quiet import quiet_transformers
 from midlayer_embed.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
 
@@ -90,10 +90,20 @@ class Checkpoint:
             parts.append(f"adapters-{fingerprint_of(self.adapters)}")
         return "-".join(parts)
 
+    @cached_property
+    def weights_sha256(self) -> str | None:
+        """The hash of the weights' files, adapters left out; None where they are not at hand yet. Reads all of them."""
+        folder = Path(self.location) if Path(self.location).is_dir() else self._snapshot()
+        return None if folder is None else weights_sha256(folder)
+
     def _commit(self) -> str | None:
-        """The commit that the hub's files are of: the cache keeps them in a folder of that name."""
+        snapshot = self._snapshot()
+        return None if snapshot is None else snapshot.name
+
+    def _snapshot(self) -> Path | None:
+        """Where the cache keeps the hub's files: in a folder of the commit's name."""
         file = try_to_load_from_cache(self.location, "config.json", revision=self.requested_revision or "main")
-        return Path(file).parent.name if isinstance(file, str) else None
+        return Path(file).parent if isinstance(file, str) else None
 
     def loading_kwargs(self) -> dict[str, Any]:
         """What every `from_pretrained` of this checkpoint gets."""

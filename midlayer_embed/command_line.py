@@ -1,6 +1,7 @@
 """What both command lines share: a parser whose mistakes are one line; tracebacks are kept for defects."""
 
 import argparse
+import errno
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -103,7 +104,8 @@ def run(parser: Parser, arguments: Sequence[str] | None) -> int:
         arguments: Instead of the program's own, unless None.
 
     Returns:
-        The exit code: the command's, or 0; 2 for a mistake of the user, told in one line; 130 when interrupted.
+        The exit code: the command's, or 0; 2 for a mistake of the user, told in one line; 1 when the disk is full; 130
+        when interrupted.
     """
     program, parsed = parser.prog, parser.parse_args(arguments)
     try:
@@ -113,13 +115,18 @@ def run(parser: Parser, arguments: Sequence[str] | None) -> int:
         one_line = " ".join(str(error).split())
         print(f"{program}: {one_line}", file=sys.stderr)
         return MISTAKE
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"{program}: the disk is full: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         how = "; run the same command again to go on where it stopped" if "resumes" in parsed else ""
         print(f"\n{program}: interrupted{how}", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
-        sys.stderr.close()
-        return 0
 
 
 @contextmanager

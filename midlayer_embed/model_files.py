@@ -3,6 +3,7 @@
 Whether weights fit an architecture is `loading`'s.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from midlayer_embed.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
+from midlayer_embed.checksums import file_sha256
 from midlayer_embed.errors import InputError, first_line
 
 _WEIGHTS = "model.safetensors"
@@ -81,6 +83,15 @@ def check_weight_files(folder: Path) -> None:
                 is_pointer = start.read(len(_LFS_POINTER)) == _LFS_POINTER
             why = "it is git-lfs's pointer to the weights; run git lfs pull" if is_pointer else first_line(error)
             raise InputError(f"model: {file} cannot be read, it is cut or damaged: {why}") from error
+
+
+def weights_sha256(folder: Path) -> str:
+    """The SHA-256 of a folder's weights: of their one file, or of the names and hashes of all of them."""
+    files = _weight_files(folder)
+    if len(files) == 1:
+        return file_sha256(files[0])
+    lines = "".join(f"{file_sha256(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _weight_files(folder: Path) -> list[Path]:

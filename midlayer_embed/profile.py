@@ -10,20 +10,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from midlayer_embed.atomic import atomic_file
 from midlayer_embed.corpora import sample_texts
 from midlayer_embed.errors import InputError
 from midlayer_embed.layerwise import LayerwiseEncoder
 from midlayer_embed.metrics import NORMALIZATIONS
-from midlayer_embed.representations import METRICS, MetricSettings, Representations, represent
+from midlayer_embed.representations import (
+    METRICS,
+    RAW,
+    MetricSettings,
+    Representations,
+    check_metrics,
+    check_normalizations,
+    represent,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
 MAX_TEXTS = 1000
-MI_LOWER_BOUND = "mi_lower_bound"
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Profile:
             import polars as pl
         except ImportError:
             raise InputError("to_frame: needs the extra: pip install 'midlayer-embed[select]'") from None
-        curves = {**{(metric, "raw"): curve for metric, curve in self.values.items()}, **self.normalized}
+        curves = {**{(metric, RAW): curve for metric, curve in self.values.items()}, **self.normalized}
         last = self.n_layers - 1
         rows = [
             (layer, layer / last, metric, normalization, float(value))
@@ -191,8 +197,8 @@ def measured(
     **model_options: Any,
 ) -> Iterator[tuple[Profile, Representations]]:
     """As `profile_layers`; inside the block, what was measured is there as well, to be measured again on parts."""
-    wanted = _known("metrics", metrics, METRICS)
-    divisors = _known("normalizations", normalizations, NORMALIZATIONS)
+    wanted = check_metrics(metrics)
+    divisors = check_normalizations(normalizations)
     settings = MetricSettings(alpha=alpha, temperature=temperature, seed=seed)
     if isinstance(model, LayerwiseEncoder):
         if model_options:
@@ -220,16 +226,7 @@ def measured(
         batch_tokens=batch_tokens,
         show_progress=show_progress,
     ) as representations:
-        bar = tqdm(wanted, desc="Measuring", unit="metric", dynamic_ncols=True, disable=not show_progress)
-        values = {metric: representations.measure(metric) for metric in bar}
-        normalized = {
-            (metric, name): curve
-            for metric in wanted
-            for name in divisors
-            if name != "raw" and (curve := representations.normalized(metric, values[metric], name)) is not None
-        }
-        if "infonce" in wanted:
-            normalized["infonce", MI_LOWER_BOUND] = np.log(len(sample)) - values["infonce"]
+        curves = representations.curves(wanted, divisors, show_progress=show_progress)
         profile = Profile(
             model=encoder.checkpoint.name,
             revision=encoder.checkpoint.revision,
@@ -237,18 +234,7 @@ def measured(
             final_norm=normed,
             max_seq_length=encoder.max_seq_length,
             settings=settings,
-            values=values,
-            normalized=normalized,
+            values={metric: curves[metric, RAW] for metric in wanted},
+            normalized={key: curve for key, curve in curves.items() if key[1] != RAW},
         )
         yield profile, representations
-
-
-def _known(argument: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The names, each once, if all are known."""
-    if isinstance(names, str):
-        names = [names]
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        got = repr(unknown[0]) if unknown else "none"
-        raise InputError(f"{argument}: expected some of {', '.join(known)}, got {got}")
-    return list(dict.fromkeys(names))
