@@ -66,7 +66,11 @@ def _add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
         "effective_rank; infonce and dime encode 2 views of each text, lidar 16",
     )
     metrics.add_argument(
-        "--metric-texts", type=int, default=1000, metavar="N", help="texts of a task they are measured on (default: 1000)"
+        "--metric-texts",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="texts of a task they are measured on (default: 1000)",
     )
     size = run.add_argument_group("size")
     size.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that score layers (default: 1)")

@@ -23,6 +23,17 @@ from mteb.abstasks.abstask import AbsTask
 from midlayer_embed.errors import InputError, InputTypeError
 
 
+def check_limit(limit: int | None) -> int | None:
+    """The limit, if it is one; None is none.
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) no int, or less than 2.
+    """
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 2):
+        raise InputTypeError(f"limit: expected an int from 2, got {limit!r}")
+    return limit
+
+
 def limit_task(task: AbsTask, limit: int, seed: int) -> None:
     """Keeps at most `limit` items in each evaluated split of each subset, drawn by the seed, in the order they had.
 
@@ -47,8 +58,7 @@ def limit_task(task: AbsTask, limit: int, seed: int) -> None:
         >>> len(task.dataset["test"])
         20
     """
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 2:
-        raise InputTypeError(f"limit: expected an int from 2, got {limit!r}")
+    check_limit(limit)
     cut = _cut_of(task)
     if not task.data_loaded:
         raise InputError(f"limit: the data of {task.metadata.name} are not loaded")

@@ -14,7 +14,7 @@ def test_a_run_prints_a_table_and_keeps_it(
 ) -> None:
     results = tmp_path / "results"
     arguments = ["run", str(llama_folder), "--tasks", "StarterSTS", "--layers", "0,0.5,-1", "--results", str(results)]
-    assert main([*arguments, "--quiet"]) == 0
+    assert main([*arguments, "--metrics", "dataset_entropy", "--quiet"]) == 0
     out = capsys.readouterr().out
     assert "best layer" in out and "points over the last layer" in out
     table = pl.read_parquet(results / "layers.parquet")
@@ -39,6 +39,12 @@ def test_a_run_prints_a_table_and_keeps_it(
         (["run", "MODEL", "--pooling", "sum"], "got 'sum'"),
         (["run", "MODEL", "--max-seq-length", "0"], "got 0"),
         (["run", "MODEL", "--seed", "-1"], "got -1"),
+        (["run", "MODEL", "--jobs", "0"], "jobs: expected a positive int, got 0"),
+        (["run", "MODEL", "--limit", "1"], "limit: expected an int from 2, got 1"),
+        (["run", "MODEL", "--metrics", "beauty"], "metrics: expected some of prompt_entropy"),
+        (["run", "MODEL", "--metric-texts", "1"], "metric_texts: expected an int from 2, got 1"),
+        (["run", "MODEL", "--store-budget", "much"], "store_budget: expected bytes such as 20GB, got 'much'"),
+        (["run", "MODEL", "--store-dtype", "int8"], "store_dtype: expected one of float32, float16, got 'int8'"),
     ],
 )
 def test_mistakes_are_one_line_exit_2_and_leave_nothing(

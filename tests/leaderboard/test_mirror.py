@@ -144,7 +144,9 @@ def test_a_sweep_from_a_folder_is_a_sweep_of_the_task_loaded_by_hand(
     # A working directory that has a dataset of the same name, which the datasets library would take instead.
     _write_sts(tmp_path / "here" / _STS_FOLDER, shift=1)
     monkeypatch.chdir(tmp_path / "here")
-    board = run_sweep(llama_folder, shared, tmp_path / "a", layers=[1, 2], data_dir=mirror, show_progress=False)
+    board = run_sweep(
+        llama_folder, shared, tmp_path / "a", layers=[1, 2], data_dir=mirror, show_progress=False, metrics="none"
+    )
     for task in shared:
         assert not task.data_loaded and task.dataset is None
         assert task.metadata is type(task).metadata
@@ -156,7 +158,7 @@ def test_a_sweep_from_a_folder_is_a_sweep_of_the_task_loaded_by_hand(
         task.metadata = task.metadata.model_copy(update={"dataset": {**task.metadata.dataset, "path": path}})
         task.load_data()
         by_hand.append(task)
-    plain = run_sweep(llama_folder, by_hand, tmp_path / "b", layers=[1, 2], show_progress=False)
+    plain = run_sweep(llama_folder, by_hand, tmp_path / "b", layers=[1, 2], show_progress=False, metrics="none")
     assert board.scores.sort("task", "layer").equals(plain.scores.sort("task", "layer"))
     assert board.scores.height == 4 * 2
 
@@ -180,7 +182,15 @@ def test_loaded_tasks_and_those_that_make_their_data_do_without(
         loaded.load_data()
     data = loaded.dataset
     tasks = [loaded, "StarterSTS"]
-    board = run_sweep(llama_folder, tasks, tmp_path / "r", layers=[1], data_dir=tmp_path / "empty", show_progress=False)
+    board = run_sweep(
+        llama_folder,
+        tasks,
+        tmp_path / "r",
+        layers=[1],
+        data_dir=tmp_path / "empty",
+        show_progress=False,
+        metrics="none",
+    )
     assert board.scores["task"].to_list() == ["STSBenchmark", "StarterSTS"]
     assert loaded.data_loaded and loaded.dataset is data
 
@@ -192,7 +202,9 @@ def test_what_is_missing_is_told_first_and_made_up_for_later(
     (mirror / "mteb/biosses-sts").mkdir()
     (mirror / "mteb/biosses-sts/README.md").write_text("data to come")
     with pytest.raises(TasksFailed, match=r"^2 of 4 tasks failed: STS13, BIOSSES$") as failed:
-        run_sweep(llama_folder, tasks, tmp_path / "r", layers=[0, -1], data_dir=mirror, show_progress=False)
+        run_sweep(
+            llama_folder, tasks, tmp_path / "r", layers=[0, -1], data_dir=mirror, show_progress=False, metrics="none"
+        )
     sts13, biosses = (record.getMessage() for record in caplog.records if record.levelname == "ERROR")
     missing = mirror / "mteb/sts13-sts"
     assert sts13 == f"STS13 failed: its dataset mteb/sts13-sts is not there: there is no folder '{missing}'"
@@ -202,13 +214,17 @@ def test_what_is_missing_is_told_first_and_made_up_for_later(
     _write_sts(missing)
     _write_sts(mirror / "mteb/biosses-sts")
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "r/results").rglob("STS*.json")}
-    board = run_sweep(llama_folder, tasks, tmp_path / "r", layers=[0, -1], data_dir=mirror, show_progress=False)
+    board = run_sweep(
+        llama_folder, tasks, tmp_path / "r", layers=[0, -1], data_dir=mirror, show_progress=False, metrics="none"
+    )
     assert sorted(board.scores["task"].unique()) == sorted(tasks)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     # A finished sweep needs neither data nor model.
     monkeypatch.setattr("leaderboard.sweep.LayerwiseEncoder.from_checkpoint", _must_not_run)
     shutil.rmtree(mirror / "mteb")
-    again = run_sweep(llama_folder, tasks, tmp_path / "r", layers=[0, -1], data_dir=mirror, show_progress=False)
+    again = run_sweep(
+        llama_folder, tasks, tmp_path / "r", layers=[0, -1], data_dir=mirror, show_progress=False, metrics="none"
+    )
     assert again.scores.equals(board.scores)
 
 
@@ -217,7 +233,7 @@ def test_where_nothing_can_run_no_model_is_loaded_and_nothing_written(
 ) -> None:
     monkeypatch.setattr("leaderboard.sweep.LayerwiseEncoder.from_checkpoint", _must_not_run)
     with pytest.raises(TasksFailed, match=r"^1 of 1 tasks failed: STS13$") as failed:
-        run_sweep(llama_folder, ["STS13"], tmp_path / "r", data_dir=mirror, show_progress=False)
+        run_sweep(llama_folder, ["STS13"], tmp_path / "r", data_dir=mirror, show_progress=False, metrics="none")
     assert failed.value.leaderboard.scores.is_empty()
     assert list(failed.value.failures) == ["STS13"]
     assert not (tmp_path / "r").exists()
@@ -244,7 +260,15 @@ def test_data_that_cannot_be_used_are_one_line(
 ) -> None:
     harm(mirror / _STS_FOLDER)
     with pytest.raises(TasksFailed) as failed:
-        run_sweep(llama_folder, ["STSBenchmark"], tmp_path / "r", layers=[0], data_dir=mirror, show_progress=False)
+        run_sweep(
+            llama_folder,
+            ["STSBenchmark"],
+            tmp_path / "r",
+            layers=[0],
+            data_dir=mirror,
+            show_progress=False,
+            metrics="none",
+        )
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.getMessage().startswith("STSBenchmark failed: ")
     assert len(record.getMessage().splitlines()) == 1
@@ -265,7 +289,7 @@ def test_offline_without_a_folder_no_host_is_asked(
 ) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)  # what either environment variable sets
     with pytest.raises(TasksFailed):
-        run_sweep(llama_folder, ["STS13"], tmp_path / "r", show_progress=False)
+        run_sweep(llama_folder, ["STS13"], tmp_path / "r", show_progress=False, metrics="none")
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.getMessage().startswith("STS13 failed: its data cannot be loaded here: ")
     assert "mteb/sts13-sts" in record.getMessage()
@@ -311,7 +335,17 @@ def test_no_data_dir_is_a_mistake(llama_folder: Path, tmp_path: Path) -> None:
 def test_the_command_goes_on_and_exits_1(
     llama_folder: Path, mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["run", str(llama_folder), "--quiet", "--layers", "0,-1", "--results", str(tmp_path / "r")]
+    arguments = [
+        "run",
+        str(llama_folder),
+        "--quiet",
+        "--metrics",
+        "none",
+        "--layers",
+        "0,-1",
+        "--results",
+        str(tmp_path / "r"),
+    ]
     assert main([*arguments, "--tasks", "STS13", "STSBenchmark", "--data-dir", str(mirror)]) == 1
     captured = capsys.readouterr()
     assert "best layer" in captured.out
@@ -361,6 +395,7 @@ def test_the_last_layer_of_minilm_gets_what_is_published_on_real_data(tmp_path: 
         layers=[-1],
         data_dir=mteb_mirror,
         show_progress=False,
+        metrics="none",
     )
     found = dict(board.scores.select("task", "main_score").iter_rows())
     assert round(100 * found["STSBenchmark"], 2) == 82.03

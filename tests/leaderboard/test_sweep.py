@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,6 +24,8 @@ from midlayer_embed import LayerwiseEncoder
 from midlayer_embed.layerwise import LayerwiseEncoder as LayerwiseEncoderClass
 
 Tasks = Callable[[], list[AbsTask]]
+# One metric, which needs no forward pass of its own.
+_sweep = partial(run_sweep, show_progress=False, metrics=["dataset_entropy"])
 
 
 def _plain(folder: Path, layer: int) -> SentenceTransformer:
@@ -75,7 +78,7 @@ def test_scores_of_every_layer_equal_mteb_on_a_plain_truncated_model_and_each_te
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with _count_texts(monkeypatch) as rows:
-        board = run_sweep(tiny_folder, tiny_tasks(), tmp_path, show_progress=False)
+        board = _sweep(tiny_folder, tiny_tasks(), tmp_path, on_plan=lambda _: rows.clear() is None)
     asked = [_texts_mteb_asks_for(task) for task in tiny_tasks()]
     assert sum(rows) == sum(len(set(texts)) for texts in asked)
     assert sum(rows) < sum(len(texts) for texts in asked)
@@ -95,12 +98,12 @@ def test_scores_of_every_layer_equal_mteb_on_a_plain_truncated_model_and_each_te
 def test_a_rerun_computes_nothing_and_gives_the_same_tables(
     llama_folder: Path, tiny_tasks: Tasks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run_sweep(llama_folder, tiny_tasks(), tmp_path, show_progress=False)
+    first = _sweep(llama_folder, tiny_tasks(), tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setattr("leaderboard.sweep.LayerwiseEncoder.from_checkpoint", _must_not_run)
-    monkeypatch.setattr("leaderboard.sweep.mteb.evaluate", _must_not_run)
+    monkeypatch.setattr("leaderboard.scoring.mteb.evaluate", _must_not_run)
     tasks = tiny_tasks()
-    again = run_sweep(llama_folder, tasks, tmp_path, show_progress=False)
+    again = _sweep(llama_folder, tasks, tmp_path)
     assert again.scores.equals(first.scores)
     assert again.metrics.equals(first.metrics)
     assert not any(task.data_loaded for task in tasks)
@@ -110,14 +113,14 @@ def test_a_rerun_computes_nothing_and_gives_the_same_tables(
 def test_what_is_missing_is_computed_and_what_is_there_is_not(
     llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = run_sweep(llama_folder, [tiny_sts()], tmp_path / "whole", show_progress=False)
+    whole = _sweep(llama_folder, [tiny_sts()], tmp_path / "whole")
     folder = tmp_path / "parts"
-    run_sweep(llama_folder, [tiny_sts()], folder, layers=[0, -1], show_progress=False)
+    _sweep(llama_folder, [tiny_sts()], folder, layers=[0, -1])
     (kept,) = folder.rglob("layer_3/TinySTS.json")
     (torn,) = folder.rglob("layer_0/TinySTS.json")
     kept_at = kept.stat().st_mtime_ns
     torn.write_text(torn.read_text()[:100])
-    board = run_sweep(llama_folder, [tiny_sts()], folder, show_progress=False)
+    board = _sweep(llama_folder, [tiny_sts()], folder)
     assert [str(torn) in record.getMessage() for record in caplog.records] == [True]  # told once
     assert kept.stat().st_mtime_ns == kept_at
     assert board.scores.equals(whole.scores)
@@ -125,7 +128,7 @@ def test_what_is_missing_is_computed_and_what_is_there_is_not(
 
 
 def test_a_killed_run_is_finished_by_the_next_one_and_leaves_nothing(llama_folder: Path, tmp_path: Path) -> None:
-    whole = run_sweep(llama_folder, ["StarterClustering"], tmp_path / "whole", show_progress=False)
+    whole = _sweep(llama_folder, ["StarterClustering"], tmp_path / "whole")
     results, layout = tmp_path / "results", "results/*/*/experiments/*/StarterClustering.json"
     command = [
         sys.executable,
@@ -147,17 +150,17 @@ def test_a_killed_run_is_finished_by_the_next_one_and_leaves_nothing(llama_folde
         process.wait()
     finished = {path: path.stat().st_mtime_ns for path in results.glob(layout)}
     assert 1 <= len(finished) < 4
-    board = run_sweep(llama_folder, ["StarterClustering"], results, show_progress=False)
+    board = _sweep(llama_folder, ["StarterClustering"], results)
     assert board.scores.equals(whole.scores)
     assert board.metrics.equals(whole.metrics)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert [path.name for path in results.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in results.iterdir() if path.name.startswith(".")] == [".lock"]
 
 
 def test_results_of_other_data_are_computed_again(
     llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
 ) -> None:
-    whole = run_sweep(llama_folder, [tiny_sts()], tmp_path, show_progress=False)
+    whole = _sweep(llama_folder, [tiny_sts()], tmp_path)
     (old,) = tmp_path.rglob("layer_1/TinySTS.json")
     content = json.loads(old.read_text())
     content["dataset_revision"] = "0"
@@ -166,7 +169,7 @@ def test_results_of_other_data_are_computed_again(
     (measured,) = (tmp_path / "metrics").rglob("*.parquet")
     frame = pl.read_parquet(measured)
     frame.with_columns(pl.lit("0").alias("dataset_revision"), pl.col("value") + 1).write_parquet(measured)
-    again = run_sweep(llama_folder, [tiny_sts()], tmp_path, show_progress=False)
+    again = _sweep(llama_folder, [tiny_sts()], tmp_path)
     assert again.scores.equals(whole.scores)
     assert again.metrics.equals(whole.metrics)
 
@@ -174,11 +177,11 @@ def test_results_of_other_data_are_computed_again(
 def test_metrics_that_are_lost_are_measured_again(
     llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
 ) -> None:
-    first = run_sweep(llama_folder, [tiny_sts()], tmp_path, show_progress=False)
+    first = _sweep(llama_folder, [tiny_sts()], tmp_path)
     (metrics,) = (tmp_path / "metrics").rglob("*.parquet")
     metrics.write_bytes(b"torn")
     results = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*.json")}
-    again = run_sweep(llama_folder, [tiny_sts()], tmp_path, show_progress=False)
+    again = _sweep(llama_folder, [tiny_sts()], tmp_path)
     assert again.metrics.equals(first.metrics)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*.json")} == results
 
@@ -188,14 +191,14 @@ def test_dataset_entropy_is_that_of_the_tasks_raw_vectors(
 ) -> None:
     task = tiny_sts()
     task.load_data()
-    board = run_sweep(llama_folder, [task], tmp_path, show_progress=False)
+    board = _sweep(llama_folder, [task], tmp_path)
     vectors = LayerwiseEncoder(llama_folder, final_norm=False).encode(sorted(task_texts(task))).astype(np.float64)
     for layer in range(4):
         rows = vectors[:, layer] - vectors[:, layer].mean(axis=0)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         shares = np.linalg.eigvalsh(rows.T @ rows) / len(rows)
         expected = -sum(p * np.log(p) for p in shares if p > 1e-12)
-        (found,) = board.metrics.filter(pl.col("layer") == layer)["value"]
+        (found,) = board.metrics.filter(pl.col("layer") == layer, pl.col("normalization") == "raw")["value"]
         assert found == pytest.approx(expected, abs=1e-5)
 
 
@@ -216,15 +219,15 @@ def test_states_that_are_the_same_are_pooled_once(
         return forward(self, batch, layers, which, measures)
 
     monkeypatch.setattr(LayerwiseEncoderClass, "_forward", spy)
-    run_sweep(tiny_folders[family], [tiny_sts()], tmp_path, layers=[1], show_progress=False)
+    _sweep(tiny_folders[family], [tiny_sts()], tmp_path, layers=[1], on_plan=lambda _: norms.clear() is None)
     assert norms == {kinds}  # BERT has no final norm
 
 
 def test_settings_that_are_not_the_default_are_never_mixed(
     llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
 ) -> None:
-    run_sweep(llama_folder, [tiny_sts()], tmp_path, show_progress=False)
-    board = run_sweep(llama_folder, [tiny_sts()], tmp_path, final_norm=False, max_seq_length=5, show_progress=False)
+    _sweep(llama_folder, [tiny_sts()], tmp_path)
+    board = _sweep(llama_folder, [tiny_sts()], tmp_path, final_norm=False, max_seq_length=5)
     assert [name for name, _ in board.models()] == [
         "local/tiny-llama",
         "local/tiny-llama (final_norm=False, max_seq_length=5)",
@@ -243,18 +246,18 @@ def test_another_attention_and_other_adapters_are_never_mixed(
     adapters = [make_adapter(llama_folder, seed=seed) for seed in (1, 2)]
     changes = [{}, {"bidirectional": True}, {"adapters": adapters[:1]}, {"bidirectional": True, "adapters": adapters}]
     for change in changes:
-        board = run_sweep(llama_folder, [tiny_sts()], tmp_path, layers=[2], show_progress=False, **change)
+        board = _sweep(llama_folder, [tiny_sts()], tmp_path, layers=[2], **change)
     names, revisions = zip(*board.models(), strict=True)
     assert set(names) == {"local/tiny-llama"}
     assert len(set(revisions)) == len(changes)
     assert len(set(board.scores["main_score"])) == len(changes)
-    assert board.metrics["value"].n_unique() == len(changes)
+    assert board.metrics.filter(normalization="raw")["value"].n_unique() == len(changes)
     with _count_texts(monkeypatch) as rows:
-        again = run_sweep(llama_folder, [tiny_sts()], tmp_path, layers=[2], show_progress=False, **changes[-1])
+        again = _sweep(llama_folder, [tiny_sts()], tmp_path, layers=[2], **changes[-1])
     assert not rows
     assert again.scores.equals(board.scores)
     encoder = LayerwiseEncoder(llama_folder, **changes[-1])  # brings them along
-    assert run_sweep(encoder, [tiny_sts()], tmp_path, layers=[2], show_progress=False).scores.equals(board.scores)
+    assert _sweep(encoder, [tiny_sts()], tmp_path, layers=[2]).scores.equals(board.scores)
     (path,) = (tmp_path / "results").glob("*/*-bidirectional-adapters-*/*/*/TinySTS.json")
     provenance = json.loads(path.read_text())["scores"]["test"][0]["provenance"]
     assert provenance["bidirectional"] is True
@@ -264,14 +267,14 @@ def test_another_attention_and_other_adapters_are_never_mixed(
 def test_an_encoder_object_brings_its_own_settings(
     llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
 ) -> None:
-    by_path = run_sweep(llama_folder, [tiny_sts()], tmp_path / "a", final_norm=False, show_progress=False)
+    by_path = _sweep(llama_folder, [tiny_sts()], tmp_path / "a", final_norm=False)
     encoder = LayerwiseEncoder(llama_folder, final_norm=False)
-    by_object = run_sweep(encoder, [tiny_sts()], tmp_path / "b", show_progress=False)
+    by_object = _sweep(encoder, [tiny_sts()], tmp_path / "b")
     assert by_object.scores.equals(by_path.scores)
 
 
 def test_mteb_reads_the_results_folder(llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path) -> None:
-    board = run_sweep(llama_folder, [tiny_sts()], tmp_path, show_progress=False)
+    board = _sweep(llama_folder, [tiny_sts()], tmp_path)
     read = mteb.ResultCache(tmp_path).load_results(load_experiments="match_name", validate_and_filter=False)
     by_layer = {
         model.task_results[0].scores["test"][0]["provenance"]["layer"]: model.task_results[0].get_score()
@@ -281,7 +284,7 @@ def test_mteb_reads_the_results_folder(llama_folder: Path, tiny_sts: Callable[[]
 
 
 def test_a_result_says_how_it_was_made(llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path) -> None:
-    run_sweep(llama_folder, [tiny_sts()], tmp_path, layers=[2], seed=7, show_progress=False)
+    _sweep(llama_folder, [tiny_sts()], tmp_path, layers=[2], seed=7)
     (path,) = tmp_path.rglob("TinySTS.json")
     assert path.parent.name == "layer_2"
     provenance = json.loads(path.read_text())["scores"]["test"][0]["provenance"]
@@ -307,7 +310,7 @@ def test_a_failing_task_is_told_in_one_line_and_stops_no_other(
 
     monkeypatch.setattr(type(fails), where, fail)
     with pytest.raises(TasksFailed, match=r"^1 of 3 tasks failed: TinyFastClustering$") as failed:
-        run_sweep(llama_folder, tasks, tmp_path, layers=[1, 2], show_progress=False)
+        _sweep(llama_folder, tasks, tmp_path, layers=[1, 2])
     assert not any(task.data_loaded for task in tasks)
     (message,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     reason = "its data cannot be loaded here: by nothing" if where == "make" else "ZeroDivisionError: by nothing"
@@ -315,11 +318,11 @@ def test_a_failing_task_is_told_in_one_line_and_stops_no_other(
     found = failed.value.leaderboard.scores
     assert found["task"].unique().sort().to_list() == ["TinyClustering", "TinyPairClassification"]
     assert found.height == 4
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [".lock"]
 
     monkeypatch.undo()
     finished = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("Tiny*.json")}
-    assert run_sweep(llama_folder, tiny_tasks()[1:4], tmp_path, layers=[1, 2], show_progress=False).scores.height == 6
+    assert _sweep(llama_folder, tiny_tasks()[1:4], tmp_path, layers=[1, 2]).scores.height == 6
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
 
@@ -336,7 +339,7 @@ def test_what_would_fail_every_task_ends_the_sweep(
     monkeypatch.setattr("leaderboard.sweep.LayerwiseEncoder.from_checkpoint", fail)
     tasks = tiny_tasks()
     with pytest.raises(type(error)):
-        run_sweep(llama_folder, tasks, tmp_path, show_progress=False)
+        _sweep(llama_folder, tasks, tmp_path)
     assert len(loads) == 1
     assert not any(task.data_loaded for task in tasks)
 
@@ -358,7 +361,7 @@ def test_mistakes_are_named_and_leave_nothing_behind(
 ) -> None:
     call = {"model": llama_folder, "benchmark_or_tasks": "starter", "results_dir": tmp_path / "results", **arguments}
     with pytest.raises(ValueError, match=message):
-        run_sweep(**call)  # type: ignore[arg-type]
+        _sweep(**call)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 
