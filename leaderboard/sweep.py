@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from leaderboard.layer_view import MEASURED, SCORED, LayerView, StoreFiller
 from leaderboard.mirror import check_data_dir, dataset_folder, folder_sha256, reading_from
 from leaderboard.model_meta import layer_meta
-from leaderboard.results import PROVENANCE, Leaderboard, load_results, model_label
+from leaderboard.results import PROVENANCE, Leaderboard, load_results, model_label, provenance_of
 from leaderboard.results_folder import METRICS_SCHEMA, ResultsFolder
 from leaderboard.store import VectorStore
 from leaderboard.tasks import resolve_tasks
@@ -280,7 +280,7 @@ class _TaskSweep:
 
     def _is_scored(self, layer: int) -> bool:
         result = self.folder.load_result(self.name, self._meta(layer))
-        if result is None or result.dataset_revision != self.data:
+        if result is None or result.dataset_revision != self.data or provenance_of(result) is None:
             return False
         return not result.get_missing_evaluations(self.task)
 

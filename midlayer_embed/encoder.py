@@ -154,6 +154,11 @@ class MidLayerEncoder(SentenceTransformer):
         self._final_norm = final_norm
 
     @property
+    def checkpoint(self) -> Checkpoint:
+        """The whole model: where its files are, its name and revision."""
+        return self._checkpoint
+
+    @property
     def layer(self) -> int:
         """The layer that is pooled, 0..L."""
         return self._layer
