@@ -126,12 +126,23 @@ def test_mteb_evaluates_a_layer_by_name_as_a_sweep_does_and_keeps_it_in_the_same
     assert _results(tmp_path / "mteb") == _results(tmp_path / "sweep")
 
 
+def test_mteb_evaluates_a_model_by_name_that_is_not_loaded_yet(
+    tiny_name: str, tiny_sts: Callable[[], AbsTask], tmp_path: Path
+) -> None:
+    meta = mteb.get_model_meta(tiny_name)
+    (by_meta,) = mteb.evaluate(meta, tiny_sts(), cache=ResultCache(tmp_path), co2_tracker=False).task_results
+    (by_model,) = mteb.evaluate(mteb.get_model(tiny_name), tiny_sts(), cache=None, co2_tracker=False).task_results
+    assert by_meta.get_score() == by_model.get_score()
+    assert _results(tmp_path) == {"results/tests__tiny/main/experiments/layer_3/TinySTS.json"}
+
+
 def _results(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in (folder / "results").rglob("Tiny*.json")}
 
 
 def test_a_criterion_chooses_by_texts_or_is_refused(tiny_name: str, sentences: list[str]) -> None:
-    with pytest.raises(ValueError, match="^selection_texts: layer 'min-dime' is chosen by texts"):
-        mteb.get_model(tiny_name, layer="min-dime")
+    for name in (tiny_name, PYTHIA):  # neither asks a hub for it
+        with pytest.raises(ValueError, match="^selection_texts: layer 'min-dime' is chosen by texts"):
+            mteb.get_model(name, layer="min-dime")
     model: Any = mteb.get_model(tiny_name, layer="min-entropy", selection_texts=sentences)
     assert model.mteb_model_meta.experiment_name == f"layer_{model.model.layer}"
