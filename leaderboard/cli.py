@@ -93,7 +93,9 @@ def _add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 def _add_task_options(parser: argparse.ArgumentParser, default: str) -> None:
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--benchmark", default=default, metavar="NAME", help=f"starter or paper (default: {default})")
+    what.add_argument(
+        "--benchmark", default=default, metavar="NAME", help=f"starter, paper or paper-fast (default: {default})"
+    )
     what.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks by name, instead of a benchmark")
     parser.add_argument(
         "--data-dir",

@@ -17,6 +17,19 @@ def read_config(kind: str, name: str) -> dict[str, Any]:
         >>> len(read_config("benchmarks", "paper")["tasks"])
         32
     """
-    place = next(place for place in _PLACES if place.is_dir())
-    found = yaml.safe_load((place / kind / f"{name}.yaml").read_text(encoding="utf-8"))
+    found = yaml.safe_load((_place() / kind / f"{name}.yaml").read_text(encoding="utf-8"))
     return dict(found)
+
+
+def config_names(kind: str) -> list[str]:
+    """The names that `read_config` takes, in alphabetical order.
+
+    Example:
+        >>> config_names("benchmarks")
+        ['paper', 'paper-fast', 'starter']
+    """
+    return sorted(path.stem for path in (_place() / kind).glob("*.yaml"))
+
+
+def _place() -> Path:
+    return next(place for place in _PLACES if place.is_dir())

@@ -4,6 +4,7 @@ from importlib.metadata import version
 from typing import Any
 
 from mteb.abstasks.abstask import AbsTask
+from mteb.results import TaskResult
 
 from midlayer_embed import __version__
 from midlayer_embed.layerwise import LayerwiseEncoder
@@ -48,3 +49,13 @@ def provenance(
         "adapters": [adapter.label for adapter in checkpoint.adapters],
         "versions": {"midlayer-embed": __version__, **{package: version(package) for package in _PACKAGES}},
     }
+
+
+def entries_of(result: TaskResult) -> list[Any]:
+    """The scores of a result, one a split and subset."""
+    return [entry for split in result.scores.values() for entry in split]
+
+
+def provenance_of(result: TaskResult) -> dict[str, Any] | None:
+    """What the run was; None for a result that was not made by a sweep, which does not say enough for our tables."""
+    return next((entry[PROVENANCE] for entry in entries_of(result) if PROVENANCE in entry), None)

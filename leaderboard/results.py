@@ -1,7 +1,8 @@
 """Tidy tables out of result files: one row a model, layer and task. Writing result files is `results_folder`'s."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import polars as pl
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
+from leaderboard.configs import read_config
 from leaderboard.model_meta import model_label
-from leaderboard.provenance import PROVENANCE
+from leaderboard.provenance import entries_of, provenance_of
 from leaderboard.results_folder import METRICS_SCHEMA, ResultsFolder
 from midlayer_embed.atomic import atomic_file
 from midlayer_embed.errors import InputError
@@ -24,6 +26,9 @@ SCORES_SCHEMA = {
     "task_type": pl.String,
     "main_score": pl.Float64,
 }
+
+# By type of task, the scores that the paper reports where mteb's main score has another name.
+_PAPER_SCORES: dict[str, list[str]] = read_config("benchmarks", "paper")["paper_scores"]
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,13 @@ class Leaderboard:
     Attributes:
         scores: model, revision, layer, depth, task, task_type, main_score (0..1).
         metrics: model, revision, task, metric, normalization, layer, value.
+        paper_scores: As `scores`, for tasks whose main score is not the one that the paper reports: the paper's.
+            `configs/benchmarks/paper.yaml` says which scores these are.
     """
 
     scores: pl.DataFrame
     metrics: pl.DataFrame
+    paper_scores: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCORES_SCHEMA))
 
     @classmethod
     def empty(cls) -> "Leaderboard":
@@ -113,7 +121,7 @@ class Leaderboard:
         return LayerSummary(best["layer"], last["layer"], n_blocks, best["mean"] - last["mean"])
 
     def to_parquet(self, folder: str | Path) -> None:
-        """Writes scores.parquet, metrics.parquet and, for each model, layers.parquet side by side (column model)."""
+        """Writes scores.parquet, paper_scores.parquet, metrics.parquet and, of all models, layers.parquet."""
         target = Path(folder)
         layers = [
             self.layer_table(model, revision)
@@ -121,7 +129,7 @@ class Leaderboard:
             .insert_column(1, pl.lit(revision).alias("revision"))
             for model, revision in self.models()
         ]
-        frames = {"scores": self.scores, "metrics": self.metrics}
+        frames = {"scores": self.scores, "paper_scores": self.paper_scores, "metrics": self.metrics}
         if layers:
             frames["layers"] = pl.concat(layers, how="diagonal")
         for name, frame in frames.items():
@@ -160,26 +168,30 @@ def load_results(results_dir: str | Path) -> Leaderboard:
     if not Path(results_dir).is_dir():
         raise InputError(f"results: there is no folder {str(results_dir)!r}")
     folder = ResultsFolder(results_dir)
-    rows = [row for meta, result in folder.results() for row in _score_rows(meta, result)]
-    scores = pl.DataFrame(rows, schema=SCORES_SCHEMA, orient="row")
-    return Leaderboard(scores.sort("model", "revision", "layer", maintain_order=True), folder.metrics())
+    rows: dict[str, list[tuple[Any, ...]]] = {"main": [], "paper": []}
+    for meta, result in folder.results():
+        for kind, row in _score_rows(meta, result):
+            rows[kind].append(row)
+    scores, paper_scores = (
+        pl.DataFrame(found, schema=SCORES_SCHEMA, orient="row").sort("model", "revision", "layer", maintain_order=True)
+        for found in rows.values()
+    )
+    return Leaderboard(scores, folder.metrics(), paper_scores)
 
 
-def _score_rows(meta: ModelMeta, result: TaskResult) -> Iterator[tuple[Any, ...]]:
-    entries = [entry for split in result.scores.values() for entry in split]
-    provenance = next((entry[PROVENANCE] for entry in entries if PROVENANCE in entry), None)
-    if provenance is None:  # a result that was not made by a sweep says nothing of layers
+def _score_rows(meta: ModelMeta, result: TaskResult) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The row of the main score and, where there is one, of the paper's."""
+    provenance = provenance_of(result)
+    if provenance is None:
         return
     layer, n_blocks = provenance["layer"], provenance["n_blocks"]
-    yield (
-        model_label(meta),
-        meta.revision,
-        layer,
-        layer / n_blocks,
-        result.task_name,
-        provenance["task_type"],
-        float(result.get_score()),
-    )
+    task_type = provenance["task_type"]
+    head = (model_label(meta), meta.revision, layer, layer / n_blocks, result.task_name, task_type)
+    yield "main", (*head, float(result.get_score()))
+    for name in _PAPER_SCORES.get(task_type, []):
+        if all(name in entry for entry in entries_of(result)):
+            yield "paper", (*head, float(result.get_score(getter=itemgetter(name))))
+            break
 
 
 def _markdown_of(board: Leaderboard, model: str, revision: str) -> Iterator[str]:

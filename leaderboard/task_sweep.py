@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from leaderboard.layer_view import StoreFiller
 from leaderboard.model_meta import layer_meta, model_label
 from leaderboard.plan import TaskPlan, count_metric_tokens, count_tokens, layer_groups
-from leaderboard.provenance import PROVENANCE, provenance
+from leaderboard.provenance import PROVENANCE, entries_of, provenance, provenance_of
 from leaderboard.results_folder import METRICS_SCHEMA, MeasuredOn, ResultsFolder
 from leaderboard.scoring import ENCODE_KWARGS, prepared
 from leaderboard.scoring_jobs import scored_layers
@@ -236,9 +236,8 @@ class TaskSweep:
                     self._save(result, layer, scratch, made_with)
 
     def _save(self, result: TaskResult, layer: int, scratch: Path, made_with: dict[str, Any]) -> None:
-        for split in result.scores.values():
-            for entry in split:
-                entry[PROVENANCE] = {"layer": layer, **made_with}  # type: ignore[index]
+        for entry in entries_of(result):
+            entry[PROVENANCE] = {"layer": layer, **made_with}
         self._folder.save_result(result, self._meta(layer), ENCODE_KWARGS, scratch)
 
     def _measure(
@@ -294,7 +293,9 @@ class TaskSweep:
 
     def _is_scored(self, layer: int) -> bool:
         result = self._folder.load_result(self.name, self._meta(layer))
-        if result is None or result.dataset_revision != self._measured_on.dataset_revision:
+        if result is None or provenance_of(result) is None:
+            return False
+        if result.dataset_revision != self._measured_on.dataset_revision:
             return False
         return not result.get_missing_evaluations(self._task)
 

@@ -115,6 +115,7 @@ class MidLayerEncoder(SentenceTransformer):
         seed: int = 0,
         selection_texts: Sequence[str] | None = None,
     ) -> None:
+        _check_choice(layer, selection_texts)
         checkpoint = find_checkpoint(
             model_name_or_path,
             revision=revision,
@@ -152,6 +153,11 @@ class MidLayerEncoder(SentenceTransformer):
         self._layer = number
         self._selection = selection
         self._final_norm = final_norm
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The whole model: where its files are, its name and revision."""
+        return self._checkpoint
 
     @property
     def layer(self) -> int:
@@ -265,6 +271,16 @@ class MidLayerEncoder(SentenceTransformer):
         return vectors if len(unique) == len(inputs) else vectors[where]
 
 
+def _check_choice(layer: "int | float | str | LayerSelection", texts: Sequence[str] | None) -> None:
+    """Refuses a criterion that there is none of, or that lacks texts: before a model is fetched for it."""
+    from midlayer_embed.selection import check_layer, needs_texts
+
+    if isinstance(layer, str):
+        check_layer(layer)
+        if needs_texts(layer) and texts is None:
+            raise InputError(f"selection_texts: layer {layer!r} is chosen by texts, so some are needed, got None")
+
+
 def _selected(
     layer: "int | float | str | LayerSelection",
     checkpoint: Checkpoint,
@@ -274,7 +290,7 @@ def _selected(
 ) -> "LayerSelection | None":
     """The choice of a criterion, made now, or made before; None where a layer is named by its number or depth."""
     from midlayer_embed.layerwise import LayerwiseEncoder
-    from midlayer_embed.selection import LayerSelection, check_layer, fixed_layer, needs_texts, select_layer
+    from midlayer_embed.selection import LayerSelection, fixed_layer, needs_texts, select_layer
 
     if isinstance(layer, LayerSelection):
         if layer.n_layers != checkpoint.n_blocks + 1:
@@ -282,11 +298,8 @@ def _selected(
         return layer
     if not isinstance(layer, str):
         return None
-    check_layer(layer)
     if not needs_texts(layer):
         return fixed_layer(layer, checkpoint.n_blocks)
-    if texts is None:
-        raise InputError(f"selection_texts: layer {layer!r} is chosen by texts, so some are needed, got None")
     every = LayerwiseEncoder.from_checkpoint(checkpoint, final_norm=False, **measuring)
     return select_layer(every, texts, criterion=layer, seed=seed)
 

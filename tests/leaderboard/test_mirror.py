@@ -378,9 +378,28 @@ def test_the_command_lists_tasks(mirror: Path, capsys: pytest.CaptureFixture[str
     ]
     assert found["STS13"][-1] == "missing"
     assert total == "4 of 32 at hand"
+    assert main(["tasks", "--benchmark", "paper-fast", "--data-dir", str(mirror)]) == 0
+    assert "\nRedditClustering.v2 " in capsys.readouterr().out
     assert main(["tasks", "--tasks", "StarterSTS"]) == 0
     assert "1 of 1 at hand" in capsys.readouterr().out
     assert main(["tasks", "--data-dir", "/no/such/folder"]) == 2
+
+
+def test_a_task_of_the_fast_benchmark_runs_on_real_data_under_its_own_name(
+    llama_folder: Path, tmp_path: Path, mteb_mirror: Path
+) -> None:
+    board = run_sweep(
+        llama_folder,
+        [task for task in get_benchmark("paper-fast").tasks if task.metadata.name.startswith("TwentyNewsgroups")],
+        tmp_path / "r",
+        layers=[0, -1],
+        data_dir=mteb_mirror,
+        max_seq_length=32,
+        show_progress=False,
+    )
+    assert board.scores["task"].to_list() == ["TwentyNewsgroupsClustering.v2"] * 2
+    assert all(0 < score < 1 for score in board.scores["main_score"])
+    assert board.paper_scores.is_empty()
 
 
 @pytest.mark.slow

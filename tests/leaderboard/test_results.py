@@ -1,12 +1,19 @@
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+from mteb.abstasks.abstask import AbsTask
+from sklearn.metrics import average_precision_score
 
-from leaderboard import Leaderboard
+from leaderboard import Leaderboard, load_results, run_sweep
 from leaderboard.report.terminal import print_layers
 from leaderboard.results import SCORES_SCHEMA
 from leaderboard.results_folder import METRICS_SCHEMA
+from midlayer_embed import LayerwiseEncoder
 
 
 def _board(rows: list[tuple[int, str, float]], model: str = "org/m") -> Leaderboard:
@@ -63,8 +70,10 @@ def test_tables_are_written_as_parquet(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
         "layers.parquet",
         "metrics.parquet",
+        "paper_scores.parquet",
         "scores.parquet",
     ]
+    assert pl.read_parquet(tmp_path / "new" / "paper_scores.parquet").equals(board.paper_scores)
     assert pl.read_parquet(tmp_path / "new" / "scores.parquet").equals(board.scores)
     assert pl.read_parquet(tmp_path / "new" / "layers.parquet")["A"].to_list() == [50, 40]
 
@@ -89,3 +98,58 @@ def test_the_terminal_table_fits_80_columns_and_marks_best_and_last() -> None:
     assert "…" not in out.getvalue()
     assert [line for line in lines if line.endswith("best")] == [line for line in lines if line.startswith("    0")]
     assert [line for line in lines if line.endswith("last")] == [line for line in lines if line.startswith("    4")]
+
+
+def _cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    unit = [vectors / np.linalg.norm(vectors, axis=-1, keepdims=True) for vectors in (left, right)]
+    return np.asarray((unit[0] * unit[1]).sum(-1)).ravel()
+
+
+def _precision_of_pairs(task: Any, vectors: Callable[..., np.ndarray]) -> float:
+    rows = task.dataset["test"]
+    cosines = _cosines(vectors(list(rows["sentence1"])), vectors(list(rows["sentence2"])))
+    return float(average_precision_score(list(rows["labels"]), cosines))
+
+
+def _precision_of_candidates(task: Any, vectors: Callable[..., np.ndarray]) -> float:
+    """As mteb 1.14 scored reranking: scikit-learn's average precision over the candidates of each query."""
+    data = task.dataset["default"]["test"]
+    texts = {row["id"]: row["text"] for table in ("queries", "corpus") for row in data[table]}
+    found = []
+    for query, candidates in data["top_ranked"].items():
+        cosines = _cosines(vectors([texts[query]]), vectors([texts[name] for name in candidates]))
+        found.append(average_precision_score([data["relevant_docs"][query][name] for name in candidates], cosines))
+    return float(np.mean(found))
+
+
+def test_the_papers_scores_stand_beside_the_main_ones(
+    llama_folder: Path, tiny_tasks: Callable[[], list[AbsTask]], tmp_path: Path
+) -> None:
+    board = run_sweep(llama_folder, tiny_tasks(), tmp_path, show_progress=False)
+    found = {
+        (task, layer): score for task, layer, score in board.paper_scores.select("task", "layer", "main_score").rows()
+    }
+    every = LayerwiseEncoder(llama_folder)
+    tasks = {task.metadata.name: task for task in tiny_tasks()}
+    by_hand = {"TinyPairClassification": _precision_of_pairs, "TinyReranking": _precision_of_candidates}
+    assert set(found) == {(name, layer) for name in by_hand for layer in range(4)}
+    for (name, layer), score in found.items():
+        tasks[name].load_data()
+        plain = by_hand[name](tasks[name], partial(every.encode, layers=[layer]))
+        assert score == pytest.approx(plain, abs=1e-5), (name, layer)
+    main = board.scores.join(board.paper_scores, on=["task", "layer"], suffix="_of_paper")
+    differing = main.filter((pl.col("main_score") - pl.col("main_score_of_paper")).abs() > 1e-6)
+    assert set(differing["task"]) == {"TinyPairClassification"}
+    assert board.scores.schema == board.paper_scores.schema == SCORES_SCHEMA
+    assert load_results(tmp_path).paper_scores.equals(board.paper_scores)
+
+
+def test_a_query_of_several_parts_has_the_papers_score_over_its_parts(
+    llama_folder: Path, tiny_tasks: Callable[[], list[AbsTask]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = [task for task in tiny_tasks() if task.metadata.name == "TinyReranking"]
+    parts = {"max_over_subqueries_map_at_1000": 0.25}  # as mteb's MindSmallReranking adds it
+    monkeypatch.setattr(type(task), "task_specific_scores", lambda *args, **kwargs: parts)
+    board = run_sweep(llama_folder, [task], tmp_path, layers=[-1], show_progress=False)
+    assert board.paper_scores["main_score"].to_list() == [0.25]
+    assert board.scores["main_score"].to_list() != [0.25]

@@ -8,6 +8,7 @@ from mteb.abstasks.abstask import AbsTask
 
 from leaderboard import PAPER_TASKS, get_benchmark
 from leaderboard.configs import read_config
+from leaderboard.registry import BENCHMARKS
 from leaderboard.tasks import _pinned_task, get_task, resolve_tasks
 
 _COUNTS = {"Classification": 10, "Clustering": 6, "PairClassification": 3, "Reranking": 4, "STS": 9}
@@ -35,6 +36,36 @@ def test_the_papers_tasks_are_those_of_mteb_of_the_pinned_version() -> None:
     }
 
 
+def test_the_fast_benchmark_is_the_papers_with_the_clustering_tasks_that_supersede_its_own() -> None:
+    tasks = {task.metadata.name: task for task in get_benchmark("paper-fast").tasks}
+    expected = [mteb.get_task(name).metadata for name in PAPER_TASKS]
+    assert list(tasks) == [m.superseded_by if m.type == "Clustering" else m.name for m in expected]
+    assert {name for name in tasks if name not in PAPER_TASKS} == {
+        "ArXivHierarchicalClusteringS2S",
+        "BiorxivClusteringS2S.v2",
+        "MedrxivClusteringS2S.v2",
+        "RedditClustering.v2",
+        "StackExchangeClustering.v2",
+        "TwentyNewsgroupsClustering.v2",
+    }
+    for name, task in tasks.items():
+        theirs = mteb.get_task(name)
+        assert (type(task), task.metadata) == (type(theirs), theirs.metadata)  # so the pins are mteb's own today
+        assert list(task.eval_splits) == ["test"]
+        if theirs.metadata.type == "Clustering":
+            assert list(task.hf_subsets) == list(theirs.hf_subsets)
+        assert get_task(name).metadata == task.metadata
+
+
+def test_the_fast_benchmark_pins_what_it_shares_with_the_paper_alike() -> None:
+    paper, fast = (
+        {pin["name"]: pin for pin in read_config("benchmarks", name)["tasks"]} for name in ("paper", "paper-fast")
+    )
+    shared = paper.keys() & fast.keys()
+    assert len(shared) == 26
+    assert {name: paper[name] for name in shared} == {name: fast[name] for name in shared}
+
+
 def test_what_is_pinned_holds_whatever_the_installed_mteb_says() -> None:
     (pin,) = [pin for pin in read_config("benchmarks", "paper")["tasks"] if pin["name"] == "STS17"]
     task = _pinned_task(**pin | {"revision": "0" * 40, "dataset": "else/where"})
@@ -59,14 +90,14 @@ def test_a_task_by_name_is_a_fresh_one() -> None:
 
 
 def test_every_use_of_a_benchmark_has_tasks_of_its_own() -> None:
-    for name in ("starter", "paper"):
+    for name in BENCHMARKS:
         one, other = get_benchmark(name), get_benchmark(name)
         assert not {id(task) for task in one.tasks} & {id(task) for task in other.tasks}
         assert all(isinstance(task, AbsTask) for task in resolve_tasks(name))
 
 
 def test_a_mistaken_name_is_told() -> None:
-    with pytest.raises(ValueError, match="^benchmark: expected one of starter, paper, got 'papers'$"):
+    with pytest.raises(ValueError, match="^benchmark: expected one of starter, paper, paper-fast, got 'papers'$"):
         get_benchmark("papers")
 
 
