@@ -1,53 +1,68 @@
 import multiprocessing
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from mteb.abstasks.abstask import AbsTask
 
 from leaderboard import load_results, run_sweep
 
-_TASKS = ["StarterSTS", "StarterPairClassification"]
-_OPTIONS: dict[str, Any] = {"metrics": ["dataset_entropy", "infonce"], "metric_texts": 30, "show_progress": False}
+_OPTIONS: dict[str, Any] = {"metrics": ["dataset_entropy", "curvature"], "show_progress": False}
 _KILLS = 20
+_N_TASKS = 3
 
 
 def _finished(results: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in results.glob("results/*/*/experiments/*/Starter*.json")}
+    return {path: path.stat().st_mtime_ns for path in results.glob("results/*/*/experiments/*/Tiny*.json")}
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_gives_the_same_tables(llama_folder: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_again_and_again_gives_the_same_tables(
+    llama_folder: Path, tiny_tasks: Callable[[], list[AbsTask]], tmp_path: Path
+) -> None:
     """By SIGKILL at random moments. What is finished is never computed again: its file is never touched again."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["leaderboard.sweep"])  # imports take longer than the sweep
+    # Imports take longer than the sweep.
+    context.set_forkserver_preload(["leaderboard.sweep", type(tiny_tasks()[0]).__module__])
 
     def start(results: Path) -> Any:
         process = context.Process(
-            target=run_sweep, args=(str(llama_folder), _TASKS, str(results)), kwargs=_OPTIONS, daemon=False
+            target=run_sweep, args=(str(llama_folder), tiny_tasks()[-_N_TASKS:], str(results)), kwargs=_OPTIONS
         )
         process.start()
         return process
 
-    start(tmp_path / "first").join()  # with what happens once
-    began = time.monotonic()
-    start(tmp_path / "whole").join()
-    longest = time.monotonic() - began
+    def timed(results: Path) -> float:
+        began = time.monotonic()
+        start(results).join()
+        return time.monotonic() - began
+
+    timed(tmp_path / "first")  # with what happens once
+    longest = timed(tmp_path / "whole")
     whole = load_results(tmp_path / "whole")
-    assert whole.scores.height == 8
+    n_scores = whole.scores.height
+    assert n_scores == 4 * _N_TASKS
 
     rng = random.Random(0)
-    kills, moments, rounds = 0, set(), 0
+    kills, rounds = 0, 0
+    moments = set()
     while kills < _KILLS:
         results = tmp_path / f"killed-{rounds}"
         rounds += 1
         before: dict[Path, int] = {}
-        metrics = load_results(tmp_path / "whole").metrics.clear()
+        metrics = whole.metrics.clear()
         while True:
             process = start(results)
-            process.join(rng.uniform(0, longest))
+            # At any time, and just after so many results as there may be.
+            n_awaited = rng.randrange(n_scores)
+            process.join(rng.uniform(0, longest) if rng.random() < 0.5 else 0)
+            while process.is_alive() and len(_finished(results)) < n_awaited:
+                time.sleep(0.001)
+            process.join(rng.uniform(0, 0.05))
             was_killed = process.is_alive()
             process.kill()
             process.join()
@@ -57,7 +72,8 @@ def test_a_run_that_is_killed_again_and_again_gives_the_same_tables(llama_folder
                 now = load_results(results).metrics
                 assert now.join(metrics, on=now.columns, how="semi").height == metrics.height  # none was lost
                 metrics = now
-            if not was_killed and process.exitcode == 0:
+            if not was_killed:
+                assert process.exitcode == 0
                 break
             kills += 1
             moments.add((len(after), len(metrics)))

@@ -1,7 +1,4 @@
 import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -125,36 +122,6 @@ def test_what_is_missing_is_computed_and_what_is_there_is_not(
     assert kept.stat().st_mtime_ns == kept_at
     assert board.scores.equals(whole.scores)
     assert board.metrics.equals(whole.metrics)
-
-
-def test_a_killed_run_is_finished_by_the_next_one_and_leaves_nothing(llama_folder: Path, tmp_path: Path) -> None:
-    whole = _sweep(llama_folder, ["StarterClustering"], tmp_path / "whole")
-    results, layout = tmp_path / "results", "results/*/*/experiments/*/StarterClustering.json"
-    command = [
-        sys.executable,
-        "-m",
-        "leaderboard.cli",
-        "run",
-        str(llama_folder),
-        "--tasks",
-        "StarterClustering",
-        "--quiet",
-    ]
-    process = subprocess.Popen([*command, "--results", str(results)], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 120
-        while not list(results.glob(layout)) and time.monotonic() < deadline:
-            time.sleep(0.01)
-    finally:
-        process.kill()
-        process.wait()
-    finished = {path: path.stat().st_mtime_ns for path in results.glob(layout)}
-    assert 1 <= len(finished) < 4
-    board = _sweep(llama_folder, ["StarterClustering"], results)
-    assert board.scores.equals(whole.scores)
-    assert board.metrics.equals(whole.metrics)
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert [path.name for path in results.iterdir() if path.name.startswith(".")] == [".lock"]
 
 
 def test_results_of_other_data_are_computed_again(
