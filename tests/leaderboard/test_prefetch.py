@@ -49,7 +49,11 @@ def hub(stand_in_hub: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     rows = [{"sentence1": text, "sentence2": _TEXTS[-i], "score": float(i % 5)} for i, text in enumerate(_TEXTS)]
     jsonl = gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode(), mtime=0)
     stand_in_hub.datasets[_STS, _revision("STSBenchmark")] = {".gitattributes": b"*.gz lfs", _STS_FILE: jsonl}
-    labelled = {"text": _TEXTS * 4, "label": [0, 1, 1] * 12, "label_text": ["no", "yes", "yes"] * 12}
+    labelled: dict[str, list[Any]] = {
+        "text": _TEXTS * 4,
+        "label": [0, 1, 1] * 12,
+        "label_text": ["no", "yes", "yes"] * 12,
+    }
     readme = "---\nconfigs:\n- config_name: en\n  data_files:\n  - split: train\n    path: en/train-*\n"
     stand_in_hub.datasets[_COUNTERFACTUAL, _revision("AmazonCounterfactualClassification")] = {
         "README.md": f"{readme}  - split: test\n    path: en/test-*\n---\n".encode(),
