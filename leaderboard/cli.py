@@ -37,6 +37,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     _add_run(commands)
     _add_tasks(commands)
+    _add_prefetch(commands)
     return parser
 
 
@@ -91,12 +92,16 @@ def _add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
 
 
-def _add_task_options(parser: argparse.ArgumentParser, default: str) -> None:
+def _add_task_choice(parser: argparse.ArgumentParser, default: str) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--benchmark", default=default, metavar="NAME", help=f"starter, paper or paper-fast (default: {default})"
     )
     what.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks by name, instead of a benchmark")
+
+
+def _add_task_options(parser: argparse.ArgumentParser, default: str) -> None:
+    _add_task_choice(parser, default)
     parser.add_argument(
         "--data-dir",
         metavar="FOLDER",
@@ -159,25 +164,66 @@ def _show(board: "Leaderboard", folder: Path) -> None:
 def _add_tasks(commands: "argparse._SubParsersAction[Parser]") -> None:
     tasks = commands.add_parser(
         "tasks",
-        help="list tasks, and whether their data are at hand",
-        description="Lists tasks with their datasets, and whether these are at hand: in the folder, or without one in "
-        "the cache of the datasets library. No hub is asked.",
+        help="list tasks, their size, and whether their data are at hand",
+        description="Lists tasks with their datasets, how many samples mteb counts in what is evaluated, and whether "
+        "the data are at hand, with their size on disk: in the folder, or without one in the cache of the datasets "
+        "library. No hub is asked.",
         epilog=f"example: {PROGRAM} tasks --benchmark paper --data-dir datasets",
     )
     tasks.set_defaults(command=_tasks)
     _add_task_options(tasks, default="paper")
-    tasks.add_argument("--quiet", action="store_true", help="nothing but the list and mistakes")
-    tasks.add_argument("--seed", type=int, default=0, metavar="N", help="changes nothing: nothing is drawn at random")
+    _add_plain_options(tasks)
+
+
+def _add_plain_options(parser: argparse.ArgumentParser) -> None:
+    """What every command has, of one that computes nothing."""
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, nothing but results and mistakes")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="changes nothing: nothing is drawn at random")
 
 
 def _tasks(arguments: argparse.Namespace) -> None:
-    from leaderboard.mirror import check_data_dir, is_at_hand
+    from leaderboard.mirror import check_data_dir, size_at_hand
     from leaderboard.report.terminal import print_tasks
     from leaderboard.tasks import resolve_tasks
 
     data_dir = None if arguments.data_dir is None else check_data_dir(arguments.data_dir)
     tasks = resolve_tasks(arguments.tasks or arguments.benchmark)
-    print_tasks([(task, is_at_hand(task, data_dir)) for task in tasks])
+    print_tasks([(task, size_at_hand(task, data_dir)) for task in tasks])
+
+
+def _add_prefetch(commands: "argparse._SubParsersAction[Parser]") -> None:
+    prefetch = commands.add_parser(
+        "prefetch",
+        help="fetch the datasets of tasks into a folder, for machines without a hub",
+        description="Fetches the datasets of tasks, in the revisions that are pinned, into FOLDER/<org>/<name>, where "
+        "`run --data-dir FOLDER` reads them without a hub. What is finished is not fetched again; a file that is "
+        "damaged is. A dataset that fails does not stop the others; the exit code is 1 then.",
+        epilog=f"example: {PROGRAM} prefetch --benchmark paper --data-dir datasets",
+    )
+    prefetch.set_defaults(command=_prefetch, resumes=True)
+    _add_task_choice(prefetch, default="paper")
+    prefetch.add_argument("--data-dir", required=True, metavar="FOLDER", help="where the datasets go; made if need be")
+    prefetch.add_argument(
+        "--check", action="store_true", help="only compare the files with what was fetched; no hub is asked"
+    )
+    _add_plain_options(prefetch)
+
+
+def _prefetch(arguments: argparse.Namespace) -> int:
+    from leaderboard.prefetch import DatasetsFailed, check, prefetch
+    from leaderboard.tasks import resolve_tasks
+
+    tasks = resolve_tasks(arguments.tasks or arguments.benchmark)
+    try:
+        if arguments.check:
+            check(tasks, arguments.data_dir)
+        else:
+            prefetch(tasks, arguments.data_dir, show_progress=not arguments.quiet)
+    except DatasetsFailed as error:  # each was told of when it failed
+        what = "without --check, they are fetched again" if arguments.check else "run the same command again to go on"
+        print(f"{PROGRAM}: {error}; {what}", file=sys.stderr)
+        return FAILED
+    return 0
 
 
 def _layers(text: str) -> str | list[int | float]:

@@ -86,15 +86,21 @@ def is_at_hand(task: AbsTask, data_dir: Path | None) -> bool:
         task: The task.
         data_dir: Where its dataset has to be; None: in the cache of the datasets library, in the task's revision.
     """
+    return size_at_hand(task, data_dir) is not None
+
+
+def size_at_hand(task: AbsTask, data_dir: Path | None) -> int | None:
+    """Bytes on disk of a task's data, 0 where it makes its own; None where they are not at hand (see `is_at_hand`)."""
     if data_dir is None and not isinstance(task, STARTER_TASKS):
         *organisation, name = task.metadata.dataset["path"].split("/")
         cached = Path(config.HF_DATASETS_CACHE, "___".join([*organisation, camelcase_to_snakecase(name)]))
-        return any(cached.glob(f"*/*/{task.metadata.dataset['revision']}/dataset_info.json"))
+        folders = [info.parent for info in cached.glob(f"*/*/{task.metadata.dataset['revision']}/dataset_info.json")]
+        return sum(path.stat().st_size for folder in folders for path in folder.iterdir()) if folders else None
     try:
-        dataset_folder(data_dir or Path(), task)
+        folder = dataset_folder(data_dir or Path(), task)
     except InputError:
-        return False
-    return True
+        return None
+    return 0 if folder is None else sum(path.stat().st_size for path in _data_files(folder))
 
 
 def _data_files(folder: Path) -> list[Path]:

@@ -82,6 +82,27 @@ def get_task(name: str) -> AbsTask:
     return mteb.get_task(name)
 
 
+def n_samples(task: AbsTask) -> int | None:
+    """How many samples a task evaluates in its subsets and splits, as mteb has counted them; None where it has not.
+
+    Rows, pairs, sentences of all sets, or queries and documents.
+
+    Example:
+        >>> n_samples(get_task("STS17")), n_samples(get_task("StarterSTS"))
+        (250, None)
+    """
+    counted: dict[str, Any] = dict(task.metadata.descriptive_stats or {})
+    total = 0
+    for split in task.eval_splits:
+        for subset in task.hf_subsets:
+            of_split = counted.get(split, {})
+            found = of_split.get("hf_subset_descriptive_stats", {"default": of_split}).get(subset, {})
+            if "num_samples" not in found:
+                return None
+            total += found["num_samples"]
+    return total
+
+
 def resolve_tasks(benchmark_or_tasks: "str | Benchmark | AbsTask | Iterable[str | AbsTask]") -> list[AbsTask]:
     """The tasks that a benchmark, its name, a task, or a list of tasks and names stand for.
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from mteb.abstasks.abstask import AbsTask
 from rich import box
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
 from leaderboard.results import Leaderboard, format_cell
+from leaderboard.tasks import n_samples
 
 # Long words of a task's name are broken here, so that eight columns fit into 80 characters.
 _WIDEST_WORD = 8
@@ -40,21 +42,26 @@ def print_layers(board: Leaderboard, model: str, revision: str, console: Console
     console.print(Text(str(summary) if summary is not None else "no layer has all tasks yet"), soft_wrap=True)
 
 
-def print_tasks(tasks: Sequence[tuple[AbsTask, bool]]) -> None:
-    """Prints a line a task: name, type, dataset, revision, subset, split, and whether its data are at hand.
+def print_tasks(tasks: Sequence[tuple[AbsTask, int | None]]) -> None:
+    """Prints a line a task: what it is of, samples as mteb counted them, bytes on disk, and whether it is at hand.
 
     Plain columns, never cut to the width of the terminal: for eyes and for grep.
+
+    Args:
+        tasks: Each with the size of its data, None where they are not at hand.
     """
-    rows = [("task", "type", "dataset", "revision", "subset", "split", "data")]
-    for task, at_hand in tasks:
+    rows = [("task", "type", "dataset", "revision", "subset", "split", "samples", "size", "data")]
+    for task, size in tasks:
         metadata = task.metadata
         subsets, splits = ",".join(task.hf_subsets), ",".join(task.eval_splits)
         dataset = (metadata.dataset["path"], metadata.dataset["revision"])
-        rows.append((metadata.name, metadata.type, *dataset, subsets, splits, "at hand" if at_hand else "missing"))
+        counts = (str(n_samples(task) or "-"), decimal(size, separator="") if size else "-")
+        at_hand = "missing" if size is None else "at hand"
+        rows.append((metadata.name, metadata.type, *dataset, subsets, splits, *counts, at_hand))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"{sum(at_hand for _, at_hand in tasks)} of {len(tasks)} at hand")
+    print(f"{sum(size is not None for _, size in tasks)} of {len(tasks)} at hand")
 
 
 def column_titles(names: Sequence[str]) -> list[str]:

@@ -1,11 +1,16 @@
-"""Tiny tasks of the five types of the paper, in memory, for the sweep's tests."""
+"""Tiny tasks of the five types of the paper, in memory, for the sweep's tests; a stand-in of the hub."""
 
+import hashlib
 import itertools
+import json
 import os
 import random
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from datasets import Dataset, DatasetDict
@@ -194,3 +199,106 @@ def mteb_mirror() -> Path:
     if not folder.is_dir():
         pytest.skip(f"there is no folder {folder} with real data of MTEB tasks")
     return folder
+
+
+_LARGE = (".gz", ".parquet")
+
+
+class StandInHub:
+    """Datasets over HTTP, as the hub's client asks for them; what was asked, and what shall go wrong.
+
+    Attributes:
+        datasets: The files of each dataset, by its name and revision; those of `_LARGE` are listed by their SHA-256.
+        asked: "METHOD path" of every request.
+        broken: Paths of files of which only so many bytes are sent, and nothing more when they are asked for again.
+        stalled: Is set once the bytes of a file in `broken` were sent; the connection stays open while `stalls`.
+    """
+
+    def __init__(self) -> None:
+        self.datasets: dict[tuple[str, str], dict[str, bytes]] = {}
+        self.asked: list[str] = []
+        self.broken: dict[str, int] = {}
+        self.stalls = False
+        self.stalled, self.released = threading.Event(), threading.Event()
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                hub.answer(self)
+
+            def do_GET(self) -> None:
+                hub.answer(self)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def fetched(self) -> list[str]:
+        """The files that were asked for, once for each time."""
+        return [line.split("/", 6)[6] for line in self.asked if line.startswith("GET /datasets/")]
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = unquote(urlsplit(request.path).path)
+        self.asked.append(f"{request.command} {path}")
+        listing = path.startswith("/api/")
+        parts = path.removeprefix("/api").split("/", 6)
+        name, revision = "/".join(parts[2:4]), parts[5]
+        if not any(name == known for known, _ in self.datasets):
+            return self._send(request, 404, b"", {"X-Error-Code": "RepoNotFound"})
+        files = self.datasets.get((name, revision))
+        if files is None:
+            return self._send(request, 404, b"", {"X-Error-Code": "RevisionNotFound"})
+        if listing:
+            siblings = [self._listed(path, content) for path, content in files.items()]
+            return self._send(request, 200, json.dumps({"id": name, "sha": revision, "siblings": siblings}).encode())
+        content = files[parts[6]]
+        entry = self._listed(parts[6], content)
+        etag = entry["lfs"]["sha256"] if "lfs" in entry else entry["blobId"]
+        if request.command == "GET" and parts[6] in self.broken and self.broken[parts[6]] == 0:
+            return self._send(request, 503, b"")
+        self._send(request, 200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": revision}, self.broken.get(parts[6]))
+        if request.command == "GET" and parts[6] in self.broken:
+            self.broken[parts[6]] = 0
+
+    def _listed(self, path: str, content: bytes) -> dict[str, Any]:
+        blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+        entry: dict[str, Any] = {"rfilename": path, "size": len(content), "blobId": blob}
+        if path.endswith(_LARGE):
+            sha256 = hashlib.sha256(content).hexdigest()
+            entry |= {"blobId": "0" * 40, "lfs": {"sha256": sha256, "size": len(content), "pointerSize": 1}}
+        return entry
+
+    def _send(
+        self,
+        request: BaseHTTPRequestHandler,
+        status: int,
+        content: bytes,
+        headers: dict[str, str] | None = None,
+        until: int | None = None,
+    ) -> None:
+        request.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
+            request.send_header(name, value)
+        request.end_headers()
+        if request.command == "GET":
+            request.wfile.write(content[:until])
+            if until is not None:
+                request.wfile.flush()
+                self.stalled.set()
+                if self.stalls:
+                    self.released.wait(60)
+
+
+@pytest.fixture
+def stand_in_hub() -> Iterator[StandInHub]:
+    """A stand-in of the hub on this machine; see StandInHub."""
+    hub = StandInHub()
+    thread = threading.Thread(target=hub.server.serve_forever, daemon=True)
+    thread.start()
+    yield hub
+    hub.released.set()
+    hub.server.shutdown()
+    hub.server.server_close()

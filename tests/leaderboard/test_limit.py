@@ -36,9 +36,10 @@ class _RandomEncoder(AbsEncoder):
 
 def _evaluated(task: Any) -> dict[str, list[str]]:
     """The texts of each split that mteb has encoded; the task has a score then."""
-    encoder: Any = _RandomEncoder()
+    encoder = _RandomEncoder()
+    model: Any = encoder
     (result,) = mteb.evaluate(
-        encoder, task, cache=None, encode_kwargs={"batch_size": 16}, show_progress_bar=False, co2_tracker=False
+        model, task, cache=None, encode_kwargs={"batch_size": 16}, show_progress_bar=False, co2_tracker=False
     ).task_results
     assert {split: len(entries) for split, entries in result.scores.items()} == dict.fromkeys(
         task.eval_splits, len(task.hf_subsets)

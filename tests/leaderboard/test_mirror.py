@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import load
+from huggingface_hub import constants
+from rich.filesize import decimal
 
 from leaderboard import TasksFailed, get_benchmark, run_sweep
 from leaderboard.cli import main
-from leaderboard.mirror import check_data_dir, dataset_folder, folder_sha256, is_at_hand, reading_from
+from leaderboard.mirror import check_data_dir, dataset_folder, folder_sha256, is_at_hand, reading_from, size_at_hand
 from leaderboard.tasks import get_task
 
 _PAIRS = [("The matrix factors slowly.", f"The signal {verb} at random.") for verb in "abcdefgh"]
@@ -94,6 +96,8 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         asked.append(arguments[:2])
         raise OSError("no network in this test")
 
+    # With offline mode of its client the hub would not be asked whatever we do.
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     return asked
@@ -138,8 +142,9 @@ def test_metadata_of_a_task_alone_come_back_too(mirror: Path) -> None:
 
 
 def test_a_sweep_from_a_folder_is_a_sweep_of_the_task_loaded_by_hand(
-    llama_folder: Path, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    llama_folder: Path, mirror: Path, tmp_path: Path, connections: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     shared = [get_task(name) for name in _TASKS]
     # A working directory that has a dataset of the same name, which the datasets library would take instead.
     _write_sts(tmp_path / "here" / _STS_FOLDER, shift=1)
@@ -147,6 +152,7 @@ def test_a_sweep_from_a_folder_is_a_sweep_of_the_task_loaded_by_hand(
     board = run_sweep(
         llama_folder, shared, tmp_path / "a", layers=[1, 2], data_dir=mirror, show_progress=False, metrics="none"
     )
+    assert connections == []
     for task in shared:
         assert not task.data_loaded and task.dataset is None
         assert task.metadata is type(task).metadata
@@ -280,19 +286,23 @@ def _rename_split(folder: Path) -> None:
     (folder / "test.jsonl.gz").rename(folder / "train.jsonl.gz")
 
 
-def test_offline_without_a_folder_no_host_is_asked(
+@pytest.mark.parametrize("name", ["STS13", "AmazonCounterfactualClassification", "AskUbuntuDupQuestions"])
+def test_offline_without_a_folder_no_host_is_asked_and_the_others_go_on(
     llama_folder: Path,
     tmp_path: Path,
     connections: list[object],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    name: str,
 ) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)  # what either environment variable sets
-    with pytest.raises(TasksFailed):
-        run_sweep(llama_folder, ["STS13"], tmp_path / "r", show_progress=False, metrics="none")
+    with pytest.raises(TasksFailed, match=f"^1 of 2 tasks failed: {name}$") as failed:
+        run_sweep(llama_folder, [name, "StarterSTS"], tmp_path / "r", layers=[0], metrics="none", show_progress=False)
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert record.getMessage().startswith("STS13 failed: its data cannot be loaded here: ")
-    assert "mteb/sts13-sts" in record.getMessage()
+    assert record.getMessage().startswith(f"{name} failed: its data cannot be loaded here: ")
+    assert f"'{get_task(name).metadata.dataset['path']}'" in record.getMessage()
+    assert len(record.getMessage().splitlines()) == 1
+    assert failed.value.leaderboard.scores["task"].to_list() == ["StarterSTS"]
     assert connections == []
 
 
@@ -310,6 +320,8 @@ def test_what_is_at_hand(mirror: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     assert load.CachedDatasetModuleFactory(task.metadata.dataset["path"]).get_module() is not None
     assert is_at_hand(task, None)
+    (prepared / "test.arrow").write_bytes(b"12345")
+    assert size_at_hand(task, None) == len(b"{}12345")
     prepared.rename(prepared.with_name("another-revision"))
     assert not is_at_hand(task, None)
 
@@ -365,23 +377,27 @@ def test_the_command_goes_on_and_exits_1(
 def test_the_command_lists_tasks(mirror: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tasks", "--data-dir", str(mirror)]) == 0
     head, *rows, total = capsys.readouterr().out.splitlines()
-    assert head.split() == ["task", "type", "dataset", "revision", "subset", "split", "data"]
+    assert head.split() == ["task", "type", "dataset", "revision", "subset", "split", "samples", "size", "data"]
     assert [row.split()[0] for row in rows] == [task.metadata.name for task in get_benchmark("paper").tasks]
-    found = {row.split()[0]: row.split(maxsplit=6)[1:] for row in rows}
+    found = {row.split()[0]: row.split(maxsplit=8)[1:] for row in rows}
     assert found["STS17"] == [
         "STS",
         "mteb/sts17-crosslingual-sts",
         "faeb762787bd10488a50c8b5be4a3b82e411949c",
         "en-en",
         "test",
+        "250",
+        decimal((mirror / "mteb/sts17-crosslingual-sts/data/test-00000-of-00001.parquet").stat().st_size, separator=""),
         "at hand",
     ]
-    assert found["STS13"][-1] == "missing"
+    assert found["STS13"][-3:] == ["1500", "-", "missing"]
     assert total == "4 of 32 at hand"
     assert main(["tasks", "--benchmark", "paper-fast", "--data-dir", str(mirror)]) == 0
     assert "\nRedditClustering.v2 " in capsys.readouterr().out
     assert main(["tasks", "--tasks", "StarterSTS"]) == 0
-    assert "1 of 1 at hand" in capsys.readouterr().out
+    _, row, total = capsys.readouterr().out.splitlines()
+    assert row.split()[-4:] == ["-", "-", "at", "hand"]
+    assert total == "1 of 1 at hand"
     assert main(["tasks", "--data-dir", "/no/such/folder"]) == 2
 
 

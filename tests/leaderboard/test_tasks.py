@@ -9,7 +9,7 @@ from mteb.abstasks.abstask import AbsTask
 from leaderboard import PAPER_TASKS, get_benchmark
 from leaderboard.configs import read_config
 from leaderboard.registry import BENCHMARKS
-from leaderboard.tasks import _pinned_task, get_task, resolve_tasks
+from leaderboard.tasks import _pinned_task, get_task, n_samples, resolve_tasks
 
 _COUNTS = {"Classification": 10, "Clustering": 6, "PairClassification": 3, "Reranking": 4, "STS": 9}
 
@@ -94,6 +94,16 @@ def test_every_use_of_a_benchmark_has_tasks_of_its_own() -> None:
         one, other = get_benchmark(name), get_benchmark(name)
         assert not {id(task) for task in one.tasks} & {id(task) for task in other.tasks}
         assert all(isinstance(task, AbsTask) for task in resolve_tasks(name))
+
+
+def test_samples_are_those_of_the_subsets_and_splits_that_are_evaluated() -> None:
+    assert n_samples(get_task("STSBenchmark")) == 1379
+    assert n_samples(get_task("AmazonCounterfactualClassification")) == 670
+    two = mteb.get_task("AmazonCounterfactualClassification", hf_subsets=["en", "de"], eval_splits=["test"])
+    counted = two.metadata.descriptive_stats["test"]["hf_subset_descriptive_stats"]  # type: ignore
+    assert n_samples(two) == 670 + counted["de"]["num_samples"]
+    assert n_samples(get_task("StarterSTS")) is None
+    assert all(n_samples(task) for task in get_benchmark("paper").tasks)
 
 
 def test_a_mistaken_name_is_told() -> None:
