@@ -98,7 +98,7 @@ def test_a_rerun_computes_nothing_and_gives_the_same_tables(
     first = run_sweep(llama_folder, tiny_tasks(), tmp_path, show_progress=False)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setattr("leaderboard.sweep.LayerwiseEncoder.from_checkpoint", _must_not_run)
-    monkeypatch.setattr("leaderboard.sweep.mteb.evaluate", _must_not_run)
+    monkeypatch.setattr("leaderboard.sweep.score", _must_not_run)
     tasks = tiny_tasks()
     again = run_sweep(llama_folder, tasks, tmp_path, show_progress=False)
     assert again.scores.equals(first.scores)
