@@ -106,6 +106,25 @@ def test_real_pair_classification_scores_as_by_mteb(
     assert_scored_as_by_mteb(task)
 
 
+def test_pairs_in_blocks_of_distinct_texts_score_as_by_mteb(
+    tiny_tasks: Callable[[], list[AbsTask]],
+    monkeypatch: pytest.MonkeyPatch,
+    vectors_of_words: Callable[..., Any],
+    assert_scored_as_by_mteb: Callable[[AbsTask], None],
+) -> None:
+    monkeypatch.setattr("leaderboard.pairs._BLOCK_PAIRS", 7)
+    task = next(task for task in tiny_tasks() if isinstance(task, AbsTaskPairClassification))
+    task.load_data()
+    data: Any = task.dataset
+    columns = {name: values * 2 for name, values in data["test"].to_dict().items()}
+    data["test"] = Dataset.from_dict({**columns, "labels": [*columns["labels"][1:], 1]})
+    model = vectors_of_words()
+    with prepared(task):
+        score(task, model)
+    assert model.n_encoded == [len(columns["sentence1"]) // 2] * 2
+    assert_scored_as_by_mteb(task)
+
+
 def test_pairs_in_a_single_row_score_as_by_mteb(
     tiny_tasks: Callable[[], list[AbsTask]], assert_scored_as_by_mteb: Callable[[AbsTask], None]
 ) -> None:
