@@ -31,6 +31,8 @@ from mteb.types import EncodeKwargs
 from threadpoolctl import ThreadpoolController
 
 from leaderboard.columns import Columns
+from leaderboard.pairs import Pairs
+from leaderboard.reranking import Reranking
 from leaderboard.starter_tasks import StarterSTS
 from leaderboard.task_metrics import Undersampling, best_accuracy, best_f1, classification_metrics
 
@@ -138,7 +140,10 @@ def _replacements(task: AbsTask) -> dict[str, Callable[..., Any]]:
         found: dict[str, Callable[..., Any]] = {"_calculate_scores": classification_metrics}
         return found if task.is_cross_validation else {**found, "_undersample_data": Undersampling(task)}
     if isinstance(task, AbsTaskPairClassification):
-        return {"_find_best_acc_and_threshold": best_accuracy, "_find_best_f1_and_threshold": best_f1}
+        thresholds = {"_find_best_acc_and_threshold": best_accuracy, "_find_best_f1_and_threshold": best_f1}
+        return {**thresholds, "_evaluate_subset": Pairs(task)} if Pairs.suits(task) else thresholds
+    if isinstance(task, AbsTaskRetrieval) and Reranking.suits(task):
+        return {"_evaluate_subset": Reranking(task)}
     return {}
 
 

@@ -1,8 +1,10 @@
-"""Tiny tasks of the five types of the paper, in memory, for the sweep's tests; a stand-in of the hub."""
+"""Tiny tasks of the types of the paper, in memory; what tells whether they score as by mteb; a stand-in of the hub."""
 
 import hashlib
 import itertools
 import json
+import logging
+import math
 import os
 import random
 import threading
@@ -12,6 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import datasets
+import mteb
+import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 from mteb.abstasks import (
@@ -24,6 +29,13 @@ from mteb.abstasks import (
 )
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.task_metadata import TaskMetadata
+from mteb.models.abs_encoder import AbsEncoder
+from mteb.models.model_meta import ModelMeta
+from mteb.results import TaskResult
+from mteb.types import EncodeKwargs
+from threadpoolctl import threadpool_info
+
+from leaderboard.scoring import ENCODE_KWARGS, prepared, score
 
 _NOUNS = ["matrix", "signal", "cluster", "tree", "kernel", "mesh", "graph", "filter", "image", "sample"]
 _VERBS = ["factors", "smooths", "splits", "draws", "solves", "fits", "counts", "sorts", "rotates", "merges"]
@@ -302,3 +314,101 @@ def stand_in_hub() -> Iterator[StandInHub]:
     hub.released.set()
     hub.server.shutdown()
     hub.server.server_close()
+
+
+_WIDTH = 24
+
+
+class _VectorsOfWords(AbsEncoder):
+    """A text's vector is the mean of random vectors of its words: near for texts that share words."""
+
+    mteb_model_meta: ModelMeta
+
+    def __init__(self, seed: int = 0) -> None:
+        self.mteb_model_meta = ModelMeta.create_empty({"name": "tests/words", "revision": "1"})
+        self.seed = seed
+        self.known: dict[str, np.ndarray] = {}
+        self.threads: list[int] = []
+        self.n_encoded: list[int] = []
+
+    def encode(self, inputs: Any, **kwargs: Any) -> np.ndarray:
+        self.threads += [pool["num_threads"] for pool in threadpool_info()]
+        texts = [text for batch in inputs for text in batch["text"]]
+        self.n_encoded.append(len(texts))
+        return np.stack([self._vector(text) for text in texts])
+
+    def _vector(self, text: str) -> np.ndarray:
+        if text not in self.known:
+            words = [
+                np.random.default_rng([self.seed, *word.encode()]).normal(size=_WIDTH) for word in text.split()[:12]
+            ]
+            self.known[text] = np.asarray(np.mean(words or [np.ones(_WIDTH)], axis=0), dtype=np.float32)
+        return self.known[text]
+
+
+def _mteb_score(task: AbsTask, model: _VectorsOfWords) -> TaskResult:
+    """What mteb alone makes of the task."""
+    task.rng_state, task.np_rng = random.Random(task.seed), np.random.default_rng(task.seed)
+    kwargs = EncodeKwargs(**ENCODE_KWARGS)
+    evaluated = mteb.evaluate(model, task, cache=None, encode_kwargs=kwargs, show_progress_bar=False, co2_tracker=False)
+    return evaluated.task_results[0]
+
+
+def _assert_same(found: Any, expected: Any, where: str = "") -> None:
+    """Equal in structure; numbers to 1e-9."""
+    if isinstance(expected, dict):
+        assert list(found) == list(expected), where
+        for name in expected:
+            _assert_same(found[name], expected[name], f"{where}/{name}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+            _assert_same(one, other, f"{where}/{number}")
+    elif isinstance(expected, float) and not math.isnan(expected):
+        assert found == pytest.approx(expected, abs=1e-9, rel=0), where
+    elif isinstance(expected, float):
+        assert math.isnan(found), where
+    else:
+        assert found == expected, where
+
+
+def _assert_scored_as_by_mteb(task: AbsTask) -> None:
+    """Two layers within one `prepared`, each beside mteb's own evaluation outside of it, on the same vectors."""
+    models = [_VectorsOfWords(seed) for seed in (0, 1)]
+    with prepared(task):
+        found = [score(task, model) for model in models]
+    for model, result in zip(models, found, strict=True):
+        expected = _mteb_score(task, model)
+        assert expected.scores
+        _assert_same(result.scores, expected.scores)
+    main_scores = [result.get_score() for result in found]
+    assert main_scores[0] != main_scores[1]
+
+
+@pytest.fixture(scope="session")
+def vectors_of_words() -> type[_VectorsOfWords]:
+    """Makes an encoder without a model, another for each seed."""
+    return _VectorsOfWords
+
+
+@pytest.fixture(scope="session")
+def assert_same() -> Callable[..., None]:
+    """Asserts that two results are equal in structure, and their numbers to 1e-9."""
+    return _assert_same
+
+
+@pytest.fixture(scope="session")
+def assert_scored_as_by_mteb() -> Callable[[AbsTask], None]:
+    """Asserts that a loaded task scores as by mteb, on the same vectors."""
+    return _assert_scored_as_by_mteb
+
+
+@pytest.fixture
+def quiet_libraries() -> Iterator[None]:
+    """mteb and datasets say much."""
+    level = logging.getLogger("mteb").level
+    logging.getLogger("mteb").setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
+    logging.getLogger("mteb").setLevel(level)

@@ -125,7 +125,7 @@ def _precision_of_candidates(task: Any, vectors: Callable[..., np.ndarray]) -> f
 def test_the_papers_scores_stand_beside_the_main_ones(
     llama_folder: Path, tiny_tasks: Callable[[], list[AbsTask]], tmp_path: Path
 ) -> None:
-    board = run_sweep(llama_folder, tiny_tasks(), tmp_path, show_progress=False)
+    board = run_sweep(llama_folder, tiny_tasks(), tmp_path, metrics="none", show_progress=False)
     found = {
         (task, layer): score for task, layer, score in board.paper_scores.select("task", "layer", "main_score").rows()
     }
@@ -150,6 +150,6 @@ def test_a_query_of_several_parts_has_the_papers_score_over_its_parts(
     (task,) = [task for task in tiny_tasks() if task.metadata.name == "TinyReranking"]
     parts = {"max_over_subqueries_map_at_1000": 0.25}  # as mteb's MindSmallReranking adds it
     monkeypatch.setattr(type(task), "task_specific_scores", lambda *args, **kwargs: parts)
-    board = run_sweep(llama_folder, [task], tmp_path, layers=[-1], show_progress=False)
+    board = run_sweep(llama_folder, [task], tmp_path, layers=[-1], metrics="none", show_progress=False)
     assert board.paper_scores["main_score"].to_list() == [0.25]
     assert board.scores["main_score"].to_list() != [0.25]

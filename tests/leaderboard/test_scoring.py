@@ -1,14 +1,10 @@
 """Scores as mteb's own: every kind of task, made here, starter, and real data, on the same vectors."""
 
-import logging
-import math
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import datasets
 import mteb
 import mteb._create_dataloaders
 import mteb.abstasks.clustering_legacy
@@ -17,88 +13,24 @@ import numpy as np
 import pytest
 import sklearn
 from datasets import Dataset, DatasetDict
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.classification import AbsTaskClassification
 from mteb.abstasks.pair_classification import AbsTaskPairClassification
-from mteb.models.abs_encoder import AbsEncoder
-from mteb.models.model_meta import ModelMeta
-from mteb.results import TaskResult
-from mteb.types import EncodeKwargs
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from leaderboard.columns import Columns
 from leaderboard.mirror import dataset_folder, reading_from
-from leaderboard.scoring import ENCODE_KWARGS, prepared, score
+from leaderboard.scoring import prepared, score
 from leaderboard.starter_tasks import STARTER_TASKS
 from leaderboard.task_metrics import best_accuracy, best_f1, classification_metrics
 from leaderboard.tasks import get_task
 from midlayer_embed.errors import InputError
 
-_DIM = 24
+pytestmark = pytest.mark.usefixtures("quiet_libraries")
+
 _MAKERS = (mteb._create_dataloaders, mteb.abstasks.clustering_legacy, mteb.abstasks.pair_classification)
-
-
-class VectorsOfWords(AbsEncoder):
-    """A text's vector is the mean of random vectors of its words: near for texts that share words."""
-
-    mteb_model_meta: ModelMeta
-
-    def __init__(self, seed: int = 0) -> None:
-        self.mteb_model_meta = ModelMeta.create_empty({"name": "tests/words", "revision": "1"})
-        self.seed = seed
-        self.known: dict[str, np.ndarray] = {}
-        self.threads: list[int] = []
-
-    def encode(self, inputs: Any, **kwargs: Any) -> np.ndarray:
-        self.threads += [pool["num_threads"] for pool in threadpool_info()]
-        return np.stack([self._vector(text) for batch in inputs for text in batch["text"]])
-
-    def _vector(self, text: str) -> np.ndarray:
-        if text not in self.known:
-            words = [np.random.default_rng([self.seed, *word.encode()]).normal(size=_DIM) for word in text.split()[:12]]
-            self.known[text] = np.asarray(np.mean(words or [np.ones(_DIM)], axis=0), dtype=np.float32)
-        return self.known[text]
-
-
-def mteb_score(task: AbsTask, model: VectorsOfWords) -> TaskResult:
-    """What mteb alone makes of the task."""
-    task.rng_state, task.np_rng = random.Random(task.seed), np.random.default_rng(task.seed)
-    kwargs = EncodeKwargs(**ENCODE_KWARGS)
-    evaluated = mteb.evaluate(model, task, cache=None, encode_kwargs=kwargs, show_progress_bar=False, co2_tracker=False)
-    return evaluated.task_results[0]
-
-
-def assert_same(found: Any, expected: Any, where: str = "") -> None:
-    """Equal in structure; numbers to 1e-9."""
-    if isinstance(expected, dict):
-        assert list(found) == list(expected), where
-        for name in expected:
-            assert_same(found[name], expected[name], f"{where}/{name}")
-    elif isinstance(expected, list):
-        assert len(found) == len(expected), where
-        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
-            assert_same(one, other, f"{where}/{number}")
-    elif isinstance(expected, float) and not math.isnan(expected):
-        assert found == pytest.approx(expected, abs=1e-9, rel=0), where
-    elif isinstance(expected, float):
-        assert math.isnan(found), where
-    else:
-        assert found == expected, where
-
-
-def assert_scored_as_by_mteb(task: AbsTask) -> None:
-    """Two layers within one `prepared`, each beside mteb's own evaluation outside of it, on the same vectors."""
-    models = [VectorsOfWords(seed) for seed in (0, 1)]
-    with prepared(task):
-        found = [score(task, model) for model in models]
-    for model, result in zip(models, found, strict=True):
-        expected = mteb_score(task, model)
-        assert expected.scores
-        assert_same(result.scores, expected.scores)
-    main_scores = [result.get_score() for result in found]
-    assert main_scores[0] != main_scores[1]
 
 
 def load_real(mteb_mirror: Path, name: str) -> AbsTask:
@@ -110,36 +42,33 @@ def load_real(mteb_mirror: Path, name: str) -> AbsTask:
     return task
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """mteb and datasets say much."""
-    level = logging.getLogger("mteb").level
-    logging.getLogger("mteb").setLevel(logging.ERROR)
-    datasets.disable_progress_bars()
-    yield
-    datasets.enable_progress_bars()
-    logging.getLogger("mteb").setLevel(level)
-
-
-def test_tiny_tasks_of_every_kind_score_as_by_mteb(tiny_tasks: Callable[[], list[AbsTask]]) -> None:
+def test_tiny_tasks_of_every_kind_score_as_by_mteb(
+    tiny_tasks: Callable[[], list[AbsTask]], assert_scored_as_by_mteb: Callable[[AbsTask], None]
+) -> None:
     for task in tiny_tasks():
         task.load_data()
         assert_scored_as_by_mteb(task)
 
 
 @pytest.mark.parametrize("kind", STARTER_TASKS, ids=lambda kind: kind.metadata.name)
-def test_starter_tasks_score_as_by_mteb(kind: type[AbsTask]) -> None:
+def test_starter_tasks_score_as_by_mteb(
+    kind: type[AbsTask], assert_scored_as_by_mteb: Callable[[AbsTask], None]
+) -> None:
     task = kind()
     task.load_data()
     assert_scored_as_by_mteb(task)
 
 
 @pytest.mark.parametrize("name", ["STSBenchmark", "STS17", "BIOSSES"])
-def test_real_sts_scores_as_by_mteb(mteb_mirror: Path, name: str) -> None:
+def test_real_sts_scores_as_by_mteb(
+    mteb_mirror: Path, name: str, assert_scored_as_by_mteb: Callable[[AbsTask], None]
+) -> None:
     assert_scored_as_by_mteb(load_real(mteb_mirror, name))
 
 
-def test_real_classification_with_string_labels_scores_as_by_mteb(mteb_mirror: Path) -> None:
+def test_real_classification_with_string_labels_scores_as_by_mteb(
+    mteb_mirror: Path, assert_scored_as_by_mteb: Callable[[AbsTask], None]
+) -> None:
     task = load_real(mteb_mirror, "MassiveIntentClassification")
     assert task.dataset is not None
     task.dataset["en"] = DatasetDict(
@@ -148,7 +77,9 @@ def test_real_classification_with_string_labels_scores_as_by_mteb(mteb_mirror: P
     assert_scored_as_by_mteb(task)
 
 
-def test_real_binary_classification_scores_as_by_mteb(mteb_mirror: Path) -> None:
+def test_real_binary_classification_scores_as_by_mteb(
+    mteb_mirror: Path, assert_scored_as_by_mteb: Callable[[AbsTask], None]
+) -> None:
     task = load_real(mteb_mirror, "AmazonCounterfactualClassification")
     assert task.dataset is not None
     for split, n_rows in {"train": 600, "test": 40}.items():
@@ -156,7 +87,9 @@ def test_real_binary_classification_scores_as_by_mteb(mteb_mirror: Path) -> None
     assert_scored_as_by_mteb(task)
 
 
-def test_real_clustering_scores_as_by_mteb(mteb_mirror: Path) -> None:
+def test_real_clustering_scores_as_by_mteb(
+    mteb_mirror: Path, assert_scored_as_by_mteb: Callable[[AbsTask], None]
+) -> None:
     task = load_real(mteb_mirror, "TwentyNewsgroupsClustering")
     data: Any = task.dataset
     rows = [{name: values[:600] for name, values in row.items()} for row in data["test"].select(range(2))]
@@ -164,14 +97,37 @@ def test_real_clustering_scores_as_by_mteb(mteb_mirror: Path) -> None:
     assert_scored_as_by_mteb(task)
 
 
-def test_real_pair_classification_scores_as_by_mteb(mteb_mirror: Path) -> None:
+def test_real_pair_classification_scores_as_by_mteb(
+    mteb_mirror: Path, assert_scored_as_by_mteb: Callable[[AbsTask], None]
+) -> None:
     task = load_real(mteb_mirror, "TwitterURLCorpus")
     data: Any = task.dataset
     data["test"] = data["test"].select(range(3000))
     assert_scored_as_by_mteb(task)
 
 
-def test_pairs_in_a_single_row_score_as_by_mteb(tiny_tasks: Callable[[], list[AbsTask]]) -> None:
+def test_pairs_in_blocks_of_distinct_texts_score_as_by_mteb(
+    tiny_tasks: Callable[[], list[AbsTask]],
+    monkeypatch: pytest.MonkeyPatch,
+    vectors_of_words: Callable[..., Any],
+    assert_scored_as_by_mteb: Callable[[AbsTask], None],
+) -> None:
+    monkeypatch.setattr("leaderboard.pairs._BLOCK_PAIRS", 7)
+    task = next(task for task in tiny_tasks() if isinstance(task, AbsTaskPairClassification))
+    task.load_data()
+    data: Any = task.dataset
+    columns = {name: values * 2 for name, values in data["test"].to_dict().items()}
+    data["test"] = Dataset.from_dict({**columns, "labels": [*columns["labels"][1:], 1]})
+    model = vectors_of_words()
+    with prepared(task):
+        score(task, model)
+    assert model.n_encoded == [len(columns["sentence1"]) // 2] * 2
+    assert_scored_as_by_mteb(task)
+
+
+def test_pairs_in_a_single_row_score_as_by_mteb(
+    tiny_tasks: Callable[[], list[AbsTask]], assert_scored_as_by_mteb: Callable[[AbsTask], None]
+) -> None:
     task = next(task for task in tiny_tasks() if isinstance(task, AbsTaskPairClassification))
     task.load_data()
     data: Any = task.dataset
@@ -179,7 +135,9 @@ def test_pairs_in_a_single_row_score_as_by_mteb(tiny_tasks: Callable[[], list[Ab
     assert_scored_as_by_mteb(task)
 
 
-def test_cross_validated_classification_scores_as_by_mteb(tiny_tasks: Callable[[], list[AbsTask]]) -> None:
+def test_cross_validated_classification_scores_as_by_mteb(
+    tiny_tasks: Callable[[], list[AbsTask]], assert_scored_as_by_mteb: Callable[[AbsTask], None]
+) -> None:
     task = next(task for task in tiny_tasks() if isinstance(task, AbsTaskClassification))
     task.load_data()
     task.is_cross_validation, task.train_split = True, "test"
@@ -202,7 +160,9 @@ def test_everything_is_restored(tiny_tasks: Callable[[], list[AbsTask]]) -> None
         assert not sklearn.get_config()["skip_parameter_validation"]
 
 
-def test_columns_are_read_once(tiny_tasks: Callable[[], list[AbsTask]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_are_read_once(
+    tiny_tasks: Callable[[], list[AbsTask]], monkeypatch: pytest.MonkeyPatch, vectors_of_words: Callable[..., Any]
+) -> None:
     reads: list[str] = []
     read = Dataset.__getitem__
 
@@ -214,13 +174,15 @@ def test_columns_are_read_once(tiny_tasks: Callable[[], list[AbsTask]], monkeypa
     for task in tiny_tasks():
         task.load_data()
         with prepared(task):
-            score(task, VectorsOfWords(0))
+            score(task, vectors_of_words(0))
             reads.clear()
-            score(task, VectorsOfWords(1))
+            score(task, vectors_of_words(1))
         assert len(reads) <= 4, (task.metadata.name, reads)  # the rows of a classification's drawn texts
 
 
-def test_a_task_that_evaluates_in_its_own_way_is_left_alone(tiny_sts: Callable[[], AbsTask]) -> None:
+def test_a_task_that_evaluates_in_its_own_way_is_left_alone(
+    tiny_sts: Callable[[], AbsTask], vectors_of_words: Callable[..., Any]
+) -> None:
     class Own(tiny_sts):  # type: ignore[misc, valid-type]
         def _evaluate_subset(self, model: Any, data_split: Any, **kwargs: Any) -> Any:
             assert isinstance(data_split, Dataset)
@@ -231,7 +193,7 @@ def test_a_task_that_evaluates_in_its_own_way_is_left_alone(tiny_sts: Callable[[
     dataset = task.dataset
     with prepared(task):
         assert task.dataset is dataset
-        assert score(task, VectorsOfWords()).get_score() == 0.5
+        assert score(task, vectors_of_words()).get_score() == 0.5
 
 
 def test_a_task_with_any_method_of_its_own_is_left_alone(tiny_sts: Callable[[], AbsTask]) -> None:
@@ -248,33 +210,37 @@ def test_a_task_with_any_method_of_its_own_is_left_alone(tiny_sts: Callable[[], 
             assert task.dataset is dataset
 
 
-def test_preparing_twice_does_no_harm(tiny_tasks: Callable[[], list[AbsTask]]) -> None:
+def test_preparing_twice_does_no_harm(
+    tiny_tasks: Callable[[], list[AbsTask]], vectors_of_words: Callable[..., Any], assert_same: Callable[..., None]
+) -> None:
     for task in tiny_tasks():
         task.load_data()
         dataset = task.dataset
         with prepared(task):
             held, makers = task.dataset, [vars(module)["Dataset"] for module in _MAKERS]
-            expected = score(task, VectorsOfWords()).scores
+            expected = score(task, vectors_of_words()).scores
             with prepared(task):
-                assert_same(score(task, VectorsOfWords()).scores, expected)
+                assert_same(score(task, vectors_of_words()).scores, expected)
             assert task.dataset is held
             assert [vars(module)["Dataset"] for module in _MAKERS] == makers == [Columns] * len(_MAKERS)
         assert task.dataset is dataset
 
 
-def test_a_column_that_is_missing_is_told_of(tiny_sts: Callable[[], AbsTask]) -> None:
+def test_a_column_that_is_missing_is_told_of(
+    tiny_sts: Callable[[], AbsTask], vectors_of_words: Callable[..., Any]
+) -> None:
     task = tiny_sts()
     task.load_data()
     data: Any = task.dataset
     data["test"] = data["test"].rename_column("score", "points")
     with prepared(task), pytest.raises(InputError, match="sentence1, sentence2, points, got 'score'"):
-        score(task, VectorsOfWords())
+        score(task, vectors_of_words())
 
 
-def test_only_encoding_has_all_threads(tiny_sts: Callable[[], AbsTask]) -> None:
+def test_only_encoding_has_all_threads(tiny_sts: Callable[[], AbsTask], vectors_of_words: Callable[..., Any]) -> None:
     task = tiny_sts()
     task.load_data()
-    model = VectorsOfWords()
+    model = vectors_of_words()
     similarity_threads: list[int] = []
     similarity = model.similarity_pairwise
 
@@ -294,6 +260,7 @@ def test_only_encoding_has_all_threads(tiny_sts: Callable[[], AbsTask]) -> None:
 _SCORES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]) | st.floats(-1, 1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(_SCORES, st.integers(0, 1)), min_size=1, max_size=40), st.booleans())
 def test_best_thresholds_as_by_mteb(rows: list[tuple[float, int]], high: bool) -> None:
     scores, labels = [row[0] for row in rows], np.array([row[1] for row in rows])
@@ -302,8 +269,13 @@ def test_best_thresholds_as_by_mteb(rows: list[tuple[float, int]], high: bool) -
     assert best_f1(scores, labels, high) == kind._find_best_f1_and_threshold(None, scores, labels, high)
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40), st.integers(1, 5))
-def test_classification_metrics_as_by_mteb(rows: list[tuple[int, int]], n_classes: int) -> None:
+@settings(deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40), n_classes=st.integers(1, 5)
+)
+def test_classification_metrics_as_by_mteb(
+    rows: list[tuple[int, int]], n_classes: int, assert_same: Callable[..., None]
+) -> None:
     truth, predicted = (np.array([row[side] % n_classes for row in rows]) for side in (0, 1))
     kind: Any = AbsTaskClassification
     two_without_1 = len(set(truth.tolist())) == 2 and 1 not in truth
