@@ -8,6 +8,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 RESULTS ?= results/starter
+# All but LiDAR, which encodes 16 views of each text where InfoNCE and DiME encode two.
+METRICS ?= prompt_entropy dataset_entropy curvature effective_rank infonce dime
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -18,7 +20,7 @@ help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
 
 leaderboard: setup
-	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --results $(RESULTS)
+	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --metrics $(METRICS) --results $(RESULTS)
 
 # One worker a core, each of one thread: tiny models gain nothing from more.
 test: setup

@@ -75,7 +75,7 @@ class Columns:
         """A column by its name, or a row by its number."""
         if isinstance(key, str):
             if key not in self._sources:
-                raise InputError(f"column: expected one of {', '.join(self._sources)}, got {key!r}")
+                raise InputError(f"its data have no column {key!r}; expected one, got {', '.join(self._sources)}")
             if key not in self._made:
                 self._made[key] = self._sources[key](None)
             return self._made[key]

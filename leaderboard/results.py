@@ -16,6 +16,7 @@ from leaderboard.provenance import entries_of, provenance_of
 from leaderboard.results_folder import METRICS_SCHEMA, ResultsFolder
 from midlayer_embed.atomic import atomic_file
 from midlayer_embed.errors import InputError
+from midlayer_embed.representations import METRICS
 
 SCORES_SCHEMA = {
     "model": pl.String,
@@ -106,7 +107,9 @@ class Leaderboard:
         metrics = self.metrics.filter(here & (pl.col("normalization") == "raw"))
         if not metrics.is_empty():
             wide = metrics.group_by("layer", "metric").agg(pl.col("value").mean())
-            table = table.join(wide.pivot("metric", index="layer", values="value"), on="layer", how="left")
+            names = [name for name in METRICS if name in set(wide["metric"])]
+            by_layer = wide.pivot("metric", index="layer", values="value").select("layer", *names)
+            table = table.join(by_layer, on="layer", how="left")
         return table.sort("layer")
 
     def summary(self, model: str | None = None, revision: str | None = None) -> LayerSummary | None:
@@ -219,7 +222,7 @@ def format_cell(column: str, value: float | int | None) -> str:
         return "-"
     if isinstance(value, int):
         return str(value)
-    decimals = {"depth": 2, "dataset_entropy": 3}.get(column, 1)
+    decimals = 2 if column == "depth" else 3 if column in METRICS else 1
     return f"{value:.{decimals}f}"
 
 

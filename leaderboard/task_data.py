@@ -37,7 +37,7 @@ class TaskData:
                 f"limit: the data of {task.metadata.name} are loaded already and would be changed; expected a task "
                 "without data"
             )
-        self._own_metadata = vars(task).get("metadata")
+        self._before = dict(vars(task))
 
     def find(self, data_dir: Path | None) -> None:
         """Looks where the data are, without loading them.
@@ -63,10 +63,12 @@ class TaskData:
                 self._load()
             yield
         finally:
-            if self._task.data_loaded and not self._was_loaded:
-                self._task.unload_data()
-                if self._own_metadata is not None:  # mteb takes them away with the data
-                    self._task.metadata = self._own_metadata
+            if not self._was_loaded:
+                if self._task.data_loaded:
+                    self._task.unload_data()
+                # What loading, cutting, evaluating and unloading leave changed.
+                vars(self._task).clear()
+                vars(self._task).update(self._before)
 
     def _load(self) -> None:
         where = "here" if self._folder is None else f"from {str(self._folder)!r}"

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+import polars as pl
 from mteb.abstasks.abstask import AbsTask
 from rich import box
 from rich.console import Console
@@ -12,34 +13,43 @@ from rich.text import Text
 
 from leaderboard.results import Leaderboard, format_cell
 from leaderboard.tasks import n_samples
+from midlayer_embed.representations import METRICS
 
 # Long words of a task's name are broken here, so that eight columns fit into 80 characters.
 _WIDEST_WORD = 8
 
 
 def print_layers(board: Leaderboard, model: str, revision: str, console: Console | None = None) -> None:
-    """Prints a row a layer, best and last marked, and the line that sums it up."""
+    """Prints a row a layer, best and last marked: the scores, the line that sums them up, and the metrics."""
     console = console or Console(highlight=False)
     frame = board.layer_table(model, revision)
     summary = board.summary(model, revision)
-    table = Table(
-        title=Text(f"{model} ({revision}), scores x100"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-    )
-    for title in column_titles(frame.columns):
-        table.add_column(Text(title), justify="right", vertical="bottom")
+    layers = frame["layer"].to_list()
+    marks = dict.fromkeys(layers, "")
+    if summary is not None:
+        marks |= {summary.last: "last", summary.best: "best"}
+    measured = [name for name in frame.columns if name in METRICS]
+    scored = frame.drop(measured)
+    if measured:
+        means = "means over the tasks" if len(scored.columns) > 4 else "of the task's texts"
+        console.print(
+            _table(f"{model} ({revision}), metrics, {means}", frame.select("layer", "depth", *measured), marks)
+        )
+        console.print()
+    console.print(_table(f"{model} ({revision}), scores x100", scored, marks))
+    console.print(Text(str(summary) if summary is not None else "no layer has all tasks yet"), soft_wrap=True)
+
+
+def _table(title: str, frame: pl.DataFrame, marks: dict[int, str]) -> Table:
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for name in column_titles(frame.columns):
+        table.add_column(Text(name), justify="right", vertical="bottom")
     table.add_column("")
     for row in frame.iter_rows(named=True):
-        marks = []
-        if summary is not None:
-            marks = [word for word, layer in (("best", summary.best), ("last", summary.last)) if row["layer"] == layer]
         cells = [format_cell(name, value) for name, value in row.items()]
-        table.add_row(*cells, " ".join(marks), style="bold" if "best" in marks else None)
-    console.print(table)
-    console.print(Text(str(summary) if summary is not None else "no layer has all tasks yet"), soft_wrap=True)
+        mark = marks[row["layer"]]
+        table.add_row(*cells, mark, style="bold" if mark == "best" else None)
+    return table
 
 
 def print_tasks(tasks: Sequence[tuple[AbsTask, int | None]]) -> None:
