@@ -158,7 +158,7 @@ def _show(board: "Leaderboard", folder: Path) -> None:
     board.save_markdown(folder / "leaderboard.md")
     for model, revision in board.models():
         print_layers(board, model, revision)
-    print(f"tables: {folder / 'leaderboard.md'}, layers.parquet, scores.parquet and metrics.parquet beside it")
+    print(f"tables: {folder / 'leaderboard.md'}; layers, scores, paper_scores and metrics as .parquet beside it")
 
 
 def _add_tasks(commands: "argparse._SubParsersAction[Parser]") -> None:

@@ -2,8 +2,10 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from leaderboard.configs import config_names, read_config
 from midlayer_embed.errors import InputError
@@ -66,3 +68,29 @@ def known_models() -> dict[str, KnownModel]:
             lists = {key: tuple(model[key]) for key in ("revisions", "adapters") if key in model}
             found[model["name"]] = KnownModel(**{**model, **lists})
     return found
+
+
+def made_of(
+    model: str | Path, revision: str | None, bidirectional: bool, adapters: Sequence[str | Path]
+) -> tuple[str | Path, bool, tuple[str | Path, ...]]:
+    """What a model is loaded from, and how: of one that is known, what `configs/models` says, and then what is asked.
+
+    Returns:
+        The model, whether it is bidirectional, and the adapters.
+
+    Raises:
+        InputError: (a ValueError) a known model has no such revision.
+
+    Example:
+        >>> made_of("bert-base-uncased", None, False, ["mine"])
+        ('bert-base-uncased', False, ('mine',))
+        >>> name = "McGill-NLP/LLM2Vec-Meta-Llama-3-8B-Instruct-mntp"
+        >>> base, is_bidirectional, adapters = made_of(name, None, False, [])
+        >>> base, is_bidirectional, len(adapters)
+        ('meta-llama/Meta-Llama-3-8B-Instruct', True, 1)
+    """
+    known = known_models().get(str(model))
+    if known is None:
+        return model, bidirectional, tuple(adapters)
+    known.check_revision(revision)
+    return known.base or known.name, known.bidirectional or bidirectional, (*known.adapters, *adapters)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mteb.models import SentenceTransformerEncoderWrapper
 
-from leaderboard.known_models import known_models
+from leaderboard.known_models import made_of
 from leaderboard.model_meta import layer_meta
 from midlayer_embed.backbone import resolve_dtype
 from midlayer_embed.encoder import MidLayerEncoder
@@ -60,11 +60,7 @@ def get_model(
         >>> import mteb                                                                  # doctest: +SKIP
         >>> mteb.evaluate(get_model("starter", layer=7), mteb.get_benchmark("starter"))  # doctest: +SKIP
     """
-    known = known_models().get(str(model))
-    if known is not None:
-        known.check_revision(revision)
-        model, bidirectional = known.base or known.name, known.bidirectional or bidirectional
-        adapters = (*known.adapters, *adapters)
+    model, bidirectional, adapters = made_of(model, revision, bidirectional, adapters)
     encoder = MidLayerEncoder(
         model,
         layer,

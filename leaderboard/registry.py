@@ -102,7 +102,7 @@ def register_models(models: dict[str, KnownModel]) -> None:
     """Lets `mteb.get_model` find models by name. One that mteb knows already stays mteb's."""
     for name, model in models.items():
         if name in MODEL_REGISTRY:
-            logger.info("%s is mteb's own; leaderboard.get_model loads a layer of it", name)
+            logger.debug("%s is mteb's own; leaderboard.get_model loads a layer of it", name)
         else:
             MODEL_REGISTRY[name] = _meta(model)
 

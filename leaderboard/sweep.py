@@ -17,6 +17,7 @@ from typing import Any
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
+from leaderboard.known_models import made_of
 from leaderboard.limit import check_limit
 from leaderboard.mirror import check_data_dir
 from leaderboard.plan import Plan, TaskPlan, measure_speed, parse_bytes
@@ -88,7 +89,8 @@ def run_sweep(
     fails is logged with its reason and does not stop the others.
 
     Args:
-        model: A folder, a hub id, "starter", or a LayerwiseEncoder, whose own settings then hold.
+        model: The name of a model in `configs/models`, a hub id, a folder, "starter", or a LayerwiseEncoder, whose own
+            settings then hold.
         benchmark_or_tasks: "starter", "paper", an mteb Benchmark, or tasks by name or as objects, loaded ones too.
         results_dir: Results in the layout of mteb's ResultCache, one experiment a layer.
         layers: "all", or layers and depths such as [0, 6, -1].
@@ -133,6 +135,7 @@ def run_sweep(
     if isinstance(model, LayerwiseEncoder):
         lazy = _LazyEncoder.of(model)
     else:
+        model, bidirectional, adapters = made_of(model, revision, bidirectional, adapters)
         lazy = _LazyEncoder(
             find_checkpoint(model, revision=revision, bidirectional=bidirectional, adapters=adapters),
             {

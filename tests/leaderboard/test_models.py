@@ -35,14 +35,20 @@ def test_settings_that_are_not_the_default_are_an_experiment_of_their_own(llama_
 
 
 def test_what_the_config_says_of_a_model_holds(
-    llama_folder: Path, make_adapter: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    llama_folder: Path,
+    make_adapter: Callable[..., Path],
+    tiny_sts: Callable[[], AbsTask],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     adapters = (str(make_adapter(llama_folder, seed=1)), str(make_adapter(llama_folder, seed=2)))
     known = KnownModel(LLM2VEC, 3, 32, base=str(llama_folder), bidirectional=True, adapters=adapters)
-    monkeypatch.setattr("leaderboard.models.known_models", lambda: {LLM2VEC: known})
+    monkeypatch.setattr("leaderboard.known_models.known_models", lambda: {LLM2VEC: known})
     found = get_model(LLM2VEC, layer=1).mteb_model_meta
     expected = find_checkpoint(llama_folder, bidirectional=True, adapters=adapters)
     assert (found.name, found.revision) == (expected.name, expected.revision)
+    board = run_sweep(LLM2VEC, [tiny_sts()], tmp_path, layers=[1], metrics="none", show_progress=False)
+    assert board.models() == [(expected.name, expected.revision)]
     with pytest.raises(ValueError, match="has no 'step1'; expected a commit or a name such as main$"):
         get_model(LLM2VEC, revision="step1")
 

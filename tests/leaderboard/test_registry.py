@@ -102,7 +102,7 @@ def tiny_name(llama_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
     """The name of a known model, whose weights are the tiny Llama's."""
     name = "tests/tiny"
     models = {name: KnownModel(name, n_blocks=3, embed_dim=32, base=str(llama_folder))}
-    monkeypatch.setattr("leaderboard.models.known_models", lambda: models)
+    monkeypatch.setattr("leaderboard.known_models.known_models", lambda: models)
     register_models(models)
     yield name
     del MODEL_REGISTRY[name]
