@@ -34,7 +34,7 @@ def test_a_coin_toss_between_layers_is_not_called_stable(
     rng = np.random.default_rng(0)
 
     def noise(self: Representations, metric: str, rows: np.ndarray | None = None) -> np.ndarray:
-        return rng.standard_normal(self.n_layers)
+        return rng.standard_normal(len(self.layers))
 
     monkeypatch.setattr(Representations, "measure", noise)
     found = select_layer(llama_folder, corpus, "min-entropy", n_resamples=200)
