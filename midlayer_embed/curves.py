@@ -9,6 +9,7 @@ import numpy as np
 
 from midlayer_embed.atomic import atomic_file
 from midlayer_embed.errors import InputError
+from midlayer_embed.markdown import table
 
 if TYPE_CHECKING:
     from midlayer_embed.profile import Profile
@@ -77,11 +78,10 @@ def curve_bars(selection: "LayerSelection") -> str:
 def curve_markdown(selection: "LayerSelection") -> str:
     """The curve of a criterion as a Markdown table."""
     assert selection.values is not None
-    rows = [f"| layer | depth | {selection.metric} |", "| ---: | ---: | ---: |"]
+    rows = [["layer", "depth", str(selection.metric)]]
     for layer, value in enumerate(selection.values):
-        cells = (str(layer), f"{layer / (selection.n_layers - 1):.2f}", number(value))
-        rows.append("| " + " | ".join(f"**{cell}**" if layer == selection.layer else cell for cell in cells) + " |")
-    return "\n".join(rows)
+        rows.append([str(layer), f"{layer / (selection.n_layers - 1):.2f}", number(value)])
+    return table(rows, right=True, bold=1 + selection.layer)
 
 
 def number(value: float) -> str:
@@ -149,14 +149,46 @@ def draw_selection(selection: "LayerSelection", path: str | Path) -> None:
     """
     if selection.values is None or selection.metric is None:
         raise InputError(f"selection: {selection.criterion!r} measures nothing, so there is no curve to draw")
+    draw_layers(
+        range(selection.n_layers),
+        selection.values,
+        path,
+        chosen=selection.layer,
+        title=f"{selection.criterion}: layer {selection.layer} of {selection.n_layers - 1}",
+        label=LABELS[selection.metric],
+    )
+
+
+def draw_layers(
+    layers: Sequence[int],
+    values: Sequence[float] | np.ndarray,
+    path: str | Path,
+    *,
+    chosen: int,
+    title: str,
+    label: str,
+) -> None:
+    """A picture: a curve over layers, with the layer that was chosen.
+
+    Args:
+        layers: Where the curve has values, in order.
+        values: One a layer.
+        path: A .png or .svg file; it appears whole.
+        chosen: One of the layers.
+        title: Over the picture.
+        label: Of the values, with their unit.
+
+    Raises:
+        InputError: (a ValueError) matplotlib is not installed.
+    """
     figure = _figure(5.0, 2.8)
     axes = figure.add_subplot()
-    _draw_curve(axes, np.arange(selection.n_layers), selection.values)
-    axes.plot([selection.layer], [selection.values[selection.layer]], "o", color=_MARK, markersize=8)
-    axes.axvline(selection.layer, color=_MARK, linewidth=1, linestyle=":")
-    axes.set_title(f"{selection.criterion}: layer {selection.layer} of {selection.n_layers - 1}", fontsize=10)
+    _draw_curve(axes, np.asarray(layers), values)
+    axes.plot([chosen], [values[list(layers).index(chosen)]], "o", color=_MARK, markersize=8)
+    axes.axvline(chosen, color=_MARK, linewidth=1, linestyle=":")
+    axes.set_title(title, fontsize=10)
     axes.set_xlabel("layer")
-    axes.set_ylabel(LABELS[selection.metric])
+    axes.set_ylabel(label)
     axes.xaxis.get_major_locator().set_params(integer=True)
     _save(figure, path)
 

@@ -28,7 +28,15 @@ from midlayer_embed.curves import can_draw, draw_selection
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
 from midlayer_embed.loading import load_base_model, loading_errors
-from midlayer_embed.model_card import CURVE_PICTURE, CardFacts, base_card_of, card
+from midlayer_embed.model_card import (
+    CURVE_PICTURE,
+    NAME_TO_COME,
+    CardFacts,
+    base_card_of,
+    card,
+    how_chosen,
+    selection_section,
+)
 from midlayer_embed.pooling import check_pooling_mode
 from midlayer_embed.quiet import quiet_transformers
 from midlayer_embed.starter import STARTER_HUB_ID, STARTER_LICENSE
@@ -199,7 +207,7 @@ class MidLayerEncoder(SentenceTransformer):
     def _create_model_card(self, path: str, model_name: str | None = None, train_datasets: Any = None) -> None:
         """Writes the README.md of a saved folder, where SentenceTransformer would tell of a training."""
         checkpoint = self._checkpoint
-        has_curve = self.selection is not None and self.selection.values is not None
+        selection = self.selection
         facts = CardFacts(
             base_name=checkpoint.hub_id or checkpoint.name.removeprefix("local/"),
             base_model=checkpoint.hub_id,
@@ -211,17 +219,20 @@ class MidLayerEncoder(SentenceTransformer):
             pooling_mode=str(self[1].pooling_mode),
             dim=int(self.get_embedding_dimension() or 0),
             max_seq_length=int(self.max_seq_length or 0),
-            selection=self.selection,
-            picture=CURVE_PICTURE if has_curve and can_draw() else None,
-            name=model_name or "path/or/name/of/this/model",
+            how_chosen=how_chosen(selection),
+            name=model_name or NAME_TO_COME,
             trained_further="generated_from_trainer" in (self.model_card_data.tags or ()),
             bidirectional=checkpoint.bidirectional,
             adapters=tuple(adapter.label for adapter in checkpoint.adapters),
         )
-        if self.selection is not None and facts.picture is not None:
-            draw_selection(self.selection, Path(path) / facts.picture)
+        sections = []
+        if selection is not None and selection.values is not None:
+            picture = CURVE_PICTURE if can_draw() else None
+            if picture is not None:
+                draw_selection(selection, Path(path) / picture)
+            sections.append(selection_section(selection, picture))
         with atomic_file(Path(path) / "README.md") as partial:
-            partial.write_text(str(card(facts)), encoding="utf-8")
+            partial.write_text(str(card(facts, sections)), encoding="utf-8")
 
     def _push_to_hub_usage_tip(self, repo_id: str) -> str:
         """As SentenceTransformer's; those whom it tells load a plain one."""

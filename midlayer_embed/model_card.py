@@ -1,18 +1,26 @@
-"""The README.md of a saved encoder: what it is, where it comes from, how to use it with stock libraries."""
+"""The README.md of a saved encoder: what it is, where it comes from, how to use it with stock libraries.
 
+What else a card tells comes in sections; those about scores are made where scores are known, not here.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from huggingface_hub import ModelCard, ModelCardData
 
 from midlayer_embed.curves import LABELS, curve_markdown, selection_summary
+from midlayer_embed.markdown import escaped, table
 
 if TYPE_CHECKING:
     from midlayer_embed.selection import LayerSelection
 
 # Beside the README.md.
 CURVE_PICTURE = "layer_selection.png"
+# What a card calls a model that has no name to be loaded by yet.
+NAME_TO_COME = "path/or/name/of/this/model"
 # What a base model's card may say that holds for its first blocks, too.
 _CARRIED = ("license", "license_name", "license_link", "language")
 
@@ -32,8 +40,7 @@ class CardFacts:
         pooling_mode: How tokens become a vector.
         dim: Width of a vector.
         max_seq_length: Tokens a text is cut at.
-        selection: How the layer was chosen; None where its author named it.
-        picture: The file beside the card that shows the selection's curve, if any.
+        how_chosen: How the layer was chosen, in some words.
         name: What people load it by.
         trained_further: Whether the weights are no longer the base model's.
         bidirectional: Whether a causal decoder was made bidirectional.
@@ -50,9 +57,8 @@ class CardFacts:
     pooling_mode: str
     dim: int
     max_seq_length: int
-    selection: "LayerSelection | None"
-    picture: str | None
-    name: str
+    how_chosen: str
+    name: str = NAME_TO_COME
     trained_further: bool = False
     bidirectional: bool = False
     adapters: tuple[str, ...] = ()
@@ -74,8 +80,15 @@ def base_card_of(location: str) -> ModelCardData:
         return ModelCardData()
 
 
-def card(facts: CardFacts) -> ModelCard:
-    """The card, with metadata that the Hub takes."""
+def card(facts: CardFacts, sections: Sequence[str] = (), *, tags: Sequence[str] = (), **metadata: Any) -> ModelCard:
+    """The card, with metadata that the Hub takes.
+
+    Args:
+        facts: What it says.
+        sections: What it says besides, in Markdown.
+        tags: Besides those that every card has.
+        **metadata: Besides what the facts give.
+    """
     carried = {key: facts.base_card.get(key) for key in _CARRIED if facts.base_card.get(key)}
     if facts.license is not None:
         carried["license"] = facts.license
@@ -83,42 +96,25 @@ def card(facts: CardFacts) -> ModelCard:
         base_model=facts.base_model,
         library_name="sentence-transformers",
         pipeline_tag="sentence-similarity",
-        tags=["sentence-transformers", "feature-extraction", "sentence-similarity", "midlayer-embed"],
+        tags=["sentence-transformers", "feature-extraction", "sentence-similarity", "midlayer-embed", *tags],
         **carried,
     )
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_body(facts)}")
+    for key, value in metadata.items():
+        data[key] = value
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_body(facts, sections)}")
 
 
-def _body(facts: CardFacts) -> str:
-    depth = facts.layer / facts.n_blocks
-    norm = {
-        True: "after the model's own final norm",
-        False: "as the block leaves them, without the final norm",
-        None: "as the block leaves them (the architecture has no final norm)",
-    }[facts.final_norm]
-    weights = "the base model's, trained further" if facts.trained_further else "the base model's"
-    base = f"[{facts.base_name}](https://huggingface.co/{facts.base_model})" if facts.base_model else facts.base_name
-    changes = ""
-    if facts.bidirectional:
-        changes += "| attention | made bidirectional (`is_causal` is false in config.json) |\n"
-    if facts.adapters:
-        changes += f"| adapters | merged into the weights, in this order: {', '.join(facts.adapters)} |\n"
-    return f"""# {facts.base_name}, layer {facts.layer} of {facts.n_blocks}
+def _body(facts: CardFacts, sections: Sequence[str]) -> str:
+    place = f"{facts.layer} of {facts.n_blocks}"
+    name = escaped(facts.base_name)
+    base = f"[{name}](https://huggingface.co/{quote(facts.base_model)})" if facts.base_model else name
+    told = "\n".join(f"{section.strip()}\n" for section in sections)
+    return f"""# {name}, layer {place}
 
-A [sentence-transformers](https://www.sbert.net) model: layer {facts.layer} of {facts.n_blocks} of {base},
+A [sentence-transformers](https://www.sbert.net) model: layer {place} of {base},
 pooled to vectors of {facts.dim} dimensions. The blocks above that layer are left out.
 
-| | |
-| --- | --- |
-| base model | {facts.base_name} |
-| layer | {facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block) |
-| weights | {weights} |
-{changes}| layer | {facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block) |
-| states | {norm} |
-| pooling | {facts.pooling_mode} |
-| dimensions | {facts.dim} |
-| longest text | {facts.max_seq_length} tokens |
-| how the layer was chosen | {_how_chosen(facts.selection)} |
+{_facts_table(facts)}
 
 ## Use
 
@@ -129,28 +125,59 @@ model = SentenceTransformer("{facts.name}")
 vectors = model.encode(["The weather is lovely today.", "It's so sunny outside!"])
 print(model.similarity(vectors, vectors))
 ```
-{_curve(facts)}
+
+{told}
 Middle layers of language models often embed text better than the last one: see
 [Layer by Layer](https://arxiv.org/abs/2502.02013) (ICML 2025).
 """
 
 
-def _how_chosen(selection: "LayerSelection | None") -> str:
+def _facts_table(facts: CardFacts) -> str:
+    depth = facts.layer / facts.n_blocks
+    states = {
+        True: "after the model's own final norm, where it has one",
+        False: "as the block leaves them, without the final norm",
+        None: "as the block leaves them (the architecture has no final norm)",
+    }[facts.final_norm]
+    rows = [
+        ("", ""),
+        ("base model", escaped(facts.base_name)),
+        ("layer", f"{facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block)"),
+        ("weights", "the base model's, trained further" if facts.trained_further else "the base model's"),
+        ("states", states),
+        ("pooling", escaped(facts.pooling_mode)),
+        ("dimensions", str(facts.dim)),
+        ("longest text", f"{facts.max_seq_length} tokens"),
+        ("how the layer was chosen", facts.how_chosen),
+    ]
+    if facts.bidirectional:
+        rows.append(("attention", "made bidirectional (`is_causal` is false in config.json)"))
+    if facts.adapters:
+        merged = ", ".join(map(escaped, facts.adapters))
+        rows.append(("adapters", f"merged into the weights, in this order: {merged}"))
+    return table(rows)
+
+
+def how_chosen(selection: "LayerSelection | None") -> str:
+    """How a layer was chosen, for `CardFacts`; None: its author named it."""
     return "given by the author" if selection is None else "; ".join(selection_summary(selection))
 
 
-def _curve(facts: CardFacts) -> str:
-    selection = facts.selection
-    if selection is None or selection.profile is None or selection.metric is None:
-        return ""
+def selection_section(selection: "LayerSelection", picture: str | None) -> str:
+    """The curve of a criterion that measured something, as a section of a card.
+
+    Args:
+        selection: How the layer was chosen.
+        picture: The file beside the card that shows the curve, if any.
+    """
+    assert selection.profile is not None and selection.metric is not None
     profile = selection.profile
     states = "normed" if profile.final_norm else "raw"
-    picture = f"![{selection.metric} over layers]({facts.picture})\n\n" if facts.picture else ""
-    return f"""
-## How the layer was chosen
+    shown = f"![{selection.metric} over layers]({picture})\n\n" if picture else ""
+    return f"""## How the layer was chosen
 
 Without labels: {selection.criterion} takes the layer where {LABELS[selection.metric]} is {selection.criterion[:3]}imal,
 measured on the {states} states of {profile.n_texts} texts (seed {profile.settings.seed}).
 
-{picture}{curve_markdown(selection)}
+{shown}{curve_markdown(selection)}
 """

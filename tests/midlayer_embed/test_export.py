@@ -76,6 +76,15 @@ def test_the_card_has_metadata_that_the_hub_takes(llama_folder: Path, tmp_path: 
     assert "other" not in card.data.tags and "sentence-transformers" in card.data.tags
     for said in ("layer 2 of 3", "without the final norm", "| pooling | max |", "| dimensions | 32 |", "128 tokens"):
         assert said in card.text
+    rows = [line.split(" | ")[0] for line in card.text.splitlines() if line.startswith("| ")]
+    assert len(rows) == len(set(rows)) > 5
+
+
+def test_a_folders_name_is_escaped_in_the_card(llama_folder: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(llama_folder, tmp_path / "a|b<script>")
+    MidLayerEncoder(base, 1).save_pretrained(str(tmp_path / "out"))
+    text = ModelCard.load(tmp_path / "out" / "README.md").text
+    assert "# a\\|b&lt;script&gt;, layer 1 of 3" in text and "<script>" not in text
 
 
 def test_the_command_exports_and_says_so(
