@@ -16,6 +16,7 @@ from leaderboard.provenance import entries_of, provenance_of
 from leaderboard.results_folder import METRICS_SCHEMA, ResultsFolder
 from midlayer_embed.atomic import atomic_file
 from midlayer_embed.errors import InputError
+from midlayer_embed.markdown import escaped, table
 from midlayer_embed.representations import METRICS
 
 SCORES_SCHEMA = {
@@ -94,11 +95,11 @@ class Leaderboard:
         Raises:
             InputError: (a ValueError) no such model, or more than one.
         """
-        name, which = self._one_model(model, revision)
+        name, which = self.find_model(model, revision)
         here = (pl.col("model") == name) & (pl.col("revision") == which)
         scores = self.scores.filter(here)
         tasks = scores["task"].unique(maintain_order=True).to_list()
-        table = (
+        layers = (
             scores.with_columns(pl.col("main_score") * 100)
             .pivot("task", index=["layer", "depth"], values="main_score", aggregate_function="mean")
             .with_columns(mean=pl.sum_horizontal(tasks, ignore_nulls=False) / len(tasks))
@@ -109,19 +110,25 @@ class Leaderboard:
             wide = metrics.group_by("layer", "metric").agg(pl.col("value").mean())
             names = [name for name in METRICS if name in set(wide["metric"])]
             by_layer = wide.pivot("metric", index="layer", values="value").select("layer", *names)
-            table = table.join(by_layer, on="layer", how="left")
-        return table.sort("layer")
+            layers = layers.join(by_layer, on="layer", how="left")
+        return layers.sort("layer")
+
+    def best_layer(self, model: str | None = None, revision: str | None = None) -> int | None:
+        """The layer with the highest mean over the tasks, the lower of equals; None where each misses a task."""
+        complete = self.layer_table(model, revision).filter(pl.col("mean").is_not_null())
+        best_first = complete.sort("mean", "layer", descending=[True, False])["layer"]
+        return None if best_first.is_empty() else int(best_first[0])
 
     def summary(self, model: str | None = None, revision: str | None = None) -> LayerSummary | None:
         """Best layer against last layer; None where no layer has all tasks, or the last one misses some."""
-        table = self.layer_table(model, revision)
-        complete = table.filter(pl.col("mean").is_not_null())
-        last = table.row(-1, named=True)
-        if complete.is_empty() or last["mean"] is None:
+        layers = self.layer_table(model, revision)
+        best = self.best_layer(model, revision)
+        last = layers.row(-1, named=True)
+        if best is None or last["mean"] is None:
             return None
-        best = complete.sort("mean", "layer", descending=[True, False]).row(0, named=True)
         n_blocks = max(1, round(last["layer"] / last["depth"])) if last["depth"] else 1
-        return LayerSummary(best["layer"], last["layer"], n_blocks, best["mean"] - last["mean"])
+        gain = layers.row(by_predicate=pl.col("layer") == best, named=True)["mean"] - last["mean"]
+        return LayerSummary(best, last["layer"], n_blocks, gain)
 
     def to_parquet(self, folder: str | Path) -> None:
         """Writes scores.parquet, paper_scores.parquet, metrics.parquet and, of all models, layers.parquet."""
@@ -148,7 +155,12 @@ class Leaderboard:
         """The layer table of every model, best layer in bold, with the line that sums it up."""
         return "\n".join("\n".join(_markdown_of(self, model, revision)) for model, revision in self.models())
 
-    def _one_model(self, model: str | None, revision: str | None) -> tuple[str, str]:
+    def find_model(self, model: str | None = None, revision: str | None = None) -> tuple[str, str]:
+        """Name and revision of one model; what is left out is found where there is only one.
+
+        Raises:
+            InputError: (a ValueError) no such model, or more than one; the message names those there are.
+        """
         found = [(m, r) for m, r in self.models() if model in (None, m) and revision in (None, r)]
         if len(found) != 1:
             names = ", ".join(f"{m} ({r})" for m, r in self.models()) or "none"
@@ -198,17 +210,23 @@ def _score_rows(meta: ModelMeta, result: TaskResult) -> Iterator[tuple[str, tupl
 
 
 def _markdown_of(board: Leaderboard, model: str, revision: str) -> Iterator[str]:
-    table = board.layer_table(model, revision)
     summary = board.summary(model, revision)
-    yield f"## {_escaped(model)} ({_escaped(revision)})\n"
-    yield "| " + " | ".join(_escaped(name) for name in table.columns) + " |"
-    yield "| " + " | ".join("---:" for _ in table.columns) + " |"
-    for row in table.iter_rows(named=True):
-        cells = [format_cell(name, value) for name, value in row.items()]
-        if summary is not None and row["layer"] == summary.best:
-            cells = [f"**{cell}**" for cell in cells]
-        yield "| " + " | ".join(cells) + " |"
+    yield f"## {escaped(model)} ({escaped(revision)})\n"
+    yield layers_markdown(board.layer_table(model, revision), None if summary is None else summary.best)
     yield f"\n{summary}\n" if summary is not None else "\nNo layer has all tasks yet.\n"
+
+
+def layers_markdown(frame: pl.DataFrame, marked: int | None) -> str:
+    """A layer table, or some of its columns, as a Markdown table.
+
+    Args:
+        frame: Columns of `Leaderboard.layer_table`, layer among them.
+        marked: The layer whose row stands out, if any.
+    """
+    rows = [[escaped(name) for name in frame.columns]]
+    rows += [[format_cell(name, value) for name, value in row.items()] for row in frame.iter_rows(named=True)]
+    layers = frame["layer"].to_list()
+    return table(rows, right=True, bold=1 + layers.index(marked) if marked in layers else None)
 
 
 def format_cell(column: str, value: float | int | None) -> str:
@@ -224,7 +242,3 @@ def format_cell(column: str, value: float | int | None) -> str:
         return str(value)
     decimals = 2 if column == "depth" else 3 if column in METRICS else 1
     return f"{value:.{decimals}f}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")

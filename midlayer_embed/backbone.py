@@ -6,6 +6,7 @@ Pooling and encoding are elsewhere.
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 DEFAULT_MAX_SEQ_LENGTH = 512
 # Tokenizers without a limit say 1e30.
 _NO_LIMIT = 10**9
+# What `Checkpoint.name` begins with where the hub id is not all of it; mteb knows no names without an owner.
+LOCAL = "local/"
+_OWNERLESS = "hub/"
 
 
 @dataclass(frozen=True)
@@ -149,16 +153,16 @@ def find_checkpoint(
         path = Path(location) / gguf_file
         if not path.is_file():
             raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {location}")
-        location, name = str(converted_folder(path)), f"local/{path.stem}"
+        location, name = str(converted_folder(path)), f"{LOCAL}{path.stem}"
     elif Path(location).is_dir():
-        name = f"local/{Path(location).resolve().name}"
+        name = f"{LOCAL}{Path(location).resolve().name}"
     elif Path(location).exists():
         raise InputError(f"model: {location} is a file; expected a folder, a hub id or {STARTER!r}")
     elif location.startswith((".", "/", "~")) or location.count("/") > 1:
         raise InputError(f"model: there is no folder {location!r}")
     else:
         hub_id = location
-        name = location if "/" in location else f"hub/{location}"  # mteb knows no names without an owner
+        name = location if "/" in location else f"{_OWNERLESS}{location}"
     check_no_adapter(location, revision)
     is_folder = Path(location).is_dir()
     if is_folder:
@@ -179,6 +183,28 @@ def find_checkpoint(
     if is_folder:
         check_weight_files(Path(location))
     return checkpoint
+
+
+def hub_id_of(name: str) -> str | None:
+    """What a model of this `Checkpoint.name` is called on the hub; None for a folder, which does not say.
+
+    Example:
+        >>> hub_id_of("EleutherAI/pythia-410m"), hub_id_of("hub/gpt2"), hub_id_of("local/mine")
+        ('EleutherAI/pythia-410m', 'gpt2', None)
+    """
+    if name.startswith(LOCAL):
+        return None
+    return STARTER_HUB_ID if name.startswith(f"{STARTER}/") else name.removeprefix(_OWNERLESS)
+
+
+def weights_revision(revision: str) -> str:
+    """Of a `Checkpoint.revision`, what is of the model as it was published: the hub's commit or a hash of the files.
+
+    Example:
+        >>> weights_revision("0123abcd-bidirectional-adapters-0123456789ab")
+        '0123abcd'
+    """
+    return re.sub("(-bidirectional)?(-adapters-[0-9a-f]{12})?$", "", revision)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import argparse
 import errno
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -13,6 +13,14 @@ from midlayer_embed.errors import InputError
 FAILED = 1
 MISTAKE = 2
 INTERRUPTED = 130
+# Keywords of our functions that are one value, and what they are called on the command line.
+_VALUES = {
+    "pooling_mode": "--pooling",
+    "max_seq_length": "--max-seq-length",
+    "revision": "--revision",
+    "device": "--device",
+    "dtype": "--dtype",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -91,6 +99,23 @@ def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
     if "gguf_file" in arguments:
         options |= {"gguf_file": arguments.gguf_file, "trust_remote_code": arguments.trust_remote_code}
     return options
+
+
+def model_arguments(options: Mapping[str, Any]) -> list[str]:
+    """The arguments that `model_options` gives these keywords for; what is not named keeps its default.
+
+    Example:
+        >>> model_arguments({"final_norm": False, "max_seq_length": 128, "adapters": ["org/a"]})
+        ['--raw', '--max-seq-length', '128', '--adapter', 'org/a']
+    """
+    arguments = {True: ["--normed"], False: ["--raw"], None: []}[options.get("final_norm")]
+    for key, option in _VALUES.items():
+        if options.get(key) is not None:
+            arguments += [option, str(options[key])]
+    arguments += ["--bidirectional"] * bool(options.get("bidirectional"))
+    for adapter in options.get("adapters", ()):
+        arguments += ["--adapter", str(adapter)]
+    return arguments
 
 
 def run(parser: Parser, arguments: Sequence[str] | None) -> int:

@@ -15,6 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from midlayer_embed.atomic import atomic_file
 from midlayer_embed.backbone import (
+    LOCAL,
     Checkpoint,
     check_max_seq_length,
     default_max_seq_length,
@@ -209,7 +210,7 @@ class MidLayerEncoder(SentenceTransformer):
         checkpoint = self._checkpoint
         selection = self.selection
         facts = CardFacts(
-            base_name=checkpoint.hub_id or checkpoint.name.removeprefix("local/"),
+            base_name=checkpoint.hub_id or checkpoint.name.removeprefix(LOCAL),
             base_model=checkpoint.hub_id,
             license=STARTER_LICENSE if checkpoint.hub_id == STARTER_HUB_ID else None,
             base_card=base_card_of(checkpoint.location),
@@ -232,7 +233,7 @@ class MidLayerEncoder(SentenceTransformer):
                 draw_selection(selection, Path(path) / picture)
             sections.append(selection_section(selection, picture))
         with atomic_file(Path(path) / "README.md") as partial:
-            partial.write_text(str(card(facts, sections)), encoding="utf-8")
+            partial.write_text(card(facts, sections), encoding="utf-8")
 
     def _push_to_hub_usage_tip(self, repo_id: str) -> str:
         """As SentenceTransformer's; those whom it tells load a plain one."""

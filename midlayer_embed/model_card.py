@@ -80,8 +80,8 @@ def base_card_of(location: str) -> ModelCardData:
         return ModelCardData()
 
 
-def card(facts: CardFacts, sections: Sequence[str] = (), *, tags: Sequence[str] = (), **metadata: Any) -> ModelCard:
-    """The card, with metadata that the Hub takes.
+def card(facts: CardFacts, sections: Sequence[str] = (), *, tags: Sequence[str] = (), **metadata: Any) -> str:
+    """The text of the card, with metadata that the Hub takes.
 
     Args:
         facts: What it says.
@@ -101,7 +101,7 @@ def card(facts: CardFacts, sections: Sequence[str] = (), *, tags: Sequence[str] 
     )
     for key, value in metadata.items():
         data[key] = value
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_body(facts, sections)}")
+    return f"---\n{data.to_yaml()}\n---\n\n{_body(facts, sections)}"
 
 
 def _body(facts: CardFacts, sections: Sequence[str]) -> str:
@@ -170,7 +170,8 @@ def selection_section(selection: "LayerSelection", picture: str | None) -> str:
         selection: How the layer was chosen.
         picture: The file beside the card that shows the curve, if any.
     """
-    assert selection.profile is not None and selection.metric is not None
+    assert selection.profile is not None
+    assert selection.metric is not None
     profile = selection.profile
     states = "normed" if profile.final_norm else "raw"
     shown = f"![{selection.metric} over layers]({picture})\n\n" if picture else ""
