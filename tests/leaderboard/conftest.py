@@ -179,6 +179,12 @@ def tiny_tasks() -> Callable[[], list[AbsTask]]:
     return lambda: [task() for task in _TASKS]
 
 
+@pytest.fixture(scope="session")
+def tiny_sts_class() -> type[AbsTask]:
+    """The class of the STS task, of which others are made."""
+    return TinySTS
+
+
 @pytest.fixture
 def tiny_sts() -> Callable[[], AbsTask]:
     """Makes a fresh STS task, the fastest to score."""

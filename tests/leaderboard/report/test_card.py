@@ -1,0 +1,182 @@
+"""What a card says of a layer, to people and to the Hub."""
+
+import shlex
+import shutil
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard, parse_eval_result_entries
+from mteb.abstasks.abstask import AbsTask
+from mteb.models.model_meta import ModelMeta
+from mteb.results import TaskResult
+
+from leaderboard import Leaderboard, load_results, run_sweep
+from leaderboard.provenance import PROVENANCE
+from leaderboard.report.card import eval_results_files, model_card
+from leaderboard.report.layer_record import LayerRecord, find_layer
+from leaderboard.report.snippets import encoder_snippet, export_command
+from midlayer_embed import LayerwiseEncoder
+from midlayer_embed.cli import _parser
+from midlayer_embed.command_line import model_options
+
+Named = Callable[[type[AbsTask], str], AbsTask]
+
+
+def test_the_hub_reads_the_scores_of_the_best_layer(tiny_results: Path) -> None:
+    card = ModelCard(model_card(tiny_results))
+    board = load_results(tiny_results)
+    best = board.best_layer()
+    scores = dict(board.scores.filter(layer=best).select("task", "main_score").iter_rows())
+    found = {result.dataset_name: result for result in card.data.eval_results}
+    # Both are STS, of one dataset, subset and split: what the hub's client would make one of, under one name.
+    assert set(found) == {"STSBenchmark (default)", "TinySTS (default)"}
+    for name, result in found.items():
+        assert result.metric_value == scores[name.removesuffix(" (default)")]
+        assert (result.dataset_type, result.dataset_revision, result.dataset_split) == ("tests/tiny", "1", "test")
+        assert result.task_type == "sentence-similarity"
+    assert found["STSBenchmark (default)"].metric_type == "cosine_spearman"
+    assert found["TinySTS (default)"].metric_type == "main_score"  # nobody knows what else to call it
+    assert (card.data.model_name, card.data.library_name) == (f"tiny-llama-layer-{best}", "sentence-transformers")
+    assert card.data.pipeline_tag == "sentence-similarity"
+    assert {"mteb", "sentence-transformers"} <= set(card.data.tags)
+
+
+def test_people_read_the_scores_the_curve_the_metrics_and_what_they_are_made_of(tiny_results: Path) -> None:
+    text = model_card(tiny_results, "local/tiny-llama", 2)
+    board = load_results(tiny_results)
+    row = board.layer_table().row(2, named=True)
+    scores = " | ".join(f"**{row[name]:.1f}**" for name in ("mean", "STSBenchmark", "TinySTS"))
+    assert f"| **2** | **0.67** | {scores} |" in text
+    assert f"| **2** | **0.67** | **{row['dataset_entropy']:.3f}** | **{row['curvature']:.3f}** |" in text
+    assert f"| STSBenchmark | STS | cosine_spearman | {row['STSBenchmark']:.1f} |" in text
+    assert f"given by the author; the highest mean score has layer {board.best_layer()}" in text
+    assert "| STSBenchmark | tests/tiny | 1 | - |" in text
+    assert f"| revision | {board.models()[0][1]} |" in text
+    assert "\n| mteb | 2." in text and "\n| torch | " in text
+    assert "WARNING" not in text
+    assert "by labels: the highest mean score over the tasks below, of 4 layers" in model_card(tiny_results)
+
+
+def test_a_layer_is_named_by_its_number_or_depth(tiny_results: Path) -> None:
+    assert [find_layer(tiny_results, layer=layer).layer for layer in (0, -1, 0.7)] == [0, 3, 2]
+
+
+def _record(task: str, entries: list[dict[str, Any]], dataset: str, revision: str) -> LayerRecord:
+    provenance = {"layer": 1, "n_blocks": 2, "task_type": "STS", "dataset": dataset, "limit": None}
+    result = TaskResult(
+        task_name=task,
+        dataset_revision=revision,
+        mteb_version="2.26.24",
+        scores={"test": [{"languages": ["eng-Latn"], PROVENANCE: provenance, **entry} for entry in entries]},
+        evaluation_time=1.0,
+        date=datetime(2026, 11, 22, tzinfo=timezone.utc),
+    )
+    meta = ModelMeta.create_empty({"name": "org/m", "revision": "1"})
+    return LayerRecord(Leaderboard.empty(), "org/m", "1", 1, meta, (result,))
+
+
+@pytest.mark.parametrize(("task", "subset"), [("STSBenchmark", "default"), ("STS17", "en-en")])
+def test_eval_results_are_those_that_mteb_would_push(task: str, subset: str) -> None:
+    import mteb
+
+    dataset = mteb.get_task(task).metadata.dataset
+    record = _record(task, [{"hf_subset": subset, "main_score": 0.123456789}], dataset["path"], dataset["revision"])
+    ((name, content),) = eval_results_files(record)
+    assert name == f"{task}.yaml"
+    found = yaml.safe_load(content)
+    assert found == yaml.safe_load(record.results[0]._to_hf_benchmark_result().to_yaml())
+    # A part of the subsets is not the task.
+    assert [entry["dataset"]["task_id"] for entry in found][1:] == ([task] if task == "STSBenchmark" else [])
+    entry = parse_eval_result_entries(found)[0]
+    assert (entry.dataset_id, entry.dataset_revision) == (dataset["path"], dataset["revision"])
+    assert (entry.value, entry.date) == (12.34568, "2026-11-22")
+
+
+def test_names_of_tasks_and_models_are_data(
+    llama_folder: Path, tiny_sts_class: type[AbsTask], named: Named, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(llama_folder, tmp_path / "a|b<script>```\n# c"))
+    task = named(tiny_sts_class, "T|<script>alert(1)")
+    run_sweep(base, task, tmp_path / "results", layers=[1], metrics=["curvature"], show_progress=False)
+    text = model_card(tmp_path / "results")
+    body = text.split("\n---\n", 1)[1]
+    assert "# a\\|b&lt;script&gt;\\`\\`\\` # c, layer 1 of 3\n" in body
+    assert "| T\\|&lt;script&gt;alert(1) |" in body
+    prose = "".join(body.split("\n```")[0::2])
+    assert "<script>" not in prose and "\n# c" not in body
+    assert body.count("\n```") == 6  # three fences, each opened and closed
+    assert ModelCard(text).data.eval_results[0].dataset_name == "T|<script>alert(1) (default)"
+    ((name, _),) = eval_results_files(find_layer(tmp_path / "results"))
+    assert name == "T__script_alert_1_.yaml"
+
+
+def test_results_of_a_part_say_so_and_are_not_ranked(
+    llama_folder: Path, tiny_sts_class: type[AbsTask], tmp_path: Path
+) -> None:
+    run_sweep(llama_folder, tiny_sts_class(), tmp_path, layers=[2], limit=20, metrics="none", show_progress=False)
+    text = model_card(tmp_path)
+    assert "> [!WARNING]\n> These are results of a part: 20 evaluated items of each split" in text
+    assert ModelCard(text).data.eval_results[0].dataset_name == "TinySTS (default), 20 items of each split"
+    assert list(eval_results_files(find_layer(tmp_path))) == []
+    assert "Representation metrics" not in text
+
+
+def test_a_layer_that_misses_tasks_has_no_mean(
+    llama_folder: Path, tiny_sts_class: type[AbsTask], named: Named, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"metrics": "none", "show_progress": False}
+    run_sweep(llama_folder, tiny_sts_class(), tmp_path, layers=[1], **options)
+    run_sweep(llama_folder, named(tiny_sts_class, "Other"), tmp_path, layers=[2], **options)
+    assert "They have no mean, for this layer misses Other." in model_card(tmp_path, layer=1)
+    with pytest.raises(ValueError, match="no layer of local/tiny-llama has all tasks"):
+        model_card(tmp_path)
+
+
+def test_the_snippet_and_the_command_have_the_settings_of_the_results(
+    llama_folder: Path, make_adapter: Callable[..., Path], tiny_sts_class: type[AbsTask], tmp_path: Path
+) -> None:
+    changes = {"bidirectional": True, "adapters": [make_adapter(llama_folder)]}
+    settings = {"final_norm": False, "pooling_mode": "max", "max_seq_length": 16, "dtype": "float64", **changes}
+    every = LayerwiseEncoder(llama_folder, **settings)  # type: ignore[arg-type]
+    options = {"metrics": "none", "store_dtype": "float16", "show_progress": False}
+    run_sweep(every, tiny_sts_class(), tmp_path, layers=[2], **options)  # type: ignore[arg-type]
+    record = find_layer(tmp_path)
+    assert record.settings == {**settings, "adapters": ["path/to/adapter-0"]}
+    snippet = encoder_snippet(record.loaded_from, record.layer, record.settings)
+    made: dict[str, Any] = {}
+    code = snippet.splitlines()[-1].removeprefix("encoder = ")
+    eval(code, {"MidLayerEncoder": lambda model, **keywords: made.update(model=model, **keywords)})
+    assert made == {"model": "path/to/tiny-llama", "layer": 2, **record.settings}
+    command = shlex.split(export_command(record.loaded_from, "tiny-llama-layer-2", record.layer, record.settings))
+    arguments = _parser().parse_args(command[1:])
+    assert (arguments.model, arguments.folder, arguments.layer) == ("path/to/tiny-llama", "tiny-llama-layer-2", "2")
+    found = model_options(arguments)
+    assert {key: found[key] for key in record.settings} == record.settings
+    text = model_card(tmp_path)
+    assert snippet in text and shlex.join(command) in text
+    for said in ("| pooling | max |", "| longest text | 16 tokens |", "without the final norm", "made bidirectional"):
+        assert said in text
+    assert "merged into the weights, in this order: adapter-0" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "base_model", "loaded_from", "settings"),
+    [
+        ("org/m", "c0ffee", "org/m", "org/m", {"revision": "c0ffee"}),
+        ("hub/gpt2", "c0ffee-bidirectional", "gpt2", "gpt2", {"revision": "c0ffee"}),
+        ("starter/M-Q4_1", "b179", "HuggingFaceTB/SmolLM2-135M-Instruct", "starter", {}),
+        ("local/mine", "b179", None, "path/to/mine", {}),
+    ],
+)
+def test_the_base_model_is_what_it_is_called_on_the_hub(
+    name: str, revision: str, base_model: str | None, loaded_from: str, settings: dict[str, str]
+) -> None:
+    record = _record("TinySTS", [{"hf_subset": "default", "main_score": 0.5}], "tests/tiny", "1")
+    record.provenance.update(bidirectional=False, adapters=[])  # type: ignore[attr-defined]
+    meta = ModelMeta.create_empty({"name": name, "revision": revision})
+    record = LayerRecord(Leaderboard.empty(), name, revision, 1, meta, record.results)
+    assert (record.hub_id, record.loaded_from, record.settings) == (base_model, loaded_from, settings)
