@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from leaderboard.report.card_command import add_card
 from midlayer_embed.command_line import FAILED, Parser, add_model_options, model_options, run
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
@@ -38,6 +39,7 @@ def _parser() -> Parser:
     _add_run(commands)
     _add_tasks(commands)
     _add_prefetch(commands)
+    add_card(commands, PROGRAM, _add_plain_options)
     return parser
 
 
