@@ -4,8 +4,9 @@
 
 In one process, over the starter tasks unless others are named: first the sweep of all layers, then for every N-th layer
 a folder that plain SentenceTransformer loads, which mteb alone scores; the last layer is always among them. What these
-take is scaled to all layers. With N = 1, the default, nothing is scaled: some 40 minutes on two cores. Scores have to
-be equal.
+take is scaled to all layers. With N = 1, the default, nothing is scaled: some 20 minutes on two cores. Scores have to
+be equal, but for predictions on the edge: batches differ, so vectors differ in their last bits, and of 2,160 predictions
+of a starter task one or two may fall to the other side.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from midlayer_embed import MidLayerEncoder
 from midlayer_embed.backbone import find_checkpoint
 
 LEAST = 10.0
-TOLERANCE = 1e-4
+TOLERANCE = 2e-3
 
 
 def load(task: AbsTask, data_dir: Path | None) -> None:

@@ -36,6 +36,7 @@ class CardFacts:
         picture: The file beside the card that shows the selection's curve, if any.
         name: What people load it by.
         trained_further: Whether the weights are no longer the base model's.
+        normalized: Whether vectors are scaled to length 1.
         bidirectional: Whether a causal decoder was made bidirectional.
         adapters: What was merged into the weights, in order.
     """
@@ -54,6 +55,7 @@ class CardFacts:
     picture: str | None
     name: str
     trained_further: bool = False
+    normalized: bool = False
     bidirectional: bool = False
     adapters: tuple[str, ...] = ()
 
@@ -113,9 +115,8 @@ pooled to vectors of {facts.dim} dimensions. The blocks above that layer are lef
 | base model | {facts.base_name} |
 | layer | {facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block) |
 | weights | {weights} |
-{changes}| layer | {facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block) |
-| states | {norm} |
-| pooling | {facts.pooling_mode} |
+{changes}| states | {norm} |
+| pooling | {facts.pooling_mode}{", then scaled to length 1" if facts.normalized else ""} |
 | dimensions | {facts.dim} |
 | longest text | {facts.max_seq_length} tokens |
 | how the layer was chosen | {_how_chosen(facts.selection)} |
