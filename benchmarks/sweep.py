@@ -5,8 +5,8 @@
 In one process, over the starter tasks unless others are named: first the sweep of all layers, then for every N-th layer
 a folder that plain SentenceTransformer loads, which mteb alone scores; the last layer is always among them. What these
 take is scaled to all layers. With N = 1, the default, nothing is scaled: some 20 minutes on two cores. Scores have to
-be equal, but for predictions on the edge: batches differ, so vectors differ in their last bits, and of 2,160 predictions
-of a starter task one or two may fall to the other side.
+be equal, but for predictions on the edge: batches differ, so vectors differ in their last bits, and one or two of the
+2,160 predictions of a starter task may fall to the other side.
 """
 
 import argparse
@@ -45,7 +45,8 @@ class Clock:
 
     def read(self) -> np.ndarray:
         """Both, since it was made: (2,)."""
-        return np.array([time.perf_counter(), time.process_time()]) - self._start
+        now: np.ndarray = np.array([time.perf_counter(), time.process_time()])
+        return np.asarray(now - self._start)
 
 
 def load(task: AbsTask, data_dir: Path | None) -> None:
