@@ -1,4 +1,4 @@
-"""Tidy tables out of result files: one row a model, layer and task. Writing result files is `results_folder`'s."""
+"""Tidy tables: one row a model, layer and task; out of result files, which `results_folder` writes, and into others."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

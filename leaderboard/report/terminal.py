@@ -111,7 +111,7 @@ def print_scheme_details(row: dict[str, Any], console: Console | None = None) ->
     for title in ("score", "95% interval", "regret", "tasks"):
         table.add_column(title, justify="right")
     table.add_column("")
-    marks = {"best": f"best: layer {row['best_layer']}", "last": "last"}
+    marks = {"best": f"best: layer {format_cell('best_layer', row['best_layer'])}", "last": "last"}
     for scheme in SCHEMES:
         interval = "-" if row[scheme] is None else f"{row[f'{scheme}_low']:.1f} to {row[f'{scheme}_high']:.1f}"
         regret = format_cell("regret", row.get(f"regret_{scheme}"))
