@@ -37,6 +37,7 @@ bench: setup
 	@$(BIN)/python benchmarks/layer_metrics.py
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/profile_layers.py --texts 30
 	@$(BIN)/python benchmarks/scoring.py
+	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/sweep.py --every 10
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/truncated_load.py
 
 setup: $(VENV)/.installed

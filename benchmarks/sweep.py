@@ -4,8 +4,9 @@
 
 In one process, over the starter tasks unless others are named: first the sweep of all layers, then for every N-th layer
 a folder that plain SentenceTransformer loads, which mteb alone scores; the last layer is always among them. What these
-take is scaled to all layers. With N = 1, the default, nothing is scaled: some 40 minutes on two cores. Scores have to
-be equal.
+take is scaled to all layers. With N = 1, the default, nothing is scaled: some 20 minutes on two cores. Scores have to
+be equal, but for predictions on the edge: batches differ, so vectors differ in their last bits, and one or two of the
+2,160 predictions of a starter task may fall to the other side.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import datasets
 import mteb
+import numpy as np
 import polars as pl
 import torch
 from mteb.abstasks.abstask import AbsTask
@@ -32,7 +34,19 @@ from midlayer_embed import MidLayerEncoder
 from midlayer_embed.backbone import find_checkpoint
 
 LEAST = 10.0
-TOLERANCE = 1e-4
+TOLERANCE = 2e-3
+
+
+class Clock:
+    """Seconds, and CPU seconds of all threads, which a busy machine disturbs less."""
+
+    def __init__(self) -> None:
+        self._start = np.array([time.perf_counter(), time.process_time()])
+
+    def read(self) -> np.ndarray:
+        """Both, since it was made: (2,)."""
+        now: np.ndarray = np.array([time.perf_counter(), time.process_time()])
+        return np.asarray(now - self._start)
 
 
 def load(task: AbsTask, data_dir: Path | None) -> None:
@@ -79,7 +93,7 @@ def main() -> None:
         folders = {layer: Path(scratch) / f"layer-{layer}" for layer in timed}
         for layer, folder in folders.items():  # saving is neither's business
             MidLayerEncoder(arguments.model, layer=layer, device="cpu").save_pretrained(str(folder))
-        start = time.perf_counter()
+        clock = Clock()
         board = run_sweep(
             arguments.model,
             arguments.tasks or "starter",
@@ -89,34 +103,34 @@ def main() -> None:
             device="cpu",
             show_progress=False,
         )
-        ours = time.perf_counter() - start
-        print(f"the sweep of {n_blocks + 1} layers: {ours:.1f} s, model and data loaded in it", flush=True)
+        ours = clock.read()
+        print(f"the sweep of {n_blocks + 1} layers: {ours[0]:.1f} s, model and data loaded in it", flush=True)
 
         warnings.simplefilter("ignore")
         logging.getLogger("mteb").setLevel(logging.ERROR)
         datasets.disable_progress_bars()
-        plain, apart = 0.0, 0.0
+        plain, apart = np.zeros(2), 0.0
         for layer, folder in folders.items():
-            start = time.perf_counter()
+            clock = Clock()
             tasks = resolve_tasks(arguments.tasks or "starter")
             for task in tasks:
                 load(task, data_dir)
             found = score_layer(folder, tasks)
-            seconds = time.perf_counter() - start
+            seconds = clock.read()
             plain += seconds
             here = board.scores.filter(pl.col("layer") == layer)
             scores = dict(here.select("task", "main_score").iter_rows())
             difference = max(abs(scores[name] - score) for name, score in found.items())
             apart = max(apart, difference)
-            print(f"layer {layer} alone: {seconds:.1f} s; scores differ by at most {difference:.0e}", flush=True)
+            print(f"layer {layer} alone: {seconds[0]:.1f} s; scores differ by at most {difference:.0e}", flush=True)
     scale = (n_blocks + 1) / len(timed)
-    ratio = plain * scale / ours
+    ratio, cpu_ratio = plain * scale / ours
     print(
         f"{arguments.model}, {n_blocks + 1} layers, {len(board.scores['task'].unique())} tasks, "
         f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.machine()}"
     )
-    print(f"one run a layer: {plain:.1f} s for {len(timed)} layers, {plain * scale:.1f} s for all")
-    print(f"one run a layer over the sweep: {ratio:.1f} (at least {LEAST:.0f})")
+    print(f"one run a layer: {plain[0]:.1f} s for {len(timed)} layers, {plain[0] * scale:.1f} s for all")
+    print(f"one run a layer over the sweep: {ratio:.1f} (at least {LEAST:.0f}); in CPU seconds {cpu_ratio:.1f}")
     mistakes = [f"scores differ by {apart:.1e}"] * (apart > TOLERANCE) + [f"{ratio:.1f} is too little"] * (
         ratio < LEAST
     )

@@ -13,9 +13,19 @@ if TYPE_CHECKING:
     from leaderboard.models import get_model
     from leaderboard.results import Leaderboard, load_results
     from leaderboard.sweep import TasksFailed, run_sweep
+    from leaderboard.tables import load_tables
     from leaderboard.tasks import PAPER_TASKS, get_benchmark
 
-__all__ = ["PAPER_TASKS", "Leaderboard", "TasksFailed", "get_benchmark", "get_model", "load_results", "run_sweep"]
+__all__ = [
+    "PAPER_TASKS",
+    "Leaderboard",
+    "TasksFailed",
+    "get_benchmark",
+    "get_model",
+    "load_results",
+    "load_tables",
+    "run_sweep",
+]
 
 _HOMES = {
     "PAPER_TASKS": "leaderboard.tasks",
@@ -24,6 +34,7 @@ _HOMES = {
     "get_benchmark": "leaderboard.tasks",
     "get_model": "leaderboard.models",
     "load_results": "leaderboard.results",
+    "load_tables": "leaderboard.tables",
     "run_sweep": "leaderboard.sweep",
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leaderboard.report.card_command import add_card
+from leaderboard.report.command import add_report
 from midlayer_embed.command_line import FAILED, Parser, add_model_options, model_options, run
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
@@ -40,6 +41,7 @@ def _parser() -> Parser:
     _add_tasks(commands)
     _add_prefetch(commands)
     add_card(commands, PROGRAM, _add_plain_options)
+    add_report(commands)
     return parser
 
 
@@ -160,7 +162,7 @@ def _show(board: "Leaderboard", folder: Path) -> None:
     board.save_markdown(folder / "leaderboard.md")
     for model, revision in board.models():
         print_layers(board, model, revision)
-    print(f"tables: {folder / 'leaderboard.md'}; layers, scores, paper_scores and metrics as .parquet beside it")
+    print(f"tables: {folder / 'leaderboard.md'}; layers, schemes, scores, metrics and more as .parquet beside it")
 
 
 def _add_tasks(commands: "argparse._SubParsersAction[Parser]") -> None:

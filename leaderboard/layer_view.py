@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
+from torch.nn.functional import normalize
 
 from leaderboard.columns import texts_in
 from leaderboard.store import VectorStore
@@ -63,7 +65,10 @@ class StoreFiller:
             show_progress=self._show_progress,
             description=f"{self._label}: encoding",
         ):
-            self._put(segment, pooled.rows, pooled.vectors[norms.index(self._norm)])
+            vectors = pooled.vectors[norms.index(self._norm)]
+            if self._encoder.checkpoint.normalizes:  # as the model's own last module does
+                vectors = normalize(torch.from_numpy(vectors), dim=-1).numpy()
+            self._put(segment, pooled.rows, vectors)
             if text_pass is not None:
                 text_pass.take(pooled.rows, np.arange(len(pooled.rows)), pooled, pooled.vectors[norms.index(False)])
 

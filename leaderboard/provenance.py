@@ -40,6 +40,7 @@ def provenance(
         "dataset_files_sha256": dataset_files_sha256,
         **settings,
         "max_seq_length": encoder.max_seq_length,
+        "normalized": checkpoint.normalizes,
         "prompt": None,  # texts go in as they are
         "device": str(encoder.backbone.device),
         "seed": seed,

@@ -1,22 +1,25 @@
-"""Tidy tables out of result files: one row a model, layer and task. Writing result files is `results_folder`'s."""
+"""Tidy tables: one row a model, layer and task; out of result files, which `results_folder` writes, and into others."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import polars as pl
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
+from leaderboard.association import associations
 from leaderboard.configs import read_config
 from leaderboard.model_meta import model_label
 from leaderboard.provenance import entries_of, provenance_of
+from leaderboard.report.markdown import markdown
 from leaderboard.results_folder import METRICS_SCHEMA, ResultsFolder
+from leaderboard.schemes import Tasks, schemes
 from midlayer_embed.atomic import atomic_file
 from midlayer_embed.errors import InputError
-from midlayer_embed.markdown import escaped, table
+from midlayer_embed.layers import n_blocks_at
 from midlayer_embed.representations import METRICS
 
 SCORES_SCHEMA = {
@@ -126,34 +129,113 @@ class Leaderboard:
         last = layers.row(-1, named=True)
         if best is None or last["mean"] is None:
             return None
-        n_blocks = max(1, round(last["layer"] / last["depth"])) if last["depth"] else 1
+        n_blocks = n_blocks_at(last["layer"], last["depth"])
         gain = layers.row(by_predicate=pl.col("layer") == best, named=True)["mean"] - last["mean"]
         return LayerSummary(best, last["layer"], n_blocks, gain)
 
-    def to_parquet(self, folder: str | Path) -> None:
-        """Writes scores.parquet, paper_scores.parquet, metrics.parquet and, of all models, layers.parquet."""
-        target = Path(folder)
-        layers = [
-            self.layer_table(model, revision)
-            .insert_column(0, pl.lit(model).alias("model"))
-            .insert_column(1, pl.lit(revision).alias("revision"))
-            for model, revision in self.models()
-        ]
-        frames = {"scores": self.scores, "paper_scores": self.paper_scores, "metrics": self.metrics}
-        if layers:
-            frames["layers"] = pl.concat(layers, how="diagonal")
-        for name, frame in frames.items():
-            with atomic_file(target / f"{name}.parquet") as partial:
+    def schemes(
+        self,
+        model: str | None = None,
+        revision: str | None = None,
+        tasks: Tasks = "available",
+        complete_only: bool = False,
+        seed: int = 0,
+    ) -> pl.DataFrame:
+        """Ways to pick a layer, side by side, in points: one row a model and revision.
+
+        Args:
+            model: Only those of this name.
+            revision: Only those of this revision.
+            tasks: As in `leaderboard.schemes.schemes`, which says what the columns are.
+            complete_only: As there.
+            seed: As there.
+
+        Raises:
+            InputError: (a ValueError) no such model, or `tasks` is neither "available" nor "common".
+        """
+        board = self.only(model, revision)
+        return schemes(board.scores, board.metrics, tasks, complete_only, seed)
+
+    def associations(self, model: str, revision: str = "main", per_task: bool = False) -> pl.DataFrame:
+        """How each metric goes with the score over the layers of a model.
+
+        Args:
+            model: Its name.
+            revision: Its revision.
+            per_task: As in `leaderboard.association.associations`, which says what the columns are.
+
+        Raises:
+            InputError: (a ValueError) no such model.
+        """
+        board = self.only(model, revision)
+        return associations(board.scores, board.metrics, per_task)
+
+    def only(self, model: str | None = None, revision: str | None = None) -> "Leaderboard":
+        """The tables of the models of this name and revision; None is any.
+
+        Raises:
+            InputError: (a ValueError) there is none.
+        """
+        given = {"model": model, "revision": revision}
+        asked = {column: value for column, value in given.items() if value is not None}
+        frames = [frame.filter(True, **asked) for frame in (self.scores, self.metrics, self.paper_scores)]
+        if asked and frames[0].is_empty():
+            self._refuse(model, revision)
+        return Leaderboard(*frames)
+
+    def to_parquet(self, folder: str | Path, **options: Any) -> None:
+        """Writes scores, paper_scores, metrics and schemes, and of all models layers and associations, as .parquet.
+
+        Args:
+            folder: It is made if need be.
+            **options: Of `schemes`: tasks, complete_only, seed.
+        """
+        for name, frame in self._tables(options).items():
+            with atomic_file(Path(folder) / f"{name}.parquet") as partial:
                 frame.write_parquet(partial)
 
-    def save_markdown(self, path: str | Path) -> None:
+    def to_csv(self, folder: str | Path, **options: Any) -> None:
+        """As `to_parquet`, as .csv. `load_tables` reads scores.csv and metrics.csv again."""
+        for name, frame in self._tables(options).items():
+            with atomic_file(Path(folder) / f"{name}.csv") as partial:
+                frame.write_csv(partial)
+
+    def save_markdown(self, path: str | Path, **options: Any) -> None:
         """Writes `to_markdown` to a file."""
         with atomic_file(path) as partial:
-            partial.write_text(self.to_markdown(), encoding="utf-8")
+            partial.write_text(self.to_markdown(**options), encoding="utf-8")
 
-    def to_markdown(self) -> str:
-        """The layer table of every model, best layer in bold, with the line that sums it up."""
-        return "\n".join("\n".join(_markdown_of(self, model, revision)) for model, revision in self.models())
+    def to_markdown(self, **options: Any) -> str:
+        """The schemes of all models; then of each model its layers, best one in bold, and associations.
+
+        Args:
+            **options: Of `schemes`: tasks, complete_only, seed.
+        """
+        return markdown(self, **options)
+
+    def _tables(self, options: dict[str, Any]) -> dict[str, pl.DataFrame]:
+        frames = {
+            "scores": self.scores,
+            "paper_scores": self.paper_scores,
+            "metrics": self.metrics,
+            "schemes": self.schemes(**options),
+        }
+        if self.models():
+            frames["layers"] = self.of_every_model(self.layer_table)
+            frames["associations"] = self.of_every_model(self.associations)
+        return frames
+
+    def of_every_model(self, table: Callable[[str, str], pl.DataFrame]) -> pl.DataFrame:
+        """What `table` gives for each model and revision, below each other, with columns that say whose it is."""
+        return pl.concat(
+            [
+                table(model, revision).select(
+                    pl.lit(model).alias("model"), pl.lit(revision).alias("revision"), pl.all()
+                )
+                for model, revision in self.models()
+            ],
+            how="diagonal",
+        )
 
     def find_model(self, model: str | None = None, revision: str | None = None) -> tuple[str, str]:
         """Name and revision of one model; what is left out is found where there is only one.
@@ -163,9 +245,12 @@ class Leaderboard:
         """
         found = [(m, r) for m, r in self.models() if model in (None, m) and revision in (None, r)]
         if len(found) != 1:
-            names = ", ".join(f"{m} ({r})" for m, r in self.models()) or "none"
-            raise InputError(f"model: expected one of {names}; got model={model!r}, revision={revision!r}")
+            self._refuse(model, revision)
         return found[0]
+
+    def _refuse(self, model: str | None, revision: str | None) -> NoReturn:
+        names = ", ".join(f"{m} ({r})" for m, r in self.models()) or "none"
+        raise InputError(f"model: expected one of {names}; got model={model!r}, revision={revision!r}")
 
 
 def load_results(results_dir: str | Path) -> Leaderboard:
@@ -207,38 +292,3 @@ def _score_rows(meta: ModelMeta, result: TaskResult) -> Iterator[tuple[str, tupl
         if all(name in entry for entry in entries_of(result)):
             yield "paper", (*head, float(result.get_score(getter=itemgetter(name))))
             break
-
-
-def _markdown_of(board: Leaderboard, model: str, revision: str) -> Iterator[str]:
-    summary = board.summary(model, revision)
-    yield f"## {escaped(model)} ({escaped(revision)})\n"
-    yield layers_markdown(board.layer_table(model, revision), None if summary is None else summary.best)
-    yield f"\n{summary}\n" if summary is not None else "\nNo layer has all tasks yet.\n"
-
-
-def layers_markdown(frame: pl.DataFrame, marked: int | None) -> str:
-    """A layer table, or some of its columns, as a Markdown table.
-
-    Args:
-        frame: Columns of `Leaderboard.layer_table`, layer among them.
-        marked: The layer whose row stands out, if any.
-    """
-    rows = [[escaped(name) for name in frame.columns]]
-    rows += [[format_cell(name, value) for name, value in row.items()] for row in frame.iter_rows(named=True)]
-    layers = frame["layer"].to_list()
-    return table(rows, right=True, bold=1 + layers.index(marked) if marked in layers else None)
-
-
-def format_cell(column: str, value: float | int | None) -> str:
-    """A number of the layer table as people read it: points to 1, depths to 2, metrics to 3 decimals.
-
-    Example:
-        >>> format_cell("layer", 3), format_cell("mean", 51.48), format_cell("dataset_entropy", None)
-        ('3', '51.5', '-')
-    """
-    if value is None:
-        return "-"
-    if isinstance(value, int):
-        return str(value)
-    decimals = 2 if column == "depth" else 3 if column in METRICS else 1
-    return f"{value:.{decimals}f}"

@@ -27,6 +27,7 @@ from midlayer_embed.families import Family, blocks_of, final_norm_of
 from midlayer_embed.gguf_checkpoint import GGUF_RECORD, converted_folder
 from midlayer_embed.loading import LOADING_ERRORS, load_base_model
 from midlayer_embed.model_files import check_config_file, check_no_adapter, check_weight_files, weights_sha256
+from midlayer_embed.own_modules import normalizes, own_limit
 from midlayer_embed.quiet import quiet_transformers
 from midlayer_embed.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
 
@@ -93,6 +94,11 @@ class Checkpoint:
         if self.adapters:
             parts.append(f"adapters-{fingerprint_of(self.adapters)}")
         return "-".join(parts)
+
+    @cached_property
+    def normalizes(self) -> bool:
+        """Whether it is a sentence-transformers model that ends with vectors of length 1."""
+        return normalizes(self.location, self.requested_revision)
 
     @cached_property
     def weights_sha256(self) -> str | None:
@@ -300,24 +306,12 @@ def default_max_seq_length(checkpoint: Checkpoint, tokenizer: PreTrainedTokenize
 
     A sentence-transformers folder's own limit if it has one; else the smaller of the model's limit and 512.
     """
-    own = _sentence_transformers_limit(checkpoint)
+    own = own_limit(checkpoint.location, checkpoint.requested_revision)
     if own is not None:
         return own
     positions = getattr(checkpoint.config.get_text_config(), "max_position_embeddings", None) or _NO_LIMIT
     own_positions = positions - checkpoint.family.position_offset
     return min(DEFAULT_MAX_SEQ_LENGTH, int(min(tokenizer.model_max_length, _NO_LIMIT)), own_positions)
-
-
-def _sentence_transformers_limit(checkpoint: Checkpoint) -> int | None:
-    folder = Path(checkpoint.location)
-    if not (folder / "modules.json").is_file():
-        return None
-    for file, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
-        if (folder / file).is_file():
-            limit = json.loads((folder / file).read_text(encoding="utf-8")).get(key)
-            if limit is not None and limit < _NO_LIMIT:
-                return int(limit)
-    return None
 
 
 def check_max_seq_length(max_seq_length: int | None) -> int | None:

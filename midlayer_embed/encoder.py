@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from tqdm.auto import tqdm
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 class MidLayerEncoder(SentenceTransformer):
     """A SentenceTransformer that pools one layer; the blocks above it are never loaded.
+
+    Of a sentence-transformers model that ends with vectors of length 1, every layer's vectors are of length 1.
 
     Everything of SentenceTransformer works: `encode`, `similarity`, prompts, `save_pretrained`, `push_to_hub`. What
     `save_pretrained` writes is a plain sentence-transformers folder: `SentenceTransformer(folder)` gives the same
@@ -149,8 +151,9 @@ class MidLayerEncoder(SentenceTransformer):
         transformer = _truncated_transformer(
             checkpoint, number, final_norm, check_max_seq_length(max_seq_length), resolve_dtype(dtype), found_device
         )
+        pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode, include_prompt)
         super().__init__(
-            modules=[transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode, include_prompt)],
+            modules=[transformer, pooling, *([Normalize()] if checkpoint.normalizes else [])],
             device=str(found_device),
             prompts=prompts,
             default_prompt_name=default_prompt_name,
@@ -223,6 +226,7 @@ class MidLayerEncoder(SentenceTransformer):
             how_chosen=how_chosen(selection),
             name=model_name or NAME_TO_COME,
             trained_further="generated_from_trainer" in (self.model_card_data.tags or ()),
+            normalized=checkpoint.normalizes,
             bidirectional=checkpoint.bidirectional,
             adapters=tuple(adapter.label for adapter in checkpoint.adapters),
         )

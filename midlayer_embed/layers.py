@@ -72,6 +72,16 @@ def layer_numbers(layers: str | Iterable[int | float] | None, n_blocks: int) -> 
     return found
 
 
+def n_blocks_at(layer: int, depth: float) -> int:
+    """L, the number of blocks of a model whose `layer` stands at `depth`; at depth 0, where nothing tells, 1.
+
+    Example:
+        >>> n_blocks_at(24, 1.0), n_blocks_at(17, 17 / 24), n_blocks_at(0, 0.0)
+        (24, 24, 1)
+    """
+    return max(1, round(layer / depth)) if depth else 1
+
+
 def parse_layer(text: str) -> int | float:
     """A layer as a command line spells it: a number with a point is a depth, without one a layer.
 

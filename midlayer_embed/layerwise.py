@@ -55,6 +55,9 @@ class PooledBatch:
 class LayerwiseEncoder:
     """A language model whose every layer embeds texts, out of one forward pass.
 
+    Vectors are pooled states as they are; what a sentence-transformers model does to them afterwards, such as scaling
+    them to length 1, is MidLayerEncoder's and the sweep's to do.
+
     Args:
         model_name_or_path: A folder, a hub id, or "starter".
         final_norm: True: pool the states after the model's own final norm (what a truncated checkpoint gives);

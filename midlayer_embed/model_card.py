@@ -43,6 +43,7 @@ class CardFacts:
         how_chosen: How the layer was chosen, in some words.
         name: What people load it by.
         trained_further: Whether the weights are no longer the base model's.
+        normalized: Whether vectors are scaled to length 1.
         bidirectional: Whether a causal decoder was made bidirectional.
         adapters: What was merged into the weights, in order.
     """
@@ -60,6 +61,7 @@ class CardFacts:
     how_chosen: str
     name: str = NAME_TO_COME
     trained_further: bool = False
+    normalized: bool = False
     bidirectional: bool = False
     adapters: tuple[str, ...] = ()
 
@@ -145,7 +147,7 @@ def _facts_table(facts: CardFacts) -> str:
         ("layer", f"{facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block)"),
         ("weights", "the base model's, trained further" if facts.trained_further else "the base model's"),
         ("states", states),
-        ("pooling", escaped(facts.pooling_mode)),
+        ("pooling", escaped(facts.pooling_mode) + ", then scaled to length 1" * facts.normalized),
         ("dimensions", str(facts.dim)),
         ("longest text", f"{facts.max_seq_length} tokens"),
         ("how the layer was chosen", facts.how_chosen),

@@ -17,9 +17,10 @@ from mteb.results import TaskResult
 
 from leaderboard.known_models import known_models
 from leaderboard.provenance import entries_of, provenance_of
+from leaderboard.report.cells import format_cell
 from leaderboard.report.layer_record import LayerRecord, find_layer
+from leaderboard.report.markdown import layers_markdown
 from leaderboard.report.snippets import encoder_snippet, export_command
-from leaderboard.results import format_cell, layers_markdown
 from leaderboard.tasks import get_task
 from midlayer_embed.backbone import LOCAL
 from midlayer_embed.errors import InputError
@@ -82,6 +83,7 @@ def card_of(
         max_seq_length=record.provenance["max_seq_length"],
         how_chosen=_how_chosen(record),
         name=name,
+        normalized=record.provenance["normalized"],
         bidirectional=record.provenance["bidirectional"],
         adapters=tuple(record.provenance["adapters"]),
     )

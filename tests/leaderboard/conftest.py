@@ -219,6 +219,16 @@ def mteb_mirror() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def paper_folder() -> Path:
+    """The paper's published results, which are no part of the repository: beside it, or where PAPER_TABLES says."""
+    beside = Path(__file__).parents[3] / "shared" / "paper"
+    folder = Path(os.environ.get("PAPER_TABLES", beside))
+    if not folder.is_dir():
+        pytest.skip(f"there is no folder {folder} with the paper's published results")
+    return folder
+
+
 _LARGE = (".gz", ".parquet")
 
 

@@ -21,7 +21,7 @@ def test_a_run_prints_a_table_and_keeps_it(
     assert table["layer"].to_list() == [0, 2, 3]
     assert table.columns == ["model", "revision", "layer", "depth", "mean", "StarterSTS", "dataset_entropy"]
     markdown = (results / "leaderboard.md").read_text()
-    assert markdown.count("\n| ") == 5
+    assert markdown.count("\n| ") == 3 + 5 + 3  # schemes, layers, associations
     for score in table["StarterSTS"]:
         assert f"{score:.1f}" in markdown and f"{score:.1f}" in out
 

@@ -9,7 +9,7 @@ import pytest
 from mteb.abstasks.abstask import AbsTask
 from sklearn.metrics import average_precision_score
 
-from leaderboard import Leaderboard, load_results, run_sweep
+from leaderboard import Leaderboard, load_results, load_tables, run_sweep
 from leaderboard.report.terminal import print_layers
 from leaderboard.results import SCORES_SCHEMA
 from leaderboard.results_folder import METRICS_SCHEMA
@@ -58,24 +58,49 @@ def test_models_are_kept_apart() -> None:
         both.layer_table()
 
 
+def test_markdown_begins_with_the_schemes_and_tells_how_many_tasks_are_behind_them() -> None:
+    lines = _board([(0, "A", 0.5), (0, "B", 0.25), (4, "A", 0.3)]).to_markdown().splitlines()
+    assert lines[0] == "## Schemes"
+    head, row = (next(line for line in lines if line.startswith(start)) for start in ("| model", "| org/m"))
+    cells = dict(zip(head.split(" | "), row.split(" | "), strict=True))
+    assert (cells["best"], cells["last"], cells["min_dime"]) == ("37.5", "30.0 (1)", "-")
+    assert "| dataset_entropy | - | - | - | - | 1 | 2 |" in lines  # layer 4 misses a task
+
+
 def test_markdown_escapes_what_a_name_may_hold() -> None:
     text = _board([(0, "A|B", 0.5), (4, "A|B", 0.4)], model="org/<script>").to_markdown()
     assert "<script>" not in text
     assert "A\\|B" in text
 
 
+_TABLES = ["associations", "layers", "metrics", "paper_scores", "schemes", "scores"]
+
+
 def test_tables_are_written_as_parquet(tmp_path: Path) -> None:
     board = _board([(0, "A", 0.5), (4, "A", 0.4)])
-    board.to_parquet(tmp_path / "new")
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
-        "layers.parquet",
-        "metrics.parquet",
-        "paper_scores.parquet",
-        "scores.parquet",
-    ]
-    assert pl.read_parquet(tmp_path / "new" / "paper_scores.parquet").equals(board.paper_scores)
-    assert pl.read_parquet(tmp_path / "new" / "scores.parquet").equals(board.scores)
-    assert pl.read_parquet(tmp_path / "new" / "layers.parquet")["A"].to_list() == [50, 40]
+    board.to_parquet(tmp_path / "new", tasks="common")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [f"{name}.parquet" for name in _TABLES]
+    tables = {name: pl.read_parquet(tmp_path / "new" / f"{name}.parquet") for name in _TABLES}
+    assert tables["paper_scores"].equals(board.paper_scores)
+    assert tables["scores"].equals(board.scores)
+    assert tables["layers"]["A"].to_list() == [50, 40]
+    assert tables["schemes"].equals(board.schemes(tasks="common"))
+    assert tables["associations"].drop("model", "revision").equals(board.associations("org/m", "r"))
+
+
+def test_tables_are_written_as_csv_and_read_again(tmp_path: Path) -> None:
+    one, two = _board([(0, "A", 0.1 + 0.2), (4, "B", 1 / 3)]), _board([(3, "A", 0.5)], model='org/"n", or so')
+    both = Leaderboard(pl.concat([one.scores, two.scores]), pl.concat([one.metrics, two.metrics]))
+    both.to_csv(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.csv" for name in _TABLES]
+    again = load_tables(tmp_path / "scores.csv", tmp_path / "metrics.csv")
+    assert again.scores.equals(both.scores) and again.metrics.equals(both.metrics)
+    assert pl.read_csv(tmp_path / "schemes.csv")["best"].to_list() == both.schemes()["best"].to_list()
+
+
+def test_without_a_row_tables_are_written_all_the_same(tmp_path: Path) -> None:
+    Leaderboard.empty().to_csv(tmp_path)
+    assert load_tables(tmp_path / "scores.csv", tmp_path / "metrics.csv").scores.is_empty()
 
 
 def test_the_terminal_table_fits_80_columns_and_marks_best_and_last() -> None:

@@ -14,10 +14,10 @@ from mteb.abstasks.abstask import AbsTask
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
 from leaderboard import TasksFailed, load_results, run_sweep
-from midlayer_embed import LayerwiseEncoder
+from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.layerwise import LayerwiseEncoder as LayerwiseEncoderClass
 
 Tasks = Callable[[], list[AbsTask]]
@@ -90,6 +90,23 @@ def test_scores_of_every_layer_equal_mteb_on_a_plain_truncated_model_and_each_te
             assert found[task.metadata.name, layer] == pytest.approx(plain, abs=1e-6), (task.metadata.name, layer)
     # Layers of a random model that all scored alike would show nothing.
     assert len({round(score, 6) for score in found.values()}) > 12
+
+
+def test_vectors_of_length_1_are_scored_where_the_model_is_one_that_gives_such(
+    tiny_folders: dict[str, Path], tiny_tasks: Tasks, tmp_path: Path
+) -> None:
+    plain = _plain(tiny_folders["bert"], 3)
+    scores = {}
+    for name, modules in (("pooled", []), ("normalized", [Normalize()])):
+        model = SentenceTransformer(modules=[*plain, *modules], device="cpu")
+        model.save_pretrained(str(tmp_path / name))
+        board = _sweep(tmp_path / name, [tiny_tasks()[0]], tmp_path / "results", layers=[-1])
+        (scores[name],) = board.scores.filter(model=f"local/{name}")["main_score"]
+        result = mteb.evaluate(model, tiny_tasks()[0], cache=None, show_progress_bar=False, co2_tracker=False)
+        assert scores[name] == pytest.approx(result.task_results[0].get_score(), abs=1e-6)
+        encoder = MidLayerEncoder(tmp_path / name, -1)
+        np.testing.assert_allclose(encoder.encode(["a text", ""]), model.encode(["a text", ""]), atol=1e-5)
+    assert scores["pooled"] != scores["normalized"]
 
 
 def test_a_rerun_computes_nothing_and_gives_the_same_tables(

@@ -111,12 +111,9 @@ def test_a_mistaken_name_is_told() -> None:
         get_benchmark("papers")
 
 
-def test_the_published_scores_are_of_these_tasks() -> None:
+def test_the_published_scores_are_of_these_tasks(paper_folder: Path) -> None:
     import polars as pl
 
-    scores = Path(__file__).parents[3] / "shared/paper/scores.csv.gz"
-    if not scores.is_file():
-        pytest.skip(f"there is no {scores} with the paper's published results")
-    published = pl.read_csv(scores).select("task", "task_type").unique()
+    published = pl.read_csv(paper_folder / "scores.csv.gz").select("task", "task_type").unique()
     ours = [(task.metadata.name, task.metadata.type) for task in get_benchmark("paper").tasks]
     assert sorted(published.iter_rows()) == sorted(ours)

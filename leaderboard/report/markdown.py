@@ -1,0 +1,72 @@
+"""The tables as Markdown. What they hold is the business of `results`."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from leaderboard.report.cells import fewer_tasks, format_cell, format_coefficient
+from leaderboard.schemes import SCHEMES
+from midlayer_embed.markdown import escaped, table
+
+if TYPE_CHECKING:
+    from leaderboard.results import Leaderboard
+
+
+def markdown(board: "Leaderboard", **options: Any) -> str:
+    """The schemes of all models; then of each model its layers, best one in bold, and associations.
+
+    Args:
+        board: The tables.
+        **options: Of `Leaderboard.schemes`.
+    """
+    blocks = [_schemes(board, options)]
+    for model, revision in board.models():
+        blocks += [_layers(board, model, revision), _associations(board, model, revision)]
+    return "\n".join("\n".join(block) for block in blocks)
+
+
+def _schemes(board: "Leaderboard", options: dict[str, Any]) -> Iterator[str]:
+    yield "## Schemes\n"
+    yield "In points. In brackets: the tasks behind a number, where they are not all of the model's.\n"
+    rows = [["model", "revision", "n_tasks", "best_layer", *SCHEMES]]
+    for row in board.schemes(**options).iter_rows(named=True):
+        cells = [escaped(row["model"]), escaped(row["revision"]), str(row["n_tasks"])]
+        cells.append(format_cell("best_layer", row["best_layer"]))
+        for scheme in SCHEMES:
+            n = fewer_tasks(row, scheme)
+            cells.append(format_cell(scheme, row[scheme]) + (f" ({n})" if n else ""))
+        rows.append(cells)
+    yield table(rows, right=True)
+    yield ""
+
+
+def _layers(board: "Leaderboard", model: str, revision: str) -> Iterator[str]:
+    summary = board.summary(model, revision)
+    yield f"## {escaped(model)} ({escaped(revision)})\n"
+    yield layers_markdown(board.layer_table(model, revision), None if summary is None else summary.best)
+    yield f"\n{summary}\n" if summary is not None else "\nNo layer has all tasks yet.\n"
+
+
+def layers_markdown(frame: pl.DataFrame, marked: int | None) -> str:
+    """A layer table, or some of its columns, as a Markdown table.
+
+    Args:
+        frame: Columns of `Leaderboard.layer_table`, layer among them.
+        marked: The layer whose row stands out, if any.
+    """
+    rows = [[escaped(name) for name in frame.columns]]
+    rows += [[format_cell(name, value) for name, value in row.items()] for row in frame.iter_rows(named=True)]
+    layers = frame["layer"].to_list()
+    return table(rows, right=True, bold=1 + layers.index(marked) if marked in layers else None)
+
+
+def _associations(board: "Leaderboard", model: str, revision: str) -> Iterator[str]:
+    found = board.associations(model, revision)
+    if found.is_empty():
+        return
+    yield "Metrics against scores, over the layers:\n"
+    rows = [[escaped(name) for name in found.columns]]
+    rows += [[escaped(name), *map(format_coefficient, values)] for name, *values in found.iter_rows()]
+    yield table(rows, right=True)
+    yield ""
