@@ -233,7 +233,10 @@ def test_a_column_that_is_missing_is_told_of(
     task.load_data()
     data: Any = task.dataset
     data["test"] = data["test"].rename_column("score", "points")
-    with prepared(task), pytest.raises(InputError, match="no column 'score'; expected one, got sentence1, sentence2, points"):
+    with (
+        prepared(task),
+        pytest.raises(InputError, match="no column 'score'; expected one, got sentence1"),
+    ):
         score(task, vectors_of_words())
 
 
