@@ -4,7 +4,7 @@
 
 In one process, over the starter tasks unless others are named: first the sweep of all layers, then for every N-th layer
 a folder that plain SentenceTransformer loads, which mteb alone scores; the last layer is always among them. What these
-take is scaled to all layers. With N = 1, the default, nothing is scaled: some 25 minutes on two cores. Scores have to
+take is scaled to all layers. With N = 1, the default, nothing is scaled: over 20 minutes on two cores. Scores have to
 be equal, but for predictions on the edge: batches differ, so vectors differ in their last bits, and one or two of the
 2,160 predictions of a starter task may fall to the other side.
 """

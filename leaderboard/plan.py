@@ -45,7 +45,7 @@ class Plan:
     """What a sweep is going to do.
 
     Attributes:
-        tasks: Those that are not finished.
+        tasks: Those that are not finished, at least one.
         n_finished: How many are.
         tokens_per_second: How fast the model is here, measured on a sample; None where nothing is encoded.
     """
@@ -61,8 +61,6 @@ class Plan:
 
     def lines(self) -> list[str]:
         """A table in plain columns, and a line for all tasks together."""
-        if not self.tasks:
-            return [f"plan: nothing to do, {self.n_finished} tasks are finished"]
         rows = [("task", "texts", "layers", "passes", "tokens", "for metrics", "disk", "about")]
         rows += [
             (

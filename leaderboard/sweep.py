@@ -183,7 +183,8 @@ def run_sweep(
             logger.info("%s is finished", sweep.name)
         if working:
             encoder = lazy.load()  # what fails here would fail for every task
-            if (on_plan or log_plan)(_plan(working, encoder, len(finished), failures)):
+            plan = _plan(working, encoder, len(finished), failures)
+            if plan.tasks and (on_plan or log_plan)(plan):
                 for sweep in working:
                     if sweep.name not in failures:
                         with _told(sweep.name, failures), sweep.data.loaded():
