@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from leaderboard.layer_means import WHOLE, layer_means
 from midlayer_embed.representations import RAW
 
 
@@ -64,7 +65,7 @@ def associations(scores: pl.DataFrame, metrics: pl.DataFrame, per_task: bool = F
     side = ["task"] if per_task else []
     measured = metrics.filter(pl.col("normalization") == RAW, pl.col("value").is_finite())
     values = _means(measured, "value", by)
-    means = _means(scores.filter(pl.col("main_score").is_finite()), "main_score", side)
+    means = _means(scores, "main_score", side)
     pairs = (
         values.join(means, on=[*side, "layer"])
         .sort("layer")
@@ -85,14 +86,7 @@ def associations(scores: pl.DataFrame, metrics: pl.DataFrame, per_task: bool = F
 
 def _means(frame: pl.DataFrame, column: str, by: list[str]) -> pl.DataFrame:
     """A column's mean over the tasks at each layer that misses none of them."""
-    n_tasks = pl.col("task").n_unique()
-    whole = frame.with_columns(of=n_tasks.over(by) if by else n_tasks)
-    return (
-        whole.group_by(*by, "layer")
-        .agg(pl.col(column).mean(), has=n_tasks, of=pl.col("of").first())
-        .filter(pl.col("has") == pl.col("of"))
-        .select(*by, "layer", column)
-    )
+    return layer_means(frame, column, by).filter(WHOLE).select(*by, "layer", column)
 
 
 def _coefficients(x: list[float], y: list[float]) -> dict[str, float | None]:

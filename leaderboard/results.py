@@ -1,6 +1,6 @@
 """Tidy tables: one row a model, layer and task; out of result files, which `results_folder` writes, and into others."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -12,7 +12,9 @@ from mteb.results import TaskResult
 
 from leaderboard.association import associations
 from leaderboard.configs import read_config
+from leaderboard.layer_means import WHOLE, metric_curves, score_curves
 from leaderboard.model_meta import model_label
+from leaderboard.origin import Origin, origin_by_name, origin_of
 from leaderboard.provenance import entries_of, provenance_of
 from leaderboard.report.markdown import markdown
 from leaderboard.results_folder import METRICS_SCHEMA, ResultsFolder
@@ -69,11 +71,13 @@ class Leaderboard:
         metrics: model, revision, task, metric, normalization, layer, value.
         paper_scores: As `scores`, for tasks whose main score is not the one that the paper reports: the paper's.
             `configs/benchmarks/paper.yaml` says which scores these are.
+        origins: How the models are loaded again, by (name, revision), where results tell.
     """
 
     scores: pl.DataFrame
     metrics: pl.DataFrame
     paper_scores: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCORES_SCHEMA))
+    origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict)
 
     @classmethod
     def empty(cls) -> "Leaderboard":
@@ -93,7 +97,8 @@ class Leaderboard:
 
         Returns:
             Columns layer, depth, mean, one a task, and each metric's mean over the tasks that have it. A layer that
-            misses a task has no mean: averages over different tasks are not comparable.
+            misses a task has no mean: averages over different tasks are not comparable. Nor has it one of a metric
+            that some task has at another layer, but not here.
 
         Raises:
             InputError: (a ValueError) no such model, or more than one.
@@ -102,18 +107,18 @@ class Leaderboard:
         here = (pl.col("model") == name) & (pl.col("revision") == which)
         scores = self.scores.filter(here)
         tasks = scores["task"].unique(maintain_order=True).to_list()
+        means = score_curves(scores).select("layer", mean=pl.when(WHOLE).then("score"))
         layers = (
             scores.with_columns(pl.col("main_score") * 100)
             .pivot("task", index=["layer", "depth"], values="main_score", aggregate_function="mean")
-            .with_columns(mean=pl.sum_horizontal(tasks, ignore_nulls=False) / len(tasks))
+            .join(means, on="layer", how="left")
             .select("layer", "depth", "mean", *tasks)
         )
-        metrics = self.metrics.filter(here & (pl.col("normalization") == "raw"))
-        if not metrics.is_empty():
-            wide = metrics.group_by("layer", "metric").agg(pl.col("value").mean())
-            names = [name for name in METRICS if name in set(wide["metric"])]
-            by_layer = wide.pivot("metric", index="layer", values="value").select("layer", *names)
-            layers = layers.join(by_layer, on="layer", how="left")
+        curves = metric_curves(scores, self.metrics.filter(here))
+        if not curves.is_empty():
+            names = [name for name in METRICS if name in set(curves["metric"])]
+            wide = curves.with_columns(pl.when(WHOLE).then("value")).pivot("metric", index="layer", values="value")
+            layers = layers.join(wide.select("layer", *names), on="layer", how="left")
         return layers.sort("layer")
 
     def best_layer(self, model: str | None = None, revision: str | None = None) -> int | None:
@@ -181,7 +186,7 @@ class Leaderboard:
         frames = [frame.filter(True, **asked) for frame in (self.scores, self.metrics, self.paper_scores)]
         if asked and frames[0].is_empty():
             self._refuse(model, revision)
-        return Leaderboard(*frames)
+        return Leaderboard(*frames, self.origins)
 
     def to_parquet(self, folder: str | Path, **options: Any) -> None:
         """Writes scores, paper_scores, metrics and schemes, and of all models layers and associations, as .parquet.
@@ -237,6 +242,10 @@ class Leaderboard:
             how="diagonal",
         )
 
+    def origin(self, model: str, revision: str) -> Origin:
+        """How a model is loaded again; of one that only tables tell of, by its name there."""
+        return self.origins.get((model, revision)) or origin_by_name(model, revision)
+
     def find_model(self, model: str | None = None, revision: str | None = None) -> tuple[str, str]:
         """Name and revision of one model; what is left out is found where there is only one.
 
@@ -269,23 +278,25 @@ def load_results(results_dir: str | Path) -> Leaderboard:
         raise InputError(f"results: there is no folder {str(results_dir)!r}")
     folder = ResultsFolder(results_dir)
     rows: dict[str, list[tuple[Any, ...]]] = {"main": [], "paper": []}
+    origins: dict[tuple[str, str], Origin] = {}
     for meta, result in folder.results():
-        for kind, row in _score_rows(meta, result):
-            rows[kind].append(row)
+        made_of = provenance_of(result)
+        if made_of is not None:
+            origins.setdefault((model_label(meta), str(meta.revision)), origin_of(meta, made_of))
+            for kind, row in _score_rows(meta, result, made_of):
+                rows[kind].append(row)
     scores, paper_scores = (
         pl.DataFrame(found, schema=SCORES_SCHEMA, orient="row").sort("model", "revision", "layer", maintain_order=True)
         for found in rows.values()
     )
-    return Leaderboard(scores, folder.metrics(), paper_scores)
+    return Leaderboard(scores, folder.metrics(), paper_scores, origins)
 
 
-def _score_rows(meta: ModelMeta, result: TaskResult) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def _score_rows(
+    meta: ModelMeta, result: TaskResult, made_of: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """The row of the main score and, where there is one, of the paper's."""
-    provenance = provenance_of(result)
-    if provenance is None:
-        return
-    layer, n_blocks = provenance["layer"], provenance["n_blocks"]
-    task_type = provenance["task_type"]
+    layer, n_blocks, task_type = (made_of[key] for key in ("layer", "n_blocks", "task_type"))
     head = (model_label(meta), meta.revision, layer, layer / n_blocks, result.task_name, task_type)
     yield "main", (*head, float(result.get_score()))
     for name in _PAPER_SCORES.get(task_type, []):

@@ -65,8 +65,8 @@ def schemes(
     scored = scores.filter(pl.col("main_score").is_finite()).select(
         *_MODEL, "task", "layer", score=pl.col("main_score") * 100
     )
-    fixed = scored.join(_fixed_layers(scores), on=[*_MODEL, "layer"]).select(*_MODEL, "scheme", "task", "score")
-    picked = pl.concat([fixed, _over_layers(scored), _by_criteria(scored, metrics)])
+    at_layers = picked_layers(scores, metrics).join(scored, on=[*_MODEL, "task", "layer"]).drop("layer")
+    picked = pl.concat([at_layers, _random_layers(scored).select(at_layers.columns)])
     if tasks == "common":
         n_schemes = pl.col("scheme").n_unique()
         shared = (
@@ -95,6 +95,22 @@ def schemes(
     ).with_columns(pl.col("^n_.*$").fill_null(0).cast(pl.Int64))
 
 
+def picked_layers(scores: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
+    """The layer that each scheme takes for each task, among those that the task has a score of.
+
+    Args:
+        scores: As `Leaderboard.scores`.
+        metrics: As `Leaderboard.metrics`.
+
+    Returns:
+        model, revision, scheme, task, layer; of all schemes but best, which is one layer for all tasks, and
+        random_layer, which is none.
+    """
+    scored = scores.filter(pl.col("main_score").is_finite()).select(*_MODEL, "task", "layer", score="main_score")
+    found = (scored.join(_fixed_layers(scores), on=[*_MODEL, "layer"]), _oracle(scored), _by_criteria(scored, metrics))
+    return pl.concat([frame.select(*_MODEL, "scheme", "task", "layer") for frame in found])
+
+
 def _fixed_layers(scores: pl.DataFrame) -> pl.DataFrame:
     """The layers that are the same for every task: last, middle, depth 0.7."""
     last = scores.group_by(_MODEL).agg(pl.col("layer", "depth").sort_by("layer").last())
@@ -107,18 +123,23 @@ def _fixed_layers(scores: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _over_layers(scored: pl.DataFrame) -> pl.DataFrame:
-    """Each task's mean over its layers, and its best."""
+def _random_layers(scored: pl.DataFrame) -> pl.DataFrame:
+    """Each task's mean over its layers."""
+    by = [*_MODEL, "task"]
+    return scored.group_by(by).agg(pl.lit("random_layer").first().alias("scheme"), pl.col("score").mean())
+
+
+def _oracle(scored: pl.DataFrame) -> pl.DataFrame:
+    """Each task's best layer, the lower of equal ones."""
     return (
-        scored.group_by(*_MODEL, "task")
-        .agg(random_layer=pl.col("score").mean(), oracle=pl.col("score").max())
-        .unpivot(["random_layer", "oracle"], index=[*_MODEL, "task"], variable_name="scheme", value_name="score")
-        .select(*_MODEL, "scheme", "task", "score")
+        scored.sort("score", "layer", descending=[True, False])
+        .group_by(*_MODEL, "task", maintain_order=True)
+        .agg(pl.col("layer").first(), scheme=pl.lit("oracle").first())
     )
 
 
 def _by_criteria(scored: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
-    """The score of each task at the layer that a criterion picks on its texts; of equal layers, the lower one's."""
+    """The layer of each task that a criterion picks on its texts; of equal layers, the lower one."""
     ends = [(scheme, metric, 1.0 if end == "min" else -1.0) for scheme, (metric, end) in _MEASURED.items()]
     criteria = pl.DataFrame(ends, schema={"scheme": pl.String, "metric": pl.String, "sign": pl.Float64}, orient="row")
     return (
@@ -127,7 +148,7 @@ def _by_criteria(scored: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
         .join(scored, on=[*_MODEL, "task", "layer"])
         .sort(pl.col("value") * pl.col("sign"), "layer")
         .group_by(*_MODEL, "scheme", "task", maintain_order=True)
-        .agg(pl.col("score").first())
+        .agg(pl.col("layer").first())
     )
 
 

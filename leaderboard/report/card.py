@@ -68,12 +68,12 @@ def card_of(
         picture: The file beside the card that shows the mean score over layers, if any.
         base: The folder of the base model, where it is no model of the hub and its licence shall be told.
     """
-    location = base or record.hub_id
-    known = known_models().get(str(record.hub_id))
+    location = base or record.origin.hub_id
+    known = known_models().get(str(record.origin.hub_id))
     facts = CardFacts(
         base_name=_base_name(record),
-        base_model=record.hub_id,
-        license=STARTER_LICENSE if record.hub_id == STARTER_HUB_ID else known.license if known else None,
+        base_model=record.origin.hub_id,
+        license=STARTER_LICENSE if record.origin.hub_id == STARTER_HUB_ID else known.license if known else None,
         base_card=base_card_of(location) if location else ModelCardData(),
         layer=record.layer,
         n_blocks=record.n_blocks,
@@ -169,7 +169,7 @@ def _type(result: TaskResult) -> str:
 
 
 def _base_name(record: LayerRecord) -> str:
-    return record.hub_id or str(record.meta.name).removeprefix(LOCAL)
+    return record.origin.hub_id or str(record.meta.name).removeprefix(LOCAL)
 
 
 def _how_chosen(record: LayerRecord) -> str:
@@ -234,17 +234,17 @@ Of raw states on the texts of the tasks, means over the tasks.
 
 def _how_to_make(record: LayerRecord) -> str:
     folder = f"{_base_name(record).rpartition('/')[2].lower()}-layer-{record.layer}"
-    of_layer = (record.layer, record.settings)
+    of_layer = (record.layer, record.origin.settings)
     return f"""## How this layer is taken out of the base model
 
 ```python
-{encoder_snippet(record.loaded_from, *of_layer)}
+{encoder_snippet(record.origin.loaded_from, *of_layer)}
 ```
 
 or, as a folder that needs nothing but sentence-transformers,
 
 ```
-{export_command(record.loaded_from, folder, *of_layer)}
+{export_command(record.origin.loaded_from, folder, *of_layer)}
 ```
 """
 

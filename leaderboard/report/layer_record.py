@@ -12,18 +12,14 @@ import polars as pl
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
-from leaderboard.model_meta import DEFAULT_SETTINGS, model_label
+from leaderboard.model_meta import model_label
+from leaderboard.origin import Origin, origin_of
 from leaderboard.provenance import provenance_of
 from leaderboard.results import Leaderboard, load_results
 from leaderboard.results_folder import ResultsFolder
-from midlayer_embed.backbone import LOCAL, hub_id_of, weights_revision
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
 from midlayer_embed.representations import METRICS
-from midlayer_embed.starter import STARTER
-
-# Of the settings that results stand apart by, those of a sweep that an encoder has none of.
-_OF_THE_SWEEP = ("limit", "store_dtype")
 
 
 @dataclass(frozen=True)
@@ -87,31 +83,9 @@ class LayerRecord:
         return self.board.best_layer(self.model, self.revision)
 
     @property
-    def hub_id(self) -> str | None:
-        """The base model on the hub, or None for a folder's."""
-        return hub_id_of(str(self.meta.name))
-
-    @property
-    def loaded_from(self) -> str:
-        """What is given to `MidLayerEncoder` as its model; for a folder, a path that is yet to be filled in."""
-        name = str(self.meta.name)
-        if name.startswith(f"{STARTER}/"):
-            return STARTER
-        return self.hub_id or f"path/to/{name.removeprefix(LOCAL)}"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The keywords that `MidLayerEncoder` needs besides, to give these vectors: those that are not its defaults."""
-        own = self.meta.experiment_kwargs or {}
-        settings = {key: own[key] for key in DEFAULT_SETTINGS if key in own and key not in _OF_THE_SWEEP}
-        if self.hub_id == self.loaded_from:
-            settings["revision"] = weights_revision(self.revision)
-        if self.provenance["bidirectional"]:
-            settings["bidirectional"] = True
-        if self.provenance["adapters"]:  # a folder's own name has no slash, a hub id has one
-            labels = self.provenance["adapters"]
-            settings["adapters"] = [label if "/" in label else f"path/to/{label}" for label in labels]
-        return settings
+    def origin(self) -> Origin:
+        """How the model is loaded again."""
+        return origin_of(self.meta, self.provenance)
 
 
 def find_layer(

@@ -106,9 +106,9 @@ def push_layer(
         PushFailed: (a RuntimeError) the Hub was not reached, or refused.
     """
     check_push(repo)
-    settings = {**record.settings, **({} if adapters is None else {"adapters": list(adapters)})}
-    model = record.loaded_from if model_path is None else str(model_path)
-    if model_path is None and record.hub_id is None:
+    settings = {**record.origin.settings, **({} if adapters is None else {"adapters": list(adapters)})}
+    model = record.origin.loaded_from if model_path is None else str(model_path)
+    if model_path is None and record.origin.hub_id is None:
         raise InputError(f"model_path: {record.meta.name} was a folder; expected to be told where it is (--model-path)")
     if model_path is not None:
         settings.pop("revision", None)

@@ -41,6 +41,14 @@ def test_a_layer_that_misses_a_task_has_no_mean_and_is_never_best() -> None:
     assert str(summary) == "best layer 0 (depth 0.00): +10.0 points over the last layer, 0% of the blocks"
 
 
+def test_a_layer_that_misses_a_tasks_metric_has_no_mean_of_it() -> None:
+    board = _board([(0, "A", 0.5), (0, "B", 0.1), (4, "A", 0.2), (4, "B", 0.2)])
+    without = board.metrics.filter((pl.col("task") != "B") | (pl.col("layer") != 4))
+    table = Leaderboard(board.scores, without).layer_table()
+    assert table["mean"].to_list() == pytest.approx([30.0, 20.0])
+    assert table["dataset_entropy"].to_list() == [1.0, None]
+
+
 def test_without_a_complete_last_layer_there_is_no_summary() -> None:
     assert _board([(0, "A", 0.5), (0, "B", 0.1), (4, "A", 0.2)]).summary() is None
 

@@ -15,6 +15,7 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard import Leaderboard, load_results, run_sweep
+from leaderboard.origin import Origin
 from leaderboard.provenance import PROVENANCE
 from leaderboard.report.card import eval_results_files, model_card
 from leaderboard.report.layer_record import LayerRecord, find_layer
@@ -145,17 +146,19 @@ def test_the_snippet_and_the_command_have_the_settings_of_the_results(
     options = {"metrics": "none", "store_dtype": "float16", "show_progress": False}
     run_sweep(every, tiny_sts_class(), tmp_path, layers=[2], **options)  # type: ignore[arg-type]
     record = find_layer(tmp_path)
-    assert record.settings == {**settings, "adapters": ["path/to/adapter-0"]}
-    snippet = encoder_snippet(record.loaded_from, record.layer, record.settings)
+    assert record.origin.settings == {**settings, "adapters": ["path/to/adapter-0"]}
+    snippet = encoder_snippet(record.origin.loaded_from, record.layer, record.origin.settings)
     made: dict[str, Any] = {}
     code = snippet.splitlines()[-1].removeprefix("encoder = ")
     eval(code, {"MidLayerEncoder": lambda model, **keywords: made.update(model=model, **keywords)})
-    assert made == {"model": "path/to/tiny-llama", "layer": 2, **record.settings}
-    command = shlex.split(export_command(record.loaded_from, "tiny-llama-layer-2", record.layer, record.settings))
+    assert made == {"model": "path/to/tiny-llama", "layer": 2, **record.origin.settings}
+    command = shlex.split(
+        export_command(record.origin.loaded_from, "tiny-llama-layer-2", record.layer, record.origin.settings)
+    )
     arguments = _parser().parse_args(command[1:])
     assert (arguments.model, arguments.folder, arguments.layer) == ("path/to/tiny-llama", "tiny-llama-layer-2", "2")
     found = model_options(arguments)
-    assert {key: found[key] for key in record.settings} == record.settings
+    assert {key: found[key] for key in record.origin.settings} == record.origin.settings
     text = model_card(tmp_path)
     assert snippet in text and shlex.join(command) in text
     for said in ("| pooling | max |", "| longest text | 16 tokens |", "without the final norm", "made bidirectional"):
@@ -179,4 +182,4 @@ def test_the_base_model_is_what_it_is_called_on_the_hub(
     record.provenance.update(bidirectional=False, adapters=[])  # type: ignore[attr-defined]
     meta = ModelMeta.create_empty({"name": name, "revision": revision})
     record = LayerRecord(Leaderboard.empty(), name, revision, 1, meta, record.results)
-    assert (record.hub_id, record.loaded_from, record.settings) == (base_model, loaded_from, settings)
+    assert record.origin == Origin(base_model, loaded_from, settings)
