@@ -42,9 +42,9 @@ def origin_of(meta: ModelMeta, provenance: Mapping[str, Any]) -> Origin:
     settings = {key: own[key] for key in DEFAULT_SETTINGS if key in own and key not in _OF_THE_SWEEP}
     if hub_id == loaded_from:
         settings["revision"] = weights_revision(str(meta.revision))
-    if provenance["bidirectional"]:
+    if provenance.get("bidirectional"):
         settings["bidirectional"] = True
-    if provenance["adapters"]:  # a folder's own name has no slash, a hub id has one
+    if provenance.get("adapters"):  # a folder's own name has no slash, a hub id has one
         settings["adapters"] = [label if "/" in label else f"path/to/{label}" for label in provenance["adapters"]]
     return Origin(hub_id, loaded_from, settings)
 

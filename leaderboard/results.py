@@ -1,5 +1,6 @@
 """Tidy tables: one row a model, layer and task; out of result files, which `results_folder` writes, and into others."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -87,6 +88,12 @@ class Leaderboard:
     def models(self) -> list[tuple[str, str]]:
         """The models, as (name, revision)."""
         return list(self.scores.select("model", "revision").unique(maintain_order=True).iter_rows())
+
+    def labels(self) -> dict[tuple[str, str], str]:
+        """What each model is called beside the others: its name, and its revision where there are several of it."""
+        models = self.models()
+        several = {name for name, count in Counter(name for name, _ in models).items() if count > 1}
+        return {(name, revision): f"{name} ({revision})" if name in several else name for name, revision in models}
 
     def layer_table(self, model: str | None = None, revision: str | None = None) -> pl.DataFrame:
         """One row a layer of one model, scores in points.
@@ -209,6 +216,23 @@ class Leaderboard:
         """Writes `to_markdown` to a file."""
         with atomic_file(path) as partial:
             partial.write_text(self.to_markdown(**options), encoding="utf-8")
+
+    def to_html(self, path: str | Path, **options: Any) -> None:
+        """Writes the page: tables and charts of all models in one file, which a browser opens without a network.
+
+        Args:
+            path: The file; it appears whole.
+            **options: Of `schemes`: tasks, complete_only, seed.
+
+        Raises:
+            InputError: (a ValueError) there is no score.
+        """
+        from leaderboard.report.page import page  # a heavy import, for those who want a page
+
+        if self.scores.is_empty():
+            raise InputError("page: there are no scores to show")
+        with atomic_file(path) as partial:
+            partial.write_text(page(self, **options), encoding="utf-8")
 
     def to_markdown(self, **options: Any) -> str:
         """The schemes of all models; then of each model its layers, best one in bold, and associations.

@@ -20,7 +20,7 @@ from leaderboard.provenance import entries_of, provenance_of
 from leaderboard.report.cells import format_cell
 from leaderboard.report.layer_record import LayerRecord, find_layer
 from leaderboard.report.markdown import layers_markdown
-from leaderboard.report.snippets import encoder_snippet, export_command
+from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
 from leaderboard.tasks import get_task
 from midlayer_embed.backbone import LOCAL
 from midlayer_embed.errors import InputError
@@ -233,7 +233,7 @@ Of raw states on the texts of the tasks, means over the tasks.
 
 
 def _how_to_make(record: LayerRecord) -> str:
-    folder = f"{_base_name(record).rpartition('/')[2].lower()}-layer-{record.layer}"
+    folder = folder_name(_base_name(record), record.layer)
     of_layer = (record.layer, record.origin.settings)
     return f"""## How this layer is taken out of the base model
 

@@ -41,3 +41,13 @@ def export_command(model: str, folder: str, layer: int, settings: Mapping[str, A
     arguments = [model, folder, "--layer", str(layer), *model_arguments(settings)]
     # One line, whatever a folder is called: what is quoted may hold a line break.
     return " ".join(shlex.join(["midlayer-embed", "export", *arguments]).split())
+
+
+def folder_name(model: str, layer: int) -> str:
+    """What the folder of a saved encoder may be called.
+
+    Example:
+        >>> folder_name("org/Model-410m", 7)
+        'model-410m-layer-7'
+    """
+    return f"{model.rpartition('/')[2].lower()}-layer-{layer}"

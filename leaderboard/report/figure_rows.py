@@ -1,0 +1,137 @@
+"""The rows that figures show, out of a leaderboard. How they are drawn is the business of `figures`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from leaderboard.layer_means import MODEL, metric_curves, score_curves
+from leaderboard.report import figures
+from leaderboard.results import Leaderboard
+from leaderboard.schemes import picked_layers
+from midlayer_embed.curves import LABELS
+
+# The schemes whose layers are pointed out, and what they are called beside a point.
+_POINTED_OUT = {
+    "oracle": "best",
+    "last": "last",
+    "min_dime": "min-dime",
+    "min_infonce": "min-infonce",
+    "min_entropy": "min-entropy",
+}
+
+
+def with_labels(frame: pl.DataFrame, board: Leaderboard) -> pl.DataFrame:
+    """A frame in whose `model` stand the names that figures use."""
+    labels = pl.DataFrame(
+        [(*which, label) for which, label in board.labels().items()],
+        schema={"model": pl.String, "revision": pl.String, "label": pl.String},
+        orient="row",
+    )
+    named = frame.join(labels, on=list(MODEL), maintain_order="left")
+    return named.drop(MODEL).rename({"label": "model"})
+
+
+def marks(board: Leaderboard, **options: Any) -> pl.DataFrame:
+    """The layers that schemes take: of each task, and of all tasks together the best single layer and the last.
+
+    Criteria choose a layer for each task, so they have none of all together.
+
+    Args:
+        board: The tables.
+        **options: Of `Leaderboard.schemes`.
+
+    Returns:
+        model, revision, task (null: all together), layer, said: what is written beside the layer.
+    """
+    picked = picked_layers(board.scores, board.metrics).filter(pl.col("scheme").is_in(list(_POINTED_OUT)))
+    last = board.scores.group_by(MODEL).agg(layer=pl.col("layer").max())
+    best = board.schemes(**options).select(*MODEL, layer="best_layer").drop_nulls()
+    together = pl.concat(
+        [
+            frame.select(*MODEL, pl.lit(scheme).alias("scheme"), pl.lit(None, pl.String).alias("task"), "layer")
+            for scheme, frame in (("oracle", best), ("last", last))
+        ]
+    )
+    order = list(_POINTED_OUT)
+    return (
+        pl.concat([together, picked.select(together.columns)])
+        .sort(pl.col("scheme").cast(pl.Enum(order)))
+        .with_columns(pl.col("scheme").replace(_POINTED_OUT))
+        .group_by(*MODEL, "task", "layer", maintain_order=True)
+        .agg(said=pl.col("scheme").str.join(", "))
+    )
+
+
+def heat_map(scores: pl.DataFrame) -> pl.DataFrame:
+    """The scores of one model, each with its place in the range of its task.
+
+    Args:
+        scores: As `Leaderboard.scores`, of one model.
+
+    Returns:
+        task, layer, depth, score (x100), share: 0 at the task's worst layer, 1 at its best and where all are equal.
+    """
+    score = pl.col("score")
+    low, high = score.min().over("task"), score.max().over("task")
+    return (
+        scores.filter(pl.col("main_score").is_finite())
+        .select("task", "task_type", "layer", "depth", score=pl.col("main_score") * 100)
+        .with_columns(share=pl.when(high > low).then((score - low) / (high - low)).otherwise(1.0))
+        .sort("task_type", "task", "layer")
+        .drop("task_type")
+    )
+
+
+def save_figures(board: Leaderboard, folder: str | Path, formats: tuple[str, ...] = ("png", "svg")) -> list[Path]:
+    """Draws score and metrics over depth of all models; of each, associations and the heat map.
+
+    Args:
+        board: The tables.
+        folder: It is made if need be.
+        formats: "png", "svg", "html": the last answers to the mouse.
+
+    Returns:
+        The files, in the order in which they were written.
+    """
+    written = []
+    for name, chart in _all_figures(board):
+        for ending in formats:
+            path = Path(folder) / f"{name}.{ending}"
+            figures.save_figure(chart, path)
+            written.append(path)
+    return written
+
+
+def _all_figures(board: Leaderboard) -> Iterator[tuple[str, Any]]:
+    labels = list(board.labels().values())
+    scores = with_labels(score_curves(board.scores).rename({"score": "value"}), board)
+    together = with_labels(marks(board).filter(pl.col("task").is_null()), board)
+    pointed_out = together.join(scores, on=["model", "layer"])
+    yield "score_over_depth", figures.score_over_depth(scores, pointed_out, labels)
+    metrics = with_labels(metric_curves(board.scores, board.metrics), board)
+    if not metrics.is_empty():
+        yield "metrics_over_depth", figures.metrics_over_depth(metrics, labels)
+    for (model, revision), label in board.labels().items():
+        name = file_name(label)
+        bars = association_rows(board.associations(model, revision))
+        if not bars.is_empty():
+            yield f"associations-{name}", figures.association_bars(bars)
+        yield f"heat_map-{name}", figures.score_heat_map(heat_map(board.only(model, revision).scores))
+
+
+def association_rows(associations: pl.DataFrame) -> pl.DataFrame:
+    """A row a metric and coefficient, metrics in the order in which people know them."""
+    side = [name for name in ("metric", "task") if name in associations.columns]
+    order = {name: place for place, name in enumerate(LABELS)}
+    return (
+        associations.unpivot(["dcor", "spearman", "kendall"], index=side, variable_name="coefficient")
+        .drop_nulls("value")
+        .sort(pl.col("metric").replace_strict(order, default=len(order)), maintain_order=True)
+    )
+
+
+def file_name(label: str) -> str:
+    """A model's name as part of a file's."""
+    return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in label)
