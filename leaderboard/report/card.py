@@ -17,10 +17,11 @@ from mteb.results import TaskResult
 
 from leaderboard.known_models import known_models
 from leaderboard.provenance import entries_of, provenance_of
-from leaderboard.report.cells import format_cell
+from leaderboard.report.cells import SCHEME_COLUMNS, format_cell, scheme_cells
 from leaderboard.report.layer_record import LayerRecord, find_layer
 from leaderboard.report.markdown import layers_markdown
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
+from leaderboard.schemes import N_RESAMPLES, SCHEMES
 from leaderboard.tasks import get_task
 from midlayer_embed.backbone import LOCAL
 from midlayer_embed.errors import InputError
@@ -87,7 +88,8 @@ def card_of(
         bidirectional=record.provenance["bidirectional"],
         adapters=tuple(record.provenance["adapters"]),
     )
-    sections = [_scores(record), _layers(record, picture), *_metrics(record), _how_to_make(record), _made_with(record)]
+    of_layers = [_layers(record, picture), _schemes(record), *_metrics(record)]
+    sections = [_scores(record), *of_layers, _how_to_make(record), _made_with(record)]
     return card(facts, sections, tags=["mteb"], **{"model-index": _model_index(record)})
 
 
@@ -218,6 +220,23 @@ def _layers(record: LayerRecord, picture: str | None) -> str:
 
 {shown}{layers_markdown(scored, record.layer)}
 {told}"""
+
+
+def _schemes(record: LayerRecord) -> str:
+    # As everywhere in the card, the best layer is one that has all tasks.
+    row = record.board.schemes(record.model, record.revision, complete_only=True).row(0, named=True)
+    scored = [scheme for scheme in SCHEMES if row[scheme] is not None]
+    rows = [SCHEME_COLUMNS, *(scheme_cells(row, scheme) for scheme in scored)]
+    return f"""## Ways to pick a layer
+
+A scheme is a rule that picks the layer: one for all tasks, by the scores (`best`) or by its place (`last`, `middle`,
+`depth_0_7`), or one for each task, by a metric of the task's texts, without labels (`min_...`, `max_...`), at random
+(`random_layer`, the expected score), or by the scores (`oracle`). Scores are in points; regret is how far a scheme is
+below the best single layer over the same tasks, the interval where 95% of the means over {N_RESAMPLES:,} resamples of
+the tasks lie. Schemes without a score are left out.
+
+{table(rows, right=True, bold=1 + scored.index("best") if "best" in scored else None)}
+"""
 
 
 def _metrics(record: LayerRecord) -> Iterator[str]:

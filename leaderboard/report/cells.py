@@ -31,6 +31,28 @@ def format_coefficient(value: float | int | None) -> str:
     return f"{value:.3f}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
+SCHEME_COLUMNS = ("scheme", "score", "95% interval", "regret", "tasks")
+
+
+def scheme_cells(row: Mapping[str, Any], scheme: str) -> tuple[str, ...]:
+    """One scheme of a row of the schemes' table, as it stands under `SCHEME_COLUMNS`.
+
+    The best single layer is named, where there is one. A single task has no interval: its resamples are all the same.
+
+    Example:
+        >>> row = {"last": 45.5, "last_low": 40.53, "last_high": 51.0, "regret_last": 6.5, "n_last": 32}
+        >>> scheme_cells(row, "last")
+        ('last', '45.5', '40.5 to 51.0', '6.5', '32')
+    """
+    named = scheme == "best" and row["best_layer"] is not None
+    name = f"best: layer {row['best_layer']}" if named else scheme
+    n = row[f"n_{scheme}"]
+    ends = (format_cell(scheme, row[f"{scheme}_{end}"]) for end in ("low", "high"))
+    interval = " to ".join(ends) if n > 1 else "-"
+    regret = format_cell("regret", row.get(f"regret_{scheme}"))
+    return (name, format_cell(scheme, row[scheme]), interval, regret, str(n))
+
+
 def fewer_tasks(row: Mapping[str, Any], scheme: str) -> int | None:
     """How many tasks are behind a scheme in a row of the schemes' table, where it has some but not all of them.
 

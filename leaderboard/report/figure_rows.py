@@ -65,19 +65,20 @@ def marks(board: Leaderboard, **options: Any) -> pl.DataFrame:
 
 
 def heat_map(scores: pl.DataFrame) -> pl.DataFrame:
-    """The scores of one model, each with its place in the range of its task.
+    """The scores, each with its place in the range of its model and task.
 
     Args:
-        scores: As `Leaderboard.scores`, of one model.
+        scores: As `Leaderboard.scores`.
 
     Returns:
-        task, layer, depth, score (x100), share: 0 at the task's worst layer, 1 at its best and where all are equal.
+        model, revision, task, layer, depth, score (x100), share: 0 at the task's worst layer, 1 at its best and where
+        all are equal.
     """
     score = pl.col("score")
-    low, high = score.min().over("task"), score.max().over("task")
+    low, high = (end.over(*MODEL, "task") for end in (score.min(), score.max()))
     return (
         scores.filter(pl.col("main_score").is_finite())
-        .select("task", "task_type", "layer", "depth", score=pl.col("main_score") * 100)
+        .select(*MODEL, "task", "task_type", "layer", "depth", score=pl.col("main_score") * 100)
         .with_columns(share=pl.when(high > low).then((score - low) / (high - low)).otherwise(1.0))
         .sort("task_type", "task", "layer")
         .drop("task_type")

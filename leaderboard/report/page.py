@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import altair as alt
 import jinja2
@@ -17,11 +17,11 @@ import polars as pl
 import vl_convert
 from markupsafe import Markup
 
-from leaderboard.layer_means import metric_curves, score_curves
+from leaderboard.layer_means import MODEL, metric_curves, score_curves
 from leaderboard.report import figures
 from leaderboard.report.figure_rows import association_rows, heat_map, marks
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
-from leaderboard.schemes import SCHEMES
+from leaderboard.schemes import SCHEMES, Tasks
 from midlayer_embed import __version__
 from midlayer_embed.curves import LABELS
 from midlayer_embed.representations import RAW
@@ -29,6 +29,8 @@ from midlayer_embed.representations import RAW
 if TYPE_CHECKING:
     from leaderboard.results import Leaderboard
 
+# The key of all tasks together in the page's data.
+_ALL = "all"
 _FILES = files("leaderboard.report") / "page_files"
 
 
@@ -73,18 +75,36 @@ def _sha256(script: str) -> str:
 
 
 def _data(board: "Leaderboard", options: dict[str, Any]) -> dict[str, Any]:
-    tasks = board.scores["task"].unique(maintain_order=True).to_list()
-    measured = set(board.metrics.filter(pl.col("normalization") == RAW)["metric"])
-    metrics = [name for name in LABELS if name in measured]
     how = {key: value for key, value in options.items() if key != "tasks"}
+    tasks = board.scores["task"].unique(maintain_order=True).to_list()
+    raw = board.metrics.filter(pl.col("normalization") == RAW, pl.col("task").is_in(tasks))
+    measured = set(raw["metric"])
+    metrics = [name for name in LABELS if name in measured]
+    tables = {
+        "scores": board.scores.with_columns(score=pl.col("main_score") * 100),
+        "score_curves": score_curves(board.scores),
+        "shares": heat_map(board.scores),
+        "metrics": raw,
+        "metric_curves": metric_curves(board.scores, board.metrics),
+        "marks": marks(board, **how),
+        **{over: board.schemes(tasks=over, **how) for over in get_args(Tasks)},
+    }
+    by_model = {name: frame.partition_by(MODEL, as_dict=True) for name, frame in tables.items()}
     return {
         "tasks": tasks,
         "metrics": [{"name": name, "title": LABELS[name]} for name in metrics],
         "schemes": list(SCHEMES),
         "over": options.get("tasks", "available"),
         "models": [
-            _model(board.only(model, revision), label, tasks, metrics, how)
-            for (model, revision), label in board.labels().items()
+            {
+                "label": label,
+                "model": which[0],
+                "revision": which[1],
+                **_numbers({name: found.get(which, tables[name].clear()) for name, found in by_model.items()}, tasks),
+                "associations": _associations(board, which, tasks),
+                "use": _use(board, which),
+            }
+            for which, label in board.labels().items()
         ],
         "charts": _charts(),
         "colours": list(figures.COLOURS),
@@ -108,78 +128,52 @@ def _charts() -> dict[str, Any]:
     }
 
 
-def _model(
-    board: "Leaderboard", label: str, tasks: list[str], metrics: list[str], how: dict[str, Any]
-) -> dict[str, Any]:
-    """What the page knows of one model; lists of values go by the place of a layer, tasks by their own place."""
-    (model, revision), scores = board.models()[0], board.scores
-    depths = scores.select("layer", "depth").unique("layer").sort("layer")
+def _numbers(of: dict[str, pl.DataFrame], tasks: list[str]) -> dict[str, Any]:
+    """What the page knows of one model: lists by the place of a layer, in objects by the place of a task, or "all"."""
+    depths = of["scores"].select("layer", "depth").unique("layer").sort("layer")
     layers = depths["layer"].to_list()
-    places = {task: str(place) for place, task in enumerate(tasks)} | {None: "all"}
-    points = scores.with_columns(value=pl.col("main_score") * 100)
-    heat = heat_map(scores)
-    of_tasks = {name: board.metrics.filter(metric=name, normalization=RAW) for name in metrics}
-    metric_means = metric_curves(scores, board.metrics)
     pointed_out: dict[str, dict[int, str]] = {}
-    for task, layer, said in marks(board, **how).select("task", "layer", "said").iter_rows():
-        pointed_out.setdefault(places[task], {})[layer] = said
+    for task, layer, said in of["marks"].select("task", "layer", "said").iter_rows():
+        pointed_out.setdefault(_place(task, tasks), {})[layer] = said
+    by_metric = of["metrics"].partition_by("metric", as_dict=True)
+    curves = of["metric_curves"].partition_by("metric", as_dict=True)
     return {
-        "label": label,
-        "model": model,
-        "revision": revision,
         "layers": layers,
         "depths": _rounded(depths["depth"]),
-        "scores": {
-            "all": _curve(score_curves(scores), "score", layers),
-            **{places[task]: _values(points.filter(task=task), "value", layers) for task in scores["task"].unique()},
-        },
-        "shares": {places[task]: _values(heat.filter(task=task), "share", layers) for task in heat["task"].unique()},
+        "scores": {**_curve(of["score_curves"], "score", layers), **_of_tasks(of["scores"], "score", layers, tasks)},
+        "shares": _of_tasks(of["shares"], "share", layers, tasks),
         "metrics": {
-            name: {
-                "all": _curve(metric_means.filter(metric=name), "value", layers),
-                **{places[task]: _values(frame.filter(task=task), "value", layers) for task in _known(frame, tasks)},
-            }
-            for name, frame in of_tasks.items()
-            if not frame.is_empty()
+            name: {**_curve(curves[name,], "value", layers), **_of_tasks(frame, "value", layers, tasks)}
+            for (name,), frame in by_metric.items()
+            if (name,) in curves
         },
         "marks": pointed_out,
-        "associations": _associations(board, places),
-        "schemes": {
-            over: {
-                key: _round(value)
-                for key, value in board.schemes(tasks=over, **how).row(0, named=True).items()
-                if key not in ("model", "revision", "tasks")
-            }
-            for over in ("available", "common")
-        },
-        "use": _use(board, layers),
+        "schemes": {over: _row(of[over]) for over in get_args(Tasks)},
     }
 
 
-def _known(frame: pl.DataFrame, tasks: list[str]) -> list[str]:
-    """Tasks may have metrics and no score."""
-    found = set(frame["task"])
-    return [task for task in tasks if task in found]
+def _row(schemes: pl.DataFrame) -> dict[str, Any]:
+    return {key: _round(value) for key, value in schemes.drop(*MODEL, "tasks").row(0, named=True).items()}
 
 
-def _associations(board: "Leaderboard", places: dict[str | None, str]) -> dict[str, list[list[Any]]]:
-    model, revision = board.models()[0]
+def _associations(board: "Leaderboard", which: tuple[str, str], tasks: list[str]) -> dict[str, list[list[Any]]]:
+    """Of all tasks together and of each: metric, coefficient, value."""
     found: dict[str, list[list[Any]]] = {}
-    for frame in (
-        association_rows(board.associations(model, revision)).with_columns(task=pl.lit(None, pl.String)),
-        association_rows(board.associations(model, revision, per_task=True)),
-    ):
-        for task, metric, coefficient, value in frame.select("task", "metric", "coefficient", "value").iter_rows():
-            found.setdefault(places[task], []).append([metric, coefficient, _round(value)])
+    together = board.associations(*which).with_columns(task=pl.lit(None, pl.String))
+    for associations in (together, board.associations(*which, per_task=True)):
+        rows = association_rows(associations).select("task", "metric", "coefficient", "value")
+        for task, metric, coefficient, value in rows.iter_rows():
+            found.setdefault(_place(task, tasks), []).append([metric, coefficient, _round(value)])
     return found
 
 
-def _use(board: "Leaderboard", layers: list[int]) -> dict[str, Any]:
-    model, revision = board.models()[0]
-    origin = board.origin(model, revision)
+def _use(board: "Leaderboard", which: tuple[str, str]) -> dict[str, Any]:
+    """How to get each layer, by its place."""
+    origin = board.origin(*which)
+    layers = board.only(*which).scores["layer"].unique().sort().to_list()
     name = origin.loaded_from
     note = ""
-    if (model, revision) not in board.origins:
+    if which not in board.origins:
         note = f"{name} is what the table calls it: put its hub id or folder there."
     elif name.startswith("path/to/"):
         note = f"{name}: put the model's own folder there."
@@ -192,17 +186,27 @@ def _use(board: "Leaderboard", layers: list[int]) -> dict[str, Any]:
     }
 
 
-def _curve(means: pl.DataFrame, column: str, layers: list[int]) -> dict[str, list[Any]]:
+def _place(task: str | None, tasks: list[str]) -> str:
+    """The key of a task in the page's data: no name, which may be anything."""
+    return _ALL if task is None else str(tasks.index(task))
+
+
+def _curve(means: pl.DataFrame, column: str, layers: list[int]) -> dict[str, dict[str, list[Any]]]:
+    """The means over all tasks, and how many are behind them."""
+    names = {"value": column, "n_tasks": "n_tasks", "of_tasks": "of_tasks"}
+    return {_ALL: {name: _by_layer(means.select("layer", column), layers) for name, column in names.items()}}
+
+
+def _of_tasks(frame: pl.DataFrame, column: str, layers: list[int], tasks: list[str]) -> dict[str, list[Any]]:
     return {
-        "value": _values(means, column, layers),
-        "n_tasks": _values(means, "n_tasks", layers),
-        "of_tasks": _values(means, "of_tasks", layers),
+        _place(task, tasks): _by_layer(rows.select("layer", column), layers)
+        for (task,), rows in frame.partition_by("task", as_dict=True).items()
     }
 
 
-def _values(frame: pl.DataFrame, column: str, layers: list[int]) -> list[Any]:
-    """A column by the place of a layer; null where there is nothing."""
-    found = dict(frame.select("layer", column).iter_rows())
+def _by_layer(values: pl.DataFrame, layers: list[int]) -> list[Any]:
+    """Two columns, layer and value, as values by the place of a layer; null where there is none."""
+    found = dict(values.iter_rows())
     return _rounded(found.get(layer) for layer in layers)
 
 

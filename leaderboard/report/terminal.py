@@ -1,18 +1,18 @@
 """Tables in a terminal: schemes, a model's layers and associations, and the tasks there are."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import polars as pl
 from mteb.abstasks.abstask import AbsTask
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from leaderboard.report.cells import fewer_tasks, format_cell, format_coefficient
+from leaderboard.report.cells import SCHEME_COLUMNS, fewer_tasks, format_cell, format_coefficient, scheme_cells
 from leaderboard.results import Leaderboard
 from leaderboard.schemes import SCHEMES
 from leaderboard.tasks import n_samples
@@ -35,34 +35,73 @@ def print_layers(board: Leaderboard, model: str, revision: str, console: Console
     scored = frame.drop(measured)
     if measured:
         means = "means over the tasks" if len(scored.columns) > 4 else "of the task's texts"
-        console.print(
-            _table(f"{model} ({revision}), metrics, {means}", frame.select("layer", "depth", *measured), marks)
-        )
+        title = f"{model} ({revision}), metrics, {means}"
+        _print_layers(console, title, frame.select("layer", "depth", *measured), marks)
         console.print()
-    console.print(_table(f"{model} ({revision}), scores x100", scored, marks))
+    _print_layers(console, f"{model} ({revision}), scores x100", scored, marks)
     console.print(Text(str(summary) if summary is not None else "no layer has all tasks yet"), soft_wrap=True)
 
 
-def _table(title: str, frame: pl.DataFrame, marks: dict[int, str]) -> Table:
-    table = _empty_table(title)
-    for name in column_titles(frame.columns):
-        table.add_column(Text(name), justify="right", vertical="bottom")
-    table.add_column("")
+def _print_layers(console: Console, title: str, frame: pl.DataFrame, marks: dict[int, str]) -> None:
+    rows = []
     for row in frame.iter_rows(named=True):
-        cells = [format_cell(name, value) for name, value in row.items()]
         mark = marks[row["layer"]]
-        table.add_row(*cells, mark, style="bold" if mark == "best" else None)
-    return table
+        cells = [*(format_cell(name, value) for name, value in row.items()), mark]
+        rows.append([Text(cell, style="bold" if mark == "best" else "") for cell in cells])
+    _print_table(console, title, [*column_titles(frame.columns), ""], rows, justify="right", marked=True)
 
 
-def _empty_table(title: str) -> Table:
-    return Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+def _print_table(
+    console: Console,
+    title: str,
+    names: Sequence[str],
+    rows: Sequence[Sequence[Text]],
+    *,
+    justify: JustifyMethod = "left",
+    marked: bool = False,
+) -> None:
+    """Prints a table, its columns in blocks below each other where the terminal is narrower than all of them.
+
+    Nothing is cut. The first column, which says what a row is of, stands in every block and is the first to be
+    wrapped, down to a third of the width; `justify` is its own, numbers stand right. Where the rows are `marked`, the
+    last column stands in every block as well.
+    """
+    columns = [[Text(name), *cells] for name, *cells in zip(names, *rows, strict=True)]
+    widths = [max(console.measure(cell).maximum for cell in column) for column in columns]
+    end = len(columns) - marked
+    marks = range(end, len(columns))
+    room = console.width - sum(widths[column] + 1 for column in marks)
+    console.print(Text(title, style="table.title"))
+    for block in _blocks(range(1, end), widths, room - min(widths[0], console.width // 3)):
+        if block[0] > 1:
+            console.print()
+        table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+        left = room - sum(widths[column] + 1 for column in block)
+        table.add_column(columns[0][0], justify=justify, overflow="fold", max_width=max(left, 1))
+        for column in (*block, *marks):
+            table.add_column(columns[column][0], justify="right" if column in block else "left", overflow="fold")
+        for cells in zip(*(columns[column][1:] for column in (0, *block, *marks)), strict=True):
+            table.add_row(*cells)
+        console.print(table)
+
+
+def _blocks(columns: Sequence[int], widths: Sequence[int], room: int) -> Iterator[list[int]]:
+    """As many columns as fit into the room, each with a space before it, but one at least; then the next ones."""
+    block: list[int] = []
+    left = room
+    for column in columns:
+        if block and widths[column] + 1 > left:
+            yield block
+            block, left = [], room
+        block.append(column)
+        left -= widths[column] + 1
+    yield block
 
 
 # The paper's Table 2; all schemes do not fit into 80 characters.
 _SHOWN = {
-    "last": "\nlast",
-    "random_layer": "\nrandom",
+    "last": "last",
+    "random_layer": "random",
     "min_dime": "min\ndime",
     "min_infonce": "min\ninfonce",
     "min_entropy": "min\nentropy",
@@ -78,18 +117,17 @@ def print_schemes(schemes: pl.DataFrame, console: Console | None = None) -> None
         console: Where to.
     """
     console = console or Console(highlight=False)
-    rows = schemes.to_dicts()
-    table = _empty_table(f"schemes, scores x100, {_OVER[rows[0]['tasks']]}")
-    table.add_column("\nmodel", overflow="fold")
-    for title in ("\ntasks", "\nbest", "\nat", *_SHOWN.values()):
-        table.add_column(title, justify="right", no_wrap=True, style="bold" if title == "\nbest" else None)
-    for row in rows:
+    found = schemes.to_dicts()
+    rows = []
+    for row in found:
         name = row["model"] if row["revision"] == "main" else f"{row['model']} ({row['revision']})"
         layer = format_cell("best_layer", row["best_layer"])
-        others = (_with_tasks(row, scheme) for scheme in _SHOWN)
-        table.add_row(Text(name), str(row["n_tasks"]), _with_tasks(row, "best"), layer, *others)
-    console.print(table)
-    if any(fewer_tasks(row, scheme) for row in rows for scheme in ("best", *_SHOWN)):
+        best, *others = (_with_tasks(row, scheme) for scheme in ("best", *_SHOWN))
+        rows.append(list(map(Text, (name, str(row["n_tasks"]), best, layer, *others))))
+        rows[-1][2].stylize("bold")
+    title = f"schemes, scores x100, {_OVER[found[0]['tasks']]}"
+    _print_table(console, title, ["model", "tasks", "best", "at", *_SHOWN.values()], rows)
+    if any(fewer_tasks(row, scheme) for row in found for scheme in ("best", *_SHOWN)):
         console.print('"of N": the mean over N tasks only; means over different tasks do not compare', soft_wrap=True)
 
 
@@ -99,25 +137,18 @@ def _with_tasks(row: dict[str, Any], scheme: str) -> str:
 
 
 def print_scheme_details(row: dict[str, Any], console: Console | None = None) -> None:
-    """Prints a row a scheme of one model, best and last marked.
+    """Prints a row a scheme of one model, best marked.
 
     Args:
         row: Of `Leaderboard.schemes`.
         console: Where to.
     """
     console = console or Console(highlight=False)
-    table = _empty_table(f"{row['model']} ({row['revision']}), schemes, scores x100")
-    table.add_column("scheme")
-    for title in ("score", "95% interval", "regret", "tasks"):
-        table.add_column(title, justify="right")
-    table.add_column("")
-    marks = {"best": f"best: layer {format_cell('best_layer', row['best_layer'])}", "last": "last"}
-    for scheme in SCHEMES:
-        interval = "-" if row[scheme] is None else f"{row[f'{scheme}_low']:.1f} to {row[f'{scheme}_high']:.1f}"
-        regret = format_cell("regret", row.get(f"regret_{scheme}"))
-        cells = (scheme, format_cell(scheme, row[scheme]), interval, regret, str(row[f"n_{scheme}"]))
-        table.add_row(*cells, marks.get(scheme, ""), style="bold" if scheme == "best" else None)
-    console.print(table)
+    rows = [
+        [Text(cell, style="bold" if scheme == "best" else "") for cell in scheme_cells(row, scheme)]
+        for scheme in SCHEMES
+    ]
+    _print_table(console, f"{row['model']} ({row['revision']}), schemes, scores x100", SCHEME_COLUMNS, rows)
     console.print("regret: points below the best single layer over the same tasks", soft_wrap=True)
 
 
@@ -131,13 +162,11 @@ def print_associations(model: str, revision: str, associations: pl.DataFrame, co
         console: Where to.
     """
     console = console or Console(highlight=False)
-    table = _empty_table(f"{model} ({revision}), metrics against scores over the layers")
-    table.add_column("metric")
-    for name in associations.columns[1:]:
-        table.add_column(name.removeprefix("n_"), justify="right")
-    for metric, *numbers in associations.iter_rows():
-        table.add_row(Text(metric), *(format_coefficient(number) for number in numbers))
-    console.print(table)
+    names = [name.removeprefix("n_") for name in associations.columns]
+    rows = [
+        [Text(metric), *(Text(format_coefficient(n)) for n in numbers)] for metric, *numbers in associations.iter_rows()
+    ]
+    _print_table(console, f"{model} ({revision}), metrics against scores over the layers", names, rows)
 
 
 def print_tasks(tasks: Sequence[tuple[AbsTask, int | None]]) -> None:

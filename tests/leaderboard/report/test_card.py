@@ -62,6 +62,30 @@ def test_people_read_the_scores_the_curve_the_metrics_and_what_they_are_made_of(
     assert "by labels: the highest mean score over the tasks below, of 4 layers" in model_card(tiny_results)
 
 
+def _schemes(card: str) -> list[list[str]]:
+    """The cells of the schemes' table, below its header."""
+    section = card.split("\n## Ways to pick a layer\n", 1)[1].split("\n## ", 1)[0]
+    header, rule, *rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
+    assert header == ["scheme", "score", "95% interval", "regret", "tasks"] and set(rule) == {"---:"}
+    return rows
+
+
+def test_the_schemes_of_the_model_stand_in_the_card_best_in_bold(tiny_results: Path) -> None:
+    row = load_results(tiny_results).schemes().row(0, named=True)
+    best, *others = _schemes(model_card(tiny_results, layer=1))
+    interval = f"{row['best_low']:.1f} to {row['best_high']:.1f}"
+    assert best == [
+        f"**{cell}**" for cell in (f"best: layer {row['best_layer']}", f"{row['best']:.1f}", interval, "-", "2")
+    ]
+    # Of the criteria, those whose metric was measured.
+    assert [name for name, *_ in others] == [
+        *("last", "random_layer", "middle", "depth_0_7", "oracle", "min_entropy", "max_curvature")
+    ]
+    for name, *cells in others:
+        interval = f"{row[f'{name}_low']:.1f} to {row[f'{name}_high']:.1f}"
+        assert cells == [f"{row[name]:.1f}", interval, f"{row[f'regret_{name}']:.1f}", "2"]
+
+
 def test_a_layer_is_named_by_its_number_or_depth(tiny_results: Path) -> None:
     assert [find_layer(tiny_results, layer=layer).layer for layer in (0, -1, 0.7)] == [0, 3, 2]
 
@@ -107,6 +131,7 @@ def test_names_of_tasks_and_models_are_data(
     body = text.split("\n---\n", 1)[1]
     assert "# a\\|b&lt;script&gt;\\`\\`\\` # c, layer 1 of 3\n" in body
     assert "| T\\|&lt;script&gt;alert(1) |" in body
+    assert _schemes(text)[0][0] == "**best: layer 1**"
     prose = "".join(body.split("\n```")[0::2])
     assert "<script>" not in prose and "\n# c" not in body
     assert body.count("\n```") == 6  # three fences, each opened and closed
@@ -124,6 +149,12 @@ def test_results_of_a_part_say_so_and_are_not_ranked(
     assert ModelCard(text).data.eval_results[0].dataset_name == "TinySTS (default), 20 items of each split"
     assert list(eval_results_files(find_layer(tmp_path))) == []
     assert "Representation metrics" not in text
+    # One task has no interval, and without metrics there are no criteria.
+    score = f"{load_results(tmp_path).scores['main_score'][0] * 100:.1f}"
+    assert _schemes(text) == [
+        ["**best: layer 2**", f"**{score}**", "**-**", "**-**", "**1**"],
+        *([scheme, score, "-", "0.0", "1"] for scheme in ("last", "random_layer", "middle", "depth_0_7", "oracle")),
+    ]
 
 
 def test_a_layer_that_misses_tasks_has_no_mean(
@@ -132,7 +163,15 @@ def test_a_layer_that_misses_tasks_has_no_mean(
     options: dict[str, Any] = {"metrics": "none", "show_progress": False}
     run_sweep(llama_folder, tiny_sts_class(), tmp_path, layers=[1], **options)
     run_sweep(llama_folder, named(tiny_sts_class, "Other"), tmp_path, layers=[2], **options)
-    assert "They have no mean, for this layer misses Other." in model_card(tmp_path, layer=1)
+    text = model_card(tmp_path, layer=1)
+    assert "They have no mean, for this layer misses Other." in text
+    assert [row[0] for row in _schemes(text)] == [
+        "last",
+        "random_layer",
+        "middle",
+        "depth_0_7",
+        "oracle",
+    ]  # none is best
     with pytest.raises(ValueError, match="no layer of local/tiny-llama has all tasks"):
         model_card(tmp_path)
 

@@ -57,9 +57,8 @@ def test_one_model_in_detail(tables: list[str], capsys: pytest.CaptureFixture[st
     assert main([*tables, "--model", "org/m"]) == 0
     out = capsys.readouterr().out
     assert "org/m (main), schemes" in out  # of two revisions
-    assert _line(out, "best  ")[0] == "45.0" and _line(out, "best  ")[-3:] == ["best:", "layer", "2"]
-    last = _line(out, "last  ")
-    assert last[0] == "40.0" and last[-3:] == ["5.0", "2", "last"]
+    assert _line(out, "best: layer 2  ") == ["45.0", "-", "-", "1"]  # over a single task
+    assert _line(out, "last  ") == ["40.0", "40.0", "to", "40.0", "5.0", "2"]
     assert _line(out, "min_lidar  ") == ["-", "-", "-", "0"]
     assert _line(out, "dime  ") == ["-1.000", "-1.000", "-0.891", "0.901", "3", "1"]
     assert main([*tables, "--model", "org/m", "--revision", "step1"]) == 0
