@@ -190,10 +190,12 @@ class Leaderboard:
         """
         given = {"model": model, "revision": revision}
         asked = {column: value for column, value in given.items() if value is not None}
-        frames = [frame.filter(True, **asked) for frame in (self.scores, self.metrics, self.paper_scores)]
-        if asked and frames[0].is_empty():
+        scores, metrics, paper = (
+            frame.filter(True, **asked) for frame in (self.scores, self.metrics, self.paper_scores)
+        )
+        if asked and scores.is_empty():
             self._refuse(model, revision)
-        return Leaderboard(*frames, self.origins)
+        return Leaderboard(scores, metrics, paper, self.origins)
 
     def to_parquet(self, folder: str | Path, **options: Any) -> None:
         """Writes scores, paper_scores, metrics and schemes, and of all models layers and associations, as .parquet.
@@ -233,6 +235,17 @@ class Leaderboard:
             raise InputError("page: there are no scores to show")
         with atomic_file(path) as partial:
             partial.write_text(page(self, **options), encoding="utf-8")
+
+    def save_figures(self, folder: str | Path, **options: Any) -> None:
+        """Draws the paper's figures as .png and .svg: over all models, and of each its associations and heat map.
+
+        Args:
+            folder: It is made if need be.
+            **options: Of `schemes`: tasks, complete_only, seed.
+        """
+        from leaderboard.report.figure_rows import save_figures
+
+        save_figures(self, folder, **options)
 
     def to_markdown(self, **options: Any) -> str:
         """The schemes of all models; then of each model its layers, best one in bold, and associations.

@@ -45,6 +45,8 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
     out.add_argument("--parquet", metavar="FOLDER", help="also write all tables there as .parquet")
     out.add_argument("--csv", metavar="FOLDER", help="also write all tables there as .csv")
     out.add_argument("--markdown", metavar="FILE", help="also write schemes, layers and associations there")
+    out.add_argument("--html", metavar="FILE", help="also write a page there that a browser opens without a network")
+    out.add_argument("--figures", metavar="FOLDER", help="also draw the paper's figures there, as .png and .svg")
     out.add_argument("--quiet", action="store_true", help="nothing but results and mistakes")
 
 
@@ -60,6 +62,8 @@ def _report(arguments: argparse.Namespace) -> None:
         "parquet": board.to_parquet,
         "csv": board.to_csv,
         "markdown": board.save_markdown,
+        "html": board.to_html,
+        "figures": board.save_figures,
     }
     for name, write in writers.items():
         target = getattr(arguments, name)

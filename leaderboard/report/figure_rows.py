@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from leaderboard.layer_means import MODEL, metric_curves, score_curves
 from leaderboard.report import figures
-from leaderboard.results import Leaderboard
 from leaderboard.schemes import picked_layers
 from midlayer_embed.curves import LABELS
+
+if TYPE_CHECKING:
+    from leaderboard.results import Leaderboard
 
 # The schemes whose layers are pointed out, and what they are called beside a point.
 _POINTED_OUT = {
@@ -22,7 +24,7 @@ _POINTED_OUT = {
 }
 
 
-def with_labels(frame: pl.DataFrame, board: Leaderboard) -> pl.DataFrame:
+def with_labels(frame: pl.DataFrame, board: "Leaderboard") -> pl.DataFrame:
     """A frame in whose `model` stand the names that figures use."""
     labels = pl.DataFrame(
         [(*which, label) for which, label in board.labels().items()],
@@ -33,7 +35,7 @@ def with_labels(frame: pl.DataFrame, board: Leaderboard) -> pl.DataFrame:
     return named.drop(MODEL).rename({"label": "model"})
 
 
-def marks(board: Leaderboard, **options: Any) -> pl.DataFrame:
+def marks(board: "Leaderboard", **options: Any) -> pl.DataFrame:
     """The layers that schemes take: of each task, and of all tasks together the best single layer and the last.
 
     Criteria choose a layer for each task, so they have none of all together.
@@ -85,41 +87,40 @@ def heat_map(scores: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def save_figures(board: Leaderboard, folder: str | Path, formats: tuple[str, ...] = ("png", "svg")) -> list[Path]:
+def save_figures(board: "Leaderboard", folder: str | Path, **options: Any) -> None:
     """Draws score and metrics over depth of all models; of each, associations and the heat map.
 
     Args:
         board: The tables.
         folder: It is made if need be.
-        formats: "png", "svg", "html": the last answers to the mouse.
-
-    Returns:
-        The files, in the order in which they were written.
+        **options: Of `Leaderboard.schemes`.
     """
-    written = []
-    for name, chart in _all_figures(board):
-        for ending in formats:
-            path = Path(folder) / f"{name}.{ending}"
-            figures.save_figure(chart, path)
-            written.append(path)
-    return written
+    for name, figure in _all_figures(board, options):
+        for ending in (".png", ".svg"):
+            figures.save_figure(figure, Path(folder) / f"{name}{ending}")
 
 
-def _all_figures(board: Leaderboard) -> Iterator[tuple[str, Any]]:
+def _all_figures(board: "Leaderboard", options: dict[str, Any]) -> Iterator[tuple[str, figures.Figure]]:
     labels = list(board.labels().values())
     scores = with_labels(score_curves(board.scores).rename({"score": "value"}), board)
-    together = with_labels(marks(board).filter(pl.col("task").is_null()), board)
-    pointed_out = together.join(scores, on=["model", "layer"])
+    together = with_labels(marks(board, **options).filter(pl.col("task").is_null()), board)
+    pointed_out = together.join(scores, on=["model", "layer"]).with_columns(word="said")
     yield "score_over_depth", figures.score_over_depth(scores, pointed_out, labels)
     metrics = with_labels(metric_curves(board.scores, board.metrics), board)
     if not metrics.is_empty():
         yield "metrics_over_depth", figures.metrics_over_depth(metrics, labels)
-    for (model, revision), label in board.labels().items():
-        name = file_name(label)
+    for (model, revision), name in zip(board.models(), _file_names(labels), strict=True):
         bars = association_rows(board.associations(model, revision))
         if not bars.is_empty():
             yield f"associations-{name}", figures.association_bars(bars)
         yield f"heat_map-{name}", figures.score_heat_map(heat_map(board.only(model, revision).scores))
+
+
+def _file_names(labels: list[str]) -> list[str]:
+    """Names of models as parts of files', of which no two are the same."""
+    plain = ["".join(letter if letter.isalnum() or letter in "-." else "_" for letter in label) for label in labels]
+    before = [sum(other.lower() == name.lower() for other in plain[:place]) for place, name in enumerate(plain)]
+    return [f"{name}-{n + 1}" if n else name for name, n in zip(plain, before, strict=True)]
 
 
 def association_rows(associations: pl.DataFrame) -> pl.DataFrame:
@@ -131,8 +132,3 @@ def association_rows(associations: pl.DataFrame) -> pl.DataFrame:
         .drop_nulls("value")
         .sort(pl.col("metric").replace_strict(order, default=len(order)), maintain_order=True)
     )
-
-
-def file_name(label: str) -> str:
-    """A model's name as part of a file's."""
-    return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in label)

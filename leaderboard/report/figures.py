@@ -17,6 +17,7 @@ from midlayer_embed.curves import LABELS
 from midlayer_embed.errors import InputError
 
 Rows = pl.DataFrame | alt.NamedData
+Figure = alt.Chart | alt.LayerChart | alt.FacetChart | alt.ConcatChart
 
 # Okabe and Ito's colours, which colour-blind eyes tell apart, but for yellow and black, which white and dark paper
 # swallow. From the eighth line on, lines are dashed as well.
@@ -40,33 +41,33 @@ _BEHIND = [alt.Tooltip("n_tasks:Q", title="tasks behind it"), alt.Tooltip("of_ta
 
 def score_over_depth(
     rows: Rows, marks: Rows, models: Sequence[str] = (), *, title: str = "mean score (x100)"
-) -> alt.LayerChart:
+) -> Figure:
     """A line a model: the score over depth (the paper's Figure 1).
 
     A layer that misses tasks is a hollow point, through which no line goes.
 
     Args:
         rows: model, layer, depth, value, n_tasks, of_tasks.
-        marks: Layers to point out: model, layer, depth, value, said.
+        marks: Layers to point out: model, layer, depth, value, said (to the mouse), word (that stands beside it).
         models: In the order of their colours. Where rows are given later, so is this: the chart's signal "models".
         title: Of the scores.
     """
     return _over_depth(rows, marks, title, ".1f").add_params(_models(models))
 
 
-def metric_over_depth(rows: Rows, marks: Rows, models: Sequence[str] = (), *, title: str) -> alt.LayerChart:
+def metric_over_depth(rows: Rows, marks: Rows, models: Sequence[str] = (), *, title: str) -> Figure:
     """A line a model: one metric over depth. Arguments as of `score_over_depth`."""
     return _over_depth(rows, marks, title, ".4~g").add_params(_models(models))
 
 
-def metrics_over_depth(rows: pl.DataFrame, models: Sequence[str]) -> alt.ConcatChart:
+def metrics_over_depth(rows: pl.DataFrame, models: Sequence[str]) -> Figure:
     """A small chart a metric, a line a model (the paper's Figures 2, 10 and 12).
 
     Args:
         rows: As of `metric_over_depth`, and metric.
         models: In the order of their colours.
     """
-    no_marks = pl.DataFrame(schema=["model", "layer", "depth", "value", "said"])
+    no_marks = pl.DataFrame(schema=["model", "layer", "depth", "value", "said", "word"])
     found = set(rows["metric"])
     charts = [
         _over_depth(rows.filter(metric=name), no_marks, label, ".4~g").properties(width=220, height=170)
@@ -76,13 +77,13 @@ def metrics_over_depth(rows: pl.DataFrame, models: Sequence[str]) -> alt.ConcatC
     return alt.concat(*charts, columns=4 if len(charts) > 4 else 3).add_params(_models(models))
 
 
-def association_bars(rows: Rows) -> alt.Chart:
+def association_bars(rows: Rows) -> Figure:
     """Bars a metric: how it goes with the score over the layers (the paper's Figures 3, 8 and 9).
 
     Args:
         rows: metric, coefficient (dcor, spearman or kendall), value (-1..1).
     """
-    return (
+    bars: alt.Chart = (
         _chart(rows)
         .mark_bar()
         .encode(
@@ -104,9 +105,10 @@ def association_bars(rows: Rows) -> alt.Chart:
         )
         .properties(width=_WIDTH, height=alt.Step(9))
     )
+    return bars
 
 
-def score_heat_map(rows: Rows) -> alt.LayerChart:
+def score_heat_map(rows: Rows) -> Figure:
     """Layers across, tasks down; the lighter, the nearer to the task's best layer, which has a dot.
 
     Args:
@@ -168,7 +170,7 @@ _WRITERS: dict[str, Callable[[dict[str, Any]], bytes]] = {
 }
 
 
-def save_figure(chart: alt.LayerChart | alt.ConcatChart | alt.Chart, path: str | Path) -> None:
+def save_figure(chart: Figure, path: str | Path) -> None:
     """Writes a figure that has its rows: as a picture, or as a page that answers to the mouse and needs no network.
 
     Args:
@@ -187,7 +189,7 @@ def save_figure(chart: alt.LayerChart | alt.ConcatChart | alt.Chart, path: str |
         partial.write_bytes(write(spec))
 
 
-def _over_depth(rows: Rows, marks: Rows, title: str, number: str) -> alt.LayerChart:
+def _over_depth(rows: Rows, marks: Rows, title: str, number: str) -> Figure:
     x = alt.X(
         "depth:Q",
         title="depth (layer / last layer)",
@@ -195,7 +197,7 @@ def _over_depth(rows: Rows, marks: Rows, title: str, number: str) -> alt.LayerCh
         scale=alt.Scale(domain=[0, 1]),
     )
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
-    legend = alt.Legend(orient="bottom", columns=2, symbolType="stroke", symbolStrokeWidth=2)
+    legend = alt.Legend(orient="bottom", columns=1, symbolType="stroke", symbolStrokeWidth=2)
     names = alt.ExprRef(_MODELS)
     colour = alt.Color("model:N", title=None, legend=legend, scale=alt.Scale(domain=names, range=list(COLOURS)))
     dash = alt.StrokeDash("model:N", title=None, legend=legend, scale=alt.Scale(domain=names, range=_DASH_OF_PLACE))
@@ -221,7 +223,7 @@ def _over_depth(rows: Rows, marks: Rows, title: str, number: str) -> alt.LayerCh
     rings = chosen.mark_point(size=130, strokeWidth=2, opacity=1).encode(
         colour, tooltip=[*_TOLD, value, alt.Tooltip("said:N", title="chosen by")]
     )
-    words = chosen.mark_text(dy=-13, fontSize=11).encode(text="said:N")
+    words = chosen.mark_text(dy=-13, fontSize=11).encode(text="word:N")
     return alt.layer(lines, points, rings, words).properties(width=_WIDTH, height=_HEIGHT)
 
 
@@ -231,4 +233,4 @@ def _models(names: Sequence[str]) -> alt.Parameter:
 
 def _chart(rows: Rows) -> alt.Chart:
     # Inline: what is drawn, and no more, goes into the file.
-    return alt.Chart(alt.Data(values=rows.to_dicts()) if isinstance(rows, pl.DataFrame) else rows)
+    return alt.Chart(alt.InlineData(values=rows.to_dicts()) if isinstance(rows, pl.DataFrame) else rows)

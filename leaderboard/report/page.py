@@ -42,7 +42,7 @@ def page(board: "Leaderboard", **options: Any) -> str:
         **options: Of `Leaderboard.schemes`: tasks (which the table shows first), complete_only, seed.
     """
     scripts = {
-        "library": vl_convert.javascript_bundle(),
+        "library": vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;"),
         "script": "\n".join((_FILES / name).read_text(encoding="utf-8") for name in ("charts.js", "page.js")),
     }
     # In a page, a script ends at its first "</script", wherever that stands; and so would one of ours.
@@ -76,7 +76,7 @@ def _sha256(script: str) -> str:
 
 def _data(board: "Leaderboard", options: dict[str, Any]) -> dict[str, Any]:
     how = {key: value for key, value in options.items() if key != "tasks"}
-    tasks = board.scores["task"].unique(maintain_order=True).to_list()
+    tasks = board.scores.sort("task_type", "task")["task"].unique(maintain_order=True).to_list()
     raw = board.metrics.filter(pl.col("normalization") == RAW, pl.col("task").is_in(tasks))
     measured = set(raw["metric"])
     metrics = [name for name in LABELS if name in measured]
@@ -106,13 +106,13 @@ def _data(board: "Leaderboard", options: dict[str, Any]) -> dict[str, Any]:
             }
             for which, label in board.labels().items()
         ],
-        "charts": _charts(),
+        "charts": {"light": _charts(dark=False), "dark": _charts(dark=True)},
         "colours": list(figures.COLOURS),
-        "styles": {"light": figures.style(), "dark": figures.style(dark=True)},
     }
 
 
-def _charts() -> dict[str, Any]:
+def _charts(*, dark: bool) -> dict[str, Any]:
+    """The charts without rows, compiled for Vega."""
     rows, points = alt.NamedData("rows"), alt.NamedData("marks")
     charts = {
         "scores": figures.score_over_depth(rows, points, title="score (x100)"),
@@ -120,10 +120,9 @@ def _charts() -> dict[str, Any]:
         "associations": figures.association_bars(rows),
         "heat": figures.score_heat_map(rows),
     }
+    style = figures.style(dark=dark)
     return {
-        name: chart.properties(
-            width="container", autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
-        ).to_dict()
+        name: vl_convert.vegalite_to_vega({**chart.properties(width="container").to_dict(), "config": style})
         for name, chart in charts.items()
     }
 

@@ -14,17 +14,18 @@
     tasks: "The number of tasks behind each mean.",
   };
 
-  const byScore = data.models
+  // At first, those that have most tasks come first: means over fewer do not compare.
+  const inOrder = data.models
     .map((model, place) => ({ place, row: model.schemes[data.over] }))
-    .sort((a, b) => (b.row.n_best === b.row.n_tasks) - (a.row.n_best === a.row.n_tasks) || (b.row.best ?? -1) - (a.row.best ?? -1))
+    .sort((a, b) => b.row.n_best - a.row.n_best || (b.row.best ?? -1) - (a.row.best ?? -1))
     .map(({ place }) => place);
   const state = {
-    active: byScore[0],
-    compared: byScore.slice(0, 3),
+    active: inOrder[0],
+    compared: inOrder.filter((place, i) => inOrder.findIndex((one) => data.models[one].model === data.models[place].model) === i).slice(0, 3),
     task: ALL,
     metric: data.metrics.length ? data.metrics[0].name : null,
     layer: null,
-    sort: { key: "best", up: false },
+    sort: { key: null, up: false },
   };
   const model = () => data.models[state.active];
   const bestLayer = () => {
@@ -87,11 +88,11 @@
       cellOfHead.append(sorts);
       head.append(cellOfHead);
     }
-    const key = shown.find((column) => column.key === state.sort.key) || shown[0];
-    const rows = data.models
-      .map((m, place) => ({ m, place, row: m.schemes[over] }))
+    const key = shown.find((column) => column.key === state.sort.key);
+    const rows = inOrder
+      .map((place) => ({ m: data.models[place], place, row: data.models[place].schemes[over] }))
       .filter(({ m }) => `${m.model} ${m.revision}`.toLowerCase().includes(wanted));
-    rows.sort((a, b) => {
+    if (key) rows.sort((a, b) => {
       const [x, y] = [key.of(a.m, a.row), key.of(b.m, b.row)];
       if (x === null || y === null || x === undefined || y === undefined) return (x ?? null) === (y ?? null) ? 0 : (x ?? null) === null ? 1 : -1;
       return (x < y ? -1 : x > y ? 1 : 0) * (state.sort.up ? 1 : -1);
@@ -121,8 +122,8 @@
         name.append(inside);
         made.append(name);
       } else {
-        const value = element("td", column.text(row), { className: column.key === "best" ? "best" : "" });
         const behind = column.behind ? column.behind(row) : null;
+        const value = element("td", column.text(row), { className: behind !== null ? "part" : column.key === "best" ? "best" : "" });
         if (behind !== null) value.append(element("small", `of ${behind}`));
         made.append(value);
       }
@@ -145,14 +146,15 @@
     })).filter((row) => row.value !== null);
   }
 
-  // Of each model compared, the layers that schemes take; all of them, and the layer in use, of the open one only.
+  // Of each model compared, the layers that schemes take; of the open one, the layer in use as well, and in words.
   function marked(rows) {
     return rows.flatMap((row) => {
       const m = data.models.find(({ label }) => label === row.model);
-      let said = (m.marks[state.task] || {})[row.layer] || "";
-      if (m !== model()) said = said.split(", ").filter((one) => one === "best").join("");
-      else if (row.layer === state.layer) said = said ? `${said}: layer ${row.layer}` : `layer ${row.layer}`;
-      return said ? [{ ...row, said }] : [];
+      const said = (m.marks[state.task] || {})[row.layer] || "";
+      if (m !== model()) return said ? [{ ...row, said, word: "" }] : [];
+      const used = row.layer === state.layer ? `layer ${row.layer}` : "";
+      const word = [said, used].filter(Boolean).join(": ");
+      return word ? [{ ...row, said: word, word }] : [];
     });
   }
 
@@ -181,7 +183,6 @@
     $("associations-note").textContent = bars.length
       ? `${m.label}, over its layers, ${named}. dcor: distance correlation, 0 (nothing to do with each other) to 1.`
       : `${m.label}: no metric was measured here.`;
-    $("associations").hidden = !bars.length;
     reading();
     return charts.fill({
       scores: { rows: scores, marks: marked(scores), signals },
@@ -233,7 +234,7 @@
     return showCharts();
   }
 
-  const charts = new Charts(data.charts, data.styles, (chart, datum) => {
+  const charts = new Charts(data.charts, (datum) => {
     const place = datum.model === undefined ? state.active : data.models.findIndex(({ label }) => label === datum.model);
     if (place !== state.active) open(place);
     take(datum.layer);
@@ -297,6 +298,5 @@
   options($("metric"), data.metrics.map(({ name, title: text }) => [name, text]), state.metric);
   $("metric").parentElement.hidden = !data.metrics.length;
   state.layer = bestLayer();
-  showAll();
-  charts.drawAlways().then(() => { document.body.dataset.ready = "yes"; });
+  showAll().then(() => { document.body.dataset.ready = "yes"; });
 })();
