@@ -1,62 +1,43 @@
 "use strict";
 
-// The charts of the page: each drawn when it first has rows, and again for another theme; given other rows in between.
-// What is in the rows is page.js's.
+// The charts of the page, drawn anew when they get other rows or another theme. What is in the rows is page.js's.
 class Charts {
   // charts: by theme and name, as Vega has them. `told(datum)` hears of clicks on something that has a layer.
   constructor(charts, told) {
     this.charts = charts;
     this.told = told;
-    this.views = {};
+    this.drawn = {};
     this.contents = {};
     this.busy = Promise.resolve();
     this.dark = window.matchMedia("(prefers-color-scheme: dark)");
-    this.dark.addEventListener("change", () => this.again());
+    this.dark.addEventListener("change", () => this.fill(this.contents));
   }
 
   // contents: by chart, its datasets by name and its signals under "signals". A chart without rows is not shown.
   fill(contents) {
     this.contents = contents;
-    return this.inTurn(async () => {
-      for (const [name, content] of Object.entries(contents)) {
-        const element = document.getElementById(name);
-        element.hidden = !content.rows.length;
-        if (element.hidden) continue;
-        if (this.views[name]) await this.give(this.views[name], content);
-        else await this.embed(name, element, content);
-      }
+    // One change after the other; of several that wait, the last.
+    this.busy = this.busy.then(async () => {
+      for (const [name, content] of Object.entries(this.contents)) await this.show(name, content);
     });
-  }
-
-  again() {
-    return this.inTurn(async () => {
-      for (const [name, view] of Object.entries(this.views)) {
-        view.finalize();
-        await this.embed(name, document.getElementById(name), this.contents[name]);
-      }
-    });
-  }
-
-  // One change after the other: what comes last is what is seen.
-  inTurn(change) {
-    this.busy = this.busy.then(change);
     return this.busy;
   }
 
-  async give(view, { signals = {}, ...datasets }) {
-    for (const [signal, value] of Object.entries(signals)) view.signal(signal, value);
-    for (const [dataset, rows] of Object.entries(datasets)) view.data(dataset, rows);
-    await view.runAsync();
-  }
-
-  async embed(name, element, { signals = {}, ...datasets }) {
+  async show(name, content) {
+    const element = document.getElementById(name);
     const theme = this.dark.matches ? "dark" : "light";
+    const wanted = JSON.stringify([theme, content]);
+    element.hidden = !content.rows.length;
+    if (element.hidden || this.drawn[name]?.wanted === wanted) return;
+    this.drawn[name]?.view.finalize();
+    const { signals = {}, ...datasets } = content;
     const chart = this.charts[theme][name];
     const filled = {
       ...chart,
       data: chart.data.map((one) => (one.name in datasets ? { ...one, values: datasets[one.name] } : one)),
       signals: chart.signals.map((one) => (one.name in signals ? { ...one, value: signals[one.name] } : one)),
     };
+    element.style.minHeight = `${element.offsetHeight}px`; // what is below stays where it is
     const { view } = await vegaEmbed(element, filled, {
       mode: "vega",
       renderer: "svg",
@@ -65,9 +46,10 @@ class Charts {
       downloadFileName: name,
       logLevel: 1, // errors: a model none of whose layers has all tasks is none
     });
+    element.style.minHeight = "";
     view.addEventListener("click", (event, item) => {
       if (item && item.datum && Number.isInteger(item.datum.layer)) this.told(item.datum);
     });
-    this.views[name] = view;
+    this.drawn[name] = { view, wanted };
   }
 }

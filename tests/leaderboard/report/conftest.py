@@ -2,16 +2,20 @@
 
 import base64
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from mteb.abstasks.abstask import AbsTask
 
 from leaderboard import run_sweep
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -128,3 +132,16 @@ def upload_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[UploadHub]:
     yield hub
     hub.server.shutdown()
     hub.server.server_close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """Chromium without a window; tests that need it are skipped where there is none."""
+    api = pytest.importorskip("playwright.sync_api", reason="pages need playwright to be tried in a browser")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with api.sync_playwright() as playwright:
+        if found is None and not Path(playwright.chromium.executable_path).exists():
+            pytest.skip("pages need a browser to be tried in: Chromium or Chrome")
+        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()
