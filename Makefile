@@ -21,6 +21,9 @@ help:
 
 leaderboard: setup
 	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --metrics $(METRICS) --results $(RESULTS)
+	@$(BIN)/midlayer-leaderboard report $(RESULTS) --html $(RESULTS)/report.html --figures $(RESULTS)/figures --quiet
+	@$(BIN)/midlayer-leaderboard card $(RESULTS) --out $(RESULTS)/card/README.md --overwrite --quiet
+	@echo "page: $(RESULTS)/report.html; card: $(RESULTS)/card/README.md; pictures: $(RESULTS)/figures"
 
 # One worker a core, each of one thread: tiny models gain nothing from more.
 test: setup

@@ -1,6 +1,5 @@
 """Curves over layers for people: tables of text, Markdown, pictures. Nothing is measured here."""
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,46 +148,14 @@ def draw_selection(selection: "LayerSelection", path: str | Path) -> None:
     """
     if selection.values is None or selection.metric is None:
         raise InputError(f"selection: {selection.criterion!r} measures nothing, so there is no curve to draw")
-    draw_layers(
-        range(selection.n_layers),
-        selection.values,
-        path,
-        chosen=selection.layer,
-        title=f"{selection.criterion}: layer {selection.layer} of {selection.n_layers - 1}",
-        label=LABELS[selection.metric],
-    )
-
-
-def draw_layers(
-    layers: Sequence[int],
-    values: Sequence[float] | np.ndarray,
-    path: str | Path,
-    *,
-    chosen: int,
-    title: str,
-    label: str,
-) -> None:
-    """A picture: a curve over layers, with the layer that was chosen.
-
-    Args:
-        layers: Where the curve has values, in order.
-        values: One a layer.
-        path: A .png or .svg file; it appears whole.
-        chosen: One of the layers.
-        title: Over the picture.
-        label: Of the values, with their unit.
-
-    Raises:
-        InputError: (a ValueError) matplotlib is not installed.
-    """
     figure = _figure(5.0, 2.8)
     axes = figure.add_subplot()
-    _draw_curve(axes, np.asarray(layers), values)
-    axes.plot([chosen], [values[list(layers).index(chosen)]], "o", color=_MARK, markersize=8)
-    axes.axvline(chosen, color=_MARK, linewidth=1, linestyle=":")
-    axes.set_title(title, fontsize=10)
+    _draw_curve(axes, np.arange(selection.n_layers), selection.values)
+    axes.plot([selection.layer], [selection.values[selection.layer]], "o", color=_MARK, markersize=8)
+    axes.axvline(selection.layer, color=_MARK, linewidth=1, linestyle=":")
+    axes.set_title(f"{selection.criterion}: layer {selection.layer} of {selection.n_layers - 1}", fontsize=10)
     axes.set_xlabel("layer")
-    axes.set_ylabel(label)
+    axes.set_ylabel(LABELS[selection.metric])
     axes.xaxis.get_major_locator().set_params(integer=True)
     _save(figure, path)
 
@@ -201,7 +168,7 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
-def _draw_curve(axes: Any, places: np.ndarray, values: Sequence[float] | np.ndarray) -> None:
+def _draw_curve(axes: Any, places: np.ndarray, values: np.ndarray) -> None:
     axes.plot(places, values, color=_LINE, marker="o", markersize=3, linewidth=1.5)
     axes.grid(color="0.9")
     axes.set_axisbelow(True)

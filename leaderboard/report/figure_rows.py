@@ -102,10 +102,8 @@ def save_figures(board: "Leaderboard", folder: str | Path, **options: Any) -> No
 
 def _all_figures(board: "Leaderboard", options: dict[str, Any]) -> Iterator[tuple[str, figures.Figure]]:
     labels = list(board.labels().values())
-    scores = with_labels(score_curves(board.scores).rename({"score": "value"}), board)
-    together = with_labels(marks(board, **options).filter(pl.col("task").is_null()), board)
-    pointed_out = together.join(scores, on=["model", "layer"]).with_columns(word="said")
-    yield "score_over_depth", figures.score_over_depth(scores, pointed_out, labels)
+    together = marks(board, **options).filter(pl.col("task").is_null())
+    yield "score_over_depth", _score_over_depth(board, together)
     metrics = with_labels(metric_curves(board.scores, board.metrics), board)
     if not metrics.is_empty():
         yield "metrics_over_depth", figures.metrics_over_depth(metrics, labels)
@@ -114,6 +112,25 @@ def _all_figures(board: "Leaderboard", options: dict[str, Any]) -> Iterator[tupl
         if not bars.is_empty():
             yield f"associations-{name}", figures.association_bars(bars)
         yield f"heat_map-{name}", figures.score_heat_map(heat_map(board.only(model, revision).scores))
+
+
+def layer_figure(board: "Leaderboard", layer: int) -> figures.Figure:
+    """The score over depth of one model, with one layer pointed out.
+
+    Args:
+        board: The tables of the model.
+        layer: One that has a score.
+    """
+    told = pl.DataFrame({"layer": [layer], "said": [f"layer {layer}"]})
+    return _score_over_depth(board, board.scores.select(MODEL).unique().join(told, how="cross"))
+
+
+def _score_over_depth(board: "Leaderboard", pointed_out: pl.DataFrame) -> figures.Figure:
+    scores = score_curves(board.scores).rename({"score": "value"})
+    chosen = pointed_out.select(*MODEL, "layer", "said", word="said").join(scores, on=[*MODEL, "layer"])
+    return figures.score_over_depth(
+        with_labels(scores, board), with_labels(chosen, board), list(board.labels().values())
+    )
 
 
 def _file_names(labels: list[str]) -> list[str]:

@@ -88,7 +88,7 @@ def association_bars(rows: Rows) -> Figure:
         .mark_bar()
         .encode(
             alt.Y("metric:N", title=None, sort=None, axis=alt.Axis(labelLimit=200)),
-            alt.X("value:Q", title="coefficient", scale=alt.Scale(domain=[-1, 1])),
+            alt.X("value:Q", title="correlation with the score", scale=alt.Scale(domain=[-1, 1])),
             alt.YOffset("coefficient:N", sort=list(_COEFFICIENTS)),
             alt.Color(
                 "coefficient:N",

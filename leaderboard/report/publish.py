@@ -4,17 +4,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import polars as pl
 from huggingface_hub import HfApi, get_token, is_offline_mode
 from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from leaderboard.report.card import card_of, eval_results_files
+from leaderboard.report.figure_rows import layer_figure
+from leaderboard.report.figures import save_figure
 from leaderboard.report.layer_record import LayerRecord
 from midlayer_embed.atomic import atomic_file, atomic_folder
 from midlayer_embed.backbone import find_checkpoint
-from midlayer_embed.curves import can_draw, draw_layers
 from midlayer_embed.encoder import MidLayerEncoder
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.export import export_encoder
@@ -66,16 +66,13 @@ def write_card(
     """
     check_card_target(path, overwrite=overwrite)
     readme, picture, eval_results = _files_of_a_card(Path(path))
-    means = record.layers.filter(pl.col("mean").is_not_null())
-    drawn = can_draw() and record.layer in means["layer"]
-    card = card_of(record, name=name, picture=picture.name if drawn else None, base=base)
+    card = card_of(record, name=name, picture=picture.name, base=base)
     # Nothing takes its place before all is written.
     with atomic_file(readme) as partial, atomic_folder(eval_results, replace=True) as partial_folder:
         partial.write_text(card, encoding="utf-8")
         for file, content in eval_results_files(record):
             (partial_folder / file).write_text(content, encoding="utf-8")
-        if drawn:
-            _draw(record, means, picture)
+        save_figure(layer_figure(record.board.only(record.model, record.revision), record.layer), picture)
     if not any(eval_results.iterdir()):
         eval_results.rmdir()
 
@@ -163,15 +160,3 @@ def _check_same_model(record: LayerRecord, model: str, settings: dict[str, objec
 
 def _files_of_a_card(readme: Path) -> tuple[Path, Path, Path]:
     return readme, readme.with_name(SCORES_PICTURE), readme.with_name(EVAL_RESULTS_FOLDER)
-
-
-def _draw(record: LayerRecord, means: pl.DataFrame, path: Path) -> None:
-    n_tasks = len(record.tasks)
-    draw_layers(
-        means["layer"].to_list(),
-        means["mean"].to_list(),
-        path,
-        chosen=record.layer,
-        title=f"layer {record.layer} of {record.n_blocks}",
-        label=f"mean of {n_tasks} tasks (x100)" if n_tasks > 1 else "score (x100)",
-    )

@@ -70,21 +70,20 @@ def test_where_drawing_fails_nothing_is_written(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr("leaderboard.report.publish.draw_layers", fail)
+    monkeypatch.setattr("leaderboard.report.publish.save_figure", fail)
     with pytest.raises(RuntimeError, match="no ink"):
         main(["card", str(tiny_results), "--out", str(tmp_path / "README.md")])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_card_of_a_part_without_matplotlib_is_the_readme_alone(
-    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_card_of_a_part_has_no_results_for_the_hub(
+    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("leaderboard.report.publish.can_draw", lambda: False)
     results = tmp_path / "results"
     run_sweep(llama_folder, tiny_sts(), results, layers=[2], limit=20, metrics="none", show_progress=False)
     assert main(["card", str(results), "--out", str(tmp_path / "out" / "README.md")]) == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["README.md"]
-    assert "![" not in (tmp_path / "out" / "README.md").read_text()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "scores_by_layer.png"]
+    assert "(scores_by_layer.png)" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_push_uploads_the_encoder_with_the_card_of_its_scores(

@@ -1,0 +1,149 @@
+"""What the figures show, read off the pictures; and which rows go into them."""
+
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from leaderboard import Leaderboard, load_tables
+from leaderboard.report import figures
+from leaderboard.report.figure_rows import heat_map, marks
+from leaderboard.results import SCORES_SCHEMA
+from leaderboard.results_folder import METRICS_SCHEMA
+from midlayer_embed.errors import InputError
+
+# model, layer, task, score; layer 1 of b misses task B.
+_SCORES = [
+    *(("a", layer, "A", score) for layer, score in enumerate((0.1, 0.5, 0.3))),
+    *(("a", layer, "B", score) for layer, score in enumerate((0.4, 0.2, 0.3))),
+    *(("b", layer, "A", score) for layer, score in enumerate((0.2, 0.9, 0.4))),
+    *(("b", layer, "B", score) for layer, score in ((0, 0.2), (2, 0.4))),
+]
+
+
+@pytest.fixture
+def board() -> Leaderboard:
+    scores = [(model, "main", k, k / 2, task, "STS", score) for model, k, task, score in _SCORES]
+    metrics = [("a", "main", "A", "dime", "raw", k, value) for k, value in enumerate((0.3, 0.2, 0.1))]
+    return Leaderboard(
+        pl.DataFrame(scores, schema=SCORES_SCHEMA, orient="row"),
+        pl.DataFrame(metrics, schema=METRICS_SCHEMA, orient="row"),
+    )
+
+
+def described(svg: str, kind: str) -> list[dict[str, str]]:
+    """What a picture tells a screen reader of its marks of one kind."""
+    found = re.findall(rf'aria-roledescription="{kind}"[^>]*?aria-label="([^"]*)"', svg)
+    found += re.findall(rf'aria-label="([^"]*)"[^>]*?aria-roledescription="{kind}"', svg)
+    return [dict(part.split(": ", 1) for part in label.split("; ")) for label in found]
+
+
+def test_score_over_depth_has_every_layer_once_and_rings_around_best_and_last(
+    board: Leaderboard, tmp_path: Path
+) -> None:
+    board.save_figures(tmp_path)
+    svg = (tmp_path / "score_over_depth.svg").read_text("utf-8")
+    points = described(svg, "point")
+    shown = {
+        (p["model"], p["layer"]): (float(p["mean score (x100)"]), p["tasks behind it"], p["of"])
+        for p in points
+        if "of" in p
+    }
+    assert shown == {
+        ("a", "0"): (25.0, "2", "2"), ("a", "1"): (35.0, "2", "2"), ("a", "2"): (30.0, "2", "2"),
+        ("b", "0"): (20.0, "2", "2"), ("b", "1"): (90.0, "1", "2"), ("b", "2"): (40.0, "2", "2"),
+    }  # fmt: skip
+    rings = {(p["model"], p["layer"]): p["chosen by"] for p in points if "chosen by" in p}
+    assert rings == {("a", "1"): "best", ("a", "2"): "last", ("b", "1"): "best", ("b", "2"): "last"}
+
+
+def test_a_layer_that_misses_tasks_is_hollow_and_no_line_goes_through_it(board: Leaderboard, tmp_path: Path) -> None:
+    board.save_figures(tmp_path)
+    svg = (tmp_path / "score_over_depth.svg").read_text("utf-8")
+    paths = re.findall(r"<path[^>]*>", svg)
+    (missing,) = [tag for tag in paths if "tasks behind it: 1;" in tag]
+    assert ' fill="' not in missing and ' stroke="' in missing
+    assert all(' fill="' in tag for tag in paths if "tasks behind it: 2;" in tag and "chosen by" not in tag)
+    lines = [tag for tag in paths if 'aria-roledescription="line mark"' in tag]
+    segments = [re.search(r' d="([^"]*)"', tag)[1].count("L") for tag in lines]  # type: ignore[index]
+    assert sorted(segments) == [0, 2]  # of b, whose middle is missing, and of a
+
+
+def test_what_is_drawn_depends_on_what_there_is(board: Leaderboard, tmp_path: Path) -> None:
+    board.save_figures(tmp_path / "all")
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {
+        f"{name}.{ending}"
+        for name in ("score_over_depth", "metrics_over_depth", "associations-a", "heat_map-a", "heat_map-b")
+        for ending in ("png", "svg")
+    }
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (tmp_path / "all").glob("*.png"))
+    Leaderboard(board.scores, board.metrics.clear()).save_figures(tmp_path / "scores")
+    assert {path.stem for path in (tmp_path / "scores").iterdir()} == {"score_over_depth", "heat_map-a", "heat_map-b"}
+
+
+def test_names_that_look_alike_as_files_get_files_of_their_own(board: Leaderboard, tmp_path: Path) -> None:
+    scores = board.scores.with_columns(pl.col("model").replace({"a": "org/m", "b": "org_M"}))
+    Leaderboard(scores, board.metrics.clear()).save_figures(tmp_path)
+    assert (tmp_path / "heat_map-org_m.png").is_file() and (tmp_path / "heat_map-org_M-2.png").is_file()
+
+
+def test_marks_are_the_layers_that_schemes_take(board: Leaderboard) -> None:
+    found = {
+        (task, layer): said for task, layer, said in marks(board.only("a")).select("task", "layer", "said").iter_rows()
+    }
+    assert found == {
+        (None, 1): "best", (None, 2): "last",
+        ("A", 1): "best", ("A", 2): "last, min-dime",
+        ("B", 0): "best", ("B", 2): "last",
+    }  # fmt: skip
+
+
+def test_a_heat_map_shows_each_task_in_its_own_range(board: Leaderboard) -> None:
+    shares = heat_map(board.only("a").scores).filter(task="A").sort("layer")["share"].to_list()
+    assert shares == pytest.approx([0.0, 1.0, 0.5])
+    alike = board.scores.filter(model="b", task="B").with_columns(main_score=0.25)
+    assert heat_map(alike)["share"].to_list() == [1.0, 1.0]
+
+
+def test_association_bars_have_the_coefficients(board: Leaderboard, tmp_path: Path) -> None:
+    board.save_figures(tmp_path)
+    bars = described((tmp_path / "associations-a.svg").read_text("utf-8"), "bar")
+    (row,) = board.associations("a").to_dicts()
+    assert {bar["coefficient"]: float(bar["value"].replace("\N{MINUS SIGN}", "-")) for bar in bars} == {
+        name: pytest.approx(row[name], abs=0.001) for name in ("dcor", "spearman", "kendall")
+    }
+
+
+def test_metrics_of_a_corpus_are_drawn_as_those_of_tasks(paper_folder: Path, tmp_path: Path) -> None:
+    wikitext = pl.read_csv(paper_folder / "metrics_wikitext.csv.gz").filter(normalization="raw", revision="main")
+    models = ["Pythia-410m", "bert-base"]
+    rows = wikitext.filter(pl.col("model").is_in(models), metric="dime").with_columns(
+        depth=pl.col("layer") / pl.col("layer").max().over("model"), n_tasks=1, of_tasks=1
+    )
+    assert rows.height > 20
+    figures.save_figure(figures.metrics_over_depth(rows, models), tmp_path / "figure.svg")
+    points = described((tmp_path / "figure.svg").read_text("utf-8"), "point")
+    assert {(point["model"], int(point["layer"])) for point in points} == set(rows.select("model", "layer").iter_rows())
+
+
+def test_a_figure_of_its_own_answers_to_the_mouse_without_a_network(board: Leaderboard, tmp_path: Path) -> None:
+    figures.save_figure(figures.score_heat_map(heat_map(board.only("a").scores)), tmp_path / "figure.html")
+    text = (tmp_path / "figure.html").read_text("utf-8")
+    assert "vegaEmbed" in text and not re.search(r"<(script|link)[^>]+(src|href)=", text)
+
+
+def test_other_kinds_of_files_are_refused(board: Leaderboard, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected a file of .png, .svg, .html, got .*figure.pdf"):
+        figures.save_figure(figures.score_heat_map(heat_map(board.scores)), tmp_path / "figure.pdf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_published_tables_are_drawn_whole(paper_folder: Path, tmp_path: Path) -> None:
+    """Figure 1 of the paper: every layer of Pythia-410m, its best one at 17 of 24."""
+    board = load_tables(scores=paper_folder / "scores_as_published.csv.gz").only("Pythia-410m", "main")
+    board.save_figures(tmp_path)
+    points = described((tmp_path / "score_over_depth.svg").read_text("utf-8"), "point")
+    assert len([point for point in points if "of" in point]) == 25
+    (best,) = [point for point in points if point.get("chosen by") == "best"]
+    assert best["layer"] == "17" and float(best["mean score (x100)"]) == pytest.approx(52.0, abs=0.05)
