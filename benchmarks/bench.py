@@ -14,7 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 _PACKAGES = ("torch", "numpy", "transformers", "sentence-transformers", "mteb")
 
@@ -117,17 +120,20 @@ class Timing(NamedTuple):
         return self.seconds / other.seconds, self.cpu_seconds / other.cpu_seconds
 
 
-def timed(work: Callable[[], object]) -> Timing:
-    """Does it once."""
+def timed(work: Callable[[], T]) -> tuple[Timing, T]:
+    """Does it once: what it took, and what it gave."""
     start, cpu_start = time.perf_counter(), time.process_time()
-    work()
-    return Timing(time.perf_counter() - start, time.process_time() - cpu_start)
+    given = work()
+    return Timing(time.perf_counter() - start, time.process_time() - cpu_start), given
 
 
-def in_turns(rounds: int, works: Mapping[str, Callable[[], object]]) -> dict[str, Timing]:
-    """The best of several times of each, one after the other, so that all meet the same disturbances."""
+def in_turns(rounds: int, works: Mapping[K, Callable[[], T]]) -> dict[K, tuple[Timing, T]]:
+    """Each several times, one after the other, so that all meet the same disturbances: the best, and what it gave."""
     turns = [{name: timed(work) for name, work in works.items()} for _ in range(rounds)]
-    return {name: Timing(*map(min, zip(*(turn[name] for turn in turns), strict=True))) for name in works}
+    return {
+        name: (Timing(*map(min, zip(*(turn[name][0] for turn in turns), strict=True))), turns[-1][name][1])
+        for name in works
+    }
 
 
 def cpu_ratio(ratio: float) -> str:

@@ -8,7 +8,7 @@ the peak is the best of square products of several sizes in the same library, in
 torch computes in one piece, is left out of both and named beside. The vectors are asserted to be the plain model's.
 """
 
-from collections import Counter
+from collections import defaultdict
 
 import numpy as np
 import torch
@@ -31,12 +31,13 @@ def sgemm_gflops(size: int) -> float:
     left, right = torch.rand(size, size), torch.rand(size, size)
     out = torch.empty(size, size)
     torch.mm(left, right, out=out)
-    return 2 * size**3 / timed(lambda: torch.mm(left, right, out=out)).seconds / 1e9
+    timing, _ = timed(lambda: torch.mm(left, right, out=out))
+    return 2 * size**3 / timing.seconds / 1e9
 
 
-def profiled(encoder: LayerwiseEncoder, texts: list[str]) -> tuple[Counter[str], float]:
+def profiled(encoder: LayerwiseEncoder, texts: list[str]) -> tuple[dict[str, float], float]:
     """Seconds of each operation of a pass, itself alone, and the floating-point operations of its matrix products."""
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     flops = 0.0
     with profile(activities=[ProfilerActivity.CPU], with_flops=True, record_shapes=True) as found:
         encoder.encode(texts)
@@ -58,26 +59,26 @@ def main() -> None:
     batches = batches_of(encoder, texts)
     assert {batch.input_ids.shape[1] for batch in batches} == {N_TOKENS}
     np.testing.assert_allclose(encoder.encode(texts, [-1])[:, 0], plain_vectors(encoder, batches), atol=1e-5, rtol=1e-4)
-    passes, peaks = [], Counter[int]()
+    passes, peaks = [], dict.fromkeys(SIZES, 0.0)
     for _ in range(ROUNDS):
         for size in SIZES:
             peaks[size] = max(peaks[size], sgemm_gflops(size))
         passes.append(profiled(encoder, texts))
 
-    def of_products(seconds: Counter[str]) -> float:
-        return sum(seconds[name] for name in PRODUCTS)
+    def of_products(seconds: dict[str, float]) -> float:
+        return sum(seconds.get(name, 0.0) for name in PRODUCTS)
 
     seconds, flops = min(passes, key=lambda found: of_products(found[0]))
-    total, products, peak = seconds.total(), of_products(seconds), max(peaks.values())
+    total, products, peak = sum(seconds.values()), of_products(seconds), max(peaks.values())
     print(
         f"model {encoder.checkpoint.name}, {len(texts)} texts in batches of {len(batches[0].rows)} x {N_TOKENS} tokens"
     )
     print("sgemm, GFLOP/s: " + ", ".join(f"{peaks[size]:.0f} of {size} x {size}" for size in SIZES))
     print(f"matrix products: {flops / 1e9:.0f} GFLOP in {products:.2f} s, {flops / products / 1e9:.0f} GFLOP/s")
     print(f"the pass: {total:.2f} s, {flops / total / 1e9:.0f} GFLOP/s, of which")
-    for name, spent in [("matrix products", products), *seconds.most_common(12)]:
-        if name not in PRODUCTS:
-            print(f"  {name.removeprefix('aten::'):<44} {spent:7.2f} s {spent / total:6.1%}")
+    others = sorted((item for item in seconds.items() if item[0] not in PRODUCTS), key=lambda item: -item[1])
+    for name, spent in [("matrix products", products), *others[:10]]:
+        print(f"  {name.removeprefix('aten::'):<44} {spent:7.2f} s {spent / total:6.1%}")
     share = 100 * flops / products / 1e9 / peak
     beside = f"{products / total:.1%} of the pass is matrix products"
     what = f"matrix work of the forward pass, {N_TOKENS}-token texts"

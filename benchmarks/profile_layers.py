@@ -8,7 +8,7 @@ a part; 500 take some 14 minutes on two cores.
 """
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
@@ -31,7 +31,7 @@ class Shares:
     """Adds up what parts of a run take."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, its time added to a part."""
@@ -77,15 +77,12 @@ def main() -> None:
         patch("midlayer_embed.metrics.prompt_entropy", shares.timed("prompt entropy", metrics.prompt_entropy)),
         patch.object(Representations, "_at_slot", shares.timed("{1}", Representations._at_slot)),
     ):
-        profiles = []
-        ours = timed(lambda: profiles.append(profile_layers(encoder, texts, METRICS, max_texts=None)))
-    (profile,) = profiles
+        ours, profile = timed(lambda: profile_layers(encoder, texts, METRICS, max_texts=None))
     if encoder.backbone.final_norm is not None:  # the plain model gives the raw states, too
         encoder.backbone.final_norm.register_forward_hook(lambda _module, args, _out: args[0])
     views, where = distinct([text for view in augmented_views(texts, LIDAR_VIEWS) for text in view])
     corpora = [batches_of(encoder, some) for some in (texts, views)]
-    found: list[np.ndarray] = []
-    plain = timed(lambda: found.extend(plain_vectors(encoder, batches) for batches in corpora))
+    plain, found = timed(lambda: [plain_vectors(encoder, batches) for batches in corpora])
     n_tokens = sum(batch.n_tokens for batches in corpora for batch in batches)
     expected = plain_metrics_of_last(found[0], found[1][where].reshape(LIDAR_VIEWS, len(texts), -1))
     for name, value in expected.items():
@@ -93,7 +90,10 @@ def main() -> None:
     print(f"model {encoder.checkpoint.name}, {profile.n_texts} texts, {profile.n_layers} layers, {n_tokens} tokens")
     print(f"forward passes alone: {plain.seconds:.1f} s; profile: {ours.seconds:.1f} s, of which")
     passes = ours.seconds - sum(shares.seconds.values())
-    for part, seconds in [("forward passes, pooling, storing", passes), *shares.seconds.most_common()]:
+    for part, seconds in [
+        ("forward passes, pooling, storing", passes),
+        *sorted(shares.seconds.items(), key=lambda item: -item[1]),
+    ]:
         print(f"  {part:<34} {seconds:7.1f} s {seconds / ours.seconds:6.1%}")
     ratio, of_cpu = ours.over(plain)
     beside = cpu_ratio(of_cpu)

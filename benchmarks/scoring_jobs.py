@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,21 +69,16 @@ def main() -> None:
     silence_mteb()
     tasks, layers, jobs = loaded_starter_tasks(), range(arguments.layers), arguments.jobs
     with filled(tasks[-1], jobs) as few:
-        starting, started = (timed(lambda: few.scores(range(jobs), jobs)).seconds for _ in range(2))
-    print(f"{DIM} dimensions, {len(layers)} layers; start of {jobs} processes: {starting - started:.1f} s")
+        (starting, _), (started, _) = (timed(lambda: few.scores(range(jobs), jobs)) for _ in range(2))
+    start = starting.seconds - started.seconds
+    print(f"{DIM} dimensions, {len(layers)} layers; start of {jobs} processes: {start:.1f} s")
     print(f"{'':<36} {'1 process':>12} {f'{jobs} processes':>12} {'times':>7}")
     sums = {1: 0.0, jobs: 0.0}
     for task in tasks:
-        found: dict[int, dict[int, dict[str, Any]]] = {}
         with filled(task, len(layers)) as store:
-            best = in_turns(
-                ROUNDS,
-                {
-                    str(n): lambda n=n, store=store, found=found: found.update({n: store.scores(layers, n)})
-                    for n in sums
-                },
-            )
-        seconds = {n: best[str(n)].seconds for n in sums}
+            best = in_turns(ROUNDS, {n: partial(store.scores, layers, n) for n in sums})
+        seconds = {n: timing.seconds for n, (timing, _) in best.items()}
+        found = {n: given for n, (_, given) in best.items()}
         name = task.metadata.name
         print(
             f"{name:<36} {seconds[1]:>10.1f} s {seconds[jobs]:>10.1f} s {seconds[1] / seconds[jobs]:>7.2f}", flush=True
@@ -92,7 +88,7 @@ def main() -> None:
             sys.exit(f"{name}: scores differ by {apart:.1e}, more than {TOLERANCE:.0e}")
         sums = {n: total + seconds[n] for n, total in sums.items()}
     print(f"{'sum':<36} {sums[1]:>10.1f} s {sums[jobs]:>10.1f} s {sums[1] / sums[jobs]:>7.2f}")
-    ratio, with_start = sums[1] / sums[jobs], sums[1] / (sums[jobs] + starting - started)
+    ratio, with_start = sums[1] / sums[jobs], sums[1] / (sums[jobs] + start)
     beside = f"{with_start:.3g}x with the start of the processes, once for the five tasks"
     hand_in(
         [Row(f"scoring of {len(layers)} layers on {jobs} cores", "1 core", ratio, REACH, beside=beside)],

@@ -12,6 +12,7 @@ be equal, but for predictions on the edge: batches differ, so vectors differ in 
 import logging
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import mteb
@@ -21,7 +22,7 @@ from mteb.abstasks.abstask import AbsTask
 from scoring import silence_mteb
 from sentence_transformers import SentenceTransformer
 
-from leaderboard import Leaderboard, run_sweep
+from leaderboard import run_sweep
 from leaderboard.mirror import check_data_dir, dataset_folder, reading_from
 from leaderboard.tasks import resolve_tasks
 from midlayer_embed import MidLayerEncoder
@@ -85,38 +86,33 @@ def main() -> None:
         folders = {layer: Path(scratch) / f"layer-{layer}" for layer in measured}
         for layer, folder in folders.items():  # saving is neither's business
             MidLayerEncoder(arguments.model, layer=layer, device="cpu").save_pretrained(str(folder))
-        boards: list[Leaderboard] = []
-        ours = timed(
-            lambda: boards.append(
-                run_sweep(
-                    arguments.model,
-                    tasks,
-                    Path(scratch) / "results",
-                    metrics="none",
-                    data_dir=data_dir,
-                    device="cpu",
-                    show_progress=False,
-                )
+        ours, board = timed(
+            lambda: run_sweep(
+                arguments.model,
+                tasks,
+                Path(scratch) / "results",
+                metrics="none",
+                data_dir=data_dir,
+                device="cpu",
+                show_progress=False,
             )
         )
-        (board,) = boards
         print(f"the sweep of {n_layers} layers: {ours.seconds:.1f} s, model and data loaded in it", flush=True)
         silence_mteb()
         alone, apart = [], 0.0
         for layer, folder in folders.items():
-            found: dict[str, float] = {}
-            alone.append(timed(lambda folder=folder, found=found: found.update(run_layer(folder, tasks, data_dir))))
+            timing, found = timed(partial(run_layer, folder, tasks, data_dir))
+            alone.append(timing)
             here = board.scores.filter(pl.col("layer") == layer)
             scores = dict(here.select("task", "main_score").iter_rows())
             difference = max(abs(scores[name] - score) for name, score in found.items())
             apart = max(apart, difference)
-            print(
-                f"layer {layer} alone: {alone[-1].seconds:.1f} s; scores differ by at most {difference:.0e}", flush=True
-            )
+            print(f"layer {layer} alone: {timing.seconds:.1f} s; scores differ by at most {difference:.0e}", flush=True)
     plain = Timing(*(n_layers / len(measured) * sum(kind) for kind in zip(*alone, strict=True)))
     print(
         f"{arguments.model}, {n_layers} layers, {board.scores['task'].n_unique()} tasks; "
-        f"one run a layer: {plain.seconds:.1f} s for all, measured at {len(measured)}"
+        f"one run a layer: {plain.seconds:.1f} s ({plain.cpu_seconds:.1f} CPU s) for all, measured at {len(measured)}; "
+        f"the sweep: {ours.seconds:.1f} s ({ours.cpu_seconds:.1f} CPU s)"
     )
     if apart > TOLERANCE:
         sys.exit(f"scores differ by {apart:.1e}, more than {TOLERANCE:.0e}")
