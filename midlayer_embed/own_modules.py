@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sentence_transformers.util import load_file_path
-
 _MODULES = "modules.json"
 # Tokenizers without a limit say 1e30.
 _NO_LIMIT = 10**9
@@ -42,5 +40,11 @@ def normalizes(location: str, revision: str | None) -> bool:
 
 
 def _read(location: str, name: str, revision: str | None) -> Any:
-    file = load_file_path(location, name, revision=revision)
+    if Path(location).is_dir():
+        here = Path(location, name)
+        file = str(here) if here.exists() else None
+    else:
+        from sentence_transformers.util import load_file_path  # slow to import, and a folder is read without it
+
+        file = load_file_path(location, name, revision=revision)
     return None if file is None else json.loads(Path(file).read_text(encoding="utf-8"))

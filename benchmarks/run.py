@@ -1,0 +1,130 @@
+"""Runs every benchmark, each in a process of its own, and writes RESULTS.md: what `make bench` does.
+
+    python benchmarks/run.py [--results FILE]
+
+A program hands its rows over in a file (`bench.hand_in`) and says the rest on stdout. One that fails, as it does where
+vectors or scores are not equal, is told of at the end, and nothing is written then; a figure that is out of reach
+stands in the table with its reason. Nothing is measured here.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from bench import Row, handed_in, machine
+
+from midlayer_embed.atomic import atomic_file
+from midlayer_embed.markdown import escaped, table
+
+HERE = Path(__file__).parent
+# In the order of the table.
+PROGRAMS: tuple[tuple[str, ...], ...] = (
+    ("sweep.py", "--every", "15"),
+    ("all_layers_pass.py",),
+    ("encode_at_a_layer.py",),
+    ("matrix_work.py",),
+    ("layer_metrics.py",),
+    ("profile_layers.py", "--texts", "20"),
+    ("scoring_jobs.py",),
+    ("cold_start.py",),
+    ("growth.py",),
+    ("scoring.py",),
+    ("truncated_load.py",),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a program left behind.
+
+    Attributes:
+        command: The program and its arguments.
+        seconds: How long it took.
+        printed: What it said.
+        rows: Its part of the table.
+        failed: Whether it ended with an error.
+    """
+
+    command: tuple[str, ...]
+    seconds: float
+    printed: str
+    rows: list[Row]
+    failed: bool
+
+
+def run(command: tuple[str, ...]) -> Outcome:
+    """Runs a program, which asks no hub; what it prints is passed on line by line."""
+    print(f"\n{' '.join(command)}", flush=True)
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = Path(scratch) / "rows.jsonl"
+        process = subprocess.Popen(
+            [sys.executable, HERE / command[0], *command[1:], "--rows", rows],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"},
+        )
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+        failed = process.wait() != 0
+        return Outcome(command, time.perf_counter() - start, "".join(lines), handed_in(rows), failed)
+
+
+def results(outcomes: Sequence[Outcome], machine_line: str, date: str) -> str:
+    """The text of RESULTS.md."""
+    rows = [row for outcome in outcomes for row in outcome.rows]
+    header = ["what", "against", "reach", "measured", "reached"]
+    cells = [[row.what, row.against, row.shall, row.measured, "yes" if row.reached else "no"] for row in rows]
+    total = _minutes(sum(outcome.seconds for outcome in outcomes))
+    parts = [
+        "# Benchmarks",
+        f"Written by `make bench`; not to be edited. {date}, {total} in all, on {machine_line}.",
+        table([header, *([escaped(cell) for cell in line] for line in cells)]),
+    ]
+    if missed := [row for row in rows if not row.reached]:
+        parts += [
+            "## Not reached",
+            "\n".join(
+                f"- {escaped(row.what)}: {escaped(row.measured)}, {escaped(row.shall)}"
+                + (f". {row.reason}" if row.reason else "; what it was spent on is below")
+                for row in missed
+            ),
+        ]
+    for outcome in outcomes:
+        parts += [
+            f"## {' '.join(outcome.command)} ({_minutes(outcome.seconds)})",
+            f"```\n{outcome.printed.strip()}\n```",
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def main() -> None:
+    """Runs them all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=HERE / "RESULTS.md", metavar="FILE")
+    arguments = parser.parse_args()
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    outcomes = [run(command) for command in PROGRAMS]
+    if failed := [" ".join(outcome.command) for outcome in outcomes if outcome.failed]:
+        sys.exit(f"failed, so {arguments.results} is not written: {', '.join(failed)}")
+    with atomic_file(arguments.results) as partial:
+        partial.write_text(results(outcomes, machine(), date), encoding="utf-8")
+    print(f"\n{arguments.results}")
+
+
+if __name__ == "__main__":
+    main()
