@@ -100,6 +100,18 @@ def test_tables_are_written_beside(tables: list[str], tmp_path: Path, capsys: py
     assert "bold" not in (new / "m" / "report.md").read_text()
 
 
+def test_page_and_figures_are_written_beside_what_is_printed(
+    tables: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, folder = tmp_path / "out" / "page.html", tmp_path / "figures"
+    assert main([*tables, "--model", "org/[bold]n", "--html", str(page), "--figures", str(folder)]) == 0
+    assert "org/[bold]n" in capsys.readouterr().out
+    assert page.read_text("utf-8").startswith("<!doctype html>")
+    assert {path.name for path in folder.iterdir()} == {
+        f"{name}.{ending}" for name in ("score_over_depth", "heat_map-org__bold_n") for ending in ("png", "svg")
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -114,6 +126,8 @@ def test_tables_are_written_beside(tables: list[str], tmp_path: Path, capsys: py
         (["TABLES", "--seed", "-1"], "seed: expected an int of 0 or more, got -1"),
         (["TABLES", "--csv", "TOUCHED"], "csv: TOUCHED cannot be written"),
         (["TABLES", "--markdown", "EMPTY"], "markdown: EMPTY cannot be written"),
+        (["TABLES", "--html", "EMPTY"], "html: EMPTY cannot be written"),
+        (["TABLES", "--figures", "TOUCHED"], "figures: TOUCHED cannot be written"),
     ],
 )
 def test_mistakes_are_one_line_exit_2(
