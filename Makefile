@@ -1,4 +1,4 @@
-# make leaderboard   sets everything up, then runs every layer of SmolLM2-135M over five offline tasks
+# make leaderboard   sets everything up, runs every layer of SmolLM2-135M over five offline tasks, makes page and card
 # make test          sets everything up, then runs the tests
 # make lint          style and types
 # make bench         the benchmarks, into benchmarks/RESULTS.md: under 15 minutes on 2 cores
