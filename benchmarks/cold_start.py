@@ -57,7 +57,7 @@ def main() -> None:
     print(f"midlayer-embed --help: {help_seconds:.2f} s")
     imports = {
         names: best_start([sys.executable, "-c", f"import {names}"], arguments.starts)[0]
-        for names in ("torch", "torch, transformers", "sentence_transformers")
+        for names in ("torch", "sentence_transformers")
     }
     for names, seconds in imports.items():
         print(f"import {names}: {seconds:.2f} s")

@@ -26,17 +26,17 @@ from midlayer_embed.markdown import escaped, table
 HERE = Path(__file__).parent
 # In the order of the table.
 PROGRAMS: tuple[tuple[str, ...], ...] = (
-    ("sweep.py", "--every", "15"),
-    ("all_layers_pass.py",),
-    ("encode_at_a_layer.py",),
-    ("matrix_work.py",),
+    ("sweep.py", "--every", "30"),
+    ("all_layers_pass.py", "--texts", "48"),
+    ("encode_at_a_layer.py", "--texts", "100"),
+    ("matrix_work.py", "--texts", "32"),
     ("layer_metrics.py",),
-    ("profile_layers.py", "--texts", "20"),
+    ("profile_layers.py", "--texts", "10"),
     ("scoring_jobs.py",),
-    ("cold_start.py",),
-    ("growth.py",),
+    ("cold_start.py", "--starts", "1"),
+    ("growth.py", "--texts", "32", "--lines", "25000"),
     ("scoring.py",),
-    ("truncated_load.py",),
+    ("truncated_load.py", "--stored", "float32"),
 )
 
 

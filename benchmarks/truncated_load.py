@@ -1,6 +1,6 @@
 """What a middle layer takes to load: peak memory and seconds, against all blocks and against the exported folder.
 
-    python benchmarks/truncated_load.py [--layer K] [--loads N]
+    python benchmarks/truncated_load.py [--layer K] [--stored DTYPE ...] [--loads N]
 
 The model has the size of Pythia-410M and random weights, which cost what trained ones do, once as they are stored in
 float32 and once in float16, which is converted on the way. Each load runs in a process of its own and ends with the
@@ -116,6 +116,7 @@ def main() -> None:
     """Prints the ratios."""
     arguments_of = parser(__doc__)
     arguments_of.add_argument("--layer", type=int)
+    arguments_of.add_argument("--stored", nargs="+", default=["float32", "float16"], help="how the weights are stored")
     arguments_of.add_argument("--loads", type=int, default=1, help="of each kind; the best is printed")
     for option in ("--save", "--load", "--from"):
         arguments_of.add_argument(option, type=Path, help=argparse.SUPPRESS, dest=option.strip("-") + "_folder")
@@ -132,7 +133,7 @@ def main() -> None:
         print("the size of Pythia-410M")
         rows = []
         with tempfile.TemporaryDirectory() as scratch:
-            for dtype in ("float32", "float16"):
+            for dtype in arguments.stored:
                 print(f"stored in {dtype}:")
                 ratio = compare(dtype, arguments.layer or 12, arguments.loads, Path(scratch))
                 what = f"loading a middle layer of {dtype} weights, peak memory"

@@ -37,10 +37,14 @@ def _centred(distances: np.ndarray) -> np.ndarray:
     return np.asarray(distances - rows - rows[:, None] + rows.mean())
 
 
+def _pearson(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.corrcoef(x, y)[0, 1])
+
+
 _COEFFICIENTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "spearman": lambda x, y: float(stats.spearmanr(x, y).statistic),
+    "spearman": lambda x, y: _pearson(stats.rankdata(x), stats.rankdata(y)),
     "kendall": lambda x, y: float(stats.kendalltau(x, y).statistic),
-    "pearson": lambda x, y: float(stats.pearsonr(x, y).statistic),
+    "pearson": _pearson,
     "dcor": distance_correlation,
 }
 
