@@ -26,7 +26,7 @@ from leaderboard.scoring_jobs import scored_layers
 from leaderboard.store import VectorStore
 
 REACH = 1.7
-ROUNDS = 1
+ROUNDS = 2
 META = ModelMeta.create_empty({"name": "benchmarks/random", "revision": "1"})
 
 
