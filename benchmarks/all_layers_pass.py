@@ -3,11 +3,10 @@
     python benchmarks/all_layers_pass.py [--model MODEL] [--texts N]
 
 Seconds are the best of several passes in turns. For memory each pass has a process of its own: the resident set that
-the kernel counted (Linux only), weights and libraries included. The vectors are dropped batch by batch, as a sweep does
-that writes them to disk. The last layer's vectors are asserted to be equal.
+the kernel counted (Linux only), weights included, less what the libraries took before. The vectors are dropped batch by
+batch, as a sweep does that writes them to disk. The last layer's vectors are asserted to be equal.
 """
 
-import json
 from collections.abc import Sequence
 from functools import partial
 
@@ -28,15 +27,17 @@ def last_of_all(encoder: LayerwiseEncoder, texts: Sequence[str]) -> np.ndarray:
     return vectors
 
 
-def peak_mb(encoder: LayerwiseEncoder, texts: Sequence[str], which: str) -> float:
-    """Of one pass, after another one over some of the texts, which wakes up the libraries."""
+def peak_mb(model: str, texts: Sequence[str], which: str) -> float:
+    """Of the model and one pass, after another one over some of the texts, which wakes up the libraries."""
+    before = memory_mb("VmRSS")
+    encoder = LayerwiseEncoder(model)
     for some in (texts[:16], texts):
         forget_peak()
         if which == "all":
             last_of_all(encoder, some)
         else:
             plain_vectors(encoder, batches_of(encoder, some))
-    return memory_mb("VmHWM")
+    return memory_mb("VmHWM") - before
 
 
 def main() -> None:
@@ -44,16 +45,11 @@ def main() -> None:
     arguments_of = parser(__doc__)
     arguments_of.add_argument("--model", default="starter")
     arguments_of.add_argument("--texts", type=int, default=80)
-    arguments_of.add_argument("--peak", choices=["all", "plain"], help="print only the peak of one pass")
     arguments = arguments_of.parse_args()
     # Sentences of about 8 to 150 words.
     texts = joined_sentences(np.random.default_rng(0).integers(1, 12, size=arguments.texts).tolist())
-    if arguments.peak:
-        print(json.dumps(peak_mb(LayerwiseEncoder(arguments.model), texts, arguments.peak)))
-        return
     print(machine())
-    own = ("--model", arguments.model, "--texts", arguments.texts)
-    peaks = {which: in_a_process_of_its_own(__file__, *own, "--peak", which) for which in ("plain", "all")}
+    peaks = {which: in_a_process_of_its_own(peak_mb, arguments.model, texts, which) for which in ("plain", "all")}
     encoder = LayerwiseEncoder(arguments.model)
     batches = batches_of(encoder, texts)
     np.testing.assert_allclose(last_of_all(encoder, texts), plain_vectors(encoder, batches), atol=1e-5, rtol=1e-4)

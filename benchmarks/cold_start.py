@@ -1,17 +1,21 @@
 """How long until there is something to see: `midlayer-embed --help`, and the first vector of a model from the cache.
 
-    python benchmarks/cold_start.py [--model MODEL] [--layer K] [--starts N]
+    python benchmarks/cold_start.py [--model MODEL] [--starts N]
 
-Each start is a process of its own, timed from outside; the best counts. The first ones, which read files that nobody
-has read yet and convert the starter model where that has not been done, do not. Beside the first vector of
-`MidLayerEncoder` stand that of `LayerwiseEncoder`, which needs no sentence-transformers, and the import of the
-libraries alone. The vectors are asserted to be equal, and the help to name every command.
+Each start is a process of its own, timed from outside; the best counts. One before all of them, which converts the
+starter model where that has not been done, does not count. Beside the first vector of `MidLayerEncoder` stand those of
+plain SentenceTransformer on the same weights and of `LayerwiseEncoder`, which needs no sentence-transformers; the time
+that imports take is split by package, as `python -X importtime` counts it. The vectors are asserted to be equal, and
+the help to name every command.
 """
 
 import json
+import os
+import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,68 +23,96 @@ from bench import Row, hand_in, machine, parser
 
 TEXT = "Which layer embeds best?"
 COMMANDS = ("profile", "select", "export", "encode")
+OURS, PLAIN, EVERY = "MidLayerEncoder", "plain SentenceTransformer", "LayerwiseEncoder"
 FIRST_VECTORS = {
-    "MidLayerEncoder": """
+    OURS: """
 import sys
 from midlayer_embed import MidLayerEncoder
-print(MidLayerEncoder(sys.argv[1], int(sys.argv[2])).encode(sys.argv[3]).tolist())
+print(MidLayerEncoder(sys.argv[1], -1).encode(sys.argv[2]).tolist())
 """,
-    "LayerwiseEncoder": """
+    PLAIN: """
+import sys
+from sentence_transformers import SentenceTransformer
+print(SentenceTransformer(sys.argv[1]).encode(sys.argv[2]).tolist())
+""",
+    EVERY: """
 import sys
 from midlayer_embed import LayerwiseEncoder
-print(LayerwiseEncoder(sys.argv[1]).encode(sys.argv[3], [int(sys.argv[2])])[0].tolist())
+print(LayerwiseEncoder(sys.argv[1]).encode(sys.argv[2], [-1])[0].tolist())
 """,
 }
+# Where the model is, converted where that has not been done.
+LOCATION = """
+import sys
+from midlayer_embed.backbone import find_checkpoint
+print(find_checkpoint(sys.argv[1]).location)
+"""
+# Of `-X importtime`, microseconds: of the module itself, with what it imports, its name.
+_IMPORT = re.compile(r"import time: +(\d+) \| +\d+ \| *([\w.]+)")
+_N_PACKAGES = 12
 
 
 def best_start(command: list[str], n_starts: int) -> tuple[float, str]:
-    """Seconds of a whole process, and what it printed; the first start does not count."""
+    """Seconds of a whole process, and what it printed."""
     seconds = []
-    for _ in range(n_starts + 1):
+    for _ in range(n_starts):
         start = time.perf_counter()
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         seconds.append(time.perf_counter() - start)
-    return min(seconds[1:]), done.stdout
+    return min(seconds), done.stdout
+
+
+def import_seconds(command: list[str]) -> Counter[str]:
+    """Seconds that a process spends on the modules of each package; those of a package's imports are their own."""
+    environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
+    said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stderr
+    found: Counter[str] = Counter()
+    for microseconds, module in _IMPORT.findall(said):
+        found[module.split(".")[0]] += int(microseconds) / 1e6
+    return found
 
 
 def main() -> None:
     """Prints both."""
     arguments_of = parser(__doc__)
     arguments_of.add_argument("--model", default="starter")
-    arguments_of.add_argument("--layer", type=int, default=-1)
     arguments_of.add_argument("--starts", type=int, default=2)
     arguments = arguments_of.parse_args()
     print(machine())
     program = str(Path(sys.executable).parent / "midlayer-embed")
+    location = best_start([sys.executable, "-c", LOCATION, arguments.model], 1)[1].splitlines()[-1]
+    commands = {
+        name: [sys.executable, "-c", code, location if name == PLAIN else arguments.model, TEXT]
+        for name, code in FIRST_VECTORS.items()
+    }
     help_seconds, printed = best_start([program, "--help"], arguments.starts)
     assert all(command in printed for command in COMMANDS), printed
     print(f"midlayer-embed --help: {help_seconds:.2f} s")
-    imports = {
-        names: best_start([sys.executable, "-c", f"import {names}"], arguments.starts)[0]
-        for names in ("torch", "sentence_transformers")
-    }
-    for names, seconds in imports.items():
-        print(f"import {names}: {seconds:.2f} s")
     firsts, vectors = {}, {}
-    for name, code in FIRST_VECTORS.items():
-        command = [sys.executable, "-c", code, arguments.model, str(arguments.layer), TEXT]
+    for name, command in commands.items():
         firsts[name], printed = best_start(command, arguments.starts)
         vectors[name] = json.loads(printed.splitlines()[-1])
         print(f"first vector of {name}: {firsts[name]:.2f} s", flush=True)
-    np.testing.assert_allclose(vectors["MidLayerEncoder"], vectors["LayerwiseEncoder"], atol=1e-4, rtol=1e-4)
-    first, libraries = firsts["MidLayerEncoder"], imports["sentence_transformers"]
+    for name in firsts:
+        np.testing.assert_allclose(vectors[OURS], vectors[name], atol=1e-4, rtol=1e-4)
+    packages = import_seconds(commands[OURS])
+    libraries = packages.total() - packages["midlayer_embed"]
+    print(f"imports of {OURS}: {packages.total():.1f} s, of which")
+    for package, seconds in packages.most_common(_N_PACKAGES):
+        print(f"  {package:<24}{seconds:6.2f} s")
+    print(f"  {'midlayer_embed':<24}{packages['midlayer_embed']:6.2f} s")
     hand_in(
         [
             Row("cold start: midlayer-embed --help", "-", help_seconds, 1.0, at_least=False, unit=" s"),
             Row(
-                f"cold start: first vector of {arguments.model}, layer {arguments.layer}, from the cache",
+                f"cold start: first vector of {arguments.model}, layer -1, from the cache",
                 "-",
-                first,
+                firsts[OURS],
                 6.0,
                 at_least=False,
                 unit=" s",
-                beside=f"{firsts['LayerwiseEncoder']:.3g} s by LayerwiseEncoder",
-                reason=f"`import sentence_transformers` alone takes {libraries:.1f} s of the {first:.1f} s",
+                beside=", ".join(f"{firsts[name]:.3g} s by {name}" for name in firsts if name != OURS),
+                reason=f"imports of libraries alone take {libraries:.1f} s, by package below",
             ),
         ],
         arguments.rows,

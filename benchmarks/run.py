@@ -2,20 +2,23 @@
 
     python benchmarks/run.py [--results FILE]
 
+The processes are forks of this one, which imports the libraries, once, and computes nothing.
 A program hands its rows over in a file (`bench.hand_in`) and says the rest on stdout. One that fails, as it does where
 vectors or scores are not equal, is told of at the end, and nothing is written then; a figure that is out of reach
 stands in the table with its reason. Nothing is measured here.
 """
 
 import argparse
+import importlib
 import os
-import subprocess
+import runpy
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from multiprocessing import get_context
 from pathlib import Path
 
 from bench import Row, handed_in, machine
@@ -24,6 +27,7 @@ from midlayer_embed.atomic import atomic_file
 from midlayer_embed.markdown import escaped, table
 
 HERE = Path(__file__).parent
+LIBRARIES = ("leaderboard.sweep", "midlayer_embed.encode_file", "midlayer_embed.encoder", "midlayer_embed.profile")
 # In the order of the table.
 PROGRAMS: tuple[tuple[str, ...], ...] = (
     ("sweep.py", "--every", "30"),
@@ -60,24 +64,30 @@ class Outcome:
 
 
 def run(command: tuple[str, ...]) -> Outcome:
-    """Runs a program, which asks no hub; what it prints is passed on line by line."""
+    """Runs a program; what it prints is passed on line by line."""
     print(f"\n{' '.join(command)}", flush=True)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         rows = Path(scratch) / "rows.jsonl"
-        process = subprocess.Popen(
-            [sys.executable, HERE / command[0], *command[1:], "--rows", rows],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"},
-        )
-        assert process.stdout is not None
+        reader, writer = os.pipe()
+        process = get_context("fork").Process(target=_program, args=(command, rows, writer))
+        process.start()
+        os.close(writer)
         lines = []
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            lines.append(line)
-        failed = process.wait() != 0
-        return Outcome(command, time.perf_counter() - start, "".join(lines), handed_in(rows), failed)
+        with os.fdopen(reader, encoding="utf-8") as said:
+            for line in said:
+                print(line, end="", flush=True)
+                lines.append(line)
+        process.join()
+        return Outcome(command, time.perf_counter() - start, "".join(lines), handed_in(rows), process.exitcode != 0)
+
+
+def _program(command: tuple[str, ...], rows: Path, stdout: int) -> None:
+    """Becomes a program, as if it had been called by its name."""
+    sys.stdout = os.fdopen(stdout, "w", encoding="utf-8", buffering=1)
+    os.dup2(stdout, 1)  # that of its own processes
+    sys.argv = [*command, "--rows", str(rows)]
+    runpy.run_path(str(HERE / command[0]), run_name="__main__")
 
 
 def results(outcomes: Sequence[Outcome], machine_line: str, date: str) -> str:
@@ -118,6 +128,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "RESULTS.md", metavar="FILE")
     arguments = parser.parse_args()
     date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    os.environ["HF_HUB_OFFLINE"] = "1"  # no program asks a hub
+    for library in LIBRARIES:
+        importlib.import_module(library)
     outcomes = [run(command) for command in PROGRAMS]
     if failed := [" ".join(outcome.command) for outcome in outcomes if outcome.failed]:
         sys.exit(f"failed, so {arguments.results} is not written: {', '.join(failed)}")

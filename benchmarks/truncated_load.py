@@ -9,15 +9,20 @@ set that the kernel counted (Linux only), less what the libraries took before; f
 are asserted to be equal.
 """
 
-import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import transformers.models.gpt_neox.modeling_gpt_neox  # noqa: F401  (a library, like the others)
 from bench import Row, forget_peak, hand_in, in_a_process_of_its_own, machine, memory_mb, parser
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from midlayer_embed import MidLayerEncoder
 
 PYTHIA_410M = {
     "vocab_size": 50304,
@@ -33,10 +38,6 @@ TEXT = " ".join(["which layer embeds best"] * 16)
 
 def save_model(folder: Path, dtype: str) -> None:
     """The whole model, and a tokenizer of four words."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
-
     torch.manual_seed(0)
     config = AutoConfig.for_model("gpt_neox", **PYTHIA_410M)
     auto_model: Any = AutoModelForCausalLM
@@ -50,18 +51,11 @@ def save_model(folder: Path, dtype: str) -> None:
 
 def export(folder: Path, layer: int, dtype: str, target: Path) -> None:
     """Saves one layer, stored as the whole model is."""
-    from midlayer_embed import MidLayerEncoder
-
     MidLayerEncoder(folder, layer, dtype=dtype, device="cpu").save_pretrained(str(target))
 
 
-def one_load(folder: Path, layer: int | None) -> dict[str, float | list[float]]:
+def one_load(folder: Path, layer: int | None) -> dict[str, Any]:
     """Loads a layer of a model, or an exported folder as anybody would, and says what it took."""
-    import transformers.models.gpt_neox.modeling_gpt_neox  # noqa: F401  (a library, like the others)
-    from sentence_transformers import SentenceTransformer
-
-    from midlayer_embed import MidLayerEncoder
-
     before = memory_mb("VmRSS")
     forget_peak()
     start = time.perf_counter()
@@ -83,16 +77,16 @@ def one_load(folder: Path, layer: int | None) -> dict[str, float | list[float]]:
 def compare(dtype: str, layer: int, n_loads: int, scratch: Path) -> float:
     """Prints the figures and ratios of one way to store the weights; the memory ratio to the exported folder."""
     whole, exported = scratch / f"whole-{dtype}", scratch / f"exported-{dtype}"
-    in_a_process_of_its_own(__file__, "--save", whole, "--dtype", dtype)
-    in_a_process_of_its_own(__file__, "--save", exported, "--dtype", dtype, "--from", whole, "--layer", layer)
+    in_a_process_of_its_own(save_model, whole, dtype)
+    in_a_process_of_its_own(export, whole, layer, dtype, exported)
     every, middle, plain = "all 24 blocks", f"MidLayerEncoder, layer {layer}", "exported folder, plain"
-    found = {}
-    for name, arguments in (
-        (every, ["--load", whole, "--layer", PYTHIA_410M["num_hidden_layers"]]),
-        (middle, ["--load", whole, "--layer", layer]),
-        (plain, ["--load", exported]),
+    found: dict[str, dict[str, Any]] = {}
+    for name, folder, number in (
+        (every, whole, PYTHIA_410M["num_hidden_layers"]),
+        (middle, whole, layer),
+        (plain, exported, None),
     ):
-        runs = [in_a_process_of_its_own(__file__, *arguments) for _ in range(n_loads)]
+        runs: list[dict[str, Any]] = [in_a_process_of_its_own(one_load, folder, number) for _ in range(n_loads)]
         found[name] = {key: min(run[key] for run in runs) for key in runs[0]}
         print(
             f"{name:>25}: weights {found[name]['weights_mb']:.0f} MB, peak {found[name]['peak_mb']:.0f} MB, "
@@ -115,30 +109,20 @@ def compare(dtype: str, layer: int, n_loads: int, scratch: Path) -> float:
 def main() -> None:
     """Prints the ratios."""
     arguments_of = parser(__doc__)
-    arguments_of.add_argument("--layer", type=int)
+    arguments_of.add_argument("--layer", type=int, default=12)
     arguments_of.add_argument("--stored", nargs="+", default=["float32", "float16"], help="how the weights are stored")
     arguments_of.add_argument("--loads", type=int, default=1, help="of each kind; the best is printed")
-    for option in ("--save", "--load", "--from"):
-        arguments_of.add_argument(option, type=Path, help=argparse.SUPPRESS, dest=option.strip("-") + "_folder")
-    arguments_of.add_argument("--dtype", help=argparse.SUPPRESS)
     arguments = arguments_of.parse_args()
-    if arguments.load_folder:
-        print(json.dumps(one_load(arguments.load_folder, arguments.layer)))
-    elif arguments.from_folder:
-        export(arguments.from_folder, arguments.layer, arguments.dtype, arguments.save_folder)
-    elif arguments.save_folder:
-        save_model(arguments.save_folder, arguments.dtype)
-    else:
-        print(machine())
-        print("the size of Pythia-410M")
-        rows = []
-        with tempfile.TemporaryDirectory() as scratch:
-            for dtype in arguments.stored:
-                print(f"stored in {dtype}:")
-                ratio = compare(dtype, arguments.layer or 12, arguments.loads, Path(scratch))
-                what = f"loading a middle layer of {dtype} weights, peak memory"
-                rows.append(Row(what, "exported folder, plain", ratio, REACH, at_least=False))
-        hand_in(rows, arguments.rows)
+    print(machine())
+    print("the size of Pythia-410M")
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for dtype in arguments.stored:
+            print(f"stored in {dtype}:")
+            ratio = compare(dtype, arguments.layer, arguments.loads, Path(scratch))
+            what = f"loading a middle layer of {dtype} weights, peak memory"
+            rows.append(Row(what, "exported folder, plain", ratio, REACH, at_least=False))
+    hand_in(rows, arguments.rows)
 
 
 if __name__ == "__main__":

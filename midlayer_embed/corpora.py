@@ -132,7 +132,7 @@ def sample_texts(
     for chunk in _chunks(shuffled):
         if max_texts is not None and len(chosen) >= max_texts:
             break
-        lengths = map(len, tokenize(tokenizer, chunk, max_length))
+        lengths = tokenize(tokenizer, chunk, max_length).lengths
         chosen += [text for text, length in zip(chunk, lengths, strict=True) if length >= min_tokens]
     if not chosen:
         what = "blank" if not shuffled else f"blank or shorter than {min_tokens} tokens"

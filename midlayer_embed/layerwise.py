@@ -224,7 +224,7 @@ class LayerwiseEncoder:
         """
         budget = token_budget(batch_tokens, self.backbone.device)
         token_ids = tokenize(self.backbone.tokenizer, texts, self.max_seq_length)
-        total = sum(len(ids) for ids in token_ids)
+        total = int(token_ids.lengths.sum())
         with tqdm(
             total=total, desc=description, unit="tok", unit_scale=True, dynamic_ncols=True, disable=not show_progress
         ) as bar:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from midlayer_embed.batching import batches, distinct, row_batches, token_counts, tokenize
+from midlayer_embed.batching import TokenIds, batches, distinct, row_batches, token_counts, tokenize
 
 _TOKEN_IDS = st.lists(st.lists(st.integers(1, 9), max_size=12), max_size=20)
 
@@ -14,7 +14,7 @@ _TOKEN_IDS = st.lists(st.lists(st.integers(1, 9), max_size=12), max_size=20)
 @given(_TOKEN_IDS, st.integers(1, 40))
 def test_every_text_with_tokens_is_in_one_batch_unharmed(token_ids: list[list[int]], budget: int) -> None:
     seen: dict[int, list[int]] = {}
-    for batch in batches(token_ids, pad_id=0, budget=budget):
+    for batch in batches(TokenIds.of(token_ids), pad_id=0, budget=budget):
         for row, ids, mask in zip(batch.rows, batch.input_ids, batch.attention_mask, strict=True):
             assert row not in seen
             seen[int(row)] = ids[mask.bool()].tolist()
@@ -27,7 +27,7 @@ def test_every_text_with_tokens_is_in_one_batch_unharmed(token_ids: list[list[in
 @given(_TOKEN_IDS, st.integers(1, 40))
 def test_batches_keep_to_the_budget_longest_first(token_ids: list[list[int]], budget: int) -> None:
     widths = []
-    for batch in batches(token_ids, pad_id=0, budget=budget):
+    for batch in batches(TokenIds.of(token_ids), pad_id=0, budget=budget):
         rows, width = batch.input_ids.shape
         assert rows == 1 or rows * width <= budget
         widths.append(width)
@@ -36,7 +36,7 @@ def test_batches_keep_to_the_budget_longest_first(token_ids: list[list[int]], bu
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=200), st.integers(64, 4096))
 def test_little_is_padded(lengths: list[int], budget: int) -> None:
-    for batch in batches([[7] * length for length in lengths], pad_id=0, budget=budget):
+    for batch in batches(TokenIds.of([[7] * length for length in lengths]), pad_id=0, budget=budget):
         width = batch.input_ids.shape[1]
         shortest = int(batch.attention_mask.sum(dim=1).min())
         tight = shortest >= 0.9 * width
@@ -56,9 +56,28 @@ def test_counts_are_those_of_the_tokenizer(tiny_folders: dict[str, Path], senten
     tokenizer = AutoTokenizer.from_pretrained(tiny_folders[family])
     texts = [*sentences, "", " "]
     for prompt in ("", "a prompt: "):
-        expected = [len(ids) for ids in tokenize(tokenizer, [prompt + text for text in texts], 9)]
+        expected = tokenize(tokenizer, [prompt + text for text in texts], 9).lengths.tolist()
         assert token_counts(tokenizer, texts, 9, prompt=prompt).tolist() == expected
     assert token_counts(tokenizer, [], 9).tolist() == []
+
+
+def test_a_tokenizer_gets_some_texts_at_a_time_and_four_bytes_of_a_token_are_kept() -> None:
+    class Words:
+        most = 0
+
+        def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
+            self.most = max(self.most, len(texts))
+            return {"input_ids": [[int(word) for word in text.split()] for text in texts]}
+
+    words = Words()
+    texts = [" ".join(map(str, range(number % 7))) for number in range(10_000)]
+    found = tokenize(words, texts, 8)  # type: ignore[arg-type]
+    assert words.most <= 4096
+    assert found.flat.nbytes == 4 * sum(len(text.split()) for text in texts)
+    assert [found[row].tolist() for row in range(len(texts))] == [
+        [int(word) for word in text.split()] for text in texts
+    ]
+    assert tokenize(words, [], 8).lengths.tolist() == []  # type: ignore[arg-type]
 
 
 def test_counting_reads_no_further_than_it_must() -> None:
