@@ -1,7 +1,7 @@
-import multiprocessing
 import random
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,12 @@ def _finished(results: Path) -> dict[Path, int]:
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_gives_the_same_tables(
-    llama_folder: Path, tiny_tasks: Callable[[], list[AbsTask]], tmp_path: Path
+    llama_folder: Path, tiny_tasks: Callable[[], list[AbsTask]], tmp_path: Path, forked: ForkServerContext
 ) -> None:
     """By SIGKILL at random moments. What is finished is never computed again: its file is never touched again."""
-    context = multiprocessing.get_context("forkserver")
-    # Imports take longer than the sweep.
-    context.set_forkserver_preload(["leaderboard.sweep", type(tiny_tasks()[0]).__module__])
 
     def start(results: Path) -> Any:
-        process = context.Process(
+        process = forked.Process(
             target=run_sweep, args=(str(llama_folder), tiny_tasks()[-_N_TASKS:], str(results)), kwargs=_OPTIONS
         )
         process.start()

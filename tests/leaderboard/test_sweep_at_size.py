@@ -2,9 +2,9 @@
 
 import errno
 import json
-import multiprocessing
 import os
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -220,11 +220,12 @@ def test_a_full_disk_ends_in_one_line_and_a_folder_that_is_gone_on_with(
     assert load_results(tmp_path).scores.equals(whole.scores)
 
 
-def test_two_runs_on_one_folder_do_not_lose_each_others_results(llama_folder: Path, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+def test_two_runs_on_one_folder_do_not_lose_each_others_results(
+    llama_folder: Path, tmp_path: Path, forked: ForkServerContext
+) -> None:
     tasks = ["StarterSTS", "StarterPairClassification"]
     runs = [
-        context.Process(
+        forked.Process(
             target=run_sweep,
             args=(str(llama_folder), order, str(tmp_path / "both")),
             kwargs={"metrics": metrics, "show_progress": False},

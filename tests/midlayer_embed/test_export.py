@@ -56,6 +56,7 @@ def test_a_folder_with_something_in_it_is_not_touched_unless_asked(llama_folder:
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
+@pytest.mark.usefixtures("no_stranger")
 def test_overwriting_replaces_the_whole_folder(llama_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     shutil.copytree(llama_folder, folder)
@@ -95,6 +96,7 @@ def test_the_command_exports_and_says_so(
     assert (tmp_path / "out" / "modules.json").is_file()
 
 
+@pytest.mark.usefixtures("no_stranger")
 def test_the_command_exports_the_layer_of_a_criterion_with_its_curve(
     llama_folder: Path, sentences: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
