@@ -9,6 +9,7 @@ stands in the table with its reason. Nothing is measured here.
 """
 
 import argparse
+import atexit
 import importlib
 import os
 import runpy
@@ -67,27 +68,32 @@ def run(command: tuple[str, ...]) -> Outcome:
     """Runs a program; what it prints is passed on line by line."""
     print(f"\n{' '.join(command)}", flush=True)
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as scratch:
-        rows = Path(scratch) / "rows.jsonl"
-        reader, writer = os.pipe()
-        process = get_context("fork").Process(target=_program, args=(command, rows, writer))
-        process.start()
-        os.close(writer)
-        lines = []
-        with os.fdopen(reader, encoding="utf-8") as said:
-            for line in said:
-                print(line, end="", flush=True)
-                lines.append(line)
-        process.join()
-        return Outcome(command, time.perf_counter() - start, "".join(lines), handed_in(rows), process.exitcode != 0)
+    handle, rows = tempfile.mkstemp()  # no finalizer, which the program would inherit
+    os.close(handle)
+    reader, writer = os.pipe()
+    process = get_context("fork").Process(target=_program, args=(command, rows, writer))
+    process.start()
+    os.close(writer)
+    lines = []
+    with os.fdopen(reader, encoding="utf-8") as said:
+        for line in said:
+            print(line, end="", flush=True)
+            lines.append(line)
+    process.join()
+    handed = handed_in(Path(rows))
+    os.unlink(rows)
+    return Outcome(command, time.perf_counter() - start, "".join(lines), handed, process.exitcode != 0)
 
 
-def _program(command: tuple[str, ...], rows: Path, stdout: int) -> None:
+def _program(command: tuple[str, ...], rows: str, stdout: int) -> None:
     """Becomes a program, as if it had been called by its name."""
     sys.stdout = os.fdopen(stdout, "w", encoding="utf-8", buffering=1)
     os.dup2(stdout, 1)  # that of its own processes
-    sys.argv = [*command, "--rows", str(rows)]
-    runpy.run_path(str(HERE / command[0]), run_name="__main__")
+    sys.argv = [*command, "--rows", rows]
+    try:
+        runpy.run_path(str(HERE / command[0]), run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # a fork ends without, and the program's own processes would live on
 
 
 def results(outcomes: Sequence[Outcome], machine_line: str, date: str) -> str:
