@@ -2,11 +2,10 @@
 
     python benchmarks/cold_start.py [--model MODEL] [--starts N]
 
-Each start is a process of its own, timed from outside; the best counts. One before all of them, which converts the
-starter model where that has not been done, does not count. Beside the first vector of `MidLayerEncoder` stand those of
-plain SentenceTransformer on the same weights and of `LayerwiseEncoder`, which needs no sentence-transformers; the time
-that imports take is split by package, as `python -X importtime` counts it. The vectors are asserted to be equal, and
-the help to name every command.
+Each start is a process of its own, timed from outside; the best counts. Beside the first vector of `MidLayerEncoder`
+stand those of plain SentenceTransformer on the exported folder and of `LayerwiseEncoder`, which needs no
+sentence-transformers; the time that imports take is split by package, as `python -X importtime` counts it. The vectors
+are asserted to be equal, and the help to name every command.
 """
 
 import json
@@ -14,12 +13,15 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from bench import Row, hand_in, machine, parser
+
+from midlayer_embed import MidLayerEncoder
 
 TEXT = "Which layer embeds best?"
 COMMANDS = ("profile", "select", "export", "encode")
@@ -41,12 +43,6 @@ from midlayer_embed import LayerwiseEncoder
 print(LayerwiseEncoder(sys.argv[1]).encode(sys.argv[2], [-1])[0].tolist())
 """,
 }
-# Where the model is, converted where that has not been done.
-LOCATION = """
-import sys
-from midlayer_embed.backbone import find_checkpoint
-print(find_checkpoint(sys.argv[1]).location)
-"""
 # Of `-X importtime`, microseconds: of the module itself, with what it imports, its name.
 _IMPORT = re.compile(r"import time: +(\d+) \| +\d+ \| *([\w.]+)")
 _N_PACKAGES = 12
@@ -80,22 +76,20 @@ def main() -> None:
     arguments = arguments_of.parse_args()
     print(machine())
     program = str(Path(sys.executable).parent / "midlayer-embed")
-    location = best_start([sys.executable, "-c", LOCATION, arguments.model], 1)[1].splitlines()[-1]
-    commands = {
-        name: [sys.executable, "-c", code, location if name == PLAIN else arguments.model, TEXT]
-        for name, code in FIRST_VECTORS.items()
-    }
     help_seconds, printed = best_start([program, "--help"], arguments.starts)
     assert all(command in printed for command in COMMANDS), printed
     print(f"midlayer-embed --help: {help_seconds:.2f} s")
     firsts, vectors = {}, {}
-    for name, command in commands.items():
-        firsts[name], printed = best_start(command, arguments.starts)
-        vectors[name] = json.loads(printed.splitlines()[-1])
-        print(f"first vector of {name}: {firsts[name]:.2f} s", flush=True)
+    with tempfile.TemporaryDirectory() as exported:
+        MidLayerEncoder(arguments.model, -1).save_pretrained(exported)
+        for name, code in FIRST_VECTORS.items():
+            model = exported if name == PLAIN else arguments.model
+            firsts[name], printed = best_start([sys.executable, "-c", code, model, TEXT], arguments.starts)
+            vectors[name] = json.loads(printed.splitlines()[-1])
+            print(f"first vector of {name}: {firsts[name]:.2f} s", flush=True)
     for name in firsts:
         np.testing.assert_allclose(vectors[OURS], vectors[name], atol=1e-4, rtol=1e-4)
-    packages = import_seconds(commands[OURS])
+    packages = import_seconds([sys.executable, "-c", FIRST_VECTORS[OURS], arguments.model, TEXT])
     libraries = packages.total() - packages["midlayer_embed"]
     print(f"imports of {OURS}: {packages.total():.1f} s, of which")
     for package, seconds in packages.most_common(_N_PACKAGES):

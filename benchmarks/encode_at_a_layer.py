@@ -3,22 +3,21 @@
     python benchmarks/encode_at_a_layer.py [--model MODEL] [--layer K] [--texts N]
 
 Texts of 5 to 400 tokens, mostly short, every fifth of them a repeat, as in real files; the same without repeats, too.
-Plain is the exported folder, and all blocks. All in one process, with everybody's default arguments, the best of
-several times in turns (all blocks: once); the vectors of a layer are asserted to be equal.
+Plain is the exported folder, and all blocks. All in one process, with everybody's default arguments, each once; the
+vectors of a layer are asserted to be equal.
 """
 
 import tempfile
 from functools import partial
 
 import numpy as np
-from bench import Row, Timing, cpu_ratio, hand_in, in_turns, machine, parser
+from bench import Row, Timing, cpu_ratio, hand_in, machine, parser, timed
 from forward_pass import joined_sentences
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
 
 from midlayer_embed import MidLayerEncoder
 
-ROUNDS = 2
 SHORTEST, LONGEST = 5, 400
 REPEATED = 0.2
 
@@ -57,22 +56,21 @@ def main() -> None:
         f"{min(lengths)} to {max(lengths)} tokens ({np.mean(lengths):.0f} on average), {n_repeats} of them repeats",
         flush=True,
     )
-    one_layer = {
+    works = {
         "exported folder, plain": (exported, texts),
         "MidLayerEncoder": (encoder, texts),
         "exported folder, plain, no repeats": (exported, distinct),
         "MidLayerEncoder, no repeats": (encoder, distinct),
+        "all blocks, plain": (whole, texts),
     }
-    every_layer = {"all blocks, plain": (whole, texts)}
     found: dict[str, Timing] = {}
     vectors: dict[str, np.ndarray] = {}
-    for rounds, works in ((ROUNDS, one_layer), (1, every_layer)):
-        for model, corpus in works.values():
-            model.encode(corpus[:32])
-        best = in_turns(rounds, {name: partial(model.encode, corpus) for name, (model, corpus) in works.items()})
-        for name, (timing, given) in best.items():
-            found[name], vectors[name] = timing, np.asarray(given)
-            print(f"{name:>34}: {len(given) / timing.seconds:6.1f} texts/s", flush=True)
+    for model in (exported, encoder, whole):
+        model.encode(texts[:32])  # what happens once, happens here
+    for name, (model, corpus) in works.items():
+        found[name], given = timed(partial(model.encode, corpus))
+        vectors[name] = np.asarray(given)
+        print(f"{name:>34}: {len(corpus) / found[name].seconds:6.1f} texts/s", flush=True)
     for kind in ("", ", no repeats"):
         np.testing.assert_allclose(
             vectors[f"MidLayerEncoder{kind}"], vectors[f"exported folder, plain{kind}"], atol=1e-4, rtol=1e-4

@@ -33,13 +33,13 @@ LIBRARIES = ("leaderboard.sweep", "midlayer_embed.encode_file", "midlayer_embed.
 PROGRAMS: tuple[tuple[str, ...], ...] = (
     ("sweep.py", "--every", "30"),
     ("all_layers_pass.py", "--texts", "48"),
-    ("encode_at_a_layer.py", "--texts", "100"),
+    ("encode_at_a_layer.py", "--texts", "200"),
     ("matrix_work.py", "--texts", "32"),
     ("layer_metrics.py",),
     ("profile_layers.py", "--texts", "10"),
     ("scoring_jobs.py",),
     ("cold_start.py", "--starts", "1"),
-    ("growth.py", "--texts", "32", "--lines", "25000"),
+    ("growth.py", "--texts", "32", "--lines", "40000"),
     ("scoring.py",),
     ("truncated_load.py", "--stored", "float32"),
 )
