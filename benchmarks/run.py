@@ -9,7 +9,6 @@ stands in the table with its reason. Nothing is measured here.
 """
 
 import argparse
-import atexit
 import importlib
 import os
 import runpy
@@ -19,8 +18,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from multiprocessing import get_context
 from pathlib import Path
+from typing import NoReturn
 
 from bench import Row, handed_in, machine
 
@@ -68,32 +67,31 @@ def run(command: tuple[str, ...]) -> Outcome:
     """Runs a program; what it prints is passed on line by line."""
     print(f"\n{' '.join(command)}", flush=True)
     start = time.perf_counter()
-    handle, rows = tempfile.mkstemp()  # no finalizer, which the program would inherit
+    handle, rows = tempfile.mkstemp()  # no context that the fork would leave, too
     os.close(handle)
     reader, writer = os.pipe()
-    process = get_context("fork").Process(target=_program, args=(command, rows, writer))
-    process.start()
+    process = os.fork()
+    if process == 0:
+        _become(command, rows, writer)
     os.close(writer)
     lines = []
     with os.fdopen(reader, encoding="utf-8") as said:
         for line in said:
             print(line, end="", flush=True)
             lines.append(line)
-    process.join()
+    failed = os.waitpid(process, 0)[1] != 0
     handed = handed_in(Path(rows))
     os.unlink(rows)
-    return Outcome(command, time.perf_counter() - start, "".join(lines), handed, process.exitcode != 0)
+    return Outcome(command, time.perf_counter() - start, "".join(lines), handed, failed)
 
 
-def _program(command: tuple[str, ...], rows: str, stdout: int) -> None:
-    """Becomes a program, as if it had been called by its name."""
+def _become(command: tuple[str, ...], rows: str, stdout: int) -> NoReturn:
+    """Runs a program as if it had been called by its name, up to the end of the process."""
+    os.dup2(stdout, 1)  # that of its own processes, too
     sys.stdout = os.fdopen(stdout, "w", encoding="utf-8", buffering=1)
-    os.dup2(stdout, 1)  # that of its own processes
     sys.argv = [*command, "--rows", rows]
-    try:
-        runpy.run_path(str(HERE / command[0]), run_name="__main__")
-    finally:
-        atexit._run_exitfuncs()  # a fork ends without, and the program's own processes would live on
+    runpy.run_path(str(HERE / command[0]), run_name="__main__")
+    sys.exit()
 
 
 def results(outcomes: Sequence[Outcome], machine_line: str, date: str) -> str:
