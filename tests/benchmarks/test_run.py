@@ -2,7 +2,9 @@ import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -66,10 +68,20 @@ def test_nothing_is_written_where_a_program_fails(tmp_path: Path) -> None:
     assert not (tmp_path / "RESULTS.md").exists()
 
 
-def test_every_program_of_the_table_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The runner, to be looked at."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    run = importlib.import_module("run")
-    try:
-        assert [command[0] for command in run.PROGRAMS if not (BENCHMARKS / command[0]).is_file()] == []
-    finally:
-        del sys.modules["run"], sys.modules["bench"]
+    yield importlib.import_module("run")
+    del sys.modules["run"], sys.modules["bench"]
+
+
+def test_every_program_of_the_table_is_there(run: ModuleType) -> None:
+    assert [command[0] for command in run.PROGRAMS if not (BENCHMARKS / command[0]).is_file()] == []
+
+
+def test_a_reach_itself_is_reached(run: ModuleType) -> None:
+    assert run.Row("a", "b", 10.0, 10.0).reached
+    assert not run.Row("a", "b", 9.99, 10.0).reached
+    assert run.Row("a", "b", 1.05, 1.05, at_least=False).reached
+    assert not run.Row("a", "b", 1.06, 1.05, at_least=False).reached
