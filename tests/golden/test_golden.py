@@ -83,7 +83,11 @@ def test_public_names_and_keywords() -> None:
 
 
 def test_names_that_are_promised_elsewhere_can_be_imported() -> None:
-    for place in ("midlayer_embed.cli:main", "leaderboard.cli:main", "midlayer_embed.families:register"):
+    for place in (
+        "midlayer_embed.cli:main",
+        "leaderboard.cli:main",
+        "midlayer_embed.families:register",
+    ):
         module, _, name = place.partition(":")
         assert callable(getattr(importlib.import_module(module), name))
     assert callable(importlib.import_module("leaderboard.report.card").model_card)

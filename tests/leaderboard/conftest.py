@@ -28,7 +28,7 @@ from mteb.types import EncodeKwargs
 from support.tiny_tasks import TINY_TASKS, TinySTS
 from threadpoolctl import threadpool_info
 
-from leaderboard.scoring import ENCODE_KWARGS, prepared, score
+from leaderboard.scoring.score import ENCODE_KWARGS, prepared, score
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def tiny_tasks() -> Callable[[], list[AbsTask]]:
 def forked(tiny_tasks: Callable[[], list[AbsTask]]) -> ForkServerContext:
     """Where processes of their own come from that have the libraries: imports take longer than a tiny sweep."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["leaderboard.sweep", type(tiny_tasks()[0]).__module__])
+    context.set_forkserver_preload(["leaderboard.sweep.run", type(tiny_tasks()[0]).__module__])
     return context
 
 
