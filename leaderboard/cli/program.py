@@ -14,7 +14,7 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
 
 if TYPE_CHECKING:
-    from leaderboard.results.tables import Leaderboard
+    from leaderboard.board import Leaderboard
     from leaderboard.sweep.plan import Plan
 
 PROGRAM = "midlayer-leaderboard"

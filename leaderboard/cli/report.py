@@ -12,7 +12,7 @@ from midlayer_embed.errors import InputError
 if TYPE_CHECKING:
     import polars as pl
 
-    from leaderboard.results.tables import Leaderboard
+    from leaderboard.board import Leaderboard
 
 
 def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -93,10 +93,10 @@ def _read(arguments: argparse.Namespace) -> "Leaderboard":
     if arguments.results is not None:
         if arguments.metrics is not None:
             raise InputError("metrics: a results folder has its own; a file goes with --scores")
-        from leaderboard.results.tables import load_results
+        from leaderboard.board import load_results
 
         return load_results(arguments.results)
-    from leaderboard.results.table_files import load_tables
+    from leaderboard.board import load_tables
 
     return load_tables(arguments.scores, arguments.metrics)
 

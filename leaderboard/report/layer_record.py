@@ -13,10 +13,12 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard.models.meta import model_label
-from leaderboard.models.reload import Origin, origin_of
+from leaderboard.models.origin import Origin
+from leaderboard.models.reload import origin_of
 from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.load import read_results
 from leaderboard.results.provenance import provenance_of
-from leaderboard.results.tables import Leaderboard, load_results
+from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
 from midlayer_embed.selection.representations import METRICS
@@ -35,7 +37,7 @@ class LayerRecord:
         results: Its results, in the order of the tables' tasks.
     """
 
-    board: Leaderboard
+    board: Tables
     model: str
     revision: str
     layer: int
@@ -106,7 +108,7 @@ def find_layer(
     Raises:
         InputError: (a ValueError) no such folder, model or layer; the message names those there are.
     """
-    board = load_results(results_dir)
+    board = read_results(results_dir)
     name, which = board.find_model(model, revision)
     every = [
         (provenance, meta, result)

@@ -17,10 +17,10 @@ from typing import Any
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
+from leaderboard.board import Leaderboard, load_results
 from leaderboard.models.known import made_of
 from leaderboard.quiet import calm_libraries
 from leaderboard.results.folder import ResultsFolder
-from leaderboard.results.tables import Leaderboard, load_results
 from leaderboard.sweep.executors.local import check_jobs
 from leaderboard.sweep.plan import Plan, TaskPlan, measure_speed, parse_bytes
 from leaderboard.sweep.store import check_dtype
