@@ -34,7 +34,6 @@ from leaderboard.scoring.classification import Undersampling, best_accuracy, bes
 from leaderboard.scoring.columns import Columns
 from leaderboard.scoring.pairs import Pairs
 from leaderboard.scoring.reranking import Reranking
-from leaderboard.tasks.starter import StarterSTS
 
 # How many texts mteb hands over at a time. No forward pass depends on it: the store encodes what it is given at once.
 ENCODE_KWARGS: EncodeKwargs = {"batch_size": 512, "show_progress_bar": False}
@@ -50,7 +49,7 @@ _KINDS: tuple[type[AbsTask], ...] = (
 )
 # What a task may have of its own all the same: how its data are loaded, and methods that do not ask for them.
 _LOADING = ("load_data", "dataset_transform")
-_ASKS_NOTHING = (MindSmallReranking.task_specific_scores, StarterSTS.evaluate)
+_ASKS_NOTHING = (MindSmallReranking.task_specific_scores,)
 # Where mteb makes datasets of lists that it has just read, only to read them again.
 _MAKERS: tuple[Any, ...] = (
     mteb._create_dataloaders,
@@ -155,8 +154,9 @@ def _is_known(task: AbsTask) -> bool:
     kind = kinds[0]
     owners = [owner for owner in type(task).__mro__ if owner not in kind.__mro__]
     own = [(name, value) for owner in (*owners, task) for name, value in vars(owner).items() if hasattr(kind, name)]
+    allowed = (*_LOADING, "evaluate") if getattr(task, "makes_its_own_data", False) else _LOADING
     return all(
-        name in _LOADING or value in _ASKS_NOTHING
+        name in allowed or value in _ASKS_NOTHING
         for name, value in own
         if callable(value) or isinstance(value, (classmethod, property))
     )

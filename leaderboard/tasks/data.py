@@ -91,9 +91,7 @@ class TaskData:
         try:
             with nullcontext() if self._folder is None else reading_from(self._folder, self._task):
                 self._task.load_data()
-        except (
-            Exception
-        ) as error:  # datasets, mteb and the Hub's client raise many kinds; this one has no reason itself
+        except Exception as error:  # of many types; DatasetGenerationError itself gives no reason
             known = isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception)
             reason = first_line(cast(Exception, error.__cause__) if known else error)
             raise InputError(f"its data cannot be loaded {where}: {reason}") from error

@@ -12,7 +12,6 @@ from datasets import config
 from datasets.naming import camelcase_to_snakecase
 from mteb.abstasks.abstask import AbsTask
 
-from leaderboard.tasks.starter import STARTER_TASKS
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checksums import file_sha256
 
@@ -41,7 +40,7 @@ def dataset_folder(data_dir: Path, task: AbsTask) -> Path | None:
     Raises:
         InputError: (a ValueError) there is no such folder, or no data in it; the message says where it was looked for.
     """
-    if isinstance(task, STARTER_TASKS):
+    if getattr(task, "makes_its_own_data", False):
         return None
     name = task.metadata.dataset["path"]
     folder = data_dir / name
@@ -91,7 +90,7 @@ def is_at_hand(task: AbsTask, data_dir: Path | None) -> bool:
 
 def size_at_hand(task: AbsTask, data_dir: Path | None) -> int | None:
     """Bytes on disk of a task's data, 0 where it makes its own; None where they are not at hand (see `is_at_hand`)."""
-    if data_dir is None and not isinstance(task, STARTER_TASKS):
+    if data_dir is None and not getattr(task, "makes_its_own_data", False):
         *organisation, name = task.metadata.dataset["path"].split("/")
         cached = Path(config.HF_DATASETS_CACHE, "___".join([*organisation, camelcase_to_snakecase(name)]))
         folders = [info.parent for info in cached.glob(f"*/*/{task.metadata.dataset['revision']}/dataset_info.json")]

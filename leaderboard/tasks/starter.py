@@ -277,6 +277,9 @@ def _serialised(task_type: str) -> str:
 class _StarterTask(AbsTask):
     """What the five tasks share: loading without files, and the hash of what was loaded beside every score."""
 
+    # Such a task needs no dataset from the Hub or a folder. If it overrides `evaluate`, then only to add to the scores.
+    makes_its_own_data = True
+
     @classmethod
     def content(cls) -> dict[str, Any]:
         """Splits, texts and labels as plain JSON values; a fresh copy at each call."""
