@@ -26,8 +26,9 @@ from leaderboard.tasks.benchmarks import get_task
 from midlayer_embed.encoder.card import NAME_TO_COME, CardFacts, base_card_of, card
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.markdown import escaped, table
-from midlayer_embed.models.backbone import LOCAL
+from midlayer_embed.models.checkpoint import LOCAL
 from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
+from midlayer_embed.options import fold
 from midlayer_embed.selection.representations import METRICS
 
 # Where mteb sends those who ask what made a score.
@@ -78,10 +79,8 @@ def card_of(
         base_card=base_card_of(location) if location else ModelCardData(),
         layer=record.layer,
         n_blocks=record.n_blocks,
-        final_norm=record.provenance["final_norm"],
-        pooling_mode=record.provenance["pooling_mode"],
+        recipe=fold(record.provenance)[1],
         dim=record.dim,
-        max_seq_length=record.provenance["max_seq_length"],
         how_chosen=_how_chosen(record),
         name=name,
         normalized=record.provenance["normalized"],

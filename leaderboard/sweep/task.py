@@ -31,7 +31,7 @@ from leaderboard.sweep.store import VectorStore, layer_bytes
 from leaderboard.tasks.data import TaskData
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.metrics import NORMALIZATIONS
-from midlayer_embed.models.backbone import Checkpoint
+from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.selection.representations import (
     PAIR_METRICS,
     TOKEN_METRICS,

@@ -11,7 +11,8 @@ from tqdm.auto import tqdm
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.layers import layer_number
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
+from midlayer_embed.options import fold
 from midlayer_embed.selection.profile import MAX_TEXTS, Profile, measured
 from midlayer_embed.selection.representations import Representations
 
@@ -254,5 +255,4 @@ def _depth_of(criterion: str) -> float | None:
 def _n_blocks(model: str | Path | LayerwiseEncoder, options: dict[str, Any]) -> int:
     if isinstance(model, LayerwiseEncoder):
         return model.checkpoint.n_blocks
-    finding = {key: options[key] for key in ("revision", "gguf_file", "trust_remote_code") if key in options}
-    return find_checkpoint(model, **finding).n_blocks
+    return find_checkpoint(model, fold(options)[0]).n_blocks
