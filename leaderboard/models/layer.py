@@ -12,7 +12,7 @@ from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
 from midlayer_embed.models.backbone import resolve_dtype
 
 if TYPE_CHECKING:
-    from midlayer_embed.selection.select import LayerSelection
+    from midlayer_embed.selection.criteria import LayerSelection
 
 
 def get_model(

@@ -39,7 +39,7 @@ from midlayer_embed.models.backbone import (
     resolve_device,
     resolve_dtype,
 )
-from midlayer_embed.selection.representations import METRICS, check_metrics
+from midlayer_embed.terms import METRICS, check_metrics
 
 logger = logging.getLogger(__name__)
 

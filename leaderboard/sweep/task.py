@@ -30,7 +30,6 @@ from leaderboard.sweep.plan import TaskPlan, count_metric_tokens, count_tokens, 
 from leaderboard.sweep.store import VectorStore, layer_bytes
 from leaderboard.tasks.data import TaskData
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
-from midlayer_embed.metrics import NORMALIZATIONS
 from midlayer_embed.models.backbone import Checkpoint
 from midlayer_embed.selection.representations import (
     PAIR_METRICS,
@@ -38,9 +37,9 @@ from midlayer_embed.selection.representations import (
     VECTOR_METRICS,
     MetricSettings,
     TextPass,
-    n_views,
     represent,
 )
+from midlayer_embed.terms import NORMALIZATIONS, n_views
 from midlayer_embed.texts.corpora import sample_texts
 
 logger = logging.getLogger(__name__)

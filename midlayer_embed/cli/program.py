@@ -107,7 +107,7 @@ def _add_profile(commands: "argparse._SubParsersAction[Parser]") -> None:
 def _profile(arguments: argparse.Namespace) -> None:
     from midlayer_embed.selection.curves import check_folder_for_pictures, draw_profile, profile_table
     from midlayer_embed.selection.profile import profile_layers
-    from midlayer_embed.selection.representations import METRICS
+    from midlayer_embed.terms import METRICS
 
     if arguments.out is not None:
         check_folder_for_pictures(Path(arguments.out))
@@ -148,8 +148,9 @@ def _add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _select(arguments: argparse.Namespace) -> None:
+    from midlayer_embed.selection.criteria import check_criterion
     from midlayer_embed.selection.curves import curve_bars, selection_summary
-    from midlayer_embed.selection.select import check_criterion, select_layer
+    from midlayer_embed.selection.select import select_layer
 
     check_criterion(arguments.criterion)
     selection = select_layer(
@@ -167,7 +168,7 @@ def _select(arguments: argparse.Namespace) -> None:
 
 def _texts_for(criterion: str, arguments: argparse.Namespace) -> list[str] | None:
     """The texts that a criterion measures, if it measures any."""
-    from midlayer_embed.selection.select import needs_texts
+    from midlayer_embed.selection.criteria import needs_texts
 
     if not needs_texts(criterion):
         return None
@@ -272,8 +273,9 @@ def _add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
 def _export(arguments: argparse.Namespace) -> None:
     from midlayer_embed.encoder.export import check_target, export_encoder
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+    from midlayer_embed.selection.criteria import LayerSelection, check_layer
     from midlayer_embed.selection.curves import selection_summary
-    from midlayer_embed.selection.select import LayerSelection, check_layer, select_layer
+    from midlayer_embed.selection.select import select_layer
 
     layer = parse_layer_or_name(arguments.layer)
     check_layer(layer)

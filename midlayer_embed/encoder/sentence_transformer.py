@@ -44,7 +44,7 @@ from midlayer_embed.models.weights import load_base_model, loading_errors
 from midlayer_embed.selection.curves import can_draw, draw_selection
 
 if TYPE_CHECKING:
-    from midlayer_embed.selection.select import LayerSelection
+    from midlayer_embed.selection.criteria import LayerSelection
 
 
 class MidLayerEncoder(SentenceTransformer):
@@ -289,7 +289,7 @@ class MidLayerEncoder(SentenceTransformer):
 
 def _check_choice(layer: "int | float | str | LayerSelection", texts: Sequence[str] | None) -> None:
     """Refuses a criterion that there is none of, or that lacks texts: before a model is fetched for it."""
-    from midlayer_embed.selection.select import check_layer, needs_texts
+    from midlayer_embed.selection.criteria import check_layer, needs_texts
 
     if isinstance(layer, str):
         check_layer(layer)
@@ -306,7 +306,8 @@ def _selected(
 ) -> "LayerSelection | None":
     """The choice of a criterion, made now, or made before; None where a layer is named by its number or depth."""
     from midlayer_embed.forward.layerwise import LayerwiseEncoder
-    from midlayer_embed.selection.select import LayerSelection, fixed_layer, needs_texts, select_layer
+    from midlayer_embed.selection.criteria import LayerSelection, fixed_layer, needs_texts
+    from midlayer_embed.selection.select import select_layer
 
     if isinstance(layer, LayerSelection):
         if layer.n_layers != checkpoint.n_blocks + 1:

@@ -14,16 +14,12 @@ import numpy as np
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.metrics import NORMALIZATIONS
 from midlayer_embed.selection.representations import (
-    METRICS,
-    RAW,
     MetricSettings,
     Representations,
-    check_metrics,
-    check_normalizations,
     represent,
 )
+from midlayer_embed.terms import METRICS, NORMALIZATIONS, RAW, check_metrics, check_normalizations
 from midlayer_embed.texts.corpora import sample_texts
 
 if TYPE_CHECKING:

@@ -20,45 +20,14 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import distinct
 from midlayer_embed.forward.layerwise import LayerwiseEncoder, PooledBatch, TokenMeasure
 from midlayer_embed.metrics.gram import divisor
+from midlayer_embed.terms import MI_LOWER_BOUND, RAW, n_views
 from midlayer_embed.texts.views import augmented_views
 
-METRICS = ("prompt_entropy", "dataset_entropy", "curvature", "infonce", "lidar", "dime", "effective_rank")
 # What each metric is measured on: the tokens of each text, the pooled vectors of the texts, or those of their views.
 TOKEN_METRICS = ("prompt_entropy", "curvature")
 VECTOR_METRICS = ("dataset_entropy", "effective_rank")
 PAIR_METRICS = ("infonce", "dime")
 LIDAR_VIEWS = 16
-# What a metric's value may be divided by is `metrics.NORMALIZATIONS`; this is none of that, and this is no division.
-RAW, MI_LOWER_BOUND = "raw", "mi_lower_bound"
-
-
-def check_metrics(names: str | Sequence[str]) -> list[str]:
-    """Metrics by name, each once.
-
-    Raises:
-        InputError: (a ValueError) an unknown one, or none at all.
-    """
-    return _known("metrics", names, METRICS)
-
-
-def check_normalizations(names: str | Sequence[str]) -> list[str]:
-    """Normalisations by name, each once.
-
-    Raises:
-        InputError: (a ValueError) an unknown one, or none at all.
-    """
-    return _known("normalizations", names, metrics.NORMALIZATIONS)
-
-
-def _known(argument: str, names: str | Sequence[str], known: Sequence[str]) -> list[str]:
-    """The names, each once, if all are known."""
-    if isinstance(names, str):
-        names = [names]
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        got = repr(unknown[0]) if unknown else "none"
-        raise InputError(f"{argument}: expected some of {', '.join(known)}, got {got}")
-    return list(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)
@@ -245,16 +214,6 @@ class TextPass:
         self.vectors[:, rows] = vectors[:, sources]
         for values, measured in zip(self.token_values.values(), pooled.measured, strict=True):
             values[:, rows] = measured[:, sources]
-
-
-def n_views(wanted: Collection[str]) -> int:
-    """How many augmented views of each text some metrics look at.
-
-    Example:
-        >>> n_views(["curvature"]), n_views(["dime", "infonce"]), n_views(["dime", "lidar"])
-        (0, 2, 16)
-    """
-    return LIDAR_VIEWS if "lidar" in wanted else 2 if any(name in wanted for name in PAIR_METRICS) else 0
 
 
 @contextmanager
