@@ -1,6 +1,6 @@
 """What a metric is, as data: names, what each is measured on, units. Nothing is measured here and nothing is imported.
 
-A new metric takes one entry in `METRIC_TABLE` and one function in `selection.representations.MEASURES`.
+A new metric takes one entry in `METRIC_TABLE` and one function in `selection.measures.MEASURES`.
 """
 
 from collections.abc import Collection, Sequence
@@ -24,7 +24,8 @@ class Metric:
         normalized_by: The n of its normalisations (see `metrics.matrix_entropy`), for an entropy: the number of tokens
             of a text or the number of texts. None: no entropy, so it is not normalised.
         bounds_information: Whether ln n minus its value is a lower bound of the mutual information of two views.
-        criterion: The criterion that picks a layer by it, "min-..." or "max-..."; None: no criterion does.
+        criterion: The criterion that picks the layer at the good end of its curve, "min-..." or "max-..."; None: no end
+            is good.
     """
 
     name: str
@@ -45,13 +46,6 @@ class Metric:
             ('curvature (radians)', 'effective rank')
         """
         return f"{self.label} ({self.unit})" if self.unit else self.label
-
-    @property
-    def good_end(self) -> Literal["min", "max"] | None:
-        """The end of its curve that the criterion picks; None where no criterion uses it."""
-        if self.criterion is None:
-            return None
-        return "min" if self.criterion.startswith("min-") else "max"
 
 
 METRIC_TABLE: dict[str, Metric] = {
@@ -108,6 +102,16 @@ def n_views(metrics: Collection[str]) -> int:
         (0, 2, 16)
     """
     return max((METRIC_TABLE[name].n_views for name in metrics), default=0)
+
+
+def views_needed() -> str:
+    """The metrics that need augmented views, with how many, for help texts.
+
+    Example:
+        >>> views_needed()
+        'infonce 2, lidar 16, dime 2'
+    """
+    return ", ".join(f"{metric.name} {metric.n_views}" for metric in METRIC_TABLE.values() if metric.n_views)
 
 
 def _check_names(argument: str, names: str | Sequence[str], known: Collection[str]) -> list[str]:

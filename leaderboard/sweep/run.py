@@ -110,8 +110,8 @@ def run_sweep(
             scores a little (the results say so).
         limit: Evaluated items of each split that are kept, drawn by the seed, for a first look. The results are those
             of a part: they stand apart from whole ones, under a name that says so.
-        metrics: "all", "none", or which of prompt_entropy, dataset_entropy, curvature, infonce, lidar, dime,
-            effective_rank. InfoNCE and DiME encode two augmented views of each text, LiDAR 16.
+        metrics: "all", "none", or some of `midlayer_embed.terms.METRICS`. InfoNCE, DiME and LiDAR encode augmented
+            views of each text, LiDAR the most.
         metric_texts: Texts of a task that metrics are measured on, at most: those of the evaluated splits.
         final_norm: Whether the scored vectors pool normed states. Metrics are always of raw states.
         pooling_mode: As in LayerwiseEncoder.

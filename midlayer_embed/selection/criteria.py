@@ -1,26 +1,37 @@
-"""Criteria, which pick a layer without labels, and the layer that one picked. Nothing is measured here: no torch."""
+"""Criteria, which pick a layer without labels, and the layer that a criterion picked.
 
+Nothing is measured here. Neither torch nor numpy is imported, so that command lines can list the criteria.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
-from midlayer_embed.terms import METRIC_TABLE
+from midlayer_embed.terms import METRIC_TABLE, Metric
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from midlayer_embed.selection.profile import Profile
 
 # The paper's three come first, in the order of its tables; criteria that are not named here follow.
 _ORDER = ("min-dime", "min-infonce", "min-entropy", "min-lidar", "max-curvature")
-_OF_METRICS = {
-    metric.criterion: (metric.name, metric.good_end)
-    for metric in METRIC_TABLE.values()
-    if metric.criterion is not None and metric.good_end is not None
-}
-# Criteria that measure texts: each a metric and the end of its curve that it picks, "min" or "max".
-CRITERIA: dict[str, tuple[str, str]] = {name: _OF_METRICS[name] for name in dict.fromkeys((*_ORDER, *_OF_METRICS))}
+
+
+def criteria_of(metrics: Iterable[Metric]) -> dict[str, tuple[str, str]]:
+    """The criteria that measure texts: for each its metric and the end of the metric's curve, "min" or "max".
+
+    Example:
+        >>> criteria_of([METRIC_TABLE["curvature"], METRIC_TABLE["dime"], METRIC_TABLE["effective_rank"]])
+        {'min-dime': ('dime', 'min'), 'max-curvature': ('curvature', 'max')}
+    """
+    found = {metric.criterion: (metric.name, metric.criterion[:3]) for metric in metrics if metric.criterion}
+    return {name: found[name] for name in dict.fromkeys((*_ORDER, *found)) if name in found}
+
+
+CRITERIA = criteria_of(METRIC_TABLE.values())
 # Criteria that pick the same layer for every corpus.
 _FIXED: dict[str, int | float] = {"last": -1, "middle": 0.5}
 _DEPTH = "depth:"
@@ -46,7 +57,7 @@ class LayerSelection:
     layer: int
     n_layers: int
     criterion: str
-    values: np.ndarray | None = field(default=None, repr=False)
+    values: "np.ndarray | None" = field(default=None, repr=False)
     runner_up: int | None = None
     margin: float | None = None
     stability: float | None = None
@@ -104,7 +115,7 @@ def check_layer(layer: object) -> None:
         raise InputError(f"layer: expected a layer (17, -1), a depth (0.7) or one of {_known()}, got {layer!r}")
 
 
-def ranking(criterion: str, values: np.ndarray, layer_zero: bool = True) -> list[int]:
+def ranking(criterion: str, values: "np.ndarray", layer_zero: bool = True) -> list[int]:
     """The eligible layers, best first; equal layers in order of depth.
 
     Args:
@@ -113,11 +124,12 @@ def ranking(criterion: str, values: np.ndarray, layer_zero: bool = True) -> list
         layer_zero: Whether the embeddings are eligible.
 
     Example:
+        >>> import numpy as np
         >>> ranking("min-dime", np.array([0.3, 0.1, 0.2]))
         [1, 2, 0]
     """
     _, end = CRITERIA[criterion]
-    order = np.argsort(values if end == "min" else -values, kind="stable")
+    order = (values if end == "min" else -values).argsort(kind="stable")
     return [int(layer) for layer in order if layer_zero or layer > 0]
 
 

@@ -69,7 +69,7 @@ def augmented_views(
 
     Args:
         texts: The texts, of any length; with rates="paper" those of more than 2,000 characters are augmented in pieces.
-        n_views: Views of each text, from 1; InfoNCE and DiME take 2, LiDAR 16.
+        n_views: Views of each text, from 1; as many as the metrics need (see `terms.n_views`).
         seed: Other seeds, other views.
         rates: "paper": three tenths of the words are split, then three tenths of the words lose three tenths of their
             characters to random ones, then the same again to neighbours on the keyboard; numbers are rounded up.

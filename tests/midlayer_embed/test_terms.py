@@ -33,7 +33,6 @@ def test_a_criterion_is_named_after_the_end_that_it_picks() -> None:
         "max-curvature": ("curvature", "max"),
     }
     assert list(CRITERIA)[:3] == ["min-dime", "min-infonce", "min-entropy"]
-    assert METRIC_TABLE["effective_rank"].good_end is None
 
 
 def test_every_normalisation_has_a_divisor() -> None:
