@@ -28,9 +28,10 @@ from leaderboard.sweep.task import SweepOptions, TaskSweep
 from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.limit import check_limit
 from leaderboard.tasks.mirror import check_data_dir
-from midlayer_embed.errors import InputError, InputTypeError, first_line
+from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.forward.pooling import check_pooling_mode
+from midlayer_embed.ground.checks import check_int
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.backbone import (
     Checkpoint,
@@ -153,10 +154,8 @@ def run_sweep(
             device=str(resolve_device(device)),
         )
     check_pooling_mode(lazy.settings["pooling_mode"])
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputTypeError(f"seed: expected an int from 0, got {seed!r}")
-    if isinstance(metric_texts, bool) or not isinstance(metric_texts, int) or metric_texts < 2:
-        raise InputError(f"metric_texts: expected an int from 2, got {metric_texts!r}")
+    seed = check_int("seed", seed, 0)
+    metric_texts = check_int("metric_texts", metric_texts, 2)
     if Path(results_dir).exists() and not Path(results_dir).is_dir():
         raise InputError(f"results: {results_dir} is a file; expected a folder")
     options = SweepOptions(

@@ -9,6 +9,7 @@ from typing import Any
 
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options, run
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_int
 from midlayer_embed.layers import parse_layer, parse_layer_or_name
 from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, check_criterion, check_layer, needs_texts
 from midlayer_embed.terms import METRIC_TABLE
@@ -229,8 +230,7 @@ def _encode(arguments: argparse.Namespace) -> None:
     # Tokenizers leave their threads idle, with a warning, where they fear a fork; nothing forks here.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     layer = parse_layer(arguments.layer)
-    if arguments.seed < 0:
-        raise InputError(f"seed: expected 0 or more, got {arguments.seed}")
+    check_int("seed", arguments.seed, 0)
     from midlayer_embed.bulk.encode_file import encode_file
 
     n_texts, dim = encode_file(

@@ -20,6 +20,7 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from midlayer_embed.errors import InputError, InputTypeError, first_line
+from midlayer_embed.ground.checks import check_optional_int
 from midlayer_embed.ground.checksums import file_sha256
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.adapters import Adapter, find_adapters, fingerprint_of
@@ -318,13 +319,9 @@ def check_max_seq_length(max_seq_length: int | None) -> int | None:
     """The length limit, if it is one.
 
     Raises:
-        InputError: (a ValueError) not a positive int.
+        InputError: (a ValueError) not an int of at least 1.
     """
-    if max_seq_length is None:
-        return None
-    if isinstance(max_seq_length, bool) or not isinstance(max_seq_length, int) or max_seq_length < 1:
-        raise InputError(f"max_seq_length: expected a positive int or None, got {max_seq_length!r}")
-    return max_seq_length
+    return check_optional_int("max_seq_length", max_seq_length, 1)
 
 
 def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:

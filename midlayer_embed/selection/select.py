@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.ground.checks import check_int
 from midlayer_embed.models.backbone import find_checkpoint
 from midlayer_embed.selection.criteria import (
     CRITERIA,
@@ -69,8 +70,7 @@ def select_layer(
         (12, (31,))
     """
     check_criterion(criterion)
-    if isinstance(n_resamples, bool) or not isinstance(n_resamples, int) or n_resamples < 0:
-        raise InputError(f"n_resamples: expected an int of 0 or more, got {n_resamples!r}")
+    n_resamples = check_int("n_resamples", n_resamples, 0)
     if not needs_texts(criterion):
         return fixed_layer(criterion, _n_blocks(model, options))
     if texts is None:
