@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.ground.checks import check_optional_int
 
 if TYPE_CHECKING:
     import torch
@@ -106,9 +107,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.pooling_mode not in POOLING_MODES:
             raise InputError(f"pooling_mode: expected one of {', '.join(POOLING_MODES)}, got {self.pooling_mode!r}")
-        limit = self.max_seq_length
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-            raise InputError(f"max_seq_length: expected a positive int or None, got {limit!r}")
+        check_optional_int("max_seq_length", self.max_seq_length, 1)
 
 
 class ModelOptions(TypedDict, total=False):

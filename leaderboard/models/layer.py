@@ -14,7 +14,7 @@ from midlayer_embed.options import FILE_OPTIONS, ModelOptions, fold, takes_optio
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from midlayer_embed.selection.select import LayerSelection
+    from midlayer_embed.selection.criteria import LayerSelection
 
 
 @takes_options(without=FILE_OPTIONS)

@@ -29,7 +29,7 @@ from midlayer_embed.ground.markdown import escaped, table
 from midlayer_embed.models.checkpoint import LOCAL
 from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
 from midlayer_embed.options import fold
-from midlayer_embed.selection.representations import METRICS
+from midlayer_embed.terms import METRICS
 
 # Where mteb sends those who ask what made a score.
 _SOURCE = "https://github.com/embeddings-benchmark/mteb/"

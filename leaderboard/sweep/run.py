@@ -30,13 +30,14 @@ from leaderboard.sweep.task import SweepOptions, TaskSweep
 from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.limit import check_limit
 from leaderboard.tasks.mirror import check_data_dir
-from midlayer_embed.errors import InputError, InputTypeError, first_line
+from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.ground.checks import check_int
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.models.weights import resolve_device, resolve_dtype
 from midlayer_embed.options import FILE_OPTIONS, ModelOptions, Recipe, fold, takes_options
-from midlayer_embed.selection.representations import METRICS, check_metrics
+from midlayer_embed.terms import METRICS, check_metrics
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -104,8 +105,8 @@ def run_sweep(
             scores a little (the results say so).
         limit: Evaluated items of each split that are kept, drawn by the seed, for a first look. The results are those
             of a part: they stand apart from whole ones, under a name that says so.
-        metrics: "all", "none", or which of prompt_entropy, dataset_entropy, curvature, infonce, lidar, dime,
-            effective_rank. InfoNCE and DiME encode two augmented views of each text, LiDAR 16.
+        metrics: "all", "none", or some of `midlayer_embed.terms.METRICS`. InfoNCE, DiME and LiDAR encode augmented
+            views of each text, LiDAR the most.
         metric_texts: Texts of a task that metrics are measured on, at most: those of the evaluated splits.
         seed: Chooses the texts that metrics are measured on, their views, and what `limit` leaves.
         overwrite: Compute finished layers again.
@@ -136,10 +137,8 @@ def run_sweep(
         lazy = _LazyEncoder(
             find_checkpoint(name, source), recipe, resolve_dtype(source.dtype), resolve_device(source.device)
         )
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputTypeError(f"seed: expected an int from 0, got {seed!r}")
-    if isinstance(metric_texts, bool) or not isinstance(metric_texts, int) or metric_texts < 2:
-        raise InputError(f"metric_texts: expected an int from 2, got {metric_texts!r}")
+    seed = check_int("seed", seed, 0)
+    metric_texts = check_int("metric_texts", metric_texts, 2)
     if Path(results_dir).exists() and not Path(results_dir).is_dir():
         raise InputError(f"results: {results_dir} is a file; expected a folder")
     wanted = SweepOptions(

@@ -13,10 +13,11 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from midlayer_embed.ground.markdown import escaped, table
 from midlayer_embed.options import Recipe
-from midlayer_embed.selection.curves import LABELS, curve_markdown, selection_summary
+from midlayer_embed.selection.curves import curve_markdown, selection_summary
+from midlayer_embed.terms import METRIC_TABLE
 
 if TYPE_CHECKING:
-    from midlayer_embed.selection.select import LayerSelection
+    from midlayer_embed.selection.criteria import LayerSelection
 
 # File name, in the folder of the README.md.
 CURVE_PICTURE = "layer_selection.png"
@@ -176,10 +177,11 @@ def selection_section(selection: "LayerSelection", picture: str | None) -> str:
     assert selection.metric is not None
     profile = selection.profile
     states = "normed" if profile.final_norm else "raw"
+    metric, end = METRIC_TABLE[selection.metric], selection.criterion[:3]
     shown = f"![{selection.metric} over layers]({picture})\n\n" if picture else ""
     return f"""## How the layer was chosen
 
-Without labels: {selection.criterion} takes the layer where {LABELS[selection.metric]} is {selection.criterion[:3]}imal,
+Without labels: {selection.criterion} takes the layer where {metric.title} is {end}imal,
 measured on the {states} states of {profile.n_texts} texts (seed {profile.settings.seed}).
 
 {shown}{curve_markdown(selection)}

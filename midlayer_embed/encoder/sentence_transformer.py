@@ -39,7 +39,7 @@ from midlayer_embed.selection.curves import can_draw, draw_selection
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from midlayer_embed.selection.select import LayerSelection
+    from midlayer_embed.selection.criteria import LayerSelection
 
 
 class MidLayerEncoder(SentenceTransformer):
@@ -262,7 +262,7 @@ class MidLayerEncoder(SentenceTransformer):
 
 def _check_choice(layer: "int | float | str | LayerSelection", texts: Sequence[str] | None) -> None:
     """Rejects unknown criteria, and criteria without texts, before any download."""
-    from midlayer_embed.selection.select import check_layer, needs_texts
+    from midlayer_embed.selection.criteria import check_layer, needs_texts
 
     if isinstance(layer, str):
         check_layer(layer)
@@ -280,7 +280,8 @@ def _select(
 ) -> "LayerSelection | None":
     """The choice of a criterion, made now or given; None where the layer is given as a number or depth."""
     from midlayer_embed.forward.layerwise import LayerwiseEncoder
-    from midlayer_embed.selection.select import LayerSelection, fixed_layer, needs_texts, select_layer
+    from midlayer_embed.selection.criteria import LayerSelection, fixed_layer, needs_texts
+    from midlayer_embed.selection.select import select_layer
 
     if isinstance(layer, LayerSelection):
         if layer.n_layers != checkpoint.n_blocks + 1:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from midlayer_embed.metrics.arrays import Array, answer, check_above_zero, check_integer, read, read_pair, refuse
+from midlayer_embed.ground.checks import check_int
+from midlayer_embed.metrics.arrays import Array, answer, check_above_zero, read, read_pair, refuse
 from midlayer_embed.metrics.gram import centred_unit_rows, divisor, entropy, lower_product, row_entropy, unit_rows
 from midlayer_embed.metrics.portions import PORTION_BYTES, Portion, in_portions, on_every_core
 
@@ -154,8 +155,8 @@ def dime(
         True
     """
     alpha = check_above_zero("alpha", alpha)
-    check_integer("n_permutations", n_permutations, 1)
-    check_integer("seed", seed, 0)
+    check_int("n_permutations", n_permutations, 1)
+    check_int("seed", seed, 0)
     first, second = read_pair(A, B)
     n, d = first.values.shape[1:]
     scale = divisor(normalization, n, d)

@@ -22,6 +22,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_int, check_optional_int
 
 # What each of nlpaug's three augmenters is told. All of its own rates are 0.3, too, but it stops at ten words of a text
 # and ten characters of a word, so that a long text is hardly changed at all.
@@ -69,7 +70,7 @@ def augmented_views(
 
     Args:
         texts: The texts, of any length; with rates="paper" those of more than 2,000 characters are augmented in pieces.
-        n_views: Views of each text, from 1; InfoNCE and DiME take 2, LiDAR 16.
+        n_views: Views of each text, from 1; as many as the metrics need (see `terms.n_views`).
         seed: Other seeds, other views.
         rates: "paper": three tenths of the words are split, then three tenths of the words lose three tenths of their
             characters to random ones, then the same again to neighbours on the keyboard; numbers are rounded up.
@@ -97,7 +98,9 @@ def augmented_views(
     from midlayer_embed.forward.batching import check_texts  # torch: what a worker process does without
 
     texts = check_texts(texts)
-    _check(n_views=n_views, seed=seed, workers=workers)
+    n_views = check_int("n_views", n_views, 1)
+    seed = check_int("seed", seed, 0)
+    workers = check_optional_int("workers", workers, 1)
     if rates not in RATES:
         raise InputError(f"rates: expected one of {', '.join(RATES)}, got {rates!r}")
     wanted = list(dict.fromkeys((text, view, seed, rates) for text in texts for view in range(n_views)))
@@ -107,14 +110,6 @@ def augmented_views(
         made[key] = view
         _made.put(key, view)
     return [[made[text, view, seed, rates] for text in texts] for view in range(n_views)]
-
-
-def _check(*, n_views: int, seed: int, workers: int | None) -> None:
-    for name, value, least in (("n_views", n_views, 1), ("seed", seed, 0), ("workers", workers, 1)):
-        if value is None and name == "workers":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(f"{name}: expected an int from {least}, got {value!r}")
 
 
 _Key = tuple[str, int, int, str]  # text, number of the view, seed, rates
