@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file
-from midlayer_embed.texts.files import pyarrow_for
+from midlayer_embed.texts.files import load_pyarrow
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def check_target(target: str | Path, column: str, *, source: Path, overwrite: bo
     if suffix not in SUFFIXES:
         raise InputError(f"output: expected a file ending in {', '.join(SUFFIXES)}, got {target}")
     if suffix == ".parquet":
-        pyarrow_for(target)
+        load_pyarrow(target)
     if suffix != ".npy" and column == EMBEDDING:
         raise InputError(f"column: the vectors are going to be the column {EMBEDDING!r}, so the texts cannot be")
     if target.is_dir():
@@ -251,7 +251,7 @@ def _write_jsonl(path: Path, chunks: Iterable[tuple[list[str], np.ndarray]], col
 
 
 def _write_parquet(path: Path, chunks: Iterable[tuple[list[str], np.ndarray]], column: str, dim: int) -> None:
-    pyarrow = pyarrow_for(path)
+    pyarrow = load_pyarrow(path)
     schema = pyarrow.schema([(column, pyarrow.string()), (EMBEDDING, pyarrow.list_(pyarrow.float32(), dim))])
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
         for texts, vectors in chunks:
