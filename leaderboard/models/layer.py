@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mteb.models import SentenceTransformerEncoderWrapper
 
-from leaderboard.models.known import made_of
+from leaderboard.models.known import resolve_known_model
 from leaderboard.models.meta import layer_meta
 from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
 from midlayer_embed.models.backbone import resolve_dtype
@@ -60,7 +60,7 @@ def get_model(
         >>> import mteb                                                                  # doctest: +SKIP
         >>> mteb.evaluate(get_model("starter", layer=7), mteb.get_benchmark("starter"))  # doctest: +SKIP
     """
-    model, bidirectional, adapters = made_of(model, revision, bidirectional, adapters)
+    model, bidirectional, adapters = resolve_known_model(model, revision, bidirectional, adapters)
     encoder = MidLayerEncoder(
         model,
         layer,

@@ -17,7 +17,7 @@ from typing import Any
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
-from leaderboard.models.known import made_of
+from leaderboard.models.known import resolve_known_model
 from leaderboard.quiet import calm_libraries
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.results.tables import Leaderboard, load_results
@@ -141,7 +141,7 @@ def run_sweep(
     if isinstance(model, LayerwiseEncoder):
         lazy = _LazyEncoder.of(model)
     else:
-        model, bidirectional, adapters = made_of(model, revision, bidirectional, adapters)
+        model, bidirectional, adapters = resolve_known_model(model, revision, bidirectional, adapters)
         lazy = _LazyEncoder(
             find_checkpoint(model, revision=revision, bidirectional=bidirectional, adapters=adapters),
             {
