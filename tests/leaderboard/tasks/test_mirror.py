@@ -405,16 +405,16 @@ def test_the_command_lists_tasks(mirror: Path, capsys: pytest.CaptureFixture[str
         "test",
         "250",
         decimal((mirror / "mteb/sts17-crosslingual-sts/data/test-00000-of-00001.parquet").stat().st_size, separator=""),
-        "at hand",
+        "available",
     ]
     assert found["STS13"][-3:] == ["1500", "-", "missing"]
-    assert total == "4 of 32 at hand"
+    assert total == "4 of 32 available"
     assert main(["tasks", "--benchmark", "paper-fast", "--data-dir", str(mirror)]) == 0
     assert "\nRedditClustering.v2 " in capsys.readouterr().out
     assert main(["tasks", "--tasks", "StarterSTS"]) == 0
     _, row, total = capsys.readouterr().out.splitlines()
     assert row.split()[-4:] == ["-", "-", "at", "hand"]
-    assert total == "1 of 1 at hand"
+    assert total == "1 of 1 available"
     assert main(["tasks", "--data-dir", "/no/such/folder"]) == 2
 
 
