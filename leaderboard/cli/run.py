@@ -10,6 +10,7 @@ from leaderboard.cli.options import PROGRAM, add_task_options
 from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, model_options
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
+from midlayer_embed.terms import METRIC_TABLE, views_needed
 
 if TYPE_CHECKING:
     from leaderboard.board import Leaderboard
@@ -39,8 +40,7 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
         nargs="+",
         default=["all"],
         metavar="NAME",
-        help="all (default), none, or some of prompt_entropy, dataset_entropy, curvature, infonce, lidar, dime, "
-        "effective_rank; infonce and dime encode 2 views of each text, lidar 16",
+        help=f"all (default), none, or some of {', '.join(METRIC_TABLE)}; encoded views of each text: {views_needed()}",
     )
     metrics.add_argument(
         "--metric-texts",

@@ -24,8 +24,8 @@ def add_tasks(commands: "argparse._SubParsersAction[Parser]") -> None:
 def _tasks(arguments: argparse.Namespace) -> None:
     from leaderboard.report.terminal import print_tasks
     from leaderboard.tasks.benchmarks import resolve_tasks
-    from leaderboard.tasks.mirror import check_data_dir, size_at_hand
+    from leaderboard.tasks.mirror import available_size, check_data_dir
 
     data_dir = None if arguments.data_dir is None else check_data_dir(arguments.data_dir)
     tasks = resolve_tasks(arguments.tasks or arguments.benchmark)
-    print_tasks([(task, size_at_hand(task, data_dir)) for task in tasks])
+    print_tasks([(task, available_size(task, data_dir)) for task in tasks])

@@ -7,7 +7,7 @@ from mteb.models.model_meta import ModelMeta
 
 from leaderboard.models.meta import DEFAULT_SETTINGS
 from leaderboard.models.origin import Origin
-from midlayer_embed.models.backbone import LOCAL, hub_id_of, weights_revision
+from midlayer_embed.models.checkpoint import LOCAL, hub_id_of, weights_revision
 from midlayer_embed.models.starter import STARTER
 
 # Settings of a sweep that `MidLayerEncoder` does not have.

@@ -9,7 +9,7 @@ import polars as pl
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
-from midlayer_embed.selection.representations import MI_LOWER_BOUND
+from midlayer_embed.terms import MI_LOWER_BOUND
 
 
 def _csv(path: Path) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from leaderboard.models.origin import Origin, origin_by_name
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import n_blocks_at
-from midlayer_embed.selection.representations import METRICS
+from midlayer_embed.terms import METRICS
 
 if TYPE_CHECKING:
     from typing_extensions import Self

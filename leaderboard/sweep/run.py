@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+import torch
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
 from leaderboard.board import Leaderboard, load_results
-from leaderboard.models.known import made_of
+from leaderboard.models.known import resolve_known_model
+from leaderboard.models.meta import scoring_settings
 from leaderboard.quiet import calm_libraries
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.sweep.executors.local import check_jobs
@@ -27,19 +29,18 @@ from leaderboard.sweep.task import SweepOptions, TaskSweep
 from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.limit import check_limit
 from leaderboard.tasks.mirror import check_data_dir
-from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
-from midlayer_embed.forward.pooling import check_pooling_mode
+from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.failures import report_failures
 from midlayer_embed.layers import layer_numbers
-from midlayer_embed.models.backbone import (
-    Checkpoint,
-    check_max_seq_length,
-    find_checkpoint,
-    resolve_device,
-    resolve_dtype,
-)
-from midlayer_embed.selection.representations import METRICS, check_metrics
+from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
+from midlayer_embed.models.weights import resolve_device, resolve_dtype
+from midlayer_embed.options import FILE_OPTIONS, ModelOptions, Recipe, fold, takes_options
+from midlayer_embed.terms import METRICS, check_metrics
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class TasksFailed(RuntimeError):
         super().__init__(f"{len(failures)} of {n_tasks} tasks failed: {', '.join(failures)}")
 
 
+@takes_options(without=FILE_OPTIONS)
 def run_sweep(
     model: str | Path | LayerwiseEncoder,
     benchmark_or_tasks: str | Benchmark | AbsTask | Iterable[str | AbsTask],
@@ -76,18 +78,11 @@ def run_sweep(
     limit: int | None = None,
     metrics: str | Sequence[str] = "all",
     metric_texts: int = METRIC_TEXTS,
-    final_norm: bool = True,
-    pooling_mode: str = "mean",
-    max_seq_length: int | None = None,
-    dtype: str = "float32",
-    device: str | None = None,
-    revision: str | None = None,
-    bidirectional: bool = False,
-    adapters: Sequence[str | Path] = (),
     seed: int = 0,
     overwrite: bool = False,
     show_progress: bool = True,
     on_plan: Callable[[Plan], bool] | None = None,
+    **options: "Unpack[ModelOptions]",
 ) -> Leaderboard:
     """Scores layers of a model on tasks, and measures representation metrics of the same texts.
 
@@ -113,23 +108,18 @@ def run_sweep(
             scores slightly; its results are stored under another name.
         limit: Evaluated items to keep of each split, drawn with the seed, for a first look. Such results are stored
             under another name than complete ones.
-        metrics: "all", "none", or some of prompt_entropy, dataset_entropy, curvature, infonce, lidar, dime,
-            effective_rank. InfoNCE and DiME encode two augmented views of each text, LiDAR 16.
+        metrics: "all", "none", or some of `midlayer_embed.terms.METRICS`. InfoNCE, DiME and LiDAR encode augmented
+            views of each text, LiDAR the most.
         metric_texts: Number of texts per task that metrics are measured on, at most; they are drawn from the evaluated
             splits.
-        final_norm: Whether scores use pooled normed states. Metrics always use raw states.
-        pooling_mode: See LayerwiseEncoder.
-        max_seq_length: See LayerwiseEncoder.
-        dtype: See LayerwiseEncoder.
-        device: See LayerwiseEncoder.
-        revision: See LayerwiseEncoder.
-        bidirectional: See LayerwiseEncoder.
-        adapters: See LayerwiseEncoder.
         seed: Seed of the texts that metrics are measured on, of their views, and of the items that `limit` keeps.
         overwrite: Whether to compute finished layers again.
         show_progress: Whether to show progress bars with an ETA on stderr.
         on_plan: Called with the plan of all tasks before anything is encoded; if it returns False, nothing is. None
             logs the plan.
+        **options: The fields of `Recipe` and `Source`, as for LayerwiseEncoder, without gguf_file and
+            trust_remote_code. final_norm: whether scores use pooled normed states; metrics always use raw states.
+            Ignored if `model` is a LayerwiseEncoder, which has its own.
 
     Returns:
         The leaderboard of all results in `results_dir`, including earlier ones.
@@ -147,25 +137,16 @@ def run_sweep(
     if isinstance(model, LayerwiseEncoder):
         lazy = _LazyEncoder.of(model)
     else:
-        model, bidirectional, adapters = made_of(model, revision, bidirectional, adapters)
+        asked, recipe = fold(options)
+        name, source = resolve_known_model(model, asked)
         lazy = _LazyEncoder(
-            find_checkpoint(model, revision=revision, bidirectional=bidirectional, adapters=adapters),
-            {
-                "final_norm": final_norm,
-                "pooling_mode": pooling_mode,
-                "max_seq_length": check_max_seq_length(max_seq_length),
-                "dtype": str(resolve_dtype(dtype)).removeprefix("torch."),
-            },
-            device=str(resolve_device(device)),
+            find_checkpoint(name, source), recipe, resolve_dtype(source.dtype), resolve_device(source.device)
         )
-    check_pooling_mode(lazy.settings["pooling_mode"])
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputTypeError(f"seed: expected an int from 0, got {seed!r}")
-    if isinstance(metric_texts, bool) or not isinstance(metric_texts, int) or metric_texts < 2:
-        raise InputError(f"metric_texts: expected an int from 2, got {metric_texts!r}")
+    seed = check_int("seed", seed, 0)
+    metric_texts = check_int("metric_texts", metric_texts, 2)
     if Path(results_dir).exists() and not Path(results_dir).is_dir():
         raise InputError(f"results: {results_dir} is a file; expected a folder")
-    options = SweepOptions(
+    wanted = SweepOptions(
         layers=layer_numbers(layers, lazy.checkpoint.n_blocks),
         metrics=_metrics(metrics),
         metric_texts=metric_texts,
@@ -177,7 +158,7 @@ def run_sweep(
         overwrite=overwrite,
         show_progress=show_progress,
     )
-    settings = {**lazy.settings, "limit": options.limit, "store_dtype": options.store_dtype}
+    settings = {**scoring_settings(lazy.recipe, lazy.dtype), "limit": wanted.limit, "store_dtype": wanted.store_dtype}
     data_folder = None if data_dir is None else check_data_dir(data_dir)
     folder = ResultsFolder(results_dir)
     failures: dict[str, Exception] = {}
@@ -185,7 +166,7 @@ def run_sweep(
         sweeps = []
         for number, task in enumerate(tasks, start=1):
             label = f"[{number}/{len(tasks)}] {task.metadata.name}"
-            sweeps.append(TaskSweep(task, lazy.checkpoint, settings, options, folder, label))
+            sweeps.append(TaskSweep(task, lazy.checkpoint, settings, wanted, folder, label))
         for sweep in sweeps:  # missing data are reported before hours are spent on other tasks
             with _report_failures(sweep, failures):
                 sweep.find_data(data_folder)
@@ -256,21 +237,18 @@ class _LazyEncoder:
     """A model whose weights are read when a task needs them. A finished sweep never reads them."""
 
     checkpoint: Checkpoint
-    settings: dict[str, Any]
-    device: str
+    recipe: Recipe
+    dtype: torch.dtype
+    device: torch.device
     loaded: LayerwiseEncoder | None = None
 
     @classmethod
     def of(cls, encoder: LayerwiseEncoder) -> "_LazyEncoder":
-        settings = {
-            "final_norm": encoder.final_norm,
-            "pooling_mode": encoder.pooling_mode,
-            "max_seq_length": encoder.requested_max_seq_length,
-            "dtype": str(encoder.backbone.model.dtype).removeprefix("torch."),
-        }
-        return cls(encoder.checkpoint, settings, str(encoder.backbone.device), encoder)
+        return cls(encoder.checkpoint, encoder.recipe, encoder.backbone.model.dtype, encoder.backbone.device, encoder)
 
     def load(self) -> LayerwiseEncoder:
         if self.loaded is None:
-            self.loaded = LayerwiseEncoder.from_checkpoint(self.checkpoint, device=self.device, **self.settings)
+            self.loaded = LayerwiseEncoder.from_checkpoint(
+                self.checkpoint, self.recipe, dtype=self.dtype, device=self.device
+            )
         return self.loaded

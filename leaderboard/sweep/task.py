@@ -27,7 +27,7 @@ from leaderboard.results.folder import MeasuredOn, ResultsFolder
 from leaderboard.results.provenance import PROVENANCE, entries_of, provenance, provenance_of
 from leaderboard.results.schemas import METRICS_SCHEMA
 from leaderboard.scoring.score import ENCODE_KWARGS, prepared
-from leaderboard.scoring.texts import texts_of
+from leaderboard.scoring.texts import collect_texts
 from leaderboard.sweep.executors.local import scored_layers
 from leaderboard.sweep.kept_texts import KeptTexts
 from leaderboard.sweep.layer_view import StoreFiller
@@ -35,25 +35,15 @@ from leaderboard.sweep.plan import TaskPlan, count_metric_tokens, count_tokens, 
 from leaderboard.sweep.store import VectorStore, layer_bytes
 from leaderboard.tasks.data import TaskData
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
-from midlayer_embed.metrics import NORMALIZATIONS
-from midlayer_embed.models.backbone import Checkpoint
-from midlayer_embed.selection.representations import (
-    PAIR_METRICS,
-    TOKEN_METRICS,
-    VECTOR_METRICS,
-    MetricSettings,
-    TextPass,
-    n_views,
-    represent,
-)
+from midlayer_embed.models.checkpoint import Checkpoint
+from midlayer_embed.selection.measures import MetricSettings
+from midlayer_embed.selection.representations import Measuring, Passes, TextPass, represent
+from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS, n_views
 from midlayer_embed.texts.corpora import sample_texts
 
 logger = logging.getLogger(__name__)
 
 _TEXTS = "texts.jsonl"
-
-# Metrics that are measured and saved together: without views of the texts, with two views, with 16 views.
-_STAGES = ((*TOKEN_METRICS, *VECTOR_METRICS), PAIR_METRICS, ("lidar",))
 
 
 @dataclass(frozen=True)
@@ -196,7 +186,7 @@ class TaskSweep:
     def _collect_texts(self, encoder: LayerwiseEncoder) -> KeptTexts:
         """The texts that mteb's evaluation of the loaded task encodes, and those that metrics are measured on."""
         with prepared(self._task):
-            texts = texts_of(self._task)
+            texts = collect_texts(self._task)
         if not self._options.metrics:
             return KeptTexts(texts.all, [])
         sample = sample_texts(
@@ -227,7 +217,7 @@ class TaskSweep:
         wanted = self._wanted(unmeasured)
         if list(unmeasured) != unscored or not TextPass.is_needed(wanted):
             return None
-        return TextPass(len(sample), unscored, encoder.dim, wanted, self._metric_settings, final_norm=False)
+        return TextPass(len(sample), encoder.dim, self._measuring(wanted, unscored))
 
     def _score(
         self,
@@ -280,24 +270,13 @@ class TaskSweep:
         meta = self._meta(None)
         head = {"model": model_label(meta), "revision": meta.revision, "task": self.name}
         missing = self._wanted(layers)
-        for stage in _STAGES:
-            wanted = [name for name in stage if name in missing]
-            if not wanted:
-                continue
+        passes = Passes(scratch=scratch, show_progress=self._options.show_progress, label=f"{self._label}: ")
+        # Metrics that need the same views are measured and saved together, those that need the fewest first.
+        for views in sorted({METRIC_TABLE[name].n_views for name in missing}):
+            wanted = [name for name in missing if METRIC_TABLE[name].n_views == views]
             with (
                 self._timed("metrics"),
-                represent(
-                    encoder,
-                    sample,
-                    wanted,
-                    self._metric_settings,
-                    final_norm=False,
-                    layers=layers,
-                    text_pass=text_pass,
-                    scratch=scratch,
-                    show_progress=self._options.show_progress,
-                    label=f"{self._label}: ",
-                ) as representations,
+                represent(encoder, sample, self._measuring(wanted, layers), passes, text_pass) as representations,
             ):
                 curves = representations.curves(wanted, NORMALIZATIONS)
             rows = [
@@ -312,9 +291,8 @@ class TaskSweep:
     def _measured_on(self) -> MeasuredOn:
         return MeasuredOn(str(self._task.metadata.revision), self._options.seed, self._options.metric_texts)
 
-    @property
-    def _metric_settings(self) -> MetricSettings:
-        return MetricSettings(seed=self._options.seed)
+    def _measuring(self, metrics: list[str], layers: list[int]) -> Measuring:
+        return Measuring(metrics, layers, final_norm=False, settings=MetricSettings(seed=self._options.seed))
 
     def _meta(self, layer: int | None) -> ModelMeta:
         return layer_meta(self._checkpoint, layer, self._settings)

@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict
 from mteb.abstasks.abstask import AbsTask
 
 from leaderboard import run_sweep
-from leaderboard.scoring.texts import TaskTexts, texts_of
+from leaderboard.scoring.texts import TaskTexts, collect_texts
 from leaderboard.sweep.plan import Plan
 
 Tasks = Callable[[], list[AbsTask]]
@@ -35,9 +35,9 @@ def listened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     def counted(task: AbsTask) -> TaskTexts:
         found[task.metadata.name] += 1
-        return texts_of(task)
+        return collect_texts(task)
 
-    monkeypatch.setattr("leaderboard.sweep.task.texts_of", counted)
+    monkeypatch.setattr("leaderboard.sweep.task.collect_texts", counted)
     return found
 
 
