@@ -20,8 +20,9 @@ from mteb.results import TaskResult
 from tqdm.auto import tqdm
 
 from leaderboard.models.meta import layer_meta, model_label
-from leaderboard.results.folder import METRICS_SCHEMA, MeasuredOn, ResultsFolder
+from leaderboard.results.folder import MeasuredOn, ResultsFolder
 from leaderboard.results.provenance import PROVENANCE, entries_of, provenance, provenance_of
+from leaderboard.results.schemas import METRICS_SCHEMA
 from leaderboard.scoring.score import ENCODE_KWARGS, prepared
 from leaderboard.scoring.texts import TaskTexts, collect_texts
 from leaderboard.sweep.executors.local import scored_layers
