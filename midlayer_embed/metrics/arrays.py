@@ -122,21 +122,6 @@ def check_above_zero(name: str, value: Any) -> float:
     return float(value)
 
 
-def check_integer(name: str, value: Any, least: int) -> int:
-    """An integer of `least` or more.
-
-    Raises:
-        InputError: (a ValueError) it is not.
-
-    Example:
-        >>> check_integer("seed", 0, least=0)
-        0
-    """
-    if not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(f"{name}: expected an integer of {least} or more, got {value!r}")
-    return int(value)
-
-
 def _tensor(name: str, value: Any) -> tuple[torch.Tensor, bool]:
     if isinstance(value, torch.Tensor):
         if value.is_complex():

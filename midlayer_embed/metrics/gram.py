@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.terms import NORMALIZATIONS
 
 # What each normalisation divides an entropy by, given ln n of the rows (a tensor) and ln d of the dimensions.
 _NORMALIZERS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
@@ -18,7 +19,6 @@ _NORMALIZERS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "logD": lambda ln_n, ln_d: torch.full_like(ln_n, ln_d),
     "logNlogD": lambda ln_n, ln_d: ln_n * ln_d,
 }
-NORMALIZATIONS = tuple(_NORMALIZERS)
 
 # Below this size, half of a product in blocks is not faster than the whole product.
 _WORTH_BLOCKS = 256
@@ -32,7 +32,7 @@ def divisor(normalization: str, n: int | torch.Tensor, d: int) -> torch.Tensor:
     """Divisor of an entropy under a normalisation.
 
     Args:
-        normalization: One of `NORMALIZATIONS`.
+        normalization: One of `terms.NORMALIZATIONS`.
         n: Number of rows: an int, or a tensor with one number per item (values below 2 are not checked).
         d: Number of dimensions.
 
@@ -46,7 +46,7 @@ def divisor(normalization: str, n: int | torch.Tensor, d: int) -> torch.Tensor:
         >>> float(divisor("logNlogD", 10, 100)) == math.log(10) * math.log(100)
         True
     """
-    if normalization not in _NORMALIZERS:
+    if normalization not in NORMALIZATIONS:
         raise InputError(f"normalization: expected one of {', '.join(NORMALIZATIONS)}, got {normalization!r}")
     ln_n = torch.as_tensor(n, dtype=torch.float64).log()
     found = _NORMALIZERS[normalization](ln_n, math.log(d))

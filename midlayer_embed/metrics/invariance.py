@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from midlayer_embed.ground.checks import check_int
 from midlayer_embed.metrics.arrays import (
     Array,
     check_above_zero,
-    check_integer,
     read_batch,
     read_pair,
     reject_items,
@@ -166,8 +166,8 @@ def dime(
         True
     """
     alpha = check_above_zero("alpha", alpha)
-    check_integer("n_permutations", n_permutations, 1)
-    check_integer("seed", seed, 0)
+    check_int("n_permutations", n_permutations, 1)
+    check_int("seed", seed, 0)
     first, second = read_pair(A, B)
     n, d = first.values.shape[1:]
     scale = divisor(normalization, n, d)

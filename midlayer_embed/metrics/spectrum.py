@@ -5,10 +5,10 @@ from typing import Any
 import torch
 
 from midlayer_embed.metrics.arrays import Array, check_above_zero, read_batch, restore_shape
-from midlayer_embed.metrics.gram import NORMALIZATIONS, centred_unit_rows, divisor, renyi, row_entropy, singular_values
+from midlayer_embed.metrics.gram import centred_unit_rows, divisor, renyi, row_entropy, singular_values
 from midlayer_embed.metrics.portions import Portion, in_portions
 
-__all__ = ["NORMALIZATIONS", "dataset_entropy", "effective_rank", "matrix_entropy"]
+__all__ = ["dataset_entropy", "effective_rank", "matrix_entropy"]
 
 
 def matrix_entropy(Z: Any, alpha: float = 1.0, normalization: str = "raw") -> Array:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.forward.batching import check_texts, tokenize
+from midlayer_embed.ground.checks import check_int, check_optional_int
 from midlayer_embed.texts.files import find_texts, read_texts
 
 # The paper's setting: paragraphs of WikiText without headings, at least this long.
@@ -117,11 +118,9 @@ def sample_texts(
         InputError: (a ValueError) a bound is below 1, or no text is left.
         InputTypeError: (a ValueError and a TypeError) a text is not a string.
     """
-    for name, value in (("max_texts", max_texts), ("min_tokens", min_tokens)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise InputError(f"{name}: expected a positive int, got {value!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed: expected an int of 0 or more, got {seed!r}")
+    max_texts = check_optional_int("max_texts", max_texts, 1)
+    min_tokens = check_int("min_tokens", min_tokens, 1)
+    seed = check_int("seed", seed, 0)
     found = check_texts(texts)
     key = str(seed).encode()
     shuffled = sorted(

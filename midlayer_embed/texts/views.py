@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from tqdm.auto import tqdm
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_int, check_optional_int
 from midlayer_embed.texts.views_nlpaug import RATES, Augmenter
 
 # From this many characters (10 to 20 microseconds each), two processes are faster although they take 2 s to start.
@@ -47,7 +48,7 @@ def augmented_views(
 
     Args:
         texts: Texts of any length. With rates="paper", texts of more than 2,000 characters are augmented in pieces.
-        n_views: Number of views per text, from 1; InfoNCE and DiME need 2, LiDAR 16.
+        n_views: Number of views per text, from 1; metrics say how many they need (`terms.n_views`).
         seed: Seed of the views.
         rates: "paper": 30% of the words are split, then in 30% of the words 30% of the characters are replaced by
             random ones, then in 30% of the words 30% by neighbours on the keyboard; numbers are rounded up. "library":
@@ -75,7 +76,9 @@ def augmented_views(
     from midlayer_embed.forward.batching import check_texts  # imports torch, which workers do not need
 
     texts = check_texts(texts)
-    _check(n_views=n_views, seed=seed, workers=workers)
+    n_views = check_int("n_views", n_views, 1)
+    seed = check_int("seed", seed, 0)
+    workers = check_optional_int("workers", workers, 1)
     if rates not in RATES:
         raise InputError(f"rates: expected one of {', '.join(RATES)}, got {rates!r}")
     wanted = list(dict.fromkeys((text, view, seed, rates) for text in texts for view in range(n_views)))
@@ -85,14 +88,6 @@ def augmented_views(
         made[key] = view
         _cache.put(key, view)
     return [[made[text, view, seed, rates] for text in texts] for view in range(n_views)]
-
-
-def _check(*, n_views: int, seed: int, workers: int | None) -> None:
-    for name, value, least in (("n_views", n_views, 1), ("seed", seed, 0), ("workers", workers, 1)):
-        if value is None and name == "workers":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(f"{name}: expected an int from {least}, got {value!r}")
 
 
 _ViewKey = tuple[str, int, int, str]  # text, number of the view, seed, rates

@@ -61,7 +61,7 @@ def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: 
             "dataset: 'nowhere/at-all' (split 'test') cannot be loaded",
         ),
         (["select", "MODEL", "--texts", "texts.txt", "--rates", "none"], "rates: expected one of"),
-        (["select", "MODEL", "--texts", "texts.txt", "--max-texts", "0"], "max_texts: expected a positive int"),
+        (["select", "MODEL", "--texts", "texts.txt", "--max-texts", "0"], "max_texts: expected an int of at least 1"),
         (["select", "MODEL", "--texts", "texts.txt", "--starter-texts"], "not allowed with argument"),
         (["select", "no/such/folder", "--texts", "texts.txt"], "there is no folder"),
         (["profile", "MODEL"], "one of the arguments --texts --dataset --starter-texts is required"),

@@ -25,7 +25,8 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.cli.program import main
 from midlayer_embed.models import adapters
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
+from midlayer_embed.options import Source
 
 _WEIGHTS = "adapter_model.safetensors"
 _CAUSAL = {"head": AutoModelForCausalLM, "task_type": "CAUSAL_LM"}
@@ -332,15 +333,15 @@ def test_a_pickle_is_refused_before_anybody_reads_it(
     with pytest.raises(
         ValueError, match=r"holds adapter_model\.bin and no adapter_model\.safetensors; a pickle can run"
     ):
-        find_checkpoint(llama_folder, adapters=[lora])
+        find_checkpoint(llama_folder, Source(adapters=[lora]))
     assert not Path("boom").exists()
 
 
 def test_a_missing_peft_is_one_line(llama_folder: Path, lora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapters, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"^adapters: merging them needs .*pip install 'midlayer-embed\[peft\]'$"):
-        find_checkpoint(llama_folder, adapters=[lora])
-    find_checkpoint(llama_folder, adapters=[])
+        find_checkpoint(llama_folder, Source(adapters=[lora]))
+    find_checkpoint(llama_folder, Source(adapters=[]))
 
 
 def test_mistakes_about_adapters_are_named_before_weights_are_read(
@@ -370,7 +371,7 @@ def test_mistakes_about_adapters_are_named_before_weights_are_read(
         ([spoilt("prompts", prompts)], "expected an adapter of type LORA, .* got 'PROMPT_TUNING'"),
     ]:
         with pytest.raises(ValueError, match=f"adapters: .*{message}"):
-            find_checkpoint(llama_folder, adapters=given)  # type: ignore[arg-type]
+            find_checkpoint(llama_folder, Source(adapters=given))  # type: ignore[arg-type]
 
 
 def test_files_that_are_broken_are_named(llama_folder: Path, lora: Path) -> None:
@@ -387,12 +388,12 @@ def test_files_that_are_broken_are_named(llama_folder: Path, lora: Path) -> None
 def test_each_list_of_adapters_is_another_revision(llama_folder: Path, make_adapter: MakeAdapter) -> None:
     one, other = (make_adapter(llama_folder, seed=seed) for seed in (1, 2))
     lists: list[list[Path]] = [[], [one], [other], [one, other], [other, one]]
-    revisions = [find_checkpoint(llama_folder, adapters=given).revision for given in lists]
+    revisions = [find_checkpoint(llama_folder, Source(adapters=given)).revision for given in lists]
     assert len(set(revisions)) == len(lists)
     assert all(revision.startswith(revisions[0]) for revision in revisions)
-    assert find_checkpoint(llama_folder, adapters=[one, other]).revision == revisions[3]
+    assert find_checkpoint(llama_folder, Source(adapters=[one, other])).revision == revisions[3]
     elsewhere = Path(shutil.copytree(one, one.parent / "elsewhere"))
-    assert find_checkpoint(llama_folder, adapters=[elsewhere]).revision == revisions[1]
+    assert find_checkpoint(llama_folder, Source(adapters=[elsewhere])).revision == revisions[1]
 
 
 def test_the_prompt_tuning_that_is_refused_is_a_real_one(llama_folder: Path, make_adapter: MakeAdapter) -> None:
@@ -401,7 +402,7 @@ def test_the_prompt_tuning_that_is_refused_is_a_real_one(llama_folder: Path, mak
 
     adapter = make_adapter(llama_folder, prompt_tuning, **_CAUSAL)
     with pytest.raises(ValueError, match="expected an adapter of type LORA, .* got 'PROMPT_TUNING'"):
-        find_checkpoint(llama_folder, adapters=[adapter])
+        find_checkpoint(llama_folder, Source(adapters=[adapter]))
 
 
 def test_the_command_line_merges_adapters_in_order(

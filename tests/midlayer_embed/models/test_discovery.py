@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.models import discovery, families
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.models.discovery import find_family
 from midlayer_embed.models.families import Family, HiddenStates
 

@@ -7,7 +7,7 @@ from transformers import AlbertConfig, AutoModel
 
 from midlayer_embed import LayerwiseEncoder
 from midlayer_embed.models import families
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.models.families import blocks_of, family_of
 
 

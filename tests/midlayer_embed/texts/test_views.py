@@ -277,12 +277,12 @@ def test_no_texts() -> None:
     [
         ({"texts": "one text"}, "texts: expected a list of strings, got str"),
         ({"texts": ["a", ["b"]]}, r"texts\[1\]: expected a string, got list"),
-        ({"n_views": 0}, "n_views: expected an int from 1, got 0"),
-        ({"n_views": None}, "n_views: expected an int from 1, got None"),
-        ({"n_views": True}, "n_views: expected an int from 1, got True"),
-        ({"seed": -1}, "seed: expected an int from 0, got -1"),
-        ({"seed": 0.5}, r"seed: expected an int from 0, got 0\.5"),
-        ({"workers": 0}, "workers: expected an int from 1, got 0"),
+        ({"n_views": 0}, "n_views: expected an int of at least 1, got 0"),
+        ({"n_views": None}, "n_views: expected an int of at least 1, got None"),
+        ({"n_views": True}, "n_views: expected an int of at least 1, got True"),
+        ({"seed": -1}, "seed: expected an int of at least 0, got -1"),
+        ({"seed": 0.5}, r"seed: expected an int of at least 0, got 0\.5"),
+        ({"workers": 0}, "workers: expected an int of at least 1, got 0"),
         ({"rates": "papers"}, "rates: expected one of paper, library, got 'papers'"),
     ],
 )
