@@ -12,6 +12,7 @@ from leaderboard.cli.report import add_report
 from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, model_options, run
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
+from midlayer_embed.terms import METRIC_TABLE, views_needed
 
 if TYPE_CHECKING:
     from leaderboard.results.tables import Leaderboard
@@ -67,8 +68,8 @@ def _add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
         nargs="+",
         default=["all"],
         metavar="NAME",
-        help="all (default), none, or some of prompt_entropy, dataset_entropy, curvature, infonce, lidar, dime, "
-        "effective_rank; infonce and dime encode 2 views of each text, lidar 16",
+        help=f"all (default), none, or some of {', '.join(METRIC_TABLE)}; "
+        f"views of each text that they encode: {views_needed()}",
     )
     metrics.add_argument(
         "--metric-texts",

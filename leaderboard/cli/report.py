@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from midlayer_embed.cli.parser import Parser
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_int
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,8 +52,7 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    if arguments.seed < 0:
-        raise InputError(f"seed: expected an int of 0 or more, got {arguments.seed}")
+    check_int("seed", arguments.seed, 0)
     board = _read(arguments).only(arguments.model, arguments.revision)
     options = {"tasks": arguments.tasks, "complete_only": arguments.complete_only, "seed": arguments.seed}
     schemes = board.schemes(**options)

@@ -2,13 +2,13 @@
 
 import difflib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from leaderboard.config_files import config_names, read_config
 from midlayer_embed.errors import InputError
+from midlayer_embed.options import Source
 
 MAIN = "main"
 
@@ -70,27 +70,31 @@ def known_models() -> dict[str, KnownModel]:
     return found
 
 
-def resolve_known_model(
-    model: str | Path, revision: str | None, bidirectional: bool, adapters: Sequence[str | Path]
-) -> tuple[str | Path, bool, tuple[str | Path, ...]]:
-    """Resolve a model name to what is loaded, combining `configs/models` with the arguments.
+def resolve_known_model(model: str | Path, source: Source) -> tuple[str | Path, Source]:
+    """What is loaded for a model: what `configs/models` says of it if it is listed there, then what is asked for.
+
+    Args:
+        model: A name in `configs/models`, or any other model.
+        source: The options that are asked for.
 
     Returns:
-        The base model, whether attention is bidirectional, and the adapters: known ones first, then `adapters`.
+        The model to load, and its options.
 
     Raises:
-        InputError: (a ValueError) if a known model has no such revision.
+        InputError: (a ValueError) the model is listed, but the revision is not.
 
     Example:
-        >>> resolve_known_model("bert-base-uncased", None, False, ["mine"])
-        ('bert-base-uncased', False, ('mine',))
+        >>> resolve_known_model("bert-base-uncased", Source())[0]
+        'bert-base-uncased'
         >>> name = "McGill-NLP/LLM2Vec-Meta-Llama-3-8B-Instruct-mntp"
-        >>> base, is_bidirectional, adapters = resolve_known_model(name, None, False, [])
-        >>> base, is_bidirectional, len(adapters)
-        ('meta-llama/Meta-Llama-3-8B-Instruct', True, 1)
+        >>> base, source = resolve_known_model(name, Source(adapters=["mine"]))
+        >>> base, source.bidirectional, len(source.adapters)
+        ('meta-llama/Meta-Llama-3-8B-Instruct', True, 2)
     """
     known = known_models().get(str(model))
     if known is None:
-        return model, bidirectional, tuple(adapters)
-    known.check_revision(revision)
-    return known.base or known.name, known.bidirectional or bidirectional, (*known.adapters, *adapters)
+        return model, source
+    known.check_revision(source.revision)
+    bidirectional = known.bidirectional or source.bidirectional
+    changed = replace(source, bidirectional=bidirectional, adapters=(*known.adapters, *source.adapters))
+    return known.base or known.name, changed

@@ -1,20 +1,29 @@
 """What mteb is told about a layer of a model: the name, revision and experiment under which its results stand."""
 
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
-from midlayer_embed.models.backbone import Checkpoint
+from midlayer_embed.models.checkpoint import Checkpoint
+from midlayer_embed.models.weights import resolve_dtype
+from midlayer_embed.options import Recipe, Source
+
+if TYPE_CHECKING:
+    import torch
 
 # What `run_sweep` does unless told otherwise. Only what differs becomes part of an experiment's name.
 DEFAULT_SETTINGS: dict[str, Any] = {
-    "final_norm": True,
-    "pooling_mode": "mean",
-    "max_seq_length": None,
-    "dtype": "float32",
+    **asdict(Recipe()),
+    "dtype": Source().dtype,
     "limit": None,
     "store_dtype": "float32",
 }
+
+
+def scoring_settings(recipe: Recipe, dtype: "str | torch.dtype") -> dict[str, Any]:
+    """The settings of a model that change its scores, as in `DEFAULT_SETTINGS`, without those of a sweep alone."""
+    return {**asdict(recipe), "dtype": str(resolve_dtype(dtype)).removeprefix("torch.")}
 
 
 def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: dict[str, Any]) -> ModelMeta:

@@ -7,7 +7,7 @@ from typing import Any
 from mteb.models.model_meta import ModelMeta
 
 from leaderboard.models.meta import DEFAULT_SETTINGS
-from midlayer_embed.models.backbone import LOCAL, hub_id_of, weights_revision
+from midlayer_embed.models.checkpoint import LOCAL, hub_id_of, weights_revision
 from midlayer_embed.models.starter import STARTER
 
 # Of the settings that results stand apart by, those of a sweep that an encoder has none of.

@@ -26,9 +26,10 @@ from leaderboard.tasks.benchmarks import get_task
 from midlayer_embed.encoder.card import NAME_TO_COME, CardFacts, base_card_of, card
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.markdown import escaped, table
-from midlayer_embed.models.backbone import LOCAL
+from midlayer_embed.models.checkpoint import LOCAL
 from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
-from midlayer_embed.selection.representations import METRICS
+from midlayer_embed.options import fold
+from midlayer_embed.terms import METRICS
 
 # The source that mteb names for its scores.
 _SOURCE = "https://github.com/embeddings-benchmark/mteb/"
@@ -78,10 +79,8 @@ def render_card(
         base_card=base_card_of(location) if location else ModelCardData(),
         layer=record.layer,
         n_blocks=record.n_blocks,
-        final_norm=record.provenance["final_norm"],
-        pooling_mode=record.provenance["pooling_mode"],
+        recipe=fold(record.provenance)[1],
         dim=record.dim,
-        max_seq_length=record.provenance["max_seq_length"],
         how_chosen=_how_chosen(record),
         name=name,
         normalized=record.provenance["normalized"],

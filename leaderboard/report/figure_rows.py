@@ -9,7 +9,7 @@ import polars as pl
 from leaderboard.analysis.layer_means import MODEL, metric_curves, score_curves
 from leaderboard.analysis.schemes import picked_layers
 from leaderboard.report import figures
-from midlayer_embed.selection.curves import LABELS
+from midlayer_embed.terms import METRICS
 
 if TYPE_CHECKING:
     from leaderboard.results.tables import Leaderboard
@@ -141,9 +141,9 @@ def _file_names(labels: list[str]) -> list[str]:
 
 
 def association_rows(associations: pl.DataFrame) -> pl.DataFrame:
-    """A row a metric and coefficient, metrics in the order in which people know them."""
+    """A row a metric and coefficient, metrics in the order of `terms.METRICS`."""
     side = [name for name in ("metric", "task") if name in associations.columns]
-    order = {name: place for place, name in enumerate(LABELS)}
+    order = {name: place for place, name in enumerate(METRICS)}
     return (
         associations.unpivot(["dcor", "spearman", "kendall"], index=side, variable_name="coefficient")
         .drop_nulls("value")

@@ -14,7 +14,7 @@ import vl_convert
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.selection.curves import LABELS
+from midlayer_embed.terms import METRIC_TABLE
 
 Rows = pl.DataFrame | alt.NamedData
 Figure = alt.Chart | alt.LayerChart | alt.FacetChart | alt.ConcatChart
@@ -70,8 +70,8 @@ def metrics_over_depth(rows: pl.DataFrame, models: Sequence[str]) -> Figure:
     no_marks = pl.DataFrame(schema=["model", "layer", "depth", "value", "said", "word"])
     measured = set(rows["metric"])
     charts = [
-        _build_over_depth(rows.filter(metric=name), no_marks, label, ".4~g").properties(width=220, height=170)
-        for name, label in LABELS.items()
+        _build_over_depth(rows.filter(metric=name), no_marks, metric.title, ".4~g").properties(width=220, height=170)
+        for name, metric in METRIC_TABLE.items()
         if name in measured
     ]
     return alt.concat(*charts, columns=4 if len(charts) > 4 else 3).add_params(_build_models_param(models))

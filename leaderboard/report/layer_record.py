@@ -16,7 +16,7 @@ from leaderboard.results.provenance import provenance_of
 from leaderboard.results.tables import Leaderboard, load_results
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
-from midlayer_embed.selection.representations import METRICS
+from midlayer_embed.terms import METRICS
 
 
 @dataclass(frozen=True)

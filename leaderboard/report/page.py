@@ -23,8 +23,7 @@ from leaderboard.report import figures
 from leaderboard.report.figure_rows import association_rows, heat_map, marks
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
 from midlayer_embed import __version__
-from midlayer_embed.selection.curves import LABELS
-from midlayer_embed.selection.representations import RAW
+from midlayer_embed.terms import METRIC_TABLE, RAW
 
 if TYPE_CHECKING:
     from leaderboard.results.tables import Leaderboard
@@ -80,7 +79,7 @@ def _data(board: "Leaderboard", options: dict[str, Any]) -> dict[str, Any]:
     tasks = board.scores.sort("task_type", "task")["task"].unique(maintain_order=True).to_list()
     raw = board.metrics.filter(pl.col("normalization") == RAW, pl.col("task").is_in(tasks))
     measured = set(raw["metric"])
-    metrics = [name for name in LABELS if name in measured]
+    metrics = [name for name in METRIC_TABLE if name in measured]
     tables = {
         "scores": board.scores.with_columns(score=pl.col("main_score") * 100),
         "score_curves": score_curves(board.scores),
@@ -93,7 +92,7 @@ def _data(board: "Leaderboard", options: dict[str, Any]) -> dict[str, Any]:
     by_model = {name: frame.partition_by(MODEL, as_dict=True) for name, frame in tables.items()}
     return {
         "tasks": tasks,
-        "metrics": [{"name": name, "title": LABELS[name]} for name in metrics],
+        "metrics": [{"name": name, "title": METRIC_TABLE[name].title} for name in metrics],
         "schemes": list(SCHEMES),
         "over": options.get("tasks", "available"),
         "models": [

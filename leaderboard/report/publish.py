@@ -18,7 +18,8 @@ from midlayer_embed.encoder.export import export_encoder
 from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
+from midlayer_embed.options import fold
 
 # In the same folder as the README.md.
 SCORES_PICTURE = "scores_by_layer.png"
@@ -149,8 +150,7 @@ def check_push(repo: str) -> None:
 
 
 def _check_same_model(record: LayerRecord, model: str, settings: dict[str, object]) -> None:
-    keys = ("revision", "bidirectional", "adapters")
-    checkpoint = find_checkpoint(model, **{key: settings[key] for key in keys if key in settings})  # type: ignore[arg-type]
+    checkpoint = find_checkpoint(model, fold(settings)[0])
     if checkpoint.revision != record.revision:
         raise InputError(
             f"model: expected the model that was scored, of revision {record.revision}, got {model} of revision "

@@ -16,7 +16,7 @@ from leaderboard.analysis.schemes import SCHEMES
 from leaderboard.report.cells import SCHEME_COLUMNS, fewer_tasks, format_cell, format_coefficient, scheme_cells
 from leaderboard.results.tables import Leaderboard
 from leaderboard.tasks.benchmarks import n_samples
-from midlayer_embed.selection.representations import METRICS
+from midlayer_embed.terms import METRICS
 
 # Longer words in the name of a task are hyphenated, so that eight columns fit into 80 characters.
 _WIDEST_WORD = 8

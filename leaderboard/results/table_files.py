@@ -9,7 +9,7 @@ import polars as pl
 from leaderboard.results.folder import METRICS_SCHEMA
 from leaderboard.results.tables import SCORES_SCHEMA, Leaderboard
 from midlayer_embed.errors import InputError
-from midlayer_embed.selection.representations import MI_LOWER_BOUND
+from midlayer_embed.terms import MI_LOWER_BOUND
 
 
 def _csv(path: Path) -> pl.DataFrame:

@@ -23,7 +23,7 @@ from leaderboard.results.provenance import entries_of, provenance_of
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.layers import n_blocks_at
-from midlayer_embed.selection.representations import METRICS
+from midlayer_embed.terms import METRICS
 
 SCORES_SCHEMA = {
     "model": pl.String,

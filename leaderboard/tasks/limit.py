@@ -20,18 +20,17 @@ from mteb.abstasks import (
 )
 from mteb.abstasks.abstask import AbsTask
 
-from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_optional_int
 
 
 def check_limit(limit: int | None) -> int | None:
     """Return the limit if it is valid. None means no limit.
 
     Raises:
-        InputTypeError: (a ValueError and a TypeError) if the limit is not an int or less than 2.
+        InputError: (a ValueError) neither an int of at least 2 nor None.
     """
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 2):
-        raise InputTypeError(f"limit: expected an int from 2, got {limit!r}")
-    return limit
+    return check_optional_int("limit", limit, 2)
 
 
 def limit_task(task: AbsTask, limit: int, seed: int) -> None:

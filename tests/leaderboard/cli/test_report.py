@@ -123,7 +123,7 @@ def test_page_and_figures_are_written_beside_what_is_printed(
         (["--scores", "/no/such.csv"], "scores: there is no file '/no/such.csv'"),
         (["TABLES", "--tasks", "all"], "tasks: expected one of available, common, got 'all'"),
         (["TABLES", "--model", "x"], "model: expected one of org/m (main), org/m (step1)"),
-        (["TABLES", "--seed", "-1"], "seed: expected an int of 0 or more, got -1"),
+        (["TABLES", "--seed", "-1"], "seed: expected an int of at least 0, got -1"),
         (["TABLES", "--csv", "TOUCHED"], "csv: TOUCHED cannot be written"),
         (["TABLES", "--markdown", "EMPTY"], "markdown: EMPTY cannot be written"),
         (["TABLES", "--html", "EMPTY"], "html: EMPTY cannot be written"),

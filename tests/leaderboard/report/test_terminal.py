@@ -14,7 +14,7 @@ from leaderboard.report.cells import format_cell, format_coefficient, scheme_cel
 from leaderboard.report.terminal import print_associations, print_layers, print_scheme_details, print_schemes
 from leaderboard.results.folder import METRICS_SCHEMA
 from leaderboard.results.tables import SCORES_SCHEMA
-from midlayer_embed.selection.representations import METRICS
+from midlayer_embed.terms import METRICS
 
 _LAYERS = range(13)
 _LONG = "organisation/a-model-of-a-name-longer-than-any-narrow-terminal-is-wide"

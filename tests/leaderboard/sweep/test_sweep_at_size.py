@@ -21,7 +21,7 @@ from leaderboard.sweep.plan import Plan
 from leaderboard.tasks.benchmarks import get_task
 from midlayer_embed import LayerwiseEncoder, profile_layers
 from midlayer_embed.forward.layerwise import LayerwiseEncoder as LayerwiseEncoderClass
-from midlayer_embed.selection.representations import METRICS
+from midlayer_embed.terms import METRICS
 
 Tasks = Callable[[], list[AbsTask]]
 

@@ -234,7 +234,7 @@ def test_what_cannot_be_limited_is_told(tiny_sts: Callable[[], Any]) -> None:
     with pytest.raises(InputError, match="expected a task with loaded data"):
         limit_task(tiny_sts(), 5, seed=0)
     for limit in (1, -1, True, 2.5):
-        with pytest.raises(InputError, match="limit: expected an int from 2, got "):
+        with pytest.raises(InputError, match="limit: expected an int of at least 2, got "):
             limit_task(tiny_sts(), limit, seed=0)  # type: ignore[arg-type]
     unknown = {
         "SummEval": "Summarization",
