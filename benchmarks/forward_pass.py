@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from midlayer_embed import LayerwiseEncoder
-from midlayer_embed.batching import Batch, batches, token_budget, tokenize
-from midlayer_embed.pooling import masked_mean
-from midlayer_embed.starter_corpus import read_corpus
+from midlayer_embed.forward.batching import Batch, batches, token_budget, tokenize
+from midlayer_embed.forward.pooling import masked_mean
+from midlayer_embed.texts.starter_corpus import read_corpus
 
 
 def joined_sentences(sizes: Sequence[int]) -> list[str]:

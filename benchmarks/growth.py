@@ -21,7 +21,7 @@ from bench import Row, Timing, cpu_ratio, hand_in, in_a_process_of_its_own, in_t
 from forward_pass import batches_of, joined_sentences, plain_vectors
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
-from midlayer_embed.encode_file import encode_file
+from midlayer_embed.bulk.encode_file import encode_file
 
 ROUNDS = 5
 N_TOKENS = 64

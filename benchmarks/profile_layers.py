@@ -18,10 +18,10 @@ from bench import Row, cpu_ratio, hand_in, machine, parser, timed
 from forward_pass import batches_of, plain_vectors
 
 from midlayer_embed import LayerwiseEncoder, metrics, profile_layers
-from midlayer_embed.batching import distinct
-from midlayer_embed.corpora import sample_texts, starter_texts
-from midlayer_embed.representations import LIDAR_VIEWS, METRICS, Representations
-from midlayer_embed.views import augmented_views
+from midlayer_embed.forward.batching import distinct
+from midlayer_embed.selection.representations import LIDAR_VIEWS, METRICS, Representations
+from midlayer_embed.texts.corpora import sample_texts, starter_texts
+from midlayer_embed.texts.views import augmented_views
 
 REACH = 1.5
 TOLERANCE = 1e-3
@@ -70,7 +70,7 @@ def main() -> None:
     shares = Shares()
     with (
         patch(
-            "midlayer_embed.representations.augmented_views",
+            "midlayer_embed.selection.representations.augmented_views",
             shares.timed("augmenting the texts", augmented_views),
         ),
         patch("midlayer_embed.metrics.curvature", shares.timed("curvature", metrics.curvature)),

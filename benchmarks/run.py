@@ -23,11 +23,16 @@ from typing import NoReturn
 
 from bench import Row, handed_in, machine
 
-from midlayer_embed.atomic import atomic_file
-from midlayer_embed.markdown import escaped, table
+from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.markdown import escaped, table
 
 HERE = Path(__file__).parent
-LIBRARIES = ("leaderboard.sweep", "midlayer_embed.encode_file", "midlayer_embed.encoder", "midlayer_embed.profile")
+LIBRARIES = (
+    "leaderboard.sweep.run",
+    "midlayer_embed.bulk.encode_file",
+    "midlayer_embed.encoder.sentence_transformer",
+    "midlayer_embed.selection.profile",
+)
 # In the order of the table.
 PROGRAMS: tuple[tuple[str, ...], ...] = (
     ("sweep.py", "--every", "30"),

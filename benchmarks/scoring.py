@@ -27,12 +27,12 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 from mteb.types import EncodeKwargs
 
-from leaderboard.layer_view import LayerView
-from leaderboard.mirror import dataset_folder, is_at_hand, reading_from
-from leaderboard.scoring import ENCODE_KWARGS, prepared, score
-from leaderboard.starter_tasks import STARTER_TASKS
-from leaderboard.store import VectorStore
-from leaderboard.tasks import get_task
+from leaderboard.scoring.score import ENCODE_KWARGS, prepared, score
+from leaderboard.sweep.layer_view import LayerView
+from leaderboard.sweep.store import VectorStore
+from leaderboard.tasks.benchmarks import get_task
+from leaderboard.tasks.mirror import dataset_folder, is_at_hand, reading_from
+from leaderboard.tasks.starter import STARTER_TASKS
 
 DIM = 576
 TOLERANCE = 1e-9

@@ -20,10 +20,10 @@ from mteb.abstasks.abstask import AbsTask
 from mteb.models.model_meta import ModelMeta
 from scoring import DIM, TOLERANCE, RandomVectors, difference, loaded_starter_tasks, silence_mteb
 
-from leaderboard.layer_view import LayerView
-from leaderboard.scoring import score
-from leaderboard.scoring_jobs import scored_layers
-from leaderboard.store import VectorStore
+from leaderboard.scoring.score import score
+from leaderboard.sweep.executors.local import scored_layers
+from leaderboard.sweep.layer_view import LayerView
+from leaderboard.sweep.store import VectorStore
 
 REACH = 1.7
 ROUNDS = 2

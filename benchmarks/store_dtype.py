@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from leaderboard import run_sweep
-from leaderboard.plan import Plan
+from leaderboard.sweep.plan import Plan
 from midlayer_embed.layers import parse_layer
 
 

@@ -23,10 +23,10 @@ from scoring import silence_mteb
 from sentence_transformers import SentenceTransformer
 
 from leaderboard import run_sweep
-from leaderboard.mirror import check_data_dir, dataset_folder, reading_from
-from leaderboard.tasks import resolve_tasks
+from leaderboard.tasks.benchmarks import resolve_tasks
+from leaderboard.tasks.mirror import check_data_dir, dataset_folder, reading_from
 from midlayer_embed import MidLayerEncoder
-from midlayer_embed.backbone import find_checkpoint
+from midlayer_embed.models.backbone import find_checkpoint
 
 REACH = 10.0
 TOLERANCE = 2e-3

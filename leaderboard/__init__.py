@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from wrapt import register_post_import_hook
 
 if TYPE_CHECKING:
-    from leaderboard.models import get_model
-    from leaderboard.results import Leaderboard, load_results
-    from leaderboard.sweep import TasksFailed, run_sweep
-    from leaderboard.tables import load_tables
-    from leaderboard.tasks import PAPER_TASKS, get_benchmark
+    from leaderboard.models.layer import get_model
+    from leaderboard.results.table_files import load_tables
+    from leaderboard.results.tables import Leaderboard, load_results
+    from leaderboard.sweep.run import TasksFailed, run_sweep
+    from leaderboard.tasks.benchmarks import PAPER_TASKS, get_benchmark
 
 __all__ = [
     "PAPER_TASKS",
@@ -28,14 +28,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "PAPER_TASKS": "leaderboard.tasks",
-    "Leaderboard": "leaderboard.results",
-    "TasksFailed": "leaderboard.sweep",
-    "get_benchmark": "leaderboard.tasks",
-    "get_model": "leaderboard.models",
-    "load_results": "leaderboard.results",
-    "load_tables": "leaderboard.tables",
-    "run_sweep": "leaderboard.sweep",
+    "PAPER_TASKS": "leaderboard.tasks.benchmarks",
+    "Leaderboard": "leaderboard.results.tables",
+    "TasksFailed": "leaderboard.sweep.run",
+    "get_benchmark": "leaderboard.tasks.benchmarks",
+    "get_model": "leaderboard.models.layer",
+    "load_results": "leaderboard.results.tables",
+    "load_tables": "leaderboard.results.table_files",
+    "run_sweep": "leaderboard.sweep.run",
 }
 
 

@@ -19,8 +19,8 @@ from mteb.models.model_implementations import MODEL_REGISTRY
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from wrapt import register_post_import_hook, wrap_function_wrapper
 
-from leaderboard.configs import read_config
-from leaderboard.known_models import MAIN, KnownModel, known_models
+from leaderboard.config_files import read_config
+from leaderboard.models.known import MAIN, KnownModel, known_models
 from midlayer_embed.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class _TasksOf(Sequence[AbsTask]):
 
     @cached_property
     def _made(self) -> Sequence[AbsTask]:
-        from leaderboard.tasks import get_benchmark
+        from leaderboard.tasks.benchmarks import get_benchmark
 
         return get_benchmark(self._benchmark).tasks
 
@@ -84,7 +84,7 @@ class LayerModelMeta(ModelMeta):
 
 def load_layer(name: str, **kwargs: Any) -> "SentenceTransformerEncoderWrapper":
     """The loader of every known model: `leaderboard.get_model`."""
-    from leaderboard.models import get_model
+    from leaderboard.models.layer import get_model
 
     return get_model(name, **kwargs)
 

@@ -1,6 +1,6 @@
 """Embeddings from the middle layers of language models.
 
-The names below are loaded on first use, so that `import midlayer_embed` (and `--help`) costs nothing.
+The names below are imported on first use, so that `import midlayer_embed` (and `--help`) costs nothing.
 """
 
 from importlib import import_module
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from midlayer_embed import metrics
-    from midlayer_embed.encoder import MidLayerEncoder
-    from midlayer_embed.layerwise import LayerwiseEncoder
-    from midlayer_embed.profile import profile_layers
-    from midlayer_embed.selection import LayerSelection, select_layer
+    from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+    from midlayer_embed.forward.layerwise import LayerwiseEncoder
+    from midlayer_embed.models.families import register as register_family
+    from midlayer_embed.selection.profile import profile_layers
+    from midlayer_embed.selection.select import LayerSelection, select_layer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -21,15 +22,18 @@ __all__ = [
     "__version__",
     "metrics",
     "profile_layers",
+    "register_family",
     "select_layer",
 ]
 
+# Where each name is defined: its module, and the name there.
 _HOMES = {
-    "LayerSelection": "midlayer_embed.selection",
-    "LayerwiseEncoder": "midlayer_embed.layerwise",
-    "MidLayerEncoder": "midlayer_embed.encoder",
-    "profile_layers": "midlayer_embed.profile",
-    "select_layer": "midlayer_embed.selection",
+    "LayerSelection": ("midlayer_embed.selection.select", "LayerSelection"),
+    "LayerwiseEncoder": ("midlayer_embed.forward.layerwise", "LayerwiseEncoder"),
+    "MidLayerEncoder": ("midlayer_embed.encoder.sentence_transformer", "MidLayerEncoder"),
+    "profile_layers": ("midlayer_embed.selection.profile", "profile_layers"),
+    "register_family": ("midlayer_embed.models.families", "register"),
+    "select_layer": ("midlayer_embed.selection.select", "select_layer"),
 }
 
 
@@ -37,5 +41,6 @@ def __getattr__(name: str) -> Any:
     if name == "metrics":
         return import_module("midlayer_embed.metrics")
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        module, defined = _HOMES[name]
+        return getattr(import_module(module), defined)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

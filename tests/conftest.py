@@ -331,7 +331,7 @@ def spoilt_folder(request: pytest.FixtureRequest, llama_folder: Path, tmp_path: 
 @pytest.fixture
 def no_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is exported is not tried in a process of its own, whose imports take longer than all else."""
-    monkeypatch.setattr("midlayer_embed.export._difference_to_a_stranger", lambda _encoder, _folder: 0.0)
+    monkeypatch.setattr("midlayer_embed.encoder.export._difference_to_a_stranger", lambda _encoder, _folder: 0.0)
 
 
 @pytest.fixture(scope="session")

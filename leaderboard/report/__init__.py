@@ -1,1 +1,1 @@
-"""What people see of a leaderboard. Numbers come from `leaderboard.results`; nothing is computed here."""
+"""What people see of a leaderboard. Numbers come from `leaderboard.results.tables`; nothing is computed here."""

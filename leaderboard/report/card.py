@@ -1,6 +1,6 @@
 """The model card of one layer: its scores for the Hub and for people, the curve over layers, how to get the encoder.
 
-What every saved encoder's card says is `midlayer_embed.model_card`'s; files are written by `publish`.
+What every saved encoder's card says is `midlayer_embed.encoder.card`'s; files are written by `publish`.
 """
 
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.results import TaskResult
 
-from leaderboard.known_models import known_models
-from leaderboard.provenance import entries_of, provenance_of
+from leaderboard.analysis.schemes import N_RESAMPLES, SCHEMES
+from leaderboard.models.known import known_models
 from leaderboard.report.cells import SCHEME_COLUMNS, format_cell, scheme_cells
 from leaderboard.report.layer_record import LayerRecord, find_layer
 from leaderboard.report.markdown import layers_markdown
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
-from leaderboard.schemes import N_RESAMPLES, SCHEMES
-from leaderboard.tasks import get_task
-from midlayer_embed.backbone import LOCAL
+from leaderboard.results.provenance import entries_of, provenance_of
+from leaderboard.tasks.benchmarks import get_task
+from midlayer_embed.encoder.card import NAME_TO_COME, CardFacts, base_card_of, card
 from midlayer_embed.errors import InputError
-from midlayer_embed.markdown import escaped, table
-from midlayer_embed.model_card import NAME_TO_COME, CardFacts, base_card_of, card
-from midlayer_embed.representations import METRICS
-from midlayer_embed.starter import STARTER_HUB_ID, STARTER_LICENSE
+from midlayer_embed.ground.markdown import escaped, table
+from midlayer_embed.models.backbone import LOCAL
+from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
+from midlayer_embed.selection.representations import METRICS
 
 # Where mteb sends those who ask what made a score.
 _SOURCE = "https://github.com/embeddings-benchmark/mteb/"

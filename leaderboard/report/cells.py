@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from midlayer_embed.representations import METRICS
+from midlayer_embed.selection.representations import METRICS
 
 
 def format_cell(column: str, value: float | int | None) -> str:

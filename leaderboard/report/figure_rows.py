@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from leaderboard.layer_means import MODEL, metric_curves, score_curves
+from leaderboard.analysis.layer_means import MODEL, metric_curves, score_curves
+from leaderboard.analysis.schemes import picked_layers
 from leaderboard.report import figures
-from leaderboard.schemes import picked_layers
-from midlayer_embed.curves import LABELS
+from midlayer_embed.selection.curves import LABELS
 
 if TYPE_CHECKING:
-    from leaderboard.results import Leaderboard
+    from leaderboard.results.tables import Leaderboard
 
 # The schemes whose layers are pointed out, and what they are called beside a point.
 _POINTED_OUT = {

@@ -12,9 +12,9 @@ import altair as alt
 import polars as pl
 import vl_convert
 
-from midlayer_embed.atomic import atomic_file
-from midlayer_embed.curves import LABELS
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.selection.curves import LABELS
 
 Rows = pl.DataFrame | alt.NamedData
 Figure = alt.Chart | alt.LayerChart | alt.FacetChart | alt.ConcatChart

@@ -12,14 +12,14 @@ import polars as pl
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
-from leaderboard.model_meta import model_label
-from leaderboard.origin import Origin, origin_of
-from leaderboard.provenance import provenance_of
-from leaderboard.results import Leaderboard, load_results
-from leaderboard.results_folder import ResultsFolder
+from leaderboard.models.meta import model_label
+from leaderboard.models.reload import Origin, origin_of
+from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.provenance import provenance_of
+from leaderboard.results.tables import Leaderboard, load_results
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
-from midlayer_embed.representations import METRICS
+from midlayer_embed.selection.representations import METRICS
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from leaderboard.analysis.schemes import SCHEMES
 from leaderboard.report.cells import fewer_tasks, format_cell, format_coefficient
-from leaderboard.schemes import SCHEMES
-from midlayer_embed.markdown import escaped, table
+from midlayer_embed.ground.markdown import escaped, table
 
 if TYPE_CHECKING:
-    from leaderboard.results import Leaderboard
+    from leaderboard.results.tables import Leaderboard
 
 
 def markdown(board: "Leaderboard", **options: Any) -> str:

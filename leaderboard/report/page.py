@@ -17,17 +17,17 @@ import polars as pl
 import vl_convert
 from markupsafe import Markup
 
-from leaderboard.layer_means import MODEL, metric_curves, score_curves
+from leaderboard.analysis.layer_means import MODEL, metric_curves, score_curves
+from leaderboard.analysis.schemes import SCHEMES, Tasks
 from leaderboard.report import figures
 from leaderboard.report.figure_rows import association_rows, heat_map, marks
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
-from leaderboard.schemes import SCHEMES, Tasks
 from midlayer_embed import __version__
-from midlayer_embed.curves import LABELS
-from midlayer_embed.representations import RAW
+from midlayer_embed.selection.curves import LABELS
+from midlayer_embed.selection.representations import RAW
 
 if TYPE_CHECKING:
-    from leaderboard.results import Leaderboard
+    from leaderboard.results.tables import Leaderboard
 
 # The key of all tasks together in the page's data.
 _ALL = "all"

@@ -13,12 +13,12 @@ from leaderboard.report.card import card_of, eval_results_files
 from leaderboard.report.figure_rows import layer_figure
 from leaderboard.report.figures import save_figure
 from leaderboard.report.layer_record import LayerRecord
-from midlayer_embed.atomic import atomic_file, atomic_folder
-from midlayer_embed.backbone import find_checkpoint
-from midlayer_embed.encoder import MidLayerEncoder
+from midlayer_embed.encoder.card import NAME_TO_COME
+from midlayer_embed.encoder.export import export_encoder
+from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
 from midlayer_embed.errors import InputError, first_line
-from midlayer_embed.export import export_encoder
-from midlayer_embed.model_card import NAME_TO_COME
+from midlayer_embed.ground.atomic import atomic_file, atomic_folder
+from midlayer_embed.models.backbone import find_checkpoint
 
 # Beside the README.md.
 SCORES_PICTURE = "scores_by_layer.png"

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from midlayer_embed.command_line import model_arguments
+from midlayer_embed.cli.parser import model_arguments
 
 
 def encoder_snippet(model: str, layer: int, settings: Mapping[str, Any]) -> str:

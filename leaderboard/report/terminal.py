@@ -12,11 +12,11 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from leaderboard.analysis.schemes import SCHEMES
 from leaderboard.report.cells import SCHEME_COLUMNS, fewer_tasks, format_cell, format_coefficient, scheme_cells
-from leaderboard.results import Leaderboard
-from leaderboard.schemes import SCHEMES
-from leaderboard.tasks import n_samples
-from midlayer_embed.representations import METRICS
+from leaderboard.results.tables import Leaderboard
+from leaderboard.tasks.benchmarks import n_samples
+from midlayer_embed.selection.representations import METRICS
 
 # Long words of a task's name are broken here, so that eight columns fit into 80 characters.
 _WIDEST_WORD = 8

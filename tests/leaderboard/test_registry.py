@@ -14,7 +14,7 @@ from mteb.models.model_implementations import MODEL_REGISTRY, get_all_model_meta
 from mteb.models.model_meta import ModelMeta
 
 from leaderboard import get_benchmark, run_sweep
-from leaderboard.known_models import KnownModel, known_models
+from leaderboard.models.known import KnownModel, known_models
 from leaderboard.registry import LayerModelMeta, register_models
 from midlayer_embed import MidLayerEncoder
 
@@ -28,7 +28,7 @@ assert mteb.get_model_meta("EleutherAI/pythia-410m").embed_dim == 1024
 _ORDERS = {
     "leaderboard first": "import sys, leaderboard; assert 'mteb' not in sys.modules; import mteb",
     "mteb first": "import mteb; mteb.get_benchmark('MTEB(eng, v1)'); import leaderboard",
-    "by the way": "from leaderboard.tasks import get_benchmark; import mteb",
+    "by the way": "from leaderboard.tasks.benchmarks import get_benchmark; import mteb",
     "registry first": "import leaderboard.registry; import mteb",
 }
 
@@ -86,7 +86,7 @@ def test_get_model_passes_revision_and_settings_on(monkeypatch: pytest.MonkeyPat
     def recorded(name: str, **kwargs: object) -> None:
         asked.append({"name": name, **kwargs})
 
-    monkeypatch.setattr("leaderboard.models.get_model", recorded)
+    monkeypatch.setattr("leaderboard.models.layer.get_model", recorded)
     mteb.get_model(PYTHIA, revision="step1000", layer=17, final_norm=False, device="cpu")
     mteb.get_model(PYTHIA)
     assert asked == [
@@ -102,7 +102,7 @@ def tiny_name(llama_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
     """The name of a known model, whose weights are the tiny Llama's."""
     name = "tests/tiny"
     models = {name: KnownModel(name, n_blocks=3, embed_dim=32, base=str(llama_folder))}
-    monkeypatch.setattr("leaderboard.known_models.known_models", lambda: models)
+    monkeypatch.setattr("leaderboard.models.known.known_models", lambda: models)
     register_models(models)
     yield name
     del MODEL_REGISTRY[name]

@@ -15,14 +15,14 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard import Leaderboard, load_results, run_sweep
-from leaderboard.origin import Origin
-from leaderboard.provenance import PROVENANCE
+from leaderboard.models.reload import Origin
 from leaderboard.report.card import eval_results_files, model_card
 from leaderboard.report.layer_record import LayerRecord, find_layer
 from leaderboard.report.snippets import encoder_snippet, export_command
+from leaderboard.results.provenance import PROVENANCE
 from midlayer_embed import LayerwiseEncoder
-from midlayer_embed.cli import _parser
-from midlayer_embed.command_line import model_options
+from midlayer_embed.cli.parser import model_options
+from midlayer_embed.cli.program import _parser
 
 Named = Callable[[type[AbsTask], str], AbsTask]
 

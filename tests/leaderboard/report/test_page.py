@@ -11,10 +11,10 @@ import pytest
 
 from leaderboard import Leaderboard, load_results, load_tables
 from leaderboard.report.snippets import encoder_snippet
-from leaderboard.results import SCORES_SCHEMA
-from leaderboard.results_folder import METRICS_SCHEMA
+from leaderboard.results.folder import METRICS_SCHEMA
+from leaderboard.results.tables import SCORES_SCHEMA
 from midlayer_embed.errors import InputError
-from midlayer_embed.representations import METRICS
+from midlayer_embed.selection.representations import METRICS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

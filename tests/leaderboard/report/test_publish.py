@@ -13,7 +13,7 @@ from mteb.abstasks.abstask import AbsTask
 from sentence_transformers import SentenceTransformer
 
 from leaderboard import run_sweep
-from leaderboard.cli import main
+from leaderboard.cli.program import main
 from leaderboard.report.card import eval_results_files
 from leaderboard.report.layer_record import find_layer
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder

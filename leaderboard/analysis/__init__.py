@@ -1,0 +1,1 @@
+"""Schemes, associations and means over tasks, on tables alone: polars, no torch, no mteb."""

@@ -1,0 +1,99 @@
+"""How well a metric goes with the score from layer to layer: the paper's Figures 3, 8 and 9, as numbers."""
+
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from leaderboard.analysis.layer_means import WHOLE, layer_means
+from midlayer_embed.selection.representations import RAW
+
+
+def distance_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """The distance correlation of two samples of numbers (Székely, Rizzo and Bakirov, 2007, definition 5).
+
+    It is 0 only where neither tells anything of the other, and sees curves that a rank correlation does not.
+
+    Args:
+        x: (n,).
+        y: (n,), of the same n things.
+
+    Returns:
+        0..1; NaN where all x or all y are equal.
+
+    Example:
+        >>> x = np.arange(-3.0, 4.0)
+        >>> round(distance_correlation(x, 2 - 5 * x), 3), round(distance_correlation(x, x**2), 3)
+        (1.0, 0.505)
+    """
+    a, b = (_centred(np.abs(np.subtract.outer(values, values))) for values in (x, y))
+    variances = (a * a).mean() * (b * b).mean()
+    return float(np.sqrt(max(0.0, (a * b).mean()) / np.sqrt(variances))) if variances > 0 else float("nan")
+
+
+def _centred(distances: np.ndarray) -> np.ndarray:
+    rows = distances.mean(axis=0)
+    return np.asarray(distances - rows - rows[:, None] + rows.mean())
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+_COEFFICIENTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "spearman": lambda x, y: _pearson(stats.rankdata(x), stats.rankdata(y)),
+    "kendall": lambda x, y: float(stats.kendalltau(x, y).statistic),
+    "pearson": _pearson,
+    "dcor": distance_correlation,
+}
+
+
+def associations(scores: pl.DataFrame, metrics: pl.DataFrame, per_task: bool = False) -> pl.DataFrame:
+    """Metrics, raw, against scores over the layers of one model.
+
+    A metric is averaged per layer over the tasks that have it, the score over all tasks. A layer that misses one of
+    either is left out: averages over different tasks are not comparable.
+
+    Args:
+        scores: As `Leaderboard.scores`, of one model.
+        metrics: As `Leaderboard.metrics`, of the same.
+        per_task: Whether each task is looked at by itself, over the layers that have both its score and the metric.
+
+    Returns:
+        One row a metric, in the order of their names, or a metric and task: metric, (task,) spearman, kendall, pearson,
+        dcor, n_layers (behind the number), n_tasks (that have the metric). Coefficients are null where there are fewer
+        than two layers or one side is the same at all of them.
+    """
+    by = ["metric", "task"] if per_task else ["metric"]
+    side = ["task"] if per_task else []
+    measured = metrics.filter(pl.col("normalization") == RAW, pl.col("value").is_finite())
+    values = _means(measured, "value", by)
+    means = _means(scores, "main_score", side)
+    pairs = (
+        values.join(means, on=[*side, "layer"])
+        .sort("layer")
+        .group_by(by)
+        .agg("value", "main_score", n_layers=pl.len().cast(pl.Int64))
+    )
+    counts = measured.group_by(by).agg(n_tasks=pl.col("task").n_unique().cast(pl.Int64))
+    found = counts.join(pairs, on=by, how="inner" if per_task else "left").sort(by)
+    rows = [
+        _coefficients(x, y) if n_layers is not None else dict.fromkeys(_COEFFICIENTS)
+        for x, y, n_layers in found.select("value", "main_score", "n_layers").iter_rows()
+    ]
+    coefficients = pl.DataFrame(rows, schema=dict.fromkeys(_COEFFICIENTS, pl.Float64)).fill_nan(None)
+    return pl.concat([found, coefficients], how="horizontal").select(
+        *by, *_COEFFICIENTS, pl.col("n_layers").fill_null(0), "n_tasks"
+    )
+
+
+def _means(frame: pl.DataFrame, column: str, by: list[str]) -> pl.DataFrame:
+    """A column's mean over the tasks at each layer that misses none of them."""
+    return layer_means(frame, column, by).filter(WHOLE).select(*by, "layer", column)
+
+
+def _coefficients(x: list[float], y: list[float]) -> dict[str, float | None]:
+    if len(set(x)) < 2 or len(set(y)) < 2:
+        return dict.fromkeys(_COEFFICIENTS)
+    return {name: of(np.asarray(x), np.asarray(y)) for name, of in _COEFFICIENTS.items()}

@@ -1,0 +1,73 @@
+"""What stands at a layer when all tasks are taken together, and how many of them are behind it.
+
+A mean over some of the tasks does not compare with one over all of them: every mean here comes with both counts, and
+whoever shows or uses it decides by them.
+"""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from midlayer_embed.selection.representations import RAW
+
+MODEL = ("model", "revision")
+# Whether no task is missing from a mean.
+WHOLE = pl.col("n_tasks") == pl.col("of_tasks")
+
+
+def layer_means(frame: pl.DataFrame, column: str, by: Sequence[str]) -> pl.DataFrame:
+    """A column's mean over the tasks at each layer.
+
+    Args:
+        frame: Columns layer, task, `column` and those of `by`; one row a layer and task.
+        column: What is averaged; rows without a finite number count as missing.
+        by: What is kept apart.
+
+    Returns:
+        Columns of `by`, layer, `column`, n_tasks (behind the mean) and of_tasks (that any layer has); sorted by layer.
+    """
+    n_tasks = pl.col("task").n_unique()
+    finite = frame.filter(pl.col(column).is_finite())
+    whole = finite.with_columns(of_tasks=n_tasks.over(by) if by else n_tasks)
+    return (
+        whole.group_by(*by, "layer")
+        .agg(pl.col(column).mean(), n_tasks=n_tasks.cast(pl.Int64), of_tasks=pl.col("of_tasks").first().cast(pl.Int64))
+        .sort(*by, "layer")
+    )
+
+
+def score_curves(scores: pl.DataFrame) -> pl.DataFrame:
+    """The mean score of every layer of every model, in points.
+
+    Args:
+        scores: As `Leaderboard.scores`.
+
+    Returns:
+        model, revision, layer, depth, score, n_tasks, of_tasks.
+    """
+    points = scores.with_columns(score=pl.col("main_score") * 100)
+    return (
+        layer_means(points, "score", MODEL)
+        .join(_depths(scores), on=[*MODEL, "layer"])
+        .select(*MODEL, "layer", "depth", "score", "n_tasks", "of_tasks")
+    )
+
+
+def metric_curves(scores: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
+    """The mean of every metric, raw, at every layer that has scores, of every model.
+
+    Args:
+        scores: As `Leaderboard.scores`; they tell the depths.
+        metrics: As `Leaderboard.metrics`.
+
+    Returns:
+        model, revision, metric, layer, depth, value, n_tasks, of_tasks.
+    """
+    means = layer_means(metrics.filter(pl.col("normalization") == RAW), "value", [*MODEL, "metric"])
+    return means.join(_depths(scores), on=[*MODEL, "layer"]).select(
+        *MODEL, "metric", "layer", "depth", "value", "n_tasks", "of_tasks"
+    )
+
+
+def _depths(scores: pl.DataFrame) -> pl.DataFrame:
+    return scores.select(*MODEL, "layer", "depth").unique([*MODEL, "layer"])

@@ -1,0 +1,1 @@
+"""Which models have names of ours, and what mteb is told about a layer."""

@@ -1,0 +1,205 @@
+"""The files a sweep leaves behind: where they are, how they are written whole, and what counts as finished.
+
+    results/<org__name>/<revision>/experiments/layer_12/<Task>.json   mteb's own result, in mteb's own layout
+    metrics/<org__name>/<revision>/<Task>.parquet                     representation metrics of every layer
+
+Making tables of them is `results`'s business.
+"""
+
+import json
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from filelock import FileLock
+from mteb.cache import ResultCache
+from mteb.models.model_meta import ModelMeta
+from mteb.results import TaskResult
+from pydantic import ValidationError
+
+from midlayer_embed.ground.atomic import atomic_file
+
+logger = logging.getLogger(__name__)
+
+_LOCK = ".lock"
+
+METRICS_SCHEMA = {
+    "model": pl.String,
+    "revision": pl.String,
+    "task": pl.String,
+    "metric": pl.String,
+    "normalization": pl.String,
+    "layer": pl.Int64,
+    "value": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class MeasuredOn:
+    """Which texts of a task metrics are of: those of other texts are never mixed with them.
+
+    Attributes:
+        dataset_revision: Of the task's data.
+        seed: Chose the texts.
+        max_texts: How many at most.
+    """
+
+    dataset_revision: str
+    seed: int
+    max_texts: int
+
+
+# In the files, which texts each row is of, and what it was made with, as JSON.
+_OF_TEXTS = {"dataset_revision": pl.String, "seed": pl.Int64, "max_texts": pl.Int64}
+_FILE_SCHEMA = {**METRICS_SCHEMA, **_OF_TEXTS, "provenance": pl.String}
+
+
+class ResultsFolder:
+    """The results of any number of models in one folder.
+
+    Args:
+        root: The folder. It is made when something is first written.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for what must not outlive this process, such as vectors; gone afterwards.
+
+        What a process that was killed left behind goes, too, once another one on the same machine comes this way.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        mark = f".scratch-{socket.gethostname()}-"
+        for orphan in self.root.glob(f"{mark}*"):
+            if not _is_alive(orphan.name.removeprefix(mark).partition("-")[0]):
+                shutil.rmtree(orphan, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f"{mark}{os.getpid()}-", dir=self.root) as folder:
+            yield Path(folder)
+
+    def load_result(self, task_name: str, meta: ModelMeta) -> TaskResult | None:
+        """A finished result, or None. A file that cannot be read is named in a warning and counts as not there."""
+        return _read_result(self._result_path(task_name, meta))
+
+    def save_result(self, result: TaskResult, meta: ModelMeta, encode_kwargs: Mapping[str, Any], scratch: Path) -> None:
+        """Lets mteb write a result, with its model_meta.json and run_settings.jsonl, and moves them into place.
+
+        The result itself is moved last: where it is, everything is.
+
+        Args:
+            result: What mteb found.
+            meta: Of the model and layer.
+            encode_kwargs: What mteb notes beside it.
+            scratch: Where it is written first; on the same file system.
+        """
+        final = self._result_path(result.task_name, meta)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked(), tempfile.TemporaryDirectory(dir=scratch) as staging:
+            cache = ResultCache(staging)
+            staged = cache.get_task_result_path(result.task_name, meta)
+            staged.parent.mkdir(parents=True)
+            settings = final.parent / "run_settings.jsonl"
+            if settings.exists():  # mteb adds the task's settings to those of the tasks before it
+                shutil.copy(settings, staged.parent)
+            cache.save_to_cache(result, meta, encode_kwargs=encode_kwargs)
+            for path in sorted(staged.parent.iterdir(), key=lambda path: path.name == staged.name):
+                os.replace(path, final.parent / path.name)
+
+    def load_metrics(self, task_name: str, meta: ModelMeta, of: MeasuredOn) -> pl.DataFrame:
+        """The metrics of a task's texts: columns as in `METRICS_SCHEMA`; no rows where nothing is finished."""
+        return self._of_texts(task_name, meta, of).select(list(METRICS_SCHEMA))
+
+    def save_metrics(
+        self, rows: pl.DataFrame, task_name: str, meta: ModelMeta, of: MeasuredOn, provenance: Mapping[str, Any]
+    ) -> None:
+        """Adds rows to the metrics of a task's texts; a row for the same metric and layer replaces the old one."""
+        added = rows.with_columns(
+            *(pl.lit(value, dtype=_OF_TEXTS[name]).alias(name) for name, value in asdict(of).items()),
+            provenance=pl.lit(json.dumps(provenance, default=str)),
+        )
+        key = [name for name in METRICS_SCHEMA if name != "value"]
+        with self._locked():
+            kept = self._of_texts(task_name, meta, of)
+            merged = pl.concat([kept, added.select(list(_FILE_SCHEMA))]).unique(key, keep="last").sort(key)
+            with atomic_file(self._metrics_path(task_name, meta)) as partial:
+                merged.write_parquet(partial)
+
+    def _of_texts(self, task_name: str, meta: ModelMeta, of: MeasuredOn) -> pl.DataFrame:
+        found = _read_metrics(self._metrics_path(task_name, meta))
+        return found.filter(pl.all_horizontal(pl.col(name) == value for name, value in asdict(of).items()))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process at a time, of all that write here: what is added to a file must not get lost."""
+        with FileLock(self.root / _LOCK):
+            yield
+
+    def results(self) -> Iterator[tuple[ModelMeta, TaskResult]]:
+        """Every result that can be read, with what mteb wrote of its model."""
+        for meta_path in sorted((self.root / "results").glob("*/*/experiments/*/model_meta.json")):
+            try:
+                meta = ModelMeta.model_validate_json_resolved(meta_path.read_bytes())
+            except ValueError as error:
+                logger.warning("%s cannot be read and is left out: %s", meta_path, str(error).splitlines()[0])
+                continue
+            for path in sorted(meta_path.parent.glob("*.json")):
+                if path != meta_path and (result := _read_result(path)) is not None:
+                    yield meta, result
+
+    def metrics(self) -> pl.DataFrame:
+        """The metrics of all models and tasks."""
+        frames = [_read_metrics(path) for path in sorted((self.root / "metrics").rglob("*.parquet"))]
+        return pl.concat([pl.DataFrame(schema=_FILE_SCHEMA), *frames]).select(list(METRICS_SCHEMA))
+
+    def _result_path(self, task_name: str, meta: ModelMeta) -> Path:
+        return _layout(self.root, task_name, meta)
+
+    def _metrics_path(self, task_name: str, meta: ModelMeta) -> Path:
+        result = _layout(self.root, task_name, meta)
+        return self.root / "metrics" / result.relative_to(self.root / "results").with_suffix(".parquet")
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:  # somebody else's process, but a process
+        return True
+    return True
+
+
+def _layout(root: Path, task_name: str, meta: ModelMeta) -> Path:
+    """Where mteb's ResultCache keeps a result (asking it would make the folder)."""
+    folder = root / "results" / meta.model_name_as_path() / str(meta.revision)
+    if meta.experiment_name:
+        folder = folder / "experiments" / meta.experiment_name
+    return folder / f"{task_name}.json"
+
+
+def _read_result(path: Path) -> TaskResult | None:
+    if not path.exists():
+        return None
+    try:
+        return TaskResult.from_disk(path)
+    except (ValueError, ValidationError, KeyError) as error:
+        logger.warning("%s cannot be read and is left out: %s", path, str(error).splitlines()[0])
+        return None
+
+
+def _read_metrics(path: Path) -> pl.DataFrame:
+    if path.exists():
+        try:
+            return pl.read_parquet(path).select(list(_FILE_SCHEMA))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            logger.warning("%s cannot be read and is left out: %s", path, str(error).splitlines()[0])
+    return pl.DataFrame(schema=_FILE_SCHEMA)

@@ -1,0 +1,1 @@
+"""Every layer of a model over tasks, one forward pass a task."""

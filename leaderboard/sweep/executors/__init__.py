@@ -1,0 +1,1 @@
+"""Where the layers of a task are scored: today in processes of this machine."""

@@ -1,0 +1,116 @@
+"""LayerView: one layer of a store as an mteb encoder. What is missing in the store is encoded once, for all layers."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from mteb.models.abs_encoder import AbsEncoder
+from mteb.models.model_meta import ModelMeta
+from torch.nn.functional import normalize
+
+from leaderboard.scoring.columns import texts_in
+from leaderboard.sweep.store import VectorStore
+from midlayer_embed.errors import InputError
+from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.selection.representations import TextPass
+
+if TYPE_CHECKING:
+    from mteb.abstasks.task_metadata import TaskMetadata
+    from mteb.types import BatchedInput, EncodeKwargs, PromptType
+    from torch.utils.data import DataLoader
+    from typing_extensions import Unpack
+
+
+class StoreFiller:
+    """Encodes texts into a store, every layer of it in one forward pass.
+
+    Args:
+        encoder: The model.
+        store: Where the vectors go.
+        final_norm: Whether the store holds pooled states that are normed.
+        label: What the progress bar is labelled.
+        show_progress: A bar with an ETA on stderr.
+    """
+
+    def __init__(
+        self, encoder: LayerwiseEncoder, store: VectorStore, *, final_norm: bool, label: str, show_progress: bool
+    ) -> None:
+        self._encoder = encoder
+        self._store = store
+        # Without a final norm, normed states are the raw ones.
+        self._norm = final_norm and encoder.backbone.final_norm is not None
+        self._label = label
+        self._show_progress = show_progress
+
+    def fill(self, texts: Sequence[str], text_pass: TextPass | None = None) -> None:
+        """Sees to it that the store holds all of `texts`.
+
+        Args:
+            texts: Any number of texts.
+            text_pass: Takes what metrics look at, which is of raw states, out of the same forward pass; of exactly
+                these texts, none of which is in the store.
+        """
+        missing = self._store.missing(texts)
+        if not missing:
+            return
+        assert text_pass is None or missing == list(texts)
+        _, segment = self._store.grow(missing)
+        norms = sorted({self._norm, *([] if text_pass is None else [False])})
+        for pooled in self._encoder.pooled_batches(
+            missing,
+            self._store.layers,
+            norms=norms,
+            measures=[] if text_pass is None else text_pass.measures,
+            show_progress=self._show_progress,
+            description=f"{self._label}: encoding",
+        ):
+            vectors = pooled.vectors[norms.index(self._norm)]
+            if self._encoder.checkpoint.normalizes:  # as the model's own last module does
+                vectors = normalize(torch.from_numpy(vectors), dim=-1).numpy()
+            self._put(segment, pooled.rows, vectors)
+            if text_pass is not None:
+                text_pass.take(pooled.rows, np.arange(len(pooled.rows)), pooled, pooled.vectors[norms.index(False)])
+
+    def _put(self, segment: np.ndarray, rows: np.ndarray, vectors: np.ndarray) -> None:
+        highest = np.finfo(segment.dtype).max
+        if segment.dtype != vectors.dtype and np.abs(vectors).max() > highest:
+            raise InputError(
+                f"store_dtype: {segment.dtype} holds numbers up to {highest}, and these vectors have "
+                f"{np.abs(vectors).max():.0f}; expected float32"
+            )
+        segment[:, rows] = vectors
+
+
+class LayerView(AbsEncoder):
+    """One layer as mteb wants an encoder.
+
+    Args:
+        layer: The layer.
+        store: Where the vectors are.
+        fill: Encodes what is not there yet.
+        meta: Name, revision and experiment of the results.
+    """
+
+    mteb_model_meta: ModelMeta
+
+    def __init__(self, layer: int, store: VectorStore, fill: Callable[[Sequence[str]], None], meta: ModelMeta) -> None:
+        self.layer = layer
+        self.mteb_model_meta = meta
+        self._store = store
+        self._fill = fill
+
+    def encode(
+        self,
+        inputs: "DataLoader[BatchedInput]",
+        *,
+        task_metadata: "TaskMetadata",
+        hf_split: str,
+        hf_subset: str,
+        prompt_type: "PromptType | None" = None,
+        **kwargs: "Unpack[EncodeKwargs]",
+    ) -> np.ndarray:
+        """The layer's vectors of the texts in `inputs`: float32 (n_texts, dim)."""
+        texts = texts_in(inputs)
+        self._fill(texts)
+        return self._store.vectors(self.layer, self._store.rows(texts))

@@ -1,0 +1,181 @@
+"""What a sweep is going to cost: texts, tokens, forward passes, disk and time. Nothing is encoded here but a sample."""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from midlayer_embed.errors import InputError
+from midlayer_embed.forward.batching import token_budget, token_counts
+from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.selection.representations import TextPass, n_views
+from midlayer_embed.texts.views import augmented_views
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+# Texts whose tokens are counted, and texts that are augmented, to tell of the rest.
+_COUNTED = 1000
+_AUGMENTED = 32
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task of a sweep.
+
+    Attributes:
+        task: Its name.
+        n_texts: Distinct texts that are encoded for the scores; 0 where all scores are there.
+        groups: The layers that are kept on the disk at a time; each group takes forward passes of its own.
+        score_tokens: Tokens of the texts that are encoded for the scores, in all passes together.
+        metric_tokens: Tokens that are encoded for the metrics alone, in all passes together.
+        disk: Bytes that are needed on the disk at a time.
+    """
+
+    task: str
+    n_texts: int
+    groups: tuple[tuple[int, ...], ...]
+    score_tokens: int
+    metric_tokens: int
+    disk: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep is going to do.
+
+    Attributes:
+        tasks: Those that are not finished, at least one.
+        n_finished: How many are.
+        tokens_per_second: How fast the model is here, measured on a sample; None where nothing is encoded.
+    """
+
+    tasks: tuple[TaskPlan, ...]
+    n_finished: int
+    tokens_per_second: float | None
+
+    def seconds(self, task: TaskPlan) -> float:
+        """About how long the forward passes of a task take. Scoring and measuring come on top."""
+        tokens = task.score_tokens + task.metric_tokens
+        return tokens / self.tokens_per_second if self.tokens_per_second else 0.0
+
+    def lines(self) -> list[str]:
+        """A table in plain columns, and a line for all tasks together."""
+        rows = [("task", "texts", "layers", "passes", "tokens", "for metrics", "disk", "about")]
+        rows += [
+            (
+                plan.task,
+                f"{plan.n_texts:,}",
+                str(sum(map(len, plan.groups))),
+                str(len(plan.groups)),
+                f"{plan.score_tokens:,}",
+                f"{plan.metric_tokens:,}",
+                f"{plan.disk / 1e6:,.0f} MB",
+                duration(self.seconds(plan)),
+            )
+            for plan in self.tasks
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        table = [
+            "  ".join(
+                [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            )
+            for row in rows
+        ]
+        total = duration(sum(self.seconds(plan) for plan in self.tasks))
+        disk = max(plan.disk for plan in self.tasks) / 1e6
+        finished = f", {self.n_finished} more are finished" if self.n_finished else ""
+        speed = f" at {self.tokens_per_second:,.0f} tokens/s" if self.tokens_per_second else ""
+        return [
+            *table,
+            f"plan: {len(self.tasks)} tasks{finished}; about {total} of forward passes{speed}, scoring on top; at most "
+            f"{disk:,.0f} MB on the disk at a time",
+        ]
+
+
+def parse_bytes(size: str | int) -> int:
+    """A number of bytes, such as "20GB".
+
+    Raises:
+        InputError: (a ValueError) no size, or nothing at all.
+
+    Example:
+        >>> parse_bytes("20GB"), parse_bytes("1.5 M"), parse_bytes(1024)
+        (20000000000, 1500000, 1024)
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?", str(size).strip(), flags=re.IGNORECASE)
+    number = int(float(found[1]) * _UNITS[found[2].upper()]) if found and not isinstance(size, bool) else 0
+    if number < 1:
+        raise InputError(f"store_budget: expected bytes such as 20GB, got {size!r}")
+    return number
+
+
+def layer_groups(layers: Sequence[int], bytes_a_layer: int, budget: int) -> tuple[tuple[int, ...], ...]:
+    """Layers in as few groups as the budget allows, all of about the same size.
+
+    Raises:
+        InputError: (a ValueError) not even one layer fits.
+
+    Example:
+        >>> layer_groups([0, 1, 2, 3, 4], bytes_a_layer=10, budget=25)
+        ((0, 1), (2, 3), (4,))
+    """
+    if not layers:
+        return ()
+    fit = budget // bytes_a_layer if bytes_a_layer else len(layers)
+    if fit < 1:
+        raise InputError(
+            f"store_budget: one layer takes {bytes_a_layer:,} bytes on the disk, more than the {budget:,} there are"
+        )
+    n_groups = -(-len(layers) // fit)
+    return tuple(tuple(int(layer) for layer in group) for group in np.array_split(np.array(layers), n_groups))
+
+
+def count_tokens(encoder: LayerwiseEncoder, texts: Sequence[str]) -> int:
+    """About how many tokens texts have, told by some of them."""
+    some = texts[:: max(1, len(texts) // _COUNTED)]
+    if not some:
+        return 0
+    counts = token_counts(encoder.backbone.tokenizer, some, encoder.max_seq_length)
+    return round(float(counts.mean()) * len(texts))
+
+
+def count_metric_tokens(encoder: LayerwiseEncoder, sample: Sequence[str], wanted: Sequence[str], seed: int) -> int:
+    """About how many tokens metrics of a sample of texts have encoded, told by views of a few.
+
+    Args:
+        encoder: The model.
+        sample: The texts that are measured.
+        wanted: The metrics.
+        seed: Of the views.
+    """
+    texts = count_tokens(encoder, sample) if TextPass.is_needed(wanted) else 0
+    if not n_views(wanted):
+        return texts
+    some = sample[:_AUGMENTED]
+    (view,) = augmented_views(some, 1, seed=seed, workers=1)
+    return texts + round(count_tokens(encoder, view) / len(some) * len(sample)) * n_views(wanted)
+
+
+def measure_speed(encoder: LayerwiseEncoder, texts: Sequence[str]) -> float:
+    """Tokens a second through all layers, over one full batch of such texts."""
+    counts = token_counts(encoder.backbone.tokenizer, texts, encoder.max_seq_length)
+    within = np.cumsum(counts) <= 2 * token_budget(None, encoder.backbone.device)
+    some = [text for text, is_in in zip(texts, within, strict=True) if is_in] or list(texts[:1])
+    encoder.encode(some[:4])  # what happens once, happens here
+    start = time.perf_counter()
+    encoder.encode(some)
+    return float(counts[: len(some)].sum()) / (time.perf_counter() - start)
+
+
+def duration(seconds: float) -> str:
+    """As people say it.
+
+    Example:
+        >>> duration(4.2), duration(75), duration(40000)
+        ('4 s', '1 min', '11 h 7 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,181 @@
+"""Layers' vectors of one task's texts, on disk, one row a distinct text. Knows neither models nor mteb.
+
+The store grows by segments: the texts that one call found missing. A segment is one file, layer by layer, so that
+reading a layer reads one piece of the file. Other processes may read what `publish` was called after.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from midlayer_embed.errors import InputError
+from midlayer_embed.ground.atomic import atomic_file
+
+DTYPES = ("float32", "float16")
+_INDEX = "index.json"
+
+
+class VectorStore:
+    """Vectors of texts at some layers, in a temporary folder that goes with the store.
+
+    Args:
+        parent: The store's own folder is made in here.
+        layers: The layers that are kept.
+        dim: Width of a vector.
+        dtype: What numbers are kept as: "float32", or "float16", which takes half the disk.
+
+    Example:
+        >>> with VectorStore(Path(tempfile.mkdtemp()), layers=[0, 3], dim=2) as store:
+        ...     rows, segment = store.grow(["a", "b"])
+        ...     segment[:] = [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
+        ...     store.vectors(layer=3, rows=store.rows(["b", "a", "b"])).tolist()
+        [[7.0, 8.0], [5.0, 6.0], [7.0, 8.0]]
+    """
+
+    def __init__(self, parent: Path, layers: Sequence[int], dim: int, dtype: str = "float32") -> None:
+        check_dtype(dtype)
+        parent.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix=".store-", dir=parent))
+        self.layers = list(layers)
+        self.dim = dim
+        self.dtype = dtype
+        self._slots = {layer: slot for slot, layer in enumerate(self.layers)}
+        self._number: dict[str, int] = {}
+        self._segments: list[np.memmap] = []
+        self._starts: list[int] = []
+
+    @classmethod
+    def published(cls, folder: Path) -> "VectorStore":
+        """A store of another process, to be read; the folder stays that process's."""
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        store = cls.__new__(cls)
+        store.folder, store.layers, store.dim, store.dtype = folder, index["layers"], index["dim"], index["dtype"]
+        store._slots = {layer: slot for slot, layer in enumerate(store.layers)}
+        store._number = {text: number for number, text in enumerate(index["texts"])}
+        store._starts = index["starts"]
+        store._segments = [
+            np.load(folder / _segment_name(number), mmap_mode="r") for number in range(len(store._starts))
+        ]
+        return store
+
+    def publish(self) -> Path:
+        """Writes down which text is where, so that other processes can read the store.
+
+        Returns:
+            What `published` takes.
+        """
+        index = {
+            "layers": self.layers,
+            "dim": self.dim,
+            "dtype": self.dtype,
+            "starts": self._starts,
+            "texts": list(self._number),
+        }
+        with atomic_file(self.folder / _INDEX) as partial:
+            partial.write_text(json.dumps(index), encoding="utf-8")
+        return self.folder
+
+    def __enter__(self) -> "VectorStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.drop()
+
+    def __len__(self) -> int:
+        return len(self._number)
+
+    def missing(self, texts: Sequence[str]) -> list[str]:
+        """The distinct texts that the store does not hold yet, in order of first appearance."""
+        return list(dict.fromkeys(text for text in texts if text not in self._number))
+
+    def grow(self, texts: Sequence[str]) -> tuple[range, np.ndarray]:
+        """Makes room for new distinct texts.
+
+        Returns:
+            The rows of the texts, and a writable array (n_layers, n_texts, dim) of zeros.
+
+        Raises:
+            InputError: (a ValueError) a text that is there already, or there is no room on the disk.
+        """
+        if self.missing(texts) != list(texts):
+            raise InputError("texts: expected texts that are distinct and not in the store yet")
+        path = self.folder / _segment_name(len(self._segments))
+        shape = (len(self.layers), len(texts), self.dim)
+        segment = _made(path, shape, self.dtype)
+        start = len(self._number)
+        self._number.update((text, start + number) for number, text in enumerate(texts))
+        self._segments.append(segment)
+        self._starts.append(start)
+        return range(start, len(self._number)), segment
+
+    def rows(self, texts: Sequence[str]) -> np.ndarray:
+        """Where texts are: an int array (n_texts,). A text that is not there raises KeyError."""
+        return np.fromiter((self._number[text] for text in texts), dtype=np.int64, count=len(texts))
+
+    def vectors(self, layer: int, rows: np.ndarray) -> np.ndarray:
+        """One layer's vectors at some rows: float32 (n_rows, dim)."""
+        slot = self._slots[layer]
+        found = np.empty((len(rows), self.dim), dtype=np.float32)
+        segment_of = np.searchsorted(self._starts, rows, side="right") - 1
+        for number, segment in enumerate(self._segments):
+            chosen = segment_of == number
+            if chosen.any():
+                found[chosen] = segment[slot][rows[chosen] - self._starts[number]]
+        return found
+
+    def drop(self) -> None:
+        """Deletes the vectors. The store holds nothing afterwards."""
+        self._segments.clear()
+        self._starts.clear()
+        self._number.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def check_dtype(dtype: str) -> str:
+    """The dtype, if a store can be of it.
+
+    Raises:
+        InputError: (a ValueError) it cannot.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"store_dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+    return dtype
+
+
+def layer_bytes(n_texts: int, dim: int, dtype: str) -> int:
+    """What one layer of a store takes on the disk.
+
+    Example:
+        >>> layer_bytes(1000, 576, "float32"), layer_bytes(1000, 576, "float16")
+        (2304000, 1152000)
+    """
+    return n_texts * dim * np.dtype(dtype).itemsize
+
+
+def _segment_name(number: int) -> str:
+    return f"vectors-{number:04d}.npy"
+
+
+def _made(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
+    """A file of zeros with all its room on the disk: where a mapped file finds none at some write, the process ends."""
+    try:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        size = np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize
+        raise InputError(
+            f"the vectors of its texts need {size / 1e9:.1f} GB in the results folder: {error.strerror}; make room, or "
+            "give a store budget"
+        ) from error
+    return array

@@ -1,0 +1,327 @@
+"""One task of a sweep: what is missing of its scores and metrics, planned, computed and saved layer by layer.
+
+The task's texts are encoded for all layers at once, or for as many as the disk holds; metrics take what they need out
+of the same forward pass. Which tasks, and what becomes of errors, is `sweep`'s.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from mteb.abstasks.abstask import AbsTask
+from mteb.models.model_meta import ModelMeta
+from mteb.results import TaskResult
+from tqdm.auto import tqdm
+
+from leaderboard.models.meta import layer_meta, model_label
+from leaderboard.results.folder import METRICS_SCHEMA, MeasuredOn, ResultsFolder
+from leaderboard.results.provenance import PROVENANCE, entries_of, provenance, provenance_of
+from leaderboard.scoring.score import ENCODE_KWARGS, prepared
+from leaderboard.scoring.texts import TaskTexts, texts_of
+from leaderboard.sweep.executors.local import scored_layers
+from leaderboard.sweep.layer_view import StoreFiller
+from leaderboard.sweep.plan import TaskPlan, count_metric_tokens, count_tokens, layer_groups
+from leaderboard.sweep.store import VectorStore, layer_bytes
+from leaderboard.tasks.data import TaskData
+from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.metrics import NORMALIZATIONS
+from midlayer_embed.models.backbone import Checkpoint
+from midlayer_embed.selection.representations import (
+    PAIR_METRICS,
+    TOKEN_METRICS,
+    VECTOR_METRICS,
+    MetricSettings,
+    TextPass,
+    n_views,
+    represent,
+)
+from midlayer_embed.texts.corpora import sample_texts
+
+logger = logging.getLogger(__name__)
+
+# What is measured and saved together: first what needs no view of the texts, then what needs two, then what needs most.
+_STAGES = ((*TOKEN_METRICS, *VECTOR_METRICS), PAIR_METRICS, ("lidar",))
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """What a sweep does with each task.
+
+    Attributes:
+        layers: Which layers, 0..L.
+        metrics: Which metrics are measured.
+        metric_texts: On how many texts of a task at most.
+        seed: Chooses these texts, and what `limit` leaves.
+        limit: Evaluated items that are kept of each split; None for all.
+        jobs: Processes that score.
+        store_budget: Bytes on the disk at a time, at most.
+        store_dtype: What vectors are kept as.
+        overwrite: Compute finished layers again.
+        show_progress: Bars with an ETA on stderr.
+    """
+
+    layers: list[int]
+    metrics: list[str]
+    metric_texts: int
+    seed: int
+    limit: int | None
+    jobs: int
+    store_budget: int
+    store_dtype: str
+    overwrite: bool
+    show_progress: bool
+
+
+class TaskSweep:
+    """One task of a sweep.
+
+    Args:
+        task: The task.
+        checkpoint: The model.
+        settings: As `model_meta.DEFAULT_SETTINGS`.
+        options: What is asked for.
+        folder: Where results are.
+        label: What progress is labelled.
+    """
+
+    def __init__(
+        self,
+        task: AbsTask,
+        checkpoint: Checkpoint,
+        settings: dict[str, Any],
+        options: SweepOptions,
+        folder: ResultsFolder,
+        label: str,
+    ) -> None:
+        self.name = str(task.metadata.name)
+        self.data = TaskData(task, limit=options.limit, seed=options.seed)
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._task = task
+        self._checkpoint = checkpoint
+        self._settings = settings
+        self._options = options
+        self._folder = folder
+        self._label = label
+        # What is missing when the sweep begins; it is not looked up again.
+        self._unscored = [layer for layer in options.layers if options.overwrite or not self._is_scored(layer)]
+        self._unmeasured = self._missing_metrics()
+
+    def find_data(self, data_dir: Path | None) -> None:
+        """As `TaskData.find`; of a finished task no data are needed."""
+        if self.has_work:
+            self.data.find(data_dir)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a score or a metric is missing."""
+        return bool(self._unscored or self._unmeasured)
+
+    def plan(self, encoder: LayerwiseEncoder) -> tuple[TaskPlan, list[str]]:
+        """What the task is going to cost, and its texts. Its data are loaded."""
+        texts, sample = self._texts(encoder)
+        groups = self._groups(encoder, texts, sample)
+        encoded = texts.all if self._unscored else []
+        # What needs no view comes out of the pass for the scores, where there is one.
+        alone = [name for name in self._wanted(self._options.layers) if not encoded or n_views([name])]
+        plan = TaskPlan(
+            task=self.name,
+            n_texts=len(encoded),
+            groups=groups,
+            score_tokens=len(groups) * count_tokens(encoder, encoded),
+            metric_tokens=len(groups) * count_metric_tokens(encoder, sample, alone, self._options.seed),
+            disk=self._bytes_a_layer(encoder, texts, sample) * max(map(len, groups)),
+        )
+        return plan, encoded or sample
+
+    def run(self, encoder: LayerwiseEncoder) -> None:
+        """Computes and saves what is missing. The task's data are loaded."""
+        with self._timed("scoring"):
+            texts, sample = self._texts(encoder)
+        groups = self._groups(encoder, texts, sample)
+        made_with = provenance(
+            encoder,
+            self._task,
+            self._settings,
+            seed=self._options.seed,
+            dataset_files_sha256=self.data.files_sha256,
+        )
+        for group in groups:
+            unscored = [layer for layer in self._unscored if layer in group]
+            unmeasured = {layer: names for layer, names in self._unmeasured.items() if layer in group}
+            with self._folder.scratch() as scratch:
+                text_pass = None
+                if unscored:
+                    text_pass = self._text_pass(encoder, sample, unscored, unmeasured)
+                    self._score(encoder, texts, sample, unscored, text_pass, scratch, made_with)
+                self._measure(encoder, sample, list(unmeasured), text_pass, scratch, made_with)
+        parts = ", ".join(f"{part} {self.seconds[part]:.1f} s" for part in ("encoding", "scoring", "metrics"))
+        logger.info("%s: %s", self._label, parts)
+
+    def _texts(self, encoder: LayerwiseEncoder) -> tuple[TaskTexts, list[str]]:
+        """The task's texts, and those of them that metrics are measured on."""
+        with prepared(self._task):
+            texts = texts_of(self._task)
+        if not self._options.metrics:
+            return texts, []
+        return texts, sample_texts(
+            texts.evaluated,
+            self._options.metric_texts,
+            seed=self._options.seed,
+            tokenizer=encoder.backbone.tokenizer,
+            max_length=encoder.max_seq_length,
+        )
+
+    def _groups(
+        self, encoder: LayerwiseEncoder, texts: TaskTexts, sample: Sequence[str]
+    ) -> tuple[tuple[int, ...], ...]:
+        needed = sorted({*self._unscored, *self._unmeasured})
+        return layer_groups(needed, self._bytes_a_layer(encoder, texts, sample), self._options.store_budget)
+
+    def _bytes_a_layer(self, encoder: LayerwiseEncoder, texts: TaskTexts, sample: Sequence[str]) -> int:
+        """Of the store, or of the metrics' views, which come after it."""
+        views = n_views(self._wanted(self._options.layers)) * len(sample)
+        store = len(texts.all) if self._unscored else 0
+        return max(
+            layer_bytes(store, encoder.dim, self._options.store_dtype), layer_bytes(views, encoder.dim, "float32")
+        )
+
+    def _text_pass(
+        self, encoder: LayerwiseEncoder, sample: list[str], unscored: list[int], unmeasured: dict[int, list[str]]
+    ) -> TextPass | None:
+        """Takes what metrics need out of the forward pass for the scores, where that one is over the same layers."""
+        wanted = self._wanted(unmeasured)
+        if list(unmeasured) != unscored or not TextPass.is_needed(wanted):
+            return None
+        return TextPass(len(sample), unscored, encoder.dim, wanted, self._metric_settings, final_norm=False)
+
+    def _score(
+        self,
+        encoder: LayerwiseEncoder,
+        texts: TaskTexts,
+        sample: list[str],
+        layers: list[int],
+        text_pass: TextPass | None,
+        scratch: Path,
+        made_with: dict[str, Any],
+    ) -> None:
+        with VectorStore(scratch, layers, encoder.dim, self._options.store_dtype) as store:
+            filler = StoreFiller(
+                encoder,
+                store,
+                final_norm=self._settings["final_norm"],
+                label=self._label,
+                show_progress=self._options.show_progress,
+            )
+            with self._timed("encoding"):
+                if text_pass is not None:
+                    filler.fill(sample, text_pass)
+                filler.fill(texts.all)
+            with self._timed("scoring"):
+                metas = {layer: self._meta(layer) for layer in layers}
+                results = scored_layers(self._task, store, metas, filler.fill, self._options.jobs)
+                for layer, result in tqdm(
+                    results,
+                    total=len(layers),
+                    desc=f"{self._label}: scoring",
+                    unit="layer",
+                    dynamic_ncols=True,
+                    disable=not self._options.show_progress,
+                ):
+                    self._save(result, layer, scratch, made_with)
+
+    def _save(self, result: TaskResult, layer: int, scratch: Path, made_with: dict[str, Any]) -> None:
+        for entry in entries_of(result):
+            entry[PROVENANCE] = {"layer": layer, **made_with}
+        self._folder.save_result(result, self._meta(layer), ENCODE_KWARGS, scratch)
+
+    def _measure(
+        self,
+        encoder: LayerwiseEncoder,
+        sample: list[str],
+        layers: list[int],
+        text_pass: TextPass | None,
+        scratch: Path,
+        made_with: dict[str, Any],
+    ) -> None:
+        meta = self._meta(None)
+        head = {"model": model_label(meta), "revision": meta.revision, "task": self.name}
+        missing = self._wanted(layers)
+        for stage in _STAGES:
+            wanted = [name for name in stage if name in missing]
+            if not wanted:
+                continue
+            with (
+                self._timed("metrics"),
+                represent(
+                    encoder,
+                    sample,
+                    wanted,
+                    self._metric_settings,
+                    final_norm=False,
+                    layers=layers,
+                    text_pass=text_pass,
+                    scratch=scratch,
+                    show_progress=self._options.show_progress,
+                    label=f"{self._label}: ",
+                ) as representations,
+            ):
+                curves = representations.curves(wanted, NORMALIZATIONS)
+            rows = [
+                {**head, "metric": metric, "normalization": normalization, "layer": layer, "value": float(value)}
+                for (metric, normalization), curve in curves.items()
+                for layer, value in zip(layers, curve, strict=True)
+            ]
+            frame = pl.DataFrame(rows, schema=METRICS_SCHEMA)
+            self._folder.save_metrics(frame, self.name, meta, self._measured_on, made_with)
+
+    @property
+    def _measured_on(self) -> MeasuredOn:
+        return MeasuredOn(str(self._task.metadata.revision), self._options.seed, self._options.metric_texts)
+
+    @property
+    def _metric_settings(self) -> MetricSettings:
+        return MetricSettings(seed=self._options.seed)
+
+    def _meta(self, layer: int | None) -> ModelMeta:
+        return layer_meta(self._checkpoint, layer, self._settings)
+
+    def _is_scored(self, layer: int) -> bool:
+        result = self._folder.load_result(self.name, self._meta(layer))
+        if result is None or provenance_of(result) is None:
+            return False
+        if result.dataset_revision != self._measured_on.dataset_revision:
+            return False
+        return not result.get_missing_evaluations(self._task)
+
+    def _missing_metrics(self) -> dict[int, list[str]]:
+        """The metrics that each layer misses; layers that miss none are left out."""
+        if not self._options.metrics:
+            return {}
+        found: set[tuple[str, int]] = set()
+        if not self._options.overwrite:
+            rows = self._folder.load_metrics(self.name, self._meta(None), self._measured_on)
+            found = set(rows.select("metric", "layer").iter_rows())
+        missing = {
+            layer: [name for name in self._options.metrics if (name, layer) not in found]
+            for layer in self._options.layers
+        }
+        return {layer: names for layer, names in missing.items() if names}
+
+    def _wanted(self, layers: Iterable[int]) -> list[str]:
+        """The metrics that some of the layers miss."""
+        missing = {name for layer in layers for name in self._unmeasured.get(layer, [])}
+        return [name for name in self._options.metrics if name in missing]
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - start

@@ -1,0 +1,1 @@
+"""Which tasks there are, and where their data come from."""

@@ -1,0 +1,1 @@
+"""One layer as a SentenceTransformer, and how it is saved."""

@@ -1,0 +1,93 @@
+"""A MidLayerEncoder as a folder that anyone loads: written beside its place, tried by a stranger, then moved in.
+
+The stranger is a fresh process that cannot import this package. What the folder's README says is `model_card`'s.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+from midlayer_embed.errors import InputError
+from midlayer_embed.ground.atomic import atomic_folder
+
+# Short and long, plain and odd, so that padding, cutting and the tokenizer's corners all take part.
+PROBES = (
+    "The weather is lovely today.",
+    "A",
+    "Ünïcödé, 数学 and emoji 🙂 come back the same.",
+    "def f(x):\n\treturn x ** 2  # code, with a tab",
+    "Which layer embeds best is a question that the last layer rarely answers. " * 40,
+)
+
+_STRANGER = """
+import json, sys
+sys.modules["midlayer_embed"] = None
+import numpy as np
+from sentence_transformers import SentenceTransformer
+folder, probes, vectors, device = sys.argv[1:]
+model = SentenceTransformer(folder, device=device)
+np.save(vectors, model.encode(json.loads(probes)).astype("float32"), allow_pickle=False)
+"""
+
+
+def export_encoder(encoder: MidLayerEncoder, folder: str | Path, *, overwrite: bool = False) -> float:
+    """Saves an encoder and proves that plain sentence-transformers gives the same vectors.
+
+    Args:
+        encoder: What to save.
+        folder: Where; it appears whole, or not at all.
+        overwrite: Replace what is in a folder that is not empty.
+
+    Returns:
+        The largest difference between the vectors before and after, over some probe texts.
+
+    Raises:
+        InputError: (a ValueError) the folder holds something already and `overwrite` is not set.
+        RuntimeError: a stranger's vectors differ, or the stranger could not load the folder; nothing is left behind.
+
+    Example:
+        >>> export_encoder(MidLayerEncoder("starter", 12), "smollm2-layer-12")           # doctest: +SKIP
+        0.0
+    """
+    target = Path(folder)
+    check_target(target, overwrite=overwrite)
+    with atomic_folder(target, replace=True) as partial:
+        encoder.save_pretrained(str(partial))
+        difference = _difference_to_a_stranger(encoder, partial)
+    return difference
+
+
+def check_target(folder: Path, *, overwrite: bool) -> None:
+    """Refuses a folder that must not be written to, so that the mistake shows before any work is done.
+
+    Raises:
+        InputError: (a ValueError) a file, or a folder that is not empty where `overwrite` is not set.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"export: {folder} is a file; expected a folder that is empty or not there yet")
+    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"export: the folder {folder} is not empty; overwrite (--overwrite) replaces what it holds")
+
+
+def _difference_to_a_stranger(encoder: MidLayerEncoder, folder: Path) -> float:
+    expected = encoder.encode(list(PROBES)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as scratch:
+        vectors = Path(scratch) / "vectors.npy"
+        command = [sys.executable, "-c", _STRANGER, str(folder), json.dumps(PROBES), str(vectors), str(encoder.device)]
+        # The folder is all that it may need: nothing shall come from a hub.
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch)
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise RuntimeError(f"export: plain SentenceTransformer cannot load what was written: {last}")
+        found = np.load(vectors, allow_pickle=False)
+    difference = float(np.abs(found - expected).max())
+    if not difference <= 1e-5 * max(1.0, float(np.abs(expected).max())):
+        raise RuntimeError(f"export: plain SentenceTransformer gives other vectors, by up to {difference:.2g}")
+    return difference

@@ -1,0 +1,116 @@
+"""How stock transformers is made to give the states of one layer: a truncated config and a path into the output.
+
+What a saved model can be follows from this. Loads nothing.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import transformers
+from transformers import PretrainedConfig
+
+from midlayer_embed.errors import InputError
+from midlayer_embed.models.backbone import Checkpoint
+from midlayer_embed.models.bidirectional import asks_for_bidirectional
+from midlayer_embed.models.families import family_of, known_families
+
+# Config entries with one item a block.
+_PER_BLOCK = ("layer_types", "mlp_layer_types", "no_rope_layers")
+# Since when transformers heeds a config entry that older versions silently pass over: `tie_last_hidden_states`; and
+# `is_causal`, in all decoders of the families' table (in most since 5.2, in OPT since 5.4).
+_RAW_LAST_STATE_SINCE = "5.18"
+_BIDIRECTIONAL_SINCE = "5.4"
+
+
+@dataclass(frozen=True)
+class StockForm:
+    """A layer's states out of stock transformers.
+
+    Attributes:
+        n_blocks: Blocks the model has.
+        output: The path into the model's output, as sentence-transformers' `method_output_name`.
+        config_entries: What the config says besides, for the config class to take or not.
+    """
+
+    n_blocks: int
+    output: str | list[str | int]
+    config_entries: dict[str, Any]
+
+
+def stock_form(checkpoint: Checkpoint, layer: int, final_norm: bool) -> StockForm:
+    """How a layer of a checkpoint is had from stock modules, with as few blocks as that takes.
+
+    Args:
+        checkpoint: From `find_checkpoint`.
+        layer: 0..L.
+        final_norm: The normed states, or the raw ones; the same for models without a final norm.
+
+    Raises:
+        InputError: (a ValueError) there is no such form; the message offers another.
+    """
+    family, total = checkpoint.family, checkpoint.n_blocks
+    normed = final_norm and family.final_norm is not None
+    gives_it_last = family.ends_with_norm and (normed or family.final_norm is None)
+    if gives_it_last and layer >= family.fewest_blocks and _keeps_calls(checkpoint, layer):
+        return StockForm(layer, "last_hidden_state", {})
+    recorded = family.hidden_states
+    if not normed and recorded is not None and layer >= recorded.first_layer:
+        n_blocks = max(1, layer if recorded.has_last_layer else layer + 1)
+        if not _keeps_calls(checkpoint, n_blocks):
+            n_blocks = total
+        if n_blocks <= total:
+            path: list[str | int] = ["hidden_states", layer - recorded.first_layer]
+            # the last of the hidden states would otherwise be the normed one
+            return StockForm(n_blocks, path, {"tie_last_hidden_states": False})
+    kind, other = ("normed", "final_norm=False") if normed else ("raw", "final_norm=True")
+    raise InputError(
+        f"final_norm: no stock form gives the {kind} states of layer {layer} of this {checkpoint.config.model_type} "
+        f"model of {total} blocks; use {other}, or another layer"
+    )
+
+
+def oldest_transformers(checkpoint: Checkpoint, form: StockForm) -> str | None:
+    """The oldest transformers that gives these states, where an older one silently gives others; else None.
+
+    sentence-transformers needs no such bound: versions without `method_output_name` cannot load what is saved.
+
+    Args:
+        checkpoint: From `find_checkpoint`.
+        form: From `stock_form`.
+    """
+    bidirectional = checkpoint.bidirectional or asks_for_bidirectional(checkpoint.config)
+    attends = form.n_blocks > 0
+    if bidirectional and attends and checkpoint.config.model_type not in known_families():
+        return transformers.__version__  # no older one has been tried
+    if isinstance(form.output, list) and form.config_entries and form.output[-1] == form.n_blocks:
+        return _RAW_LAST_STATE_SINCE
+    return _BIDIRECTIONAL_SINCE if bidirectional and attends else None
+
+
+def truncating_entries(config: PretrainedConfig, n_blocks: int) -> dict[str, Any]:
+    """The config entries that make a model of the first `n_blocks` blocks.
+
+    Example:
+        >>> from transformers import Qwen3Config
+        >>> truncating_entries(Qwen3Config(num_hidden_layers=3), 1)
+        {'num_hidden_layers': 1, 'layer_types': ['full_attention']}
+    """
+    entries: dict[str, Any] = {"num_hidden_layers": n_blocks}
+    written = config.to_dict()  # where it is not written, it follows from the number
+    return entries | {entry: written[entry][:n_blocks] for entry in _PER_BLOCK if written.get(entry) is not None}
+
+
+def _keeps_calls(checkpoint: Checkpoint, n_blocks: int) -> bool:
+    """Whether the first blocks of a truncated model are the same as those of the whole one.
+
+    ALBERT of several groups spreads them over however many layers there are.
+    """
+    calls = checkpoint.family.calls
+    if calls is None:
+        return True
+    truncated = deepcopy(checkpoint.config)
+    for entry, value in truncating_entries(checkpoint.config, n_blocks).items():
+        setattr(truncated, entry, value)
+    family = family_of(truncated)
+    return family is not None and family.calls == calls[:n_blocks]

@@ -1,0 +1,1 @@
+"""Every layer out of one forward pass: batches, hooks and pooling."""

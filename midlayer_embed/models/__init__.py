@@ -1,0 +1,1 @@
+"""Which model, and its weights: finding a checkpoint, loading it, and where its blocks are."""

@@ -1,0 +1,191 @@
+"""Where each architecture keeps its blocks and its final norm. A table and the look-up; no model is loaded here.
+
+To add an architecture, add a row and a tiny model of it to the tests. One that is not in the table is found by its
+structure (`discovery`), or told with `register`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PretrainedConfig
+
+from midlayer_embed.errors import InputError
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """Which raw states stock transformers gives as `hidden_states`, with `config.tie_last_hidden_states = False`.
+
+    Attributes:
+        first_layer: The layer of the first entry; the following ones are the following layers.
+        has_last_layer: Whether the raw states of layer L are among them, or only the normed ones.
+    """
+
+    first_layer: int = 0
+    has_last_layer: bool = True
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is particular to an architecture. Dotted paths start at the base model (what `AutoModel` loads).
+
+    Attributes:
+        blocks: The list of blocks. What enters the first one is layer 0.
+        final_norm: The norm after the last block, or None where the model has none.
+        hidden_states: What stock transformers gives of the raw states; None: nobody has looked.
+        ends_with_norm: Whether `last_hidden_state` is what the final norm gives (without one, the last block).
+        calls: Which item of the list is block 1, 2, ..., where blocks share weights; None: each item is one block.
+        fewest_blocks: Blocks that stock transformers has to make at least.
+        position_offset: Positions of `max_position_embeddings` that no token can have.
+        model_class: The class to load where it is not `AutoModel`'s: the encoder of an encoder-decoder.
+    """
+
+    blocks: str
+    final_norm: str | None
+    hidden_states: HiddenStates | None = HiddenStates()
+    ends_with_norm: bool = True
+    calls: tuple[int, ...] | None = None
+    fewest_blocks: int = 0
+    position_offset: int = 0
+    model_class: str | None = None
+
+
+def _roberta(config: PretrainedConfig) -> Family:
+    # Positions are counted from behind the padding token's.
+    return Family("encoder.layer", None, position_offset=(config.pad_token_id or 0) + 1)
+
+
+def _opt(config: PretrainedConfig) -> Family:
+    # OPT-350m is post-norm, hence without a final norm, and projects its last states to the width of the vocabulary.
+    has_norm = config.do_layer_norm_before and not config._remove_final_layer_norm
+    return Family(
+        "decoder.layers",
+        "decoder.final_layer_norm" if has_norm else None,
+        ends_with_norm=config.word_embed_proj_dim == config.hidden_size,
+    )
+
+
+def _albert(config: PretrainedConfig) -> Family:
+    # Every layer is a call of one of a few groups (of one, in all models that were published).
+    if config.inner_group_num != 1:
+        raise InputError(f"model: ALBERT with inner_group_num = {config.inner_group_num} is not supported, only with 1")
+    n_layers, n_groups = config.num_hidden_layers, config.num_hidden_groups
+    calls = tuple(int(layer / (n_layers / n_groups)) for layer in range(n_layers))
+    return Family("encoder.albert_layer_groups", None, calls=calls)
+
+
+_BERT = Family("encoder.layer", None)
+_LLAMA = Family("layers", "norm")
+# The embeddings are not recorded.
+_MAMBA = Family("layers", "norm_f", HiddenStates(first_layer=1))
+# A forward pass of the old kind, where the last of the hidden states is the normed one whatever the config says.
+_LAST_IS_NORMED = HiddenStates(has_last_layer=False)
+
+_FAMILIES: dict[str, Family | Callable[[PretrainedConfig], Family]] = {
+    "albert": _albert,
+    "bert": _BERT,
+    "camembert": _roberta,
+    "distilbert": Family("transformer.layer", None),
+    "falcon": Family("h", "ln_f", _LAST_IS_NORMED),
+    "gemma": _LLAMA,
+    "gemma2": _LLAMA,
+    "gemma3_text": _LLAMA,
+    "gpt2": Family("h", "ln_f"),
+    "gpt_neox": Family("layers", "final_layer_norm"),
+    "llama": _LLAMA,
+    "mamba": _MAMBA,
+    "mamba2": _MAMBA,
+    "mistral": _LLAMA,
+    "modernbert": Family("layers", "final_norm", fewest_blocks=1),  # its initialisation divides by their number
+    "mt5": Family("encoder.block", "encoder.final_layer_norm", model_class="MT5EncoderModel"),
+    "opt": _opt,
+    "phi": Family("layers", "final_layernorm"),
+    "phi3": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+    "roberta": _roberta,
+    "t5": Family("encoder.block", "encoder.final_layer_norm", model_class="T5EncoderModel"),
+    "umt5": Family("encoder.block", "encoder.final_layer_norm", _LAST_IS_NORMED, model_class="UMT5EncoderModel"),
+    "xlm-roberta": _roberta,
+}
+_REGISTERED: dict[str, Family] = {}
+
+
+def known_families() -> list[str]:
+    """The `config.model_type`s of the table.
+
+    Example:
+        >>> "llama" in known_families()
+        True
+    """
+    return sorted(_FAMILIES)
+
+
+def family_of(config: PretrainedConfig) -> Family | None:
+    """The family of a model's config, or None where the architecture is not in the table.
+
+    Raises:
+        InputError: (a ValueError) a variant of the architecture that is not supported.
+
+    Example:
+        >>> from transformers import OPTConfig
+        >>> family_of(OPTConfig()).final_norm, family_of(OPTConfig(do_layer_norm_before=False)).final_norm
+        ('decoder.final_layer_norm', None)
+    """
+    family = _FAMILIES.get(config.model_type)
+    return family(config) if callable(family) else family
+
+
+def registered_family(model_type: str) -> Family | None:
+    """What `register` was told of an architecture, or None."""
+    return _REGISTERED.get(model_type)
+
+
+def register(model_type: str, *, blocks: str, final_norm: str | None) -> None:
+    """Tells where an architecture keeps its blocks and its final norm, where neither the table nor the structure does.
+
+    What is told is checked against the model when one is used, before its weights are read. Registering again
+    replaces what was told before.
+
+    Args:
+        model_type: As `config.model_type` spells it.
+        blocks: Dotted path from the base model (what `AutoModel` gives) to the list of its blocks.
+        final_norm: Dotted path to the norm after the last block; None for a model without one.
+
+    Raises:
+        InputError: (a ValueError) not a model type, not a path, or an architecture that is in the table.
+
+    Example:
+        >>> register("my_model", blocks="decoder.layers", final_norm="decoder.norm")
+        >>> registered_family("my_model").blocks
+        'decoder.layers'
+    """
+    if not isinstance(model_type, str) or not model_type.strip():
+        raise InputError(f"model_type: expected what config.model_type says, such as 'llama', got {model_type!r}")
+    if model_type in _FAMILIES:
+        raise InputError(f"model_type: {model_type!r} is known already and cannot be registered")
+    _check_path("blocks", blocks)
+    if final_norm is not None:
+        _check_path("final_norm", final_norm)
+        if final_norm == blocks:
+            raise InputError(f"final_norm: expected another path than that of the blocks, got {final_norm!r}")
+    # Registered rows say nothing of hidden_states; discovery looks.
+    _REGISTERED[model_type] = Family(blocks, final_norm, hidden_states=None)
+
+
+def _check_path(argument: str, path: object) -> None:
+    if not isinstance(path, str) or not all(part.isidentifier() or part.isdigit() for part in path.split(".")):
+        raise InputError(f"{argument}: expected a dotted path of attributes such as 'decoder.layers', got {path!r}")
+
+
+def blocks_of(model: nn.Module, family: Family) -> Sequence[nn.Module]:
+    """Blocks 1..L of a base model, in the order they are called; one that is called again is there again."""
+    blocks = model.get_submodule(family.blocks)
+    assert isinstance(blocks, nn.ModuleList)
+    return list(blocks) if family.calls is None else [blocks[call] for call in family.calls]
+
+
+def final_norm_of(model: nn.Module, family: Family) -> nn.Module | None:
+    """The final norm of a base model, or None where it has none."""
+    return None if family.final_norm is None else model.get_submodule(family.final_norm)

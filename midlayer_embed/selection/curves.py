@@ -1,0 +1,182 @@
+"""Curves over layers for people: tables of text, Markdown, pictures. Nothing is measured here."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from midlayer_embed.errors import InputError
+from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.markdown import table
+
+if TYPE_CHECKING:
+    from midlayer_embed.selection.profile import Profile
+    from midlayer_embed.selection.select import LayerSelection
+
+# What people call a metric, with its unit.
+LABELS = {
+    "prompt_entropy": "prompt entropy (nats)",
+    "dataset_entropy": "dataset entropy (nats)",
+    "effective_rank": "effective rank",
+    "curvature": "curvature (radians)",
+    "infonce": "InfoNCE (nats)",
+    "lidar": "LiDAR (nats)",
+    "dime": "DiME (nats)",
+}
+_BAR_WIDTH = 32
+_NO_MATPLOTLIB = "pictures need matplotlib; run: pip install 'midlayer-embed[select]'"
+# Okabe and Ito's blue and vermilion: told apart by colour-blind eyes, and in grey.
+_LINE, _MARK = "#0072B2", "#D55E00"
+
+
+def profile_table(profile: "Profile") -> str:
+    """A row a layer, a column a metric."""
+    names = list(profile.values)
+    rows = [["layer", "depth", *names]]
+    for layer in range(profile.n_layers):
+        depth = layer / (profile.n_layers - 1)
+        rows.append([str(layer), f"{depth:.2f}", *(number(profile.values[name][layer]) for name in names)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def selection_summary(selection: "LayerSelection") -> list[str]:
+    """What was chosen, and how sure that is: some lines."""
+    chosen = (
+        f"layer {selection.layer} of {selection.n_layers - 1} (depth {selection.depth:.2f}), by {selection.criterion}"
+    )
+    if selection.profile is None or selection.values is None:
+        return [chosen]
+    lines = [f"{chosen} over {selection.profile.n_texts} texts"]
+    if selection.runner_up is not None and selection.margin is not None:
+        spread = float(np.ptp(selection.values))
+        share = f" ({selection.margin / spread:.1%} of the curve's range)" if spread > 0 else ""
+        lines.append(f"runner-up: layer {selection.runner_up}, behind by {number(selection.margin)}{share}")
+    if selection.stability is not None:
+        same = round(selection.stability * selection.n_resamples)
+        lines.append(f"stability: the same layer on {same} of {selection.n_resamples} random halves of the texts")
+    return lines
+
+
+def curve_bars(selection: "LayerSelection") -> str:
+    """The curve of a criterion as text: a row a layer, a bar from the lowest value to the highest."""
+    if selection.values is None or selection.metric is None:
+        return ""
+    low, spread = float(selection.values.min()), float(np.ptp(selection.values)) or 1.0
+    marks = {selection.runner_up: "runner-up", selection.layer: "chosen"}
+    lines = [f"layer  depth  {selection.metric:>15}"]
+    for layer, value in enumerate(selection.values):
+        depth = layer / (selection.n_layers - 1)
+        bar = "█" * (1 + round((_BAR_WIDTH - 1) * (float(value) - low) / spread))
+        mark = f" {marks[layer]}" if layer in marks else ""
+        lines.append(f"{layer:>5}  {depth:>5.2f}  {number(value):>15}  {bar}{mark}")
+    return "\n".join(lines)
+
+
+def curve_markdown(selection: "LayerSelection") -> str:
+    """The curve of a criterion as a Markdown table."""
+    assert selection.values is not None
+    rows = [["layer", "depth", str(selection.metric)]]
+    for layer, value in enumerate(selection.values):
+        rows.append([str(layer), f"{layer / (selection.n_layers - 1):.2f}", number(value)])
+    return table(rows, right=True, bold=1 + selection.layer)
+
+
+def number(value: float) -> str:
+    """A number in four significant digits.
+
+    Example:
+        >>> number(0.0123456), number(123.456), number(float("nan"))
+        ('0.01235', '123.5', '-')
+    """
+    return "-" if np.isnan(value) else f"{value:#.4g}".rstrip(".")
+
+
+def can_draw() -> bool:
+    """Whether pictures can be drawn here: matplotlib comes with the `select` extra."""
+    return find_spec("matplotlib") is not None
+
+
+def check_folder_for_pictures(folder: Path) -> None:
+    """Refuses what could not be drawn or written, before anything is measured for it.
+
+    Raises:
+        InputError: (a ValueError) the folder is a file, or matplotlib is not installed.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"out: {folder} is a file; expected a folder")
+    if not can_draw():
+        raise InputError(_NO_MATPLOTLIB)
+
+
+def draw_profile(profile: "Profile", path: str | Path) -> None:
+    """A picture: a small chart for each metric, over depth.
+
+    Args:
+        profile: The curves.
+        path: A .png or .svg file; it appears whole.
+
+    Raises:
+        InputError: (a ValueError) matplotlib is not installed.
+    """
+    names = list(profile.values)
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
+    figure = _figure(3.1 * columns, 2.5 * rows + 0.4)
+    depths = np.linspace(0, 1, profile.n_layers)
+    for position, name in enumerate(names, start=1):
+        axes = figure.add_subplot(rows, columns, position)
+        _draw_curve(axes, depths, profile.values[name])
+        axes.set_title(LABELS[name], fontsize=10)
+        if position > len(names) - columns:
+            axes.set_xlabel("depth (layer / last layer)")
+    states = "normed" if profile.final_norm else "raw"
+    figure.suptitle(f"{profile.model}, {states} states, {profile.n_texts} texts", fontsize=11)
+    _save(figure, path)
+
+
+def draw_selection(selection: "LayerSelection", path: str | Path) -> None:
+    """A picture: the curve of a criterion over layers, with the layer that was chosen.
+
+    Args:
+        selection: One that measured something.
+        path: A .png or .svg file; it appears whole.
+
+    Raises:
+        InputError: (a ValueError) matplotlib is not installed, or the criterion measures nothing.
+    """
+    if selection.values is None or selection.metric is None:
+        raise InputError(f"selection: {selection.criterion!r} measures nothing, so there is no curve to draw")
+    figure = _figure(5.0, 2.8)
+    axes = figure.add_subplot()
+    _draw_curve(axes, np.arange(selection.n_layers), selection.values)
+    axes.plot([selection.layer], [selection.values[selection.layer]], "o", color=_MARK, markersize=8)
+    axes.axvline(selection.layer, color=_MARK, linewidth=1, linestyle=":")
+    axes.set_title(f"{selection.criterion}: layer {selection.layer} of {selection.n_layers - 1}", fontsize=10)
+    axes.set_xlabel("layer")
+    axes.set_ylabel(LABELS[selection.metric])
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError(_NO_MATPLOTLIB) from None
+    return Figure(figsize=(width, height), dpi=110, layout="constrained")
+
+
+def _draw_curve(axes: Any, places: np.ndarray, values: np.ndarray) -> None:
+    axes.plot(places, values, color=_LINE, marker="o", markersize=3, linewidth=1.5)
+    axes.grid(color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    path = Path(path)
+    with atomic_file(path) as partial:
+        figure.savefig(partial, format=path.suffix.removeprefix(".").lower() or "png")

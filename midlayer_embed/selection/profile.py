@@ -1,0 +1,240 @@
+"""The representation metrics of every layer of a model over a corpus, as a table.
+
+How they are measured is `representations`' business, what they are `metrics`'; choosing a layer is `selection`'s.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from midlayer_embed.errors import InputError
+from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.metrics import NORMALIZATIONS
+from midlayer_embed.selection.representations import (
+    METRICS,
+    RAW,
+    MetricSettings,
+    Representations,
+    check_metrics,
+    check_normalizations,
+    represent,
+)
+from midlayer_embed.texts.corpora import sample_texts
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MAX_TEXTS = 1000
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Metrics of every layer.
+
+    Attributes:
+        model: The model's name.
+        revision: What tells its weights from others of that name.
+        n_texts: How many texts were measured.
+        final_norm: Whether normed states were measured.
+        max_seq_length: Tokens a text was cut at.
+        settings: What else the numbers depend on.
+        values: For each metric float64 (L + 1,), unnormalised.
+        normalized: For each (metric, normalization) float64 (L + 1,); `mi_lower_bound` of InfoNCE stands here, too.
+    """
+
+    model: str
+    revision: str
+    n_texts: int
+    final_norm: bool
+    max_seq_length: int
+    settings: MetricSettings
+    values: dict[str, np.ndarray]
+    normalized: dict[tuple[str, str], np.ndarray] = field(repr=False)
+
+    @property
+    def n_layers(self) -> int:
+        """L + 1."""
+        return len(next(iter(self.values.values())))
+
+    def to_frame(self) -> "pl.DataFrame":
+        """A polars frame of columns layer, depth, metric, normalization, value.
+
+        Raises:
+            InputError: (a ValueError) polars is not installed.
+        """
+        try:
+            import polars as pl
+        except ImportError:
+            raise InputError("to_frame: needs the extra: pip install 'midlayer-embed[select]'") from None
+        curves = {**{(metric, RAW): curve for metric, curve in self.values.items()}, **self.normalized}
+        last = self.n_layers - 1
+        rows = [
+            (layer, layer / last, metric, normalization, float(value))
+            for (metric, normalization), curve in curves.items()
+            for layer, value in enumerate(curve)
+        ]
+        schema = {
+            "layer": pl.Int64,
+            "depth": pl.Float64,
+            "metric": pl.String,
+            "normalization": pl.String,
+            "value": pl.Float64,
+        }
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Writes the frame, with what the numbers depend on beside each row; the file appears whole."""
+        import polars as pl
+
+        frame = self.to_frame().with_columns(
+            pl.lit(self.model).alias("model"),
+            pl.lit(self.revision).alias("revision"),
+            pl.lit(self.n_texts).alias("n_texts"),
+            pl.lit(self.final_norm).alias("final_norm"),
+            pl.lit(self.max_seq_length).alias("max_seq_length"),
+            pl.lit(self.settings.alpha).alias("alpha"),
+            pl.lit(self.settings.temperature).alias("temperature"),
+            pl.lit(self.settings.seed).alias("seed"),
+        )
+        with atomic_file(path) as partial:
+            frame.write_parquet(partial)
+
+
+def profile_layers(
+    model: str | Path | LayerwiseEncoder,
+    texts: Sequence[str],
+    metrics: Sequence[str] = METRICS,
+    max_texts: int | None = MAX_TEXTS,
+    final_norm: bool | None = None,
+    seed: int = 0,
+    *,
+    min_tokens: int = 1,
+    normalizations: Sequence[str] = NORMALIZATIONS,
+    alpha: float = 1.0,
+    temperature: float = 0.1,
+    rates: str = "paper",
+    workers: int | None = None,
+    batch_tokens: int | None = None,
+    show_progress: bool = False,
+    **model_options: Any,
+) -> Profile:
+    """Measures every layer of a model over a corpus, in one forward pass over the texts and one over each view.
+
+    The numbers depend on the model, the set of texts and the settings alone; not on the order of the texts, nor on
+    `workers`, and on `batch_tokens` only by float32 rounding. Blank texts are left out.
+
+    Args:
+        model: A folder, a hub id, "starter", or a LayerwiseEncoder.
+        texts: The corpus. No labels.
+        metrics: Which of prompt_entropy, dataset_entropy, curvature, infonce, lidar, dime, effective_rank.
+        max_texts: Texts that are measured, at most, chosen by the seed; None for all. As in the paper, 1,000.
+        final_norm: Whether normed states are measured. None: those that a given LayerwiseEncoder pools, else the raw
+            ones, as in the paper.
+        seed: Of the choice of texts, the views and the permutations of DiME.
+        min_tokens: Texts of fewer tokens, special ones included, are left out.
+        normalizations: What entropies are divided by, besides being given raw (see `metrics.matrix_entropy`).
+        alpha: Order of the matrix entropy behind prompt entropy, dataset entropy and DiME.
+        temperature: Of InfoNCE.
+        rates: Of augmentation: "paper" or "library" (see `views.augmented_views`).
+        workers: Processes that augment; None: as many as pay.
+        batch_tokens: Tokens a forward pass, padding included. None: what suits the device.
+        show_progress: Bars with an ETA on stderr.
+        **model_options: As LayerwiseEncoder takes them, where `model` is none: max_seq_length, pooling_mode, ...
+
+    Returns:
+        The profile. A metric that no text is long enough for is NaN.
+
+    Raises:
+        InputError: (a ValueError) an unknown metric, no texts, states that are not finite; the message names it.
+
+    Example:
+        >>> p = profile_layers("starter", ["a text", "another"], metrics=["dataset_entropy"])    # doctest: +SKIP
+        >>> p.values["dataset_entropy"].shape                                                    # doctest: +SKIP
+        (31,)
+    """
+    with measured(
+        model,
+        texts,
+        metrics,
+        max_texts=max_texts,
+        final_norm=final_norm,
+        seed=seed,
+        min_tokens=min_tokens,
+        normalizations=normalizations,
+        alpha=alpha,
+        temperature=temperature,
+        rates=rates,
+        workers=workers,
+        batch_tokens=batch_tokens,
+        show_progress=show_progress,
+        **model_options,
+    ) as (profile, _):
+        return profile
+
+
+@contextmanager
+def measured(
+    model: str | Path | LayerwiseEncoder,
+    texts: Sequence[str],
+    metrics: Sequence[str],
+    *,
+    max_texts: int | None,
+    final_norm: bool | None,
+    seed: int,
+    min_tokens: int = 1,
+    normalizations: Sequence[str] = NORMALIZATIONS,
+    alpha: float = 1.0,
+    temperature: float = 0.1,
+    rates: str = "paper",
+    workers: int | None = None,
+    batch_tokens: int | None = None,
+    show_progress: bool = False,
+    **model_options: Any,
+) -> Iterator[tuple[Profile, Representations]]:
+    """As `profile_layers`; inside the block, what was measured is there as well, to be measured again on parts."""
+    wanted = check_metrics(metrics)
+    divisors = check_normalizations(normalizations)
+    settings = MetricSettings(alpha=alpha, temperature=temperature, seed=seed)
+    if isinstance(model, LayerwiseEncoder):
+        if model_options:
+            raise InputError(f"{', '.join(model_options)}: settings of a LayerwiseEncoder are given where it is made")
+        encoder = model
+    else:
+        encoder = LayerwiseEncoder(model, final_norm=bool(final_norm), **model_options)
+    normed = encoder.final_norm if final_norm is None else final_norm
+    sample = sample_texts(
+        texts,
+        max_texts,
+        seed=seed,
+        tokenizer=encoder.backbone.tokenizer,
+        min_tokens=min_tokens,
+        max_length=encoder.max_seq_length,
+    )
+    with represent(
+        encoder,
+        sample,
+        wanted,
+        settings,
+        final_norm=normed,
+        rates=rates,
+        workers=workers,
+        batch_tokens=batch_tokens,
+        show_progress=show_progress,
+    ) as representations:
+        curves = representations.curves(wanted, divisors, show_progress=show_progress)
+        profile = Profile(
+            model=encoder.checkpoint.name,
+            revision=encoder.checkpoint.revision,
+            n_texts=len(sample),
+            final_norm=normed,
+            max_seq_length=encoder.max_seq_length,
+            settings=settings,
+            values={metric: curves[metric, RAW] for metric in wanted},
+            normalized={key: curve for key, curve in curves.items() if key[1] != RAW},
+        )
+        yield profile, representations

@@ -1,0 +1,1 @@
+"""The texts that a layer is measured on: files, corpora and augmented views."""

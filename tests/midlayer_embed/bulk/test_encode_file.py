@@ -1,0 +1,253 @@
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from midlayer_embed import MidLayerEncoder
+from midlayer_embed.bulk.encode_file import encode_file
+from midlayer_embed.bulk.vector_files import partial_folder
+from midlayer_embed.texts import files as text_files
+
+N_TEXTS = 60
+
+# The command, with chunks of 5 texts that take their time.
+_SLOW = """
+import sys, time
+from midlayer_embed import MidLayerEncoder
+from midlayer_embed.cli import main
+from midlayer_embed.texts import files as text_files
+text_files.CHUNK_TEXTS = 5
+fast = MidLayerEncoder.encode
+def slow(*args, **kwargs):
+    time.sleep(0.2)
+    return fast(*args, **kwargs)
+MidLayerEncoder.encode = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def texts(sentences: list[str]) -> list[str]:
+    """Repeats, empty texts and texts of their own, over many chunks."""
+    return [f"{sentences[i % 8]} {i}" if i % 3 else sentences[i % 5] if i % 4 else "" for i in range(N_TEXTS)]
+
+
+@pytest.fixture
+def source(texts: list[str], tmp_path: Path) -> Path:
+    path = tmp_path / "texts.txt"
+    path.write_text("".join(f"{text}\n" for text in texts))
+    return path
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_files, "CHUNK_TEXTS", 5)
+
+
+class _Killed(Exception):
+    pass
+
+
+def _killed_after(n_chunks: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lets so many chunks be embedded; the list grows by the size of each."""
+    real, seen = MidLayerEncoder.encode, []
+
+    def counted(encoder: Any, texts: list[str], **kwargs: Any) -> np.ndarray:
+        if len(seen) == n_chunks:
+            raise _Killed
+        seen.append(len(texts))
+        return real(encoder, texts, **kwargs)
+
+    monkeypatch.setattr(MidLayerEncoder, "encode", counted)
+    return seen
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
+def test_rows_equal_encode_in_the_order_of_the_texts(
+    llama_folder: Path, source: Path, texts: list[str], tmp_path: Path, suffix: str
+) -> None:
+    target = tmp_path / f"v{suffix}"
+    assert encode_file(llama_folder, 2, source, target) == (N_TEXTS, 32)
+    if suffix == ".npy":
+        vectors = np.load(target)
+    else:
+        frame = pl.read_ndjson(target) if suffix == ".jsonl" else pl.read_parquet(target)
+        assert frame["text"].to_list() == texts
+        vectors = np.array(frame["embedding"].to_list(), dtype=np.float32)
+    np.testing.assert_allclose(vectors, MidLayerEncoder(llama_folder, 2).encode(texts), atol=1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.txt", f"v{suffix}"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
+def test_a_cut_run_goes_on_and_ends_the_same(
+    llama_folder: Path, source: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, target = tmp_path / f"whole{suffix}", tmp_path / f"v{suffix}"
+    encode_file(llama_folder, 2, source, whole)
+    with monkeypatch.context() as patch:
+        _killed_after(3, patch)
+        with pytest.raises(_Killed):
+            encode_file(llama_folder, 2, source, target)
+    assert not target.exists()
+    with monkeypatch.context() as patch:
+        seen = _killed_after(100, patch)
+        encode_file(llama_folder, 2, source, target)
+    assert sum(seen) == N_TEXTS - 15
+    assert target.read_bytes() == whole.read_bytes()
+    assert not partial_folder(target).exists()
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize(
+    "change", ["input", {"layer": 1}, {"final_norm": False}, {"max_seq_length": 4}, {"normalize": True}], ids=str
+)
+def test_what_changes_the_vectors_starts_afresh(
+    llama_folder: Path,
+    source: Path,
+    tmp_path: Path,
+    change: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with monkeypatch.context() as patch:
+        _killed_after(3, patch)
+        with pytest.raises(_Killed):
+            encode_file(llama_folder, 2, source, tmp_path / "v.npy")
+    if change == "input":
+        source.write_text(source.read_text().replace("sunny", "rainy"))
+    arguments = {"layer": 2, **({} if change == "input" else change)}
+    with monkeypatch.context() as patch:
+        seen = _killed_after(100, patch)
+        encode_file(llama_folder, source=source, target=tmp_path / "v.npy", **arguments)
+    assert sum(seen) == N_TEXTS
+    assert f"of another {change if change == 'input' else next(iter(change))}" in caplog.text
+    encode_file(llama_folder, source=source, target=tmp_path / "whole.npy", **arguments)
+    assert (tmp_path / "v.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_process_killed_for_real_loses_no_finished_chunk(
+    llama_folder: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = tmp_path / "v.npy"
+    command = [sys.executable, "-c", _SLOW, "encode", str(llama_folder), "--layer", "2", "--quiet"]
+    command += ["--input", str(source), "--output", str(target)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ)
+    state = partial_folder(target) / "state.json"
+    done = 0
+    deadline = time.monotonic() + 60
+    while done < 10:
+        assert process.poll() is None, process.stderr and process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+        done = json.loads(state.read_text())["done"] if state.exists() else 0
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not target.exists()
+    with caplog.at_level(logging.INFO), monkeypatch.context() as patch:
+        seen = _killed_after(100, patch)
+        encode_file(llama_folder, 2, source, target)
+    assert "going on where an earlier run stopped" in caplog.text
+    assert sum(seen) <= N_TEXTS - done
+    encode_file(llama_folder, 2, source, tmp_path / "whole.npy")
+    assert target.read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.txt", "v.npy", "whole.npy"]
+
+
+def test_each_distinct_text_of_a_chunk_is_embedded_once(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("the same\n" * 50 + "another\n")
+    embedded: list[str] = []
+    real = MidLayerEncoder.preprocess
+    monkeypatch.setattr(
+        MidLayerEncoder,
+        "preprocess",
+        lambda encoder, texts, **kwargs: embedded.extend(texts) or real(encoder, texts, **kwargs),
+    )
+    encode_file(llama_folder, 2, tmp_path / "a.txt", tmp_path / "v.npy")
+    assert sorted(embedded) == ["another", "the same"]
+
+
+def test_vectors_of_half_precision_weights_are_normalised_in_float32(
+    llama_folder: Path, source: Path, texts: list[str], tmp_path: Path
+) -> None:
+    encode_file(llama_folder, 2, source, tmp_path / "v.npy", dtype="bfloat16", normalize=True)
+    vectors = np.load(tmp_path / "v.npy")
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [float(text != "") for text in texts], atol=1e-5)
+    expected = MidLayerEncoder(llama_folder, 2).encode(texts, normalize_embeddings=True)
+    np.testing.assert_allclose(vectors, expected, atol=0.05)
+
+
+def test_memory_does_not_grow_with_the_file(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        MidLayerEncoder, "encode", lambda encoder, texts, **_: np.ones((len(texts), 32), dtype=np.float32)
+    )
+    peaks = []
+    for n_lines in (10_000, 200_000):
+        source = tmp_path / f"{n_lines}.txt"
+        with source.open("w") as file:
+            file.writelines(f"line {number} of a long file\n" for number in range(n_lines))
+        if not peaks:  # what is imported and cached once is not the file's
+            encode_file(llama_folder, 2, source, tmp_path / "warm.npy")
+        tracemalloc.start()
+        encode_file(llama_folder, 2, source, tmp_path / f"{n_lines}.npy")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert np.load(tmp_path / f"{n_lines}.npy", mmap_mode="r").shape == (n_lines, 32)
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_an_input_that_changes_underway_is_told(
+    llama_folder: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = MidLayerEncoder.encode
+
+    def meddling(encoder: Any, texts: list[str], **kwargs: Any) -> np.ndarray:
+        source.write_text(source.read_text() + "one more\n")
+        return real(encoder, texts, **kwargs)
+
+    monkeypatch.setattr(MidLayerEncoder, "encode", meddling)
+    with pytest.raises(ValueError, match="was changed while it was read"):
+        encode_file(llama_folder, 2, source, tmp_path / "v.npy")
+    assert not (tmp_path / "v.npy").exists()
+
+
+def test_vectors_that_are_no_numbers_are_told(
+    llama_folder: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflowing(_encoder: Any, texts: list[str], **_: Any) -> np.ndarray:
+        vectors = np.ones((len(texts), 32), dtype=np.float32)
+        vectors[6, 1] = np.inf
+        return vectors
+
+    monkeypatch.setattr(MidLayerEncoder, "encode", overflowing)
+    with pytest.raises(ValueError, match="the vector of text 7 is not finite"):
+        encode_file(llama_folder, 2, source, tmp_path / "v.npy")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.txt"]
+
+
+def test_chunks_of_another_size_start_afresh(
+    llama_folder: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for size in (5, 7):  # 15 texts are done, which is no end of a chunk of 7
+        monkeypatch.setattr(text_files, "CHUNK_TEXTS", size)
+        with monkeypatch.context() as patch, pytest.raises(_Killed):
+            _killed_after(3, patch)
+            encode_file(llama_folder, 2, source, tmp_path / "v.npy")
+    assert "of another chunks" in caplog.text

@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from midlayer_embed import profile_layers, select_layer
+from midlayer_embed.cli.program import main
+from midlayer_embed.selection.curves import profile_table, selection_summary
+
+
+@pytest.fixture
+def texts(sentences: list[str], tmp_path: Path) -> Path:
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(sentences))
+    return path
+
+
+def test_profile_prints_the_table_and_writes_it_with_its_picture(
+    llama_folder: Path, texts: Path, sentences: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out"
+    arguments = ["profile", str(llama_folder), "--texts", str(texts), "--metrics", "dime", "curvature", "--normed"]
+    assert main([*arguments, "--seed", "3", "--max-texts", "6", "--out", str(folder)]) == 0
+    expected = profile_layers(llama_folder, sentences, ["dime", "curvature"], 6, True, 3)
+    captured = capsys.readouterr()
+    assert captured.out.startswith(profile_table(expected) + "\n")
+    assert "Encoding views: 100%" in captured.err
+    assert sorted(path.name for path in folder.iterdir()) == ["profile.parquet", "profile.png"]
+    assert pl.read_parquet(folder / "profile.parquet")["value"].to_list() == expected.to_frame()["value"].to_list()
+
+
+def test_select_prints_layer_depth_margin_stability_and_curve(
+    llama_folder: Path, texts: Path, sentences: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["select", str(llama_folder), "--texts", str(texts), "--criterion", "min-entropy", "--quiet"]) == 0
+    captured = capsys.readouterr()
+    expected = selection_summary(select_layer(llama_folder, sentences, "min-entropy"))
+    lines = captured.out.splitlines()
+    assert lines[-3:] == expected
+    assert lines[0].split() == ["layer", "depth", "dataset_entropy"]
+    assert len(lines) == 1 + 4 + 3
+    assert captured.err == ""
+
+
+def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["select", str(llama_folder), "--criterion", "depth:0.7"]) == 0
+    assert capsys.readouterr().out == "layer 2 of 3 (depth 0.67), by depth:0.7\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["select", "MODEL", "--starter-texts", "--criterion", "min-foo"], "criterion: expected one of min-dime"),
+        (["select", "MODEL"], "min-dime measures texts, so some are needed: --texts FILE"),
+        (["select", "MODEL", "--texts", "missing.txt"], "there is no file"),
+        (["select", "MODEL", "--texts", "empty.txt"], "texts: expected some text to measure on, got 0"),
+        (["select", "MODEL", "--texts", "one.txt"], "two are needed, got 1"),
+        (["select", "MODEL", "--texts", "texts.txt", "--column", "body"], "a .txt file has no columns"),
+        (
+            ["select", "MODEL", "--dataset", "nowhere/at-all"],
+            "dataset: 'nowhere/at-all' (split 'test') cannot be loaded",
+        ),
+        (["select", "MODEL", "--texts", "texts.txt", "--rates", "none"], "rates: expected one of"),
+        (["select", "MODEL", "--texts", "texts.txt", "--max-texts", "0"], "max_texts: expected a positive int"),
+        (["select", "MODEL", "--texts", "texts.txt", "--starter-texts"], "not allowed with argument"),
+        (["select", "no/such/folder", "--texts", "texts.txt"], "there is no folder"),
+        (["profile", "MODEL"], "one of the arguments --texts --dataset --starter-texts is required"),
+        (["profile", "MODEL", "--texts", "texts.txt", "--metrics", "depth"], "metrics: expected some of"),
+        (["profile", "MODEL", "--texts", "texts.txt", "--raw", "--normed"], "not allowed with argument"),
+        (["profile", "MODEL", "--texts", "texts.txt", "--out", "one.txt"], "out: one.txt is a file"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    llama_folder: Path,
+    texts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(texts.parent)
+    Path("empty.txt").write_text("")
+    Path("one.txt").write_text("one text")
+    before = sorted(Path().iterdir())
+    command = [str(llama_folder) if argument == "MODEL" else argument for argument in arguments]
+    try:
+        code = main([*command, "--quiet"])
+    except SystemExit as exit:  # argparse
+        code = int(str(exit.code))
+    assert code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len([line for line in error.splitlines() if line.strip()]) <= 2
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize(("command", "goes_on"), [("select", False), ("encode", True)])
+def test_an_interrupted_command_says_how_to_go_on_only_where_it_can(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, goes_on: bool
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"midlayer_embed.cli.program._{command}", interrupted)
+    options = {"select": [], "encode": ["--layer", "1", "--input", "a.txt", "--output", "a.npy"]}[command]
+    assert main([command, "model", *options]) == 130
+    assert ("go on where it stopped" in capsys.readouterr().err) is goes_on

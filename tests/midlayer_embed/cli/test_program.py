@@ -1,0 +1,131 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from midlayer_embed import MidLayerEncoder
+from midlayer_embed.cli.program import main
+
+
+def test_encode_writes_vectors_and_says_so(
+    llama_folder: Path, sentences: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pq.write_table(pa.table({"id": range(8), "body": sentences}), tmp_path / "texts.parquet")
+    arguments = ["encode", str(llama_folder), "--layer", "-2", "--input", str(tmp_path / "texts.parquet")]
+    target = tmp_path / "v.npy"
+    assert main([*arguments, "--output", str(target), "--raw", "--pooling", "max", "--normalize"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{target}: 8 vectors of 32 dimensions\n"
+    assert "Encoding: 100%" in captured.err
+    encoder = MidLayerEncoder(llama_folder, 2, final_norm=False, pooling_mode="max")
+    np.testing.assert_allclose(np.load(target), encoder.encode(sentences, normalize_embeddings=True), atol=1e-5)
+
+
+def test_quiet_is_quiet_and_an_output_is_replaced_when_told(
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("")
+    (tmp_path / "v.npy").write_text("old")
+    arguments = ["encode", str(llama_folder), "--layer", "0.7", "--input", str(tmp_path / "a.txt"), "--quiet"]
+    assert main([*arguments, "--output", str(tmp_path / "v.npy")]) == 2
+    assert (tmp_path / "v.npy").read_text() == "old"
+    capsys.readouterr()
+    assert main([*arguments, "--output", str(tmp_path / "v.npy"), "--overwrite"]) == 0
+    assert capsys.readouterr().err == ""
+    assert np.load(tmp_path / "v.npy").shape == (0, 32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"MODEL": "/no/such/folder"}, "there is no folder '/no/such/folder'"),
+        ({"MODEL": "weightless"}, "weightless"),
+        ({"--layer": "99"}, "99 is out of range"),
+        ({"--layer": "1.5"}, "depth 1.5 is out of range"),
+        ({"--layer": "middle"}, "got 'middle'"),
+        ({"--input": "missing.txt"}, "there is no file"),
+        ({"--input": "a.doc"}, "expected a file ending in .txt, .jsonl, .csv, .parquet"),
+        ({"--input": "latin.txt"}, "line 2: not UTF-8"),
+        ({"--input": "broken.jsonl"}, "line 1: no valid JSON"),
+        ({"--input": "a.csv", "--column": "body"}, "no column 'body'; its columns are id, text"),
+        ({"--input": "a.csv"}, "name one with --column"),
+        ({"--column": "text"}, "a .txt file has no columns"),
+        ({"--output": "v.npz"}, "expected a file ending in .npy, .jsonl, .parquet"),
+        ({"--output": "a.txt/v.npy"}, "is no folder"),
+        ({"--pooling": "sum"}, "got 'sum'"),
+        ({"--max-seq-length": "0"}, "got 0"),
+        ({"--batch-tokens": "0"}, "got 0"),
+        ({"--dtype": "int8"}, "got 'int8'"),
+        ({"--device": "abacus"}, "'abacus' cannot be used here"),
+        ({"--seed": "-1"}, "got -1"),
+        ({"--gguf-file": "a.gguf"}, "no file 'a.gguf'"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_one_line_exit_2_and_leave_nothing(
+    llama_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("one\ntwo\n")
+    Path("a.doc").write_text("one\n")
+    Path("latin.txt").write_bytes(b"one\n\xe4\n")
+    Path("broken.jsonl").write_text("{")
+    Path("a.csv").write_text("id,text\n1,one\n")
+    Path("weightless").mkdir()
+    Path("weightless/config.json").write_text((llama_folder / "config.json").read_text())
+    before = sorted(tmp_path.rglob("*"))
+    given = {"MODEL": str(llama_folder), "--layer": "2", "--input": "a.txt", "--output": "v.npy", **changes}
+    model = given.pop("MODEL")
+    assert main(["encode", model, *(word for pair in given.items() for word in pair)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_interrupt_is_one_line_that_says_how_to_go_on(
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_args: object, **_kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MidLayerEncoder, "encode", interrupted)
+    (tmp_path / "a.txt").write_text("one\n")
+    files = ["--input", str(tmp_path / "a.txt"), "--output", str(tmp_path / "v.npy"), "--quiet"]
+    assert main(["encode", str(llama_folder), "--layer", "1", *files]) == 130
+    assert "run the same command again to go on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["encode"], ["encode", "m", "--input", "a.txt", "--output", "b.npy"], ["encode", "--x"]]
+)
+def test_unknown_words_are_told_in_two_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    assert exit_info.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2
+    assert lines[1].endswith("--help")
+
+
+def test_help_shows_an_example_without_loading_torch() -> None:
+    code = """
+import sys
+from midlayer_embed.cli.program import main
+try:
+    main(["encode", "--help"])
+finally:
+    assert not {"torch", "numpy", "pyarrow"} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "example: midlayer-embed encode starter --layer 7" in done.stdout

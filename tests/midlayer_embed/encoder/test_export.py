@@ -1,0 +1,147 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+from sentence_transformers import SentenceTransformer
+
+from midlayer_embed import MidLayerEncoder, select_layer
+from midlayer_embed.cli.program import main
+from midlayer_embed.encoder.export import export_encoder
+from midlayer_embed.selection.curves import curve_markdown, selection_summary
+
+
+def test_an_export_is_tried_by_a_stranger_and_holds_stock_files_only(
+    llama_folder: Path, sentences: list[str], tmp_path: Path
+) -> None:
+    encoder = MidLayerEncoder(llama_folder, 2)
+    assert export_encoder(encoder, tmp_path / "out") <= 1e-5
+    names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl", ".py"))]
+    assert "model.safetensors" in names
+    plain = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    np.testing.assert_allclose(plain.encode(sentences), encoder.encode(sentences), atol=1e-6)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_vectors_that_differ_fail_the_export_and_leave_nothing(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = MidLayerEncoder(llama_folder, 2)
+    honest = encoder.encode
+    monkeypatch.setattr(encoder, "encode", lambda texts: honest(texts) + 0.01)
+    with pytest.raises(RuntimeError, match="other vectors, by up to 0.01"):
+        export_encoder(encoder, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_stranger_cannot_load_fails_the_export(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = MidLayerEncoder(llama_folder, 2)
+    monkeypatch.setattr(encoder, "save_pretrained", lambda folder: (Path(folder) / "modules.json").write_text("[]"))
+    with pytest.raises(RuntimeError, match="cannot load what was written"):
+        export_encoder(encoder, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_something_in_it_is_not_touched_unless_asked(llama_folder: Path, tmp_path: Path) -> None:
+    encoder = MidLayerEncoder(llama_folder, 1)
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(ValueError, match="is not empty"):
+        export_encoder(encoder, tmp_path)
+    with pytest.raises(ValueError, match="is a file"):
+        export_encoder(encoder, tmp_path / "mine.txt", overwrite=True)
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+@pytest.mark.usefixtures("no_stranger")
+def test_overwriting_replaces_the_whole_folder(llama_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(llama_folder, folder)
+    (folder / "left-over.bin").write_text("old")
+    export_encoder(MidLayerEncoder(llama_folder, 1), folder, overwrite=True)
+    assert not (folder / "left-over.bin").exists()
+    assert SentenceTransformer(str(folder), device="cpu").get_embedding_dimension() == 32
+
+
+def test_the_card_has_metadata_that_the_hub_takes(llama_folder: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(llama_folder, tmp_path / "base"))
+    (base / "README.md").write_text("---\nlicense: mit\nlanguage: en\ntags: [other]\n---\n# Base\n")
+    MidLayerEncoder(base, 2, final_norm=False, pooling_mode="max").save_pretrained(str(tmp_path / "out"))
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert card.data.license == "mit"
+    assert card.data.language == "en"
+    assert card.data.library_name == "sentence-transformers"
+    assert "other" not in card.data.tags and "sentence-transformers" in card.data.tags
+    for said in ("layer 2 of 3", "without the final norm", "| pooling | max |", "| dimensions | 32 |", "128 tokens"):
+        assert said in card.text
+    rows = [line.split(" | ")[0] for line in card.text.splitlines() if line.startswith("| ")]
+    assert len(rows) == len(set(rows)) > 5
+
+
+def test_a_folders_name_is_escaped_in_the_card(llama_folder: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(llama_folder, tmp_path / "a|b<script>")
+    MidLayerEncoder(base, 1).save_pretrained(str(tmp_path / "out"))
+    text = ModelCard.load(tmp_path / "out" / "README.md").text
+    assert "# a\\|b&lt;script&gt;, layer 1 of 3" in text and "<script>" not in text
+
+
+def test_the_command_exports_and_says_so(
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(llama_folder), str(tmp_path / "out"), "--layer", "0.7"]) == 0
+    assert "layer 2 of 3; plain SentenceTransformer gives the same vectors" in capsys.readouterr().out
+    assert (tmp_path / "out" / "modules.json").is_file()
+
+
+@pytest.mark.usefixtures("no_stranger")
+def test_the_command_exports_the_layer_of_a_criterion_with_its_curve(
+    llama_folder: Path, sentences: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(sentences))
+    out = tmp_path / "out"
+    arguments = ["export", str(llama_folder), str(out), "--layer", "min-dime", "--texts", str(tmp_path / "texts.txt")]
+    assert main([*arguments, "--seed", "5", "--quiet"]) == 0
+    chosen = select_layer(llama_folder, sentences, "min-dime", seed=5)
+    assert f"layer {chosen.layer} of 3; plain SentenceTransformer gives" in capsys.readouterr().out
+    plain = SentenceTransformer(str(out), device="cpu")
+    expected = MidLayerEncoder(llama_folder, chosen.layer).encode(sentences)
+    np.testing.assert_allclose(plain.encode(sentences), expected, atol=1e-6)
+    card = ModelCard.load(out / "README.md")
+    assert curve_markdown(chosen) in card.text
+    assert "![dime over layers](layer_selection.png)" in card.text
+    assert (out / "layer_selection.png").read_bytes().startswith(b"\x89PNG")
+    assert "; ".join(selection_summary(chosen)) in card.text
+
+
+def test_a_card_without_matplotlib_has_the_table_alone(
+    llama_folder: Path, sentences: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("midlayer_embed.encoder.sentence_transformer.can_draw", lambda: False)
+    MidLayerEncoder(llama_folder, "min-entropy", selection_texts=sentences).save_pretrained(str(tmp_path))
+    card = ModelCard.load(tmp_path / "README.md")
+    assert "| layer | depth | dataset_entropy |" in card.text and "![" not in card.text
+    assert not (tmp_path / "layer_selection.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layer", "min-dime"], "min-dime measures texts, so some are needed: --texts FILE"),
+        (["--layer", "99"], "99 is out of range"),
+        (["--layer", "1.5"], "depth 1.5 is out of range"),
+        (["--layer", "min-foo"], "'min-foo'"),
+        (["--layer", "1", "--pooling", "sum"], "got 'sum'"),
+        (["--layer", "1", "--gguf-file", "no.gguf"], "no file 'no.gguf'"),
+    ],
+)
+def test_mistakes_of_the_command_are_one_line_and_leave_nothing(
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["export", str(llama_folder), str(tmp_path / "out"), *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

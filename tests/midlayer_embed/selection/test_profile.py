@@ -1,0 +1,231 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from transformers import AutoModel
+
+from midlayer_embed import LayerwiseEncoder, metrics, profile_layers
+from midlayer_embed.selection.profile import Profile
+from midlayer_embed.selection.representations import LIDAR_VIEWS, METRICS
+from midlayer_embed.texts.corpora import sample_texts
+from midlayer_embed.texts.views import augmented_views
+
+TokenStates = Callable[[Path, str], list[torch.Tensor]]
+
+
+@pytest.fixture(scope="module")
+def corpus(sentences: list[str]) -> list[str]:
+    return [f"{first} {second}" for first in sentences for second in sentences[:3]]
+
+
+@pytest.fixture(scope="module")
+def profile(llama_folder: Path, corpus: list[str]) -> Profile:
+    return profile_layers(llama_folder, corpus)
+
+
+def test_corpus_metrics_are_those_of_the_pooled_vectors(
+    llama_folder: Path, corpus: list[str], profile: Profile
+) -> None:
+    every = LayerwiseEncoder(llama_folder, final_norm=False)
+    texts = sample_texts(corpus, None, tokenizer=every.backbone.tokenizer)
+    vectors = every.encode(texts)
+    views = np.stack([every.encode(view) for view in augmented_views(texts, LIDAR_VIEWS)])
+    assert set(profile.values) == set(METRICS)
+    for layer in range(4):
+        a, b = views[0, :, layer], views[1, :, layer]
+        expected = {
+            "dataset_entropy": metrics.dataset_entropy(vectors[:, layer]),
+            "effective_rank": metrics.effective_rank(vectors[:, layer]),
+            "infonce": metrics.infonce(a, b),
+            "dime": metrics.dime(a, b),
+            "lidar": metrics.lidar(views[:, :, layer].swapaxes(0, 1)),
+        }
+        for metric, value in expected.items():
+            assert profile.values[metric][layer] == pytest.approx(float(value), abs=1e-4, rel=1e-4), metric
+
+
+@pytest.mark.parametrize("final_norm", [True, False], ids=["normed", "raw"])
+def test_token_metrics_are_means_over_each_text_alone(
+    llama_folder: Path, corpus: list[str], final_norm: bool, plain_token_states: TokenStates
+) -> None:
+    norm = AutoModel.from_pretrained(llama_folder).norm if final_norm else torch.nn.Identity()
+    values = []
+    for text in corpus:
+        with torch.inference_mode():
+            tokens = [norm(states) for states in plain_token_states(llama_folder, text)]
+        values.append([[float(f(z)) for z in tokens] for f in (metrics.prompt_entropy, metrics.curvature)])
+    found = profile_layers(llama_folder, corpus, ["prompt_entropy", "curvature"], final_norm=final_norm).values
+    np.testing.assert_allclose(list(found.values()), np.mean(values, axis=0), rtol=1e-4)
+
+
+def test_numbers_depend_on_the_set_of_texts_and_the_seed_alone(
+    llama_folder: Path, corpus: list[str], profile: Profile
+) -> None:
+    again = profile_layers(llama_folder, corpus[::-1], workers=2)
+    small_batches = profile_layers(llama_folder, corpus, batch_tokens=64)
+    for metric in METRICS:
+        np.testing.assert_array_equal(again.values[metric], profile.values[metric], err_msg=metric)
+        np.testing.assert_allclose(small_batches.values[metric], profile.values[metric], rtol=1e-3, err_msg=metric)
+    other = profile_layers(llama_folder, corpus, ["dime"], seed=1)
+    assert np.abs(other.values["dime"] - profile.values["dime"]).max() > 1e-6
+
+
+def test_a_metric_alone_is_the_same_as_among_others(llama_folder: Path, corpus: list[str], profile: Profile) -> None:
+    for metric in METRICS:
+        alone = profile_layers(llama_folder, corpus, [metric]).values
+        assert list(alone) == [metric]
+        np.testing.assert_allclose(alone[metric], profile.values[metric], rtol=1e-4, err_msg=metric)
+
+
+@pytest.mark.parametrize(
+    ("metrics_", "texts", "views"), [(["prompt_entropy"], 8, 0), (["dime", "infonce"], 0, 2), (list(METRICS), 8, 16)]
+)
+def test_no_text_and_no_view_goes_through_the_model_twice(
+    llama_folder: Path,
+    sentences: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    metrics_: list[str],
+    texts: int,
+    views: int,
+) -> None:
+    rows = []
+    original = LayerwiseEncoder._forward
+
+    def counted(self: LayerwiseEncoder, batch: object, *rest: object) -> object:
+        rows.extend(batch.rows)  # type: ignore[attr-defined]
+        return original(self, batch, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LayerwiseEncoder, "_forward", counted)
+    profile_layers(llama_folder, sentences * 3, metrics_)  # a text that is there three times goes through once
+    distinct_views = {view for some in augmented_views(sentences, max(1, views)) for view in some} if views else set()
+    assert len(rows) == texts + len(distinct_views)
+
+
+def test_the_frame_has_a_row_a_layer_metric_and_normalization(profile: Profile, corpus: list[str]) -> None:
+    frame = profile.to_frame()
+    assert frame.columns == ["layer", "depth", "metric", "normalization", "value"]
+    assert frame.filter(pl.col("layer") == 3)["depth"].unique().to_list() == [1.0]
+    counts = dict(frame.group_by("metric").agg(pl.col("normalization").n_unique()).iter_rows())
+    entropies = dict.fromkeys(["prompt_entropy", "dataset_entropy", "lidar", "dime"], 5)
+    assert counts == {**entropies, "infonce": 2, "curvature": 1, "effective_rank": 1}
+    bound = frame.filter(pl.col("normalization") == "mi_lower_bound")["value"].to_numpy()
+    np.testing.assert_allclose(bound, np.log(len(corpus)) - profile.values["infonce"])
+
+
+def test_normalised_curves_are_the_metrics_own(llama_folder: Path, corpus: list[str], profile: Profile) -> None:
+    every = LayerwiseEncoder(llama_folder, final_norm=False)
+    texts = sample_texts(corpus, None, tokenizer=every.backbone.tokenizer)
+    vectors, views = every.encode(texts), np.stack([every.encode(view) for view in augmented_views(texts, 16)])
+    for name in metrics.NORMALIZATIONS[1:]:
+        for metric, value in {
+            "dataset_entropy": metrics.dataset_entropy(vectors[:, 2], normalization=name),
+            "dime": metrics.dime(views[0, :, 2], views[1, :, 2], normalization=name),
+            "lidar": metrics.lidar(views[:, :, 2].swapaxes(0, 1), normalization=name),
+        }.items():
+            assert profile.normalized[metric, name][2] == pytest.approx(float(value), rel=1e-4), (metric, name)
+
+
+def test_normalised_prompt_entropy_divides_by_each_text_s_own_tokens(
+    llama_folder: Path, sentences: list[str], plain_token_states: TokenStates
+) -> None:
+    found = profile_layers(llama_folder, sentences, ["prompt_entropy"]).normalized
+    for name in metrics.NORMALIZATIONS[1:]:
+        values = []
+        for text in sentences:
+            tokens = plain_token_states(llama_folder, text)
+            if len(tokens[1]) > 1:
+                values.append(float(metrics.prompt_entropy(tokens[1], normalization=name)))
+        assert found["prompt_entropy", name][1] == pytest.approx(np.mean(values), rel=1e-4)
+
+
+def test_which_states_are_measured(llama_folder: Path, sentences: list[str]) -> None:
+    raw, normed = (LayerwiseEncoder(llama_folder, final_norm=norm) for norm in (False, True))
+
+    def entropy(model: Path | LayerwiseEncoder, **keywords: bool) -> np.ndarray:
+        return profile_layers(model, sentences, ["dataset_entropy"], **keywords).values["dataset_entropy"]
+
+    np.testing.assert_array_equal(entropy(llama_folder), entropy(raw))
+    np.testing.assert_array_equal(entropy(llama_folder, final_norm=True), entropy(normed))
+    np.testing.assert_array_equal(entropy(normed, final_norm=False), entropy(raw))
+    assert np.abs(entropy(normed) - entropy(raw)).max() > 1e-3
+
+
+@pytest.mark.parametrize("texts", [["one text alone"], ["the same text"] * 2, ["word"] * 3, ["a b", "c d"]])
+def test_few_and_equal_texts_give_the_limits(llama_folder: Path, texts: list[str]) -> None:
+    found = profile_layers(llama_folder, texts)
+    for metric in ("dataset_entropy", "infonce", "lidar", "dime", "effective_rank"):
+        assert np.isfinite(found.values[metric]).all(), metric
+    if len(set(texts)) == 1:
+        np.testing.assert_allclose(found.values["dataset_entropy"], 0, atol=1e-9)
+        np.testing.assert_allclose(found.values["effective_rank"], 1, atol=1e-4)
+
+
+def test_texts_of_one_token_have_no_token_metric(llama_folder: Path) -> None:
+    found = profile_layers(llama_folder, ["a", "b", "c"], ["prompt_entropy", "curvature", "dataset_entropy"])
+    assert np.isnan(found.values["prompt_entropy"]).all() and np.isnan(found.values["curvature"]).all()
+    assert (found.values["dataset_entropy"] > 0).all()
+
+
+@pytest.mark.parametrize("metric", ["dataset_entropy", "prompt_entropy", "dime"])
+def test_states_that_are_not_finite_are_told_with_their_layer(
+    llama_folder: Path, sentences: list[str], metric: str
+) -> None:
+    every = LayerwiseEncoder(llama_folder)
+    with torch.no_grad():
+        every.backbone.blocks[1].mlp.down_proj.weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"layer 2: [ZA]: holds NaN or infinity"):
+        profile_layers(every, sentences, [metric])
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"metrics": ["dime", "depth"]}, "metrics: expected some of prompt_entropy, .*, got 'depth'"),
+        ({"metrics": []}, "metrics: .* got none"),
+        ({"normalizations": ["logX"]}, "normalizations: .* got 'logX'"),
+        ({"texts": []}, "texts: expected some text"),
+        ({"max_texts": 0}, "max_texts: "),
+        ({"seed": -1}, "seed: "),
+        ({"alpha": 0}, "alpha: "),
+        ({"rates": "many"}, "rates: "),
+    ],
+)
+def test_mistakes_are_named(llama_folder: Path, sentences: list[str], keywords: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        profile_layers(llama_folder, **{"texts": sentences, **keywords})
+
+
+def test_settings_of_an_encoder_are_given_where_it_is_made(llama_folder: Path, sentences: list[str]) -> None:
+    with pytest.raises(ValueError, match="max_seq_length: settings of a LayerwiseEncoder"):
+        profile_layers(LayerwiseEncoder(llama_folder), sentences, max_seq_length=8)
+
+
+def test_parquet_says_what_the_numbers_depend_on(profile: Profile, tmp_path: Path) -> None:
+    profile.to_parquet(tmp_path / "profile.parquet")
+    frame = pl.read_parquet(tmp_path / "profile.parquet")
+    assert frame.select("layer", "depth", "metric", "normalization", "value").equals(profile.to_frame())
+    assert frame.select("model", "n_texts", "final_norm", "seed").unique().rows() == [
+        ("local/tiny-llama", 24, False, 0)
+    ]
+
+
+def test_scratch_files_go_when_the_numbers_are_there(
+    llama_folder: Path, sentences: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    profile_layers(llama_folder, sentences, ["dime"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_room_for_the_views_is_one_line(
+    llama_folder: Path, sentences: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(ValueError, match=r"views: .* GB are needed .* No space left on device; measure fewer texts"):
+        profile_layers(llama_folder, sentences, ["dime"])

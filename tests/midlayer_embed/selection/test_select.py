@@ -1,0 +1,153 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from midlayer_embed import LayerSelection, LayerwiseEncoder, MidLayerEncoder, profile_layers, select_layer
+from midlayer_embed.selection.select import CRITERIA
+
+
+@pytest.fixture(scope="module")
+def corpus(sentences: list[str]) -> list[str]:
+    return [f"{first} {second}" for first in sentences for second in sentences[:3]]
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_a_criterion_takes_its_end_of_the_curve(llama_folder: Path, corpus: list[str], criterion: str) -> None:
+    found = select_layer(llama_folder, corpus, criterion, n_resamples=3)
+    metric, end = CRITERIA[criterion]
+    curve = profile_layers(llama_folder, corpus, [metric]).values[metric]
+    np.testing.assert_array_equal(found.values, curve)
+    ordered = np.argsort(curve if end == "min" else -curve)
+    assert (found.layer, found.runner_up) == tuple(ordered[:2])
+    assert found.margin == pytest.approx(abs(curve[ordered[0]] - curve[ordered[1]]))
+    assert found.depth == found.layer / 3
+    assert found.profile is not None and found.profile.n_texts == len(corpus)
+    assert (found.criterion, found.metric) == (criterion, metric)
+
+
+def test_a_coin_toss_between_layers_is_not_called_stable(
+    llama_folder: Path, corpus: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from midlayer_embed.selection.representations import Representations
+
+    rng = np.random.default_rng(0)
+
+    def noise(self: Representations, metric: str, rows: np.ndarray | None = None) -> np.ndarray:
+        return rng.standard_normal(len(self.layers))
+
+    monkeypatch.setattr(Representations, "measure", noise)
+    found = select_layer(llama_folder, corpus, "min-entropy", n_resamples=200)
+    assert found.stability == pytest.approx(1 / 4, abs=0.12)
+
+
+def test_halves_are_measured_on_half_of_the_texts(
+    llama_folder: Path, corpus: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from midlayer_embed.selection.representations import Representations
+
+    seen = []
+    measure = Representations.measure
+
+    def recorded(self: Representations, metric: str, rows: np.ndarray | None = None) -> np.ndarray:
+        seen.append(None if rows is None else tuple(rows))
+        return measure(self, metric, rows)
+
+    monkeypatch.setattr(Representations, "measure", recorded)
+    select_layer(llama_folder, corpus, "min-dime", n_resamples=4)
+    whole, *halves = seen
+    assert whole is None
+    assert len(set(halves)) == 4
+    assert all(len(set(rows)) == len(rows) == len(corpus) // 2 for rows in halves)
+
+
+def test_the_same_seed_gives_the_same_choice_in_any_order(llama_folder: Path, corpus: list[str]) -> None:
+    first = select_layer(llama_folder, corpus, "min-dime", seed=1, n_resamples=3)
+    second = select_layer(
+        LayerwiseEncoder(llama_folder, final_norm=False), corpus[::-1], "min-dime", seed=1, n_resamples=3
+    )
+    np.testing.assert_array_equal(first.values, second.values)
+    assert (first.layer, first.stability) == (second.layer, second.stability)
+
+
+def test_the_embeddings_can_be_left_out(make_tied: Path, corpus: list[str]) -> None:
+    assert select_layer(make_tied, corpus, "min-entropy", n_resamples=0).layer == 0
+    without = select_layer(make_tied, corpus, "min-entropy", layer_zero=False, n_resamples=2)
+    assert without.layer == 1
+    assert without.runner_up == 2
+    assert without.stability == 1.0
+
+
+@pytest.fixture
+def make_tied(monkeypatch: pytest.MonkeyPatch, llama_folder: Path) -> Path:
+    """A model whose dataset entropy rises with each layer."""
+    from midlayer_embed.selection.representations import Representations
+
+    monkeypatch.setattr(Representations, "measure", lambda self, metric, rows=None: np.arange(4.0))
+    return llama_folder
+
+
+@pytest.mark.parametrize(("criterion", "layer"), [("last", 3), ("middle", 2), ("depth:0.3", 1), ("depth:0", 0)])
+def test_layers_that_need_no_texts(llama_folder: Path, criterion: str, layer: int) -> None:
+    found = select_layer(llama_folder, criterion=criterion)
+    assert found == LayerSelection(layer, 4, criterion)
+    assert found.values is None and found.profile is None and found.stability is None
+    assert select_layer(LayerwiseEncoder(llama_folder), criterion=criterion).layer == layer
+    assert MidLayerEncoder(llama_folder, criterion).layer == layer
+
+
+@pytest.mark.parametrize("criterion", ["min-foo", "depth:1.5", "depth:x", "", "dime", None, 3])
+def test_what_is_no_criterion_is_refused_with_those_there_are(llama_folder: Path, criterion: object) -> None:
+    with pytest.raises(ValueError, match=r"criterion: expected one of min-dime, .* depth:0.7, got"):
+        select_layer(llama_folder, ["a", "b"], criterion)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("texts", "criterion", "message"),
+    [
+        (None, "min-dime", "texts: criterion 'min-dime' measures texts, so some are needed"),
+        (["one"], "min-dime", "texts: .* two are needed, got 1"),
+        (["a", "b", "c"], "max-curvature", "texts: none of 3 is long enough to measure its curvature"),
+    ],
+)
+def test_texts_that_cannot_choose_are_refused(
+    llama_folder: Path, texts: list[str] | None, criterion: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        select_layer(llama_folder, texts, criterion)
+
+
+def test_few_texts_have_no_stability(llama_folder: Path) -> None:
+    assert select_layer(llama_folder, ["a text", "another one"], "min-entropy").stability is None
+
+
+def test_an_encoder_of_a_criterion_is_that_of_its_layer(
+    llama_folder: Path, corpus: list[str], sentences: list[str]
+) -> None:
+    encoder = MidLayerEncoder(llama_folder, "min-entropy", selection_texts=corpus, seed=2)
+    chosen = select_layer(llama_folder, corpus, "min-entropy", seed=2)
+    assert encoder.layer == chosen.layer
+    assert encoder.selection is not None
+    np.testing.assert_allclose(encoder.selection.values, chosen.values, rtol=1e-5)
+    np.testing.assert_array_equal(
+        encoder.encode(sentences), MidLayerEncoder(llama_folder, chosen.layer).encode(sentences)
+    )
+    assert MidLayerEncoder(llama_folder, 1).selection is None
+    assert MidLayerEncoder(llama_folder, chosen).selection is chosen
+
+
+def test_an_encoder_of_a_bad_criterion_is_refused(llama_folder: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"layer: expected a layer \(17, -1\), a depth \(0.7\) or one of min-dime.*got 'min-foo'"
+    ):
+        MidLayerEncoder(llama_folder, "min-foo")
+    with pytest.raises(ValueError, match="selection_texts: layer 'min-dime' is chosen by texts, so some are needed"):
+        MidLayerEncoder(llama_folder, "min-dime")
+    with pytest.raises(ValueError, match="layer: chosen among 9 layers; this model has 4"):
+        MidLayerEncoder(llama_folder, LayerSelection(4, 9, "middle"))
+
+
+def test_a_half_that_measures_nothing_picks_nothing(llama_folder: Path) -> None:
+    found = select_layer(llama_folder, ["a longer text", *"bcde"], "max-curvature")
+    assert 0 < found.n_resamples < 20
+    assert found.stability == 1.0  # there is one text that is long enough

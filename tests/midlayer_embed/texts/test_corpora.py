@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from midlayer_embed.texts.corpora import dataset_texts, file_texts, is_heading, sample_texts, starter_texts
+
+
+@pytest.fixture(scope="module")
+def tokenizer(llama_folder: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(llama_folder)
+
+
+def test_a_sample_depends_on_texts_and_seed_alone(tokenizer: PreTrainedTokenizerBase) -> None:
+    texts = [f"sentence number {number}" for number in range(50)]
+    sample = sample_texts(texts, 10, seed=3, tokenizer=tokenizer)
+    assert sample == sample_texts(texts[::-1], 10, seed=3, tokenizer=tokenizer)
+    assert len(set(sample)) == 10 and set(sample) < set(texts)
+    assert sample != sample_texts(texts, 10, seed=4, tokenizer=tokenizer)
+    # A smaller sample is the beginning of a larger one.
+    assert sample_texts(texts, 5, seed=3, tokenizer=tokenizer) == sample[:5]
+
+
+def test_blank_and_short_texts_are_left_out_and_copies_kept(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert sorted(sample_texts(["a text", "", "  \n", "a text", "b"], None, tokenizer=tokenizer)) == [
+        "a text",
+        "a text",
+        "b",
+    ]
+    assert sample_texts(["a much longer text than that", "b"], None, tokenizer=tokenizer, min_tokens=5) == [
+        "a much longer text than that"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"texts": [], "max_texts": 5}, "texts: expected some text"),
+        ({"texts": ["", " "], "max_texts": 5}, "got 2 that are all blank"),
+        ({"texts": ["a"], "max_texts": 5, "min_tokens": 99}, "shorter than 99 tokens"),
+        ({"texts": ["a"], "max_texts": 0}, "max_texts: expected a positive int, got 0"),
+        ({"texts": ["a"], "max_texts": 5, "min_tokens": 0}, "min_tokens: "),
+        ({"texts": ["a"], "max_texts": 5, "seed": -1}, "seed: "),
+        ({"texts": ["a", 3], "max_texts": 5}, r"texts\[1\]"),
+        ({"texts": "a", "max_texts": 5}, "texts: expected a list"),
+    ],
+)
+def test_bad_corpora_are_refused(tokenizer: PreTrainedTokenizerBase, keywords: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sample_texts(**keywords, tokenizer=tokenizer)
+
+
+def test_headings_of_wikitext() -> None:
+    assert is_heading(" = Valkyria Chronicles III = \n")
+    assert is_heading(" = = Gameplay = = ")
+    assert not is_heading(" The equation a = b holds . ")
+
+
+def test_texts_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"body": text}) for text in ("one", "two")))
+    assert file_texts(tmp_path / "texts.jsonl") == ["one", "two"]
+    with pytest.raises(ValueError, match="no column 'title'"):
+        file_texts(tmp_path / "texts.jsonl", "title")
+
+
+def test_texts_of_a_dataset_in_a_folder(tmp_path: Path) -> None:
+    rows = [{"text": "one", "title": "t", "label": 1}, {"text": "two", "title": "u", "label": 0}]
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert dataset_texts(str(tmp_path)) == ["one", "two"]
+    assert dataset_texts(str(tmp_path), column="title") == ["t", "u"]
+    with pytest.raises(ValueError, match=r"no column of strings 'label'; .* has text, title"):
+        dataset_texts(str(tmp_path), column="label")
+    with pytest.raises(ValueError, match="split 'dev'"):
+        dataset_texts(str(tmp_path), split="dev")
+
+
+def test_wikitext_is_read_without_headings(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked = []
+
+    def load_dataset(*arguments: str | None, **keywords: str) -> datasets.Dataset:
+        asked.append((*arguments, keywords["split"]))
+        return datasets.Dataset.from_dict({"text": [" = Title = \n", " A paragraph . \n", ""]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert dataset_texts("wikitext", split="train") == ["A paragraph .", ""]
+    assert asked == [("Salesforce/wikitext", "wikitext-103-raw-v1", "train")]
+
+
+def test_a_dataset_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="dataset: .*nowhere.* cannot be loaded"):
+        dataset_texts(str(tmp_path / "nowhere"))
+
+
+def test_starter_texts_are_sentences_that_differ() -> None:
+    texts = starter_texts()
+    assert len(texts) > 500
+    assert len(set(texts)) == len(texts)
