@@ -102,6 +102,11 @@ def test_python_is_valid_and_imports_public_names(page: Path) -> None:
                 assert {alias.name for alias in node.names} <= public[node.module]
 
 
+def test_modules_that_the_contributing_guide_names_exist() -> None:
+    named = re.findall(r"`((?:\w+/)+\w+\.\w+)`", (_ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert named and [path for path in named if not (_ROOT / path).is_file()] == []
+
+
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (_ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = {name for page in _PAGES for name in re.findall(r"`make ([a-z-]+)`", page.read_text(encoding="utf-8"))}
