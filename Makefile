@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: help leaderboard test lint docs bench setup
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
 
 leaderboard: setup
 	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --metrics $(METRICS) --results $(RESULTS)
