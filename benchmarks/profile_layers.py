@@ -19,7 +19,8 @@ from forward_pass import batches_of, plain_vectors
 
 from midlayer_embed import LayerwiseEncoder, metrics, profile_layers
 from midlayer_embed.forward.batching import distinct
-from midlayer_embed.selection.representations import LIDAR_VIEWS, METRICS, Representations
+from midlayer_embed.selection.representations import Representations
+from midlayer_embed.terms import METRICS, n_views
 from midlayer_embed.texts.corpora import sample_texts, starter_texts
 from midlayer_embed.texts.views import augmented_views
 
@@ -80,11 +81,11 @@ def main() -> None:
         ours, profile = timed(lambda: profile_layers(encoder, texts, METRICS, max_texts=None))
     if encoder.backbone.final_norm is not None:  # the plain model gives the raw states, too
         encoder.backbone.final_norm.register_forward_hook(lambda _module, args, _out: args[0])
-    views, where = distinct([text for view in augmented_views(texts, LIDAR_VIEWS) for text in view])
+    views, where = distinct([text for view in augmented_views(texts, n_views(METRICS)) for text in view])
     corpora = [batches_of(encoder, some) for some in (texts, views)]
     plain, found = timed(lambda: [plain_vectors(encoder, batches) for batches in corpora])
     n_tokens = sum(batch.n_tokens for batches in corpora for batch in batches)
-    expected = plain_metrics_of_last(found[0], found[1][where].reshape(LIDAR_VIEWS, len(texts), -1))
+    expected = plain_metrics_of_last(found[0], found[1][where].reshape(n_views(METRICS), len(texts), -1))
     for name, value in expected.items():
         np.testing.assert_allclose(profile.values[name][-1], value, rtol=TOLERANCE, err_msg=name)
     print(f"model {encoder.checkpoint.name}, {profile.n_texts} texts, {profile.n_layers} layers, {n_tokens} tokens")

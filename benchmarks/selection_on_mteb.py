@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from leaderboard import Leaderboard, run_sweep
-from midlayer_embed.selection.select import CRITERIA, ranking
+from midlayer_embed.selection.criteria import CRITERIA, ranking
 
 
 def print_task(board: Leaderboard, name: str) -> None:

@@ -26,7 +26,7 @@ from leaderboard import run_sweep
 from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.mirror import check_data_dir, dataset_folder, reading_from
 from midlayer_embed import MidLayerEncoder
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
 
 REACH = 10.0
 TOLERANCE = 2e-3

@@ -7,7 +7,7 @@ import polars as pl
 from scipy import stats
 
 from leaderboard.analysis.layer_means import WHOLE, layer_means
-from midlayer_embed.selection.representations import RAW
+from midlayer_embed.terms import RAW
 
 
 def distance_correlation(x: np.ndarray, y: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from midlayer_embed.selection.representations import RAW
+from midlayer_embed.terms import RAW
 
 MODEL = ("model", "revision")
 # Whether no task is missing from a mean.

@@ -11,8 +11,8 @@ import polars as pl
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import n_blocks_at
-from midlayer_embed.selection.representations import RAW
-from midlayer_embed.selection.select import CRITERIA, fixed_layer
+from midlayer_embed.selection.criteria import CRITERIA, fixed_layer
+from midlayer_embed.terms import RAW
 
 Tasks = Literal["available", "common"]
 

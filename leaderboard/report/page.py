@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import altair as alt
 import jinja2
@@ -22,19 +22,16 @@ from leaderboard.analysis.schemes import SCHEMES, Tasks
 from leaderboard.report import figures
 from leaderboard.report.figure_rows import association_rows, heat_map, marks
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
+from leaderboard.results.tables import Tables
 from midlayer_embed import __version__
-from midlayer_embed.selection.curves import LABELS
-from midlayer_embed.selection.representations import RAW
-
-if TYPE_CHECKING:
-    from leaderboard.results.tables import Leaderboard
+from midlayer_embed.terms import METRIC_TABLE, RAW
 
 # The key of all tasks together in the page's data.
 _ALL = "all"
 _FILES = files("leaderboard.report") / "page_files"
 
 
-def page(board: "Leaderboard", **options: Any) -> str:
+def page(board: Tables, **options: Any) -> str:
     """The page as HTML.
 
     Args:
@@ -74,12 +71,12 @@ def _sha256(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _data(board: "Leaderboard", options: dict[str, Any]) -> dict[str, Any]:
+def _data(board: Tables, options: dict[str, Any]) -> dict[str, Any]:
     how = {key: value for key, value in options.items() if key != "tasks"}
     tasks = board.scores.sort("task_type", "task")["task"].unique(maintain_order=True).to_list()
     raw = board.metrics.filter(pl.col("normalization") == RAW, pl.col("task").is_in(tasks))
     measured = set(raw["metric"])
-    metrics = [name for name in LABELS if name in measured]
+    metrics = [name for name in METRIC_TABLE if name in measured]
     tables = {
         "scores": board.scores.with_columns(score=pl.col("main_score") * 100),
         "score_curves": score_curves(board.scores),
@@ -92,7 +89,7 @@ def _data(board: "Leaderboard", options: dict[str, Any]) -> dict[str, Any]:
     by_model = {name: frame.partition_by(MODEL, as_dict=True) for name, frame in tables.items()}
     return {
         "tasks": tasks,
-        "metrics": [{"name": name, "title": LABELS[name]} for name in metrics],
+        "metrics": [{"name": name, "title": METRIC_TABLE[name].title} for name in metrics],
         "schemes": list(SCHEMES),
         "over": options.get("tasks", "available"),
         "models": [
@@ -155,7 +152,7 @@ def _row(schemes: pl.DataFrame) -> dict[str, Any]:
     return {key: _round(value) for key, value in schemes.drop(*MODEL, "tasks").row(0, named=True).items()}
 
 
-def _associations(board: "Leaderboard", which: tuple[str, str], tasks: list[str]) -> dict[str, list[list[Any]]]:
+def _associations(board: Tables, which: tuple[str, str], tasks: list[str]) -> dict[str, list[list[Any]]]:
     """Of all tasks together and of each: metric, coefficient, value."""
     found: dict[str, list[list[Any]]] = {}
     together = board.associations(*which).with_columns(task=pl.lit(None, pl.String))
@@ -166,7 +163,7 @@ def _associations(board: "Leaderboard", which: tuple[str, str], tasks: list[str]
     return found
 
 
-def _use(board: "Leaderboard", which: tuple[str, str]) -> dict[str, Any]:
+def _use(board: Tables, which: tuple[str, str]) -> dict[str, Any]:
     """How to get each layer, by its place."""
     origin = board.origin(*which)
     layers = board.only(*which).scores["layer"].unique().sort().to_list()

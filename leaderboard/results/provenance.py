@@ -46,8 +46,7 @@ def provenance(
         "seed": seed,
         "model_revision": checkpoint.revision,
         "weights_sha256": checkpoint.weights_sha256,
-        "bidirectional": checkpoint.bidirectional,
-        "adapters": [adapter.label for adapter in checkpoint.adapters],
+        **checkpoint.changes(),
         "versions": {"midlayer-embed": __version__, **{package: version(package) for package in _PACKAGES}},
     }
 

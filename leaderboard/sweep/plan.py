@@ -10,7 +10,8 @@ import numpy as np
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import token_budget, token_counts
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
-from midlayer_embed.selection.representations import TextPass, n_views
+from midlayer_embed.selection.representations import TextPass
+from midlayer_embed.terms import n_views
 from midlayer_embed.texts.views import augmented_views
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}

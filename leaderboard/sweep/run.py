@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+import torch
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
-from leaderboard.models.known import made_of
+from leaderboard.board import Leaderboard, load_results
+from leaderboard.models.known import resolve_known_model
+from leaderboard.models.meta import scoring_settings
 from leaderboard.quiet import calm_libraries
 from leaderboard.results.folder import ResultsFolder
-from leaderboard.results.tables import Leaderboard, load_results
 from leaderboard.sweep.executors.local import check_jobs
 from leaderboard.sweep.plan import Plan, TaskPlan, measure_speed, parse_bytes
 from leaderboard.sweep.store import check_dtype
@@ -28,18 +30,17 @@ from leaderboard.sweep.task import SweepOptions, TaskSweep
 from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.limit import check_limit
 from leaderboard.tasks.mirror import check_data_dir
-from midlayer_embed.errors import InputError, InputTypeError, first_line
+from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
-from midlayer_embed.forward.pooling import check_pooling_mode
+from midlayer_embed.ground.checks import check_int
 from midlayer_embed.layers import layer_numbers
-from midlayer_embed.models.backbone import (
-    Checkpoint,
-    check_max_seq_length,
-    find_checkpoint,
-    resolve_device,
-    resolve_dtype,
-)
-from midlayer_embed.selection.representations import METRICS, check_metrics
+from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
+from midlayer_embed.models.weights import resolve_device, resolve_dtype
+from midlayer_embed.options import FILE_OPTIONS, ModelOptions, Recipe, fold, takes_options
+from midlayer_embed.terms import METRICS, check_metrics
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class TasksFailed(RuntimeError):
         super().__init__(f"{len(failures)} of {n_tasks} tasks failed: {', '.join(failures)}")
 
 
+@takes_options(without=FILE_OPTIONS)
 def run_sweep(
     model: str | Path | LayerwiseEncoder,
     benchmark_or_tasks: str | Benchmark | AbsTask | Iterable[str | AbsTask],
@@ -76,18 +78,11 @@ def run_sweep(
     limit: int | None = None,
     metrics: str | Sequence[str] = "all",
     metric_texts: int = METRIC_TEXTS,
-    final_norm: bool = True,
-    pooling_mode: str = "mean",
-    max_seq_length: int | None = None,
-    dtype: str = "float32",
-    device: str | None = None,
-    revision: str | None = None,
-    bidirectional: bool = False,
-    adapters: Sequence[str | Path] = (),
     seed: int = 0,
     overwrite: bool = False,
     show_progress: bool = True,
     on_plan: Callable[[Plan], bool] | None = None,
+    **options: "Unpack[ModelOptions]",
 ) -> Leaderboard:
     """Scores layers of a model on tasks, and measures representation metrics of the same texts.
 
@@ -110,21 +105,17 @@ def run_sweep(
             scores a little (the results say so).
         limit: Evaluated items of each split that are kept, drawn by the seed, for a first look. The results are those
             of a part: they stand apart from whole ones, under a name that says so.
-        metrics: "all", "none", or which of prompt_entropy, dataset_entropy, curvature, infonce, lidar, dime,
-            effective_rank. InfoNCE and DiME encode two augmented views of each text, LiDAR 16.
+        metrics: "all", "none", or some of `midlayer_embed.terms.METRICS`. InfoNCE, DiME and LiDAR encode augmented
+            views of each text, LiDAR the most.
         metric_texts: Texts of a task that metrics are measured on, at most: those of the evaluated splits.
-        final_norm: Whether the scored vectors pool normed states. Metrics are always of raw states.
-        pooling_mode: As in LayerwiseEncoder.
-        max_seq_length: As in LayerwiseEncoder.
-        dtype: As in LayerwiseEncoder.
-        device: As in LayerwiseEncoder.
-        revision: As in LayerwiseEncoder.
-        bidirectional: As in LayerwiseEncoder.
-        adapters: As in LayerwiseEncoder.
         seed: Chooses the texts that metrics are measured on, their views, and what `limit` leaves.
         overwrite: Compute finished layers again.
         show_progress: Bars with an ETA on stderr.
-        on_plan: Is given the plan before anything is encoded; nothing is, if it says False. None: the plan is logged.
+        on_plan: Function that gets the plan before anything is encoded; nothing is encoded if it returns False. None:
+            the plan is logged.
+        **options: The fields of `Recipe` and `Source`, as for LayerwiseEncoder, without gguf_file and
+            trust_remote_code. final_norm: whether the scored vectors pool normed states; metrics are always of raw
+            states. Ignored where `model` is a LayerwiseEncoder, which has its own.
 
     Returns:
         The leaderboard of all that is in `results_dir`, this sweep's results among it.
@@ -141,25 +132,16 @@ def run_sweep(
     if isinstance(model, LayerwiseEncoder):
         lazy = _LazyEncoder.of(model)
     else:
-        model, bidirectional, adapters = made_of(model, revision, bidirectional, adapters)
+        asked, recipe = fold(options)
+        name, source = resolve_known_model(model, asked)
         lazy = _LazyEncoder(
-            find_checkpoint(model, revision=revision, bidirectional=bidirectional, adapters=adapters),
-            {
-                "final_norm": final_norm,
-                "pooling_mode": pooling_mode,
-                "max_seq_length": check_max_seq_length(max_seq_length),
-                "dtype": str(resolve_dtype(dtype)).removeprefix("torch."),
-            },
-            device=str(resolve_device(device)),
+            find_checkpoint(name, source), recipe, resolve_dtype(source.dtype), resolve_device(source.device)
         )
-    check_pooling_mode(lazy.settings["pooling_mode"])
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputTypeError(f"seed: expected an int from 0, got {seed!r}")
-    if isinstance(metric_texts, bool) or not isinstance(metric_texts, int) or metric_texts < 2:
-        raise InputError(f"metric_texts: expected an int from 2, got {metric_texts!r}")
+    seed = check_int("seed", seed, 0)
+    metric_texts = check_int("metric_texts", metric_texts, 2)
     if Path(results_dir).exists() and not Path(results_dir).is_dir():
         raise InputError(f"results: {results_dir} is a file; expected a folder")
-    options = SweepOptions(
+    wanted = SweepOptions(
         layers=layer_numbers(layers, lazy.checkpoint.n_blocks),
         metrics=_metrics(metrics),
         metric_texts=metric_texts,
@@ -171,7 +153,7 @@ def run_sweep(
         overwrite=overwrite,
         show_progress=show_progress,
     )
-    settings = {**lazy.settings, "limit": options.limit, "store_dtype": options.store_dtype}
+    settings = {**scoring_settings(lazy.recipe, lazy.dtype), "limit": wanted.limit, "store_dtype": wanted.store_dtype}
     data_folder = None if data_dir is None else check_data_dir(data_dir)
     folder = ResultsFolder(results_dir)
     failures: dict[str, Exception] = {}
@@ -179,7 +161,7 @@ def run_sweep(
         sweeps = []
         for number, task in enumerate(tasks, start=1):
             label = f"[{number}/{len(tasks)}] {task.metadata.name}"
-            sweeps.append(TaskSweep(task, lazy.checkpoint, settings, options, folder, label))
+            sweeps.append(TaskSweep(task, lazy.checkpoint, settings, wanted, folder, label))
         for sweep in sweeps:  # what is missing is told before hours are spent on what is there
             with _told(sweep.name, failures):
                 sweep.find_data(data_folder)
@@ -258,21 +240,18 @@ class _LazyEncoder:
     """A model whose weights are read when the first text needs them: a finished sweep never reads them."""
 
     checkpoint: Checkpoint
-    settings: dict[str, Any]
-    device: str
+    recipe: Recipe
+    dtype: torch.dtype
+    device: torch.device
     loaded: LayerwiseEncoder | None = None
 
     @classmethod
     def of(cls, encoder: LayerwiseEncoder) -> "_LazyEncoder":
-        settings = {
-            "final_norm": encoder.final_norm,
-            "pooling_mode": encoder.pooling_mode,
-            "max_seq_length": encoder.requested_max_seq_length,
-            "dtype": str(encoder.backbone.model.dtype).removeprefix("torch."),
-        }
-        return cls(encoder.checkpoint, settings, str(encoder.backbone.device), encoder)
+        return cls(encoder.checkpoint, encoder.recipe, encoder.backbone.model.dtype, encoder.backbone.device, encoder)
 
     def load(self) -> LayerwiseEncoder:
         if self.loaded is None:
-            self.loaded = LayerwiseEncoder.from_checkpoint(self.checkpoint, device=self.device, **self.settings)
+            self.loaded = LayerwiseEncoder.from_checkpoint(
+                self.checkpoint, self.recipe, dtype=self.dtype, device=self.device
+            )
         return self.loaded

@@ -20,33 +20,24 @@ from mteb.results import TaskResult
 from tqdm.auto import tqdm
 
 from leaderboard.models.meta import layer_meta, model_label
-from leaderboard.results.folder import METRICS_SCHEMA, MeasuredOn, ResultsFolder
+from leaderboard.results.folder import MeasuredOn, ResultsFolder
 from leaderboard.results.provenance import PROVENANCE, entries_of, provenance, provenance_of
+from leaderboard.results.schemas import METRICS_SCHEMA
 from leaderboard.scoring.score import ENCODE_KWARGS, prepared
-from leaderboard.scoring.texts import TaskTexts, texts_of
+from leaderboard.scoring.texts import TaskTexts, collect_texts
 from leaderboard.sweep.executors.local import scored_layers
 from leaderboard.sweep.layer_view import StoreFiller
 from leaderboard.sweep.plan import TaskPlan, count_metric_tokens, count_tokens, layer_groups
 from leaderboard.sweep.store import VectorStore, layer_bytes
 from leaderboard.tasks.data import TaskData
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
-from midlayer_embed.metrics import NORMALIZATIONS
-from midlayer_embed.models.backbone import Checkpoint
-from midlayer_embed.selection.representations import (
-    PAIR_METRICS,
-    TOKEN_METRICS,
-    VECTOR_METRICS,
-    MetricSettings,
-    TextPass,
-    n_views,
-    represent,
-)
+from midlayer_embed.models.checkpoint import Checkpoint
+from midlayer_embed.selection.measures import MetricSettings
+from midlayer_embed.selection.representations import Measuring, Passes, TextPass, represent
+from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS, n_views
 from midlayer_embed.texts.corpora import sample_texts
 
 logger = logging.getLogger(__name__)
-
-# What is measured and saved together: first what needs no view of the texts, then what needs two, then what needs most.
-_STAGES = ((*TOKEN_METRICS, *VECTOR_METRICS), PAIR_METRICS, ("lidar",))
 
 
 @dataclass(frozen=True)
@@ -166,7 +157,7 @@ class TaskSweep:
     def _texts(self, encoder: LayerwiseEncoder) -> tuple[TaskTexts, list[str]]:
         """The task's texts, and those of them that metrics are measured on."""
         with prepared(self._task):
-            texts = texts_of(self._task)
+            texts = collect_texts(self._task)
         if not self._options.metrics:
             return texts, []
         return texts, sample_texts(
@@ -198,7 +189,7 @@ class TaskSweep:
         wanted = self._wanted(unmeasured)
         if list(unmeasured) != unscored or not TextPass.is_needed(wanted):
             return None
-        return TextPass(len(sample), unscored, encoder.dim, wanted, self._metric_settings, final_norm=False)
+        return TextPass(len(sample), encoder.dim, self._measuring(wanted, unscored))
 
     def _score(
         self,
@@ -252,24 +243,13 @@ class TaskSweep:
         meta = self._meta(None)
         head = {"model": model_label(meta), "revision": meta.revision, "task": self.name}
         missing = self._wanted(layers)
-        for stage in _STAGES:
-            wanted = [name for name in stage if name in missing]
-            if not wanted:
-                continue
+        passes = Passes(scratch=scratch, show_progress=self._options.show_progress, label=f"{self._label}: ")
+        # Metrics that need the same views are measured and saved together, those that need the fewest first.
+        for views in sorted({METRIC_TABLE[name].n_views for name in missing}):
+            wanted = [name for name in missing if METRIC_TABLE[name].n_views == views]
             with (
                 self._timed("metrics"),
-                represent(
-                    encoder,
-                    sample,
-                    wanted,
-                    self._metric_settings,
-                    final_norm=False,
-                    layers=layers,
-                    text_pass=text_pass,
-                    scratch=scratch,
-                    show_progress=self._options.show_progress,
-                    label=f"{self._label}: ",
-                ) as representations,
+                represent(encoder, sample, self._measuring(wanted, layers), passes, text_pass) as representations,
             ):
                 curves = representations.curves(wanted, NORMALIZATIONS)
             rows = [
@@ -284,9 +264,8 @@ class TaskSweep:
     def _measured_on(self) -> MeasuredOn:
         return MeasuredOn(str(self._task.metadata.revision), self._options.seed, self._options.metric_texts)
 
-    @property
-    def _metric_settings(self) -> MetricSettings:
-        return MetricSettings(seed=self._options.seed)
+    def _measuring(self, metrics: list[str], layers: list[int]) -> Measuring:
+        return Measuring(metrics, layers, final_norm=False, settings=MetricSettings(seed=self._options.seed))
 
     def _meta(self, layer: int | None) -> ModelMeta:
         return layer_meta(self._checkpoint, layer, self._settings)

@@ -9,7 +9,10 @@ from typing import Any
 
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options, run
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_int
 from midlayer_embed.layers import parse_layer, parse_layer_or_name
+from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, check_criterion, check_layer, needs_texts
+from midlayer_embed.terms import METRIC_TABLE
 
 PROGRAM = "midlayer-embed"
 
@@ -89,32 +92,35 @@ def _measuring_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _add_profile(commands: "argparse._SubParsersAction[Parser]") -> None:
+    labels = [metric.label for metric in METRIC_TABLE.values()]
+    slowest = max(METRIC_TABLE.values(), key=lambda metric: metric.n_views)
     profile = commands.add_parser(
         "profile",
         help="measure every layer over texts, without labels",
-        description="Measures every layer of a model over texts: prompt entropy, dataset entropy, effective rank, "
-        "curvature, InfoNCE, LiDAR and DiME. LiDAR takes 16 of the 17 forward passes; leave it out to be quick.",
+        description=f"Measures every layer of a model over texts: {', '.join(labels)}. {slowest.label} takes "
+        f"{slowest.n_views} of the {slowest.n_views + 1} forward passes; leave it out to be quick.",
         epilog=f"example: {PROGRAM} profile starter --starter-texts --max-texts 200 --out profile",
     )
     profile.set_defaults(command=_profile)
     add_model_options(profile, raw=True)
     add_file_options(profile)
     _add_text_options(profile, required=True)
-    profile.add_argument("--metrics", nargs="+", metavar="METRIC", help="some of the seven (default: all)")
+    profile.add_argument(
+        "--metrics", nargs="+", metavar="METRIC", help=f"some of {', '.join(METRIC_TABLE)} (default: all)"
+    )
     profile.add_argument("--out", metavar="FOLDER", help="also write profile.parquet and profile.png there")
 
 
 def _profile(arguments: argparse.Namespace) -> None:
     from midlayer_embed.selection.curves import check_folder_for_pictures, draw_profile, profile_table
     from midlayer_embed.selection.profile import profile_layers
-    from midlayer_embed.selection.representations import METRICS
 
     if arguments.out is not None:
         check_folder_for_pictures(Path(arguments.out))
     profile = profile_layers(
         arguments.model,
         _texts(arguments) or [],
-        metrics=arguments.metrics or METRICS,
+        metrics=arguments.metrics or list(METRIC_TABLE),
         **_measuring_options(arguments),
         **model_options(arguments),
     )
@@ -141,15 +147,14 @@ def _add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--criterion",
         default="min-dime",
         metavar="NAME",
-        help="min-dime (default), min-infonce, min-entropy, min-lidar, max-curvature; "
-        "last, middle or depth:0.7, which need no texts",
+        help=f"one of {', '.join(CRITERIA)} (default: min-dime); or last, middle, depth:0.7, which need no texts",
     )
     select.add_argument("--no-layer-zero", action="store_true", help="the embeddings are not eligible")
 
 
 def _select(arguments: argparse.Namespace) -> None:
     from midlayer_embed.selection.curves import curve_bars, selection_summary
-    from midlayer_embed.selection.select import check_criterion, select_layer
+    from midlayer_embed.selection.select import select_layer
 
     check_criterion(arguments.criterion)
     selection = select_layer(
@@ -167,8 +172,6 @@ def _select(arguments: argparse.Namespace) -> None:
 
 def _texts_for(criterion: str, arguments: argparse.Namespace) -> list[str] | None:
     """The texts that a criterion measures, if it measures any."""
-    from midlayer_embed.selection.select import needs_texts
-
     if not needs_texts(criterion):
         return None
     texts = _texts(arguments)
@@ -227,8 +230,7 @@ def _encode(arguments: argparse.Namespace) -> None:
     # Tokenizers leave their threads idle, with a warning, where they fear a fork; nothing forks here.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     layer = parse_layer(arguments.layer)
-    if arguments.seed < 0:
-        raise InputError(f"seed: expected 0 or more, got {arguments.seed}")
+    check_int("seed", arguments.seed, 0)
     from midlayer_embed.bulk.encode_file import encode_file
 
     n_texts, dim = encode_file(
@@ -262,8 +264,7 @@ def _add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--layer",
         required=True,
         metavar="LAYER",
-        help="17, or -1 from the end, or a depth: 0.7, or chosen by a criterion over texts: min-dime, min-infonce, "
-        "min-entropy, min-lidar, max-curvature",
+        help=f"17, or -1 from the end, or a depth: 0.7, or chosen by a criterion over texts: {', '.join(CRITERIA)}",
     )
     export.add_argument("--overwrite", action="store_true", help="replace what OUT holds")
     _add_text_options(export, required=False)
@@ -273,7 +274,7 @@ def _export(arguments: argparse.Namespace) -> None:
     from midlayer_embed.encoder.export import check_target, export_encoder
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
     from midlayer_embed.selection.curves import selection_summary
-    from midlayer_embed.selection.select import LayerSelection, check_layer, select_layer
+    from midlayer_embed.selection.select import select_layer
 
     layer = parse_layer_or_name(arguments.layer)
     check_layer(layer)

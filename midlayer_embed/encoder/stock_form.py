@@ -11,8 +11,8 @@ import transformers
 from transformers import PretrainedConfig
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.models.backbone import Checkpoint
 from midlayer_embed.models.bidirectional import asks_for_bidirectional
+from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.families import family_of, known_families
 
 # Config entries with one item a block.

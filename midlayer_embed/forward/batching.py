@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.errors import InputTypeError
+from midlayer_embed.ground.checks import check_int
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def token_budget(batch_tokens: int | None, device: torch.device) -> int:
         device: Where the model is.
 
     Raises:
-        InputError: (a ValueError) not a positive int.
+        InputError: (a ValueError) not an int of at least 1.
 
     Example:
         >>> token_budget(None, torch.device("cpu")), token_budget(64, torch.device("cpu"))
@@ -151,9 +152,7 @@ def token_budget(batch_tokens: int | None, device: torch.device) -> int:
     """
     if batch_tokens is None:
         return _TOKENS_CPU if device.type == "cpu" else _TOKENS_ACCELERATOR
-    if isinstance(batch_tokens, bool) or not isinstance(batch_tokens, int) or batch_tokens < 1:
-        raise InputError(f"batch_tokens: expected a positive int or None, got {batch_tokens!r}")
-    return batch_tokens
+    return check_int("batch_tokens", batch_tokens, 1)
 
 
 def token_counts(

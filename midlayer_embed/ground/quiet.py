@@ -1,4 +1,4 @@
-"""Keeps the bars, reports and retries of transformers and its hub off the terminal while we load and save models."""
+"""Silences transformers and huggingface_hub while models are loaded and saved."""
 
 import logging
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from transformers.utils import logging as transformers_logging
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars, no load report (it lists every block that a truncated model leaves out), no talk of retries."""
+    """Turn off progress bars, retry messages and load reports (these list every block that a truncated model omits)."""
     hub = logging.getLogger("huggingface_hub")
     hub_level = hub.level
     hub.setLevel(logging.ERROR)

@@ -9,21 +9,12 @@ import numpy as np
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.markdown import table
+from midlayer_embed.terms import METRIC_TABLE
 
 if TYPE_CHECKING:
+    from midlayer_embed.selection.criteria import LayerSelection
     from midlayer_embed.selection.profile import Profile
-    from midlayer_embed.selection.select import LayerSelection
 
-# What people call a metric, with its unit.
-LABELS = {
-    "prompt_entropy": "prompt entropy (nats)",
-    "dataset_entropy": "dataset entropy (nats)",
-    "effective_rank": "effective rank",
-    "curvature": "curvature (radians)",
-    "infonce": "InfoNCE (nats)",
-    "lidar": "LiDAR (nats)",
-    "dime": "DiME (nats)",
-}
 _BAR_WIDTH = 32
 _NO_MATPLOTLIB = "pictures need matplotlib; run: pip install 'midlayer-embed[select]'"
 # Okabe and Ito's blue and vermilion: told apart by colour-blind eyes, and in grey.
@@ -128,7 +119,7 @@ def draw_profile(profile: "Profile", path: str | Path) -> None:
     for position, name in enumerate(names, start=1):
         axes = figure.add_subplot(rows, columns, position)
         _draw_curve(axes, depths, profile.values[name])
-        axes.set_title(LABELS[name], fontsize=10)
+        axes.set_title(METRIC_TABLE[name].title, fontsize=10)
         if position > len(names) - columns:
             axes.set_xlabel("depth (layer / last layer)")
     states = "normed" if profile.final_norm else "raw"
@@ -155,7 +146,7 @@ def draw_selection(selection: "LayerSelection", path: str | Path) -> None:
     axes.axvline(selection.layer, color=_MARK, linewidth=1, linestyle=":")
     axes.set_title(f"{selection.criterion}: layer {selection.layer} of {selection.n_layers - 1}", fontsize=10)
     axes.set_xlabel("layer")
-    axes.set_ylabel(LABELS[selection.metric])
+    axes.set_ylabel(METRIC_TABLE[selection.metric].title)
     axes.xaxis.get_major_locator().set_params(integer=True)
     _save(figure, path)
 

@@ -14,16 +14,9 @@ import numpy as np
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.metrics import NORMALIZATIONS
-from midlayer_embed.selection.representations import (
-    METRICS,
-    RAW,
-    MetricSettings,
-    Representations,
-    check_metrics,
-    check_normalizations,
-    represent,
-)
+from midlayer_embed.selection.measures import MetricSettings
+from midlayer_embed.selection.representations import Measuring, Passes, Representations, represent
+from midlayer_embed.terms import METRICS, NORMALIZATIONS, RAW, check_metrics, check_normalizations
 from midlayer_embed.texts.corpora import sample_texts
 
 if TYPE_CHECKING:
@@ -131,7 +124,7 @@ def profile_layers(
     Args:
         model: A folder, a hub id, "starter", or a LayerwiseEncoder.
         texts: The corpus. No labels.
-        metrics: Which of prompt_entropy, dataset_entropy, curvature, infonce, lidar, dime, effective_rank.
+        metrics: Some of `midlayer_embed.terms.METRICS`; all of them unless given.
         max_texts: Texts that are measured, at most, chosen by the seed; None for all. As in the paper, 1,000.
         final_norm: Whether normed states are measured. None: those that a given LayerwiseEncoder pools, else the raw
             ones, as in the paper.
@@ -215,17 +208,9 @@ def measured(
         min_tokens=min_tokens,
         max_length=encoder.max_seq_length,
     )
-    with represent(
-        encoder,
-        sample,
-        wanted,
-        settings,
-        final_norm=normed,
-        rates=rates,
-        workers=workers,
-        batch_tokens=batch_tokens,
-        show_progress=show_progress,
-    ) as representations:
+    measuring = Measuring(wanted, list(range(encoder.n_layers)), normed, settings)
+    passes = Passes(rates, workers, batch_tokens, show_progress=show_progress)
+    with represent(encoder, sample, measuring, passes) as representations:
         curves = representations.curves(wanted, divisors, show_progress=show_progress)
         profile = Profile(
             model=encoder.checkpoint.name,

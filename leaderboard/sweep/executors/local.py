@@ -18,17 +18,16 @@ from leaderboard.scoring.score import prepared, score
 from leaderboard.sweep.layer_view import LayerView
 from leaderboard.sweep.store import VectorStore
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_int
 
 
 def check_jobs(jobs: int) -> int:
     """The number of processes, if it is one.
 
     Raises:
-        InputError: (a ValueError) not a positive int.
+        InputError: (a ValueError) not an int of at least 1.
     """
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise InputError(f"jobs: expected a positive int, got {jobs!r}")
-    return jobs
+    return check_int("jobs", jobs, 1)
 
 
 def scored_layers(

@@ -159,7 +159,7 @@ def test_a_process_killed_for_real_loses_no_finished_chunk(
     with caplog.at_level(logging.INFO), monkeypatch.context() as patch:
         seen = _killed_after(100, patch)
         encode_file(llama_folder, 2, source, target)
-    assert "going on where an earlier run stopped" in caplog.text
+    assert "resuming an earlier run" in caplog.text
     assert sum(seen) <= N_TEXTS - done
     encode_file(llama_folder, 2, source, tmp_path / "whole.npy")
     assert target.read_bytes() == (tmp_path / "whole.npy").read_bytes()

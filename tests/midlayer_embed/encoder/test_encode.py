@@ -177,14 +177,14 @@ def test_progress_rises_to_1_and_the_bar_is_in_tokens(
 def test_bad_budgets_are_refused(llama_folder: Path, batch_tokens: Any) -> None:
     encoder = MidLayerEncoder(llama_folder, 1)
     encoder.batch_tokens = batch_tokens
-    with pytest.raises(ValueError, match="batch_tokens: expected a positive int"):
+    with pytest.raises(ValueError, match="batch_tokens: expected an int of at least 1"):
         encoder.encode(["a"])
 
 
 def test_bad_arguments_are_refused_as_by_the_inherited_path(llama_folder: Path) -> None:
     encoder = MidLayerEncoder(llama_folder, 1)
     for kwargs, message in (
-        ({"batch_size": 0}, "batch_size must be a positive integer"),
+        ({"batch_size": 0}, "batch_size must be an int of at least 1eger"),
         ({"prompt_name": "no such"}, "'no such' not found"),
         ({"precision": "int3"}, "Precision 'int3'"),
         ({"colour": "red"}, "colour"),
