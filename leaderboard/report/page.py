@@ -29,6 +29,7 @@ from midlayer_embed.terms import METRIC_TABLE, RAW
 # The key of all tasks together in the page's data.
 _ALL = "all"
 _FILES = files("leaderboard.report") / "page_files"
+_SCRIPTS = ("dom.js", "table.js", "rows.js", "charts.js", "page.js")
 
 
 def page(board: Tables, **options: Any) -> str:
@@ -40,7 +41,7 @@ def page(board: Tables, **options: Any) -> str:
     """
     scripts = {
         "library": vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;"),
-        "script": "\n".join((_FILES / name).read_text(encoding="utf-8") for name in ("charts.js", "page.js")),
+        "script": "\n".join((_FILES / name).read_text(encoding="utf-8") for name in _SCRIPTS),
     }
     # In a page, a script ends at its first "</script", wherever that stands; and so would one of ours.
     assert not any("</script" in script or "<!--" in script for script in scripts.values())
