@@ -23,6 +23,7 @@ from leaderboard.report import figures
 from leaderboard.report.figure_rows import association_rows, heat_map, marks
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
 from midlayer_embed import __version__
+from midlayer_embed.ground.colours import COLOURS
 from midlayer_embed.terms import METRIC_TABLE, RAW
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _data(board: "Leaderboard", options: dict[str, Any]) -> dict[str, Any]:
             for which, label in board.labels().items()
         ],
         "charts": {"light": _charts(dark=False), "dark": _charts(dark=True)},
-        "colours": list(figures.COLOURS),
+        "colours": list(COLOURS),
     }
 
 

@@ -19,10 +19,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_int, check_optional_int
+from midlayer_embed.ground.progress import progress
 
 # What each of nlpaug's three augmenters is told. All of its own rates are 0.3, too, but it stops at ten words of a text
 # and ten characters of a word, so that a long text is hardly changed at all.
@@ -164,9 +163,7 @@ def _make(keys: list[_Key], workers: int | None, show_progress: bool) -> Iterato
         # Loky's processes: not forked (a model's threads may be running), no `if __name__ == "__main__"` needed.
         parallel = joblib.Parallel(n_jobs=n_workers, backend="loky", return_as="generator", max_nbytes=None)
         done = parallel(joblib.delayed(_views)(chunk, os.getpid()) for chunk in chunks)
-    with tqdm(
-        desc="views", total=len(keys), unit="view", delay=_BAR_AFTER, dynamic_ncols=True, disable=not show_progress
-    ) as bar:
+    with progress(len(keys), "views", "view", show_progress, delay=_BAR_AFTER) as bar:
         for chunk, views in zip(chunks, done, strict=True):
             yield from zip(chunk, views, strict=True)
             bar.update(len(chunk))
