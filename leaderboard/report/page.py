@@ -24,6 +24,7 @@ from leaderboard.report.figure_rows import association_rows, heat_map, marks
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
 from leaderboard.results.tables import Tables
 from midlayer_embed import __version__
+from midlayer_embed.ground.colours import COLOURS
 from midlayer_embed.terms import METRIC_TABLE, RAW
 
 # The key of all tasks together in the page's data.
@@ -105,7 +106,7 @@ def _data(board: Tables, options: dict[str, Any]) -> dict[str, Any]:
             for which, label in board.labels().items()
         ],
         "charts": {"light": _charts(dark=False), "dark": _charts(dark=True)},
-        "colours": list(figures.COLOURS),
+        "colours": list(COLOURS),
     }
 
 
