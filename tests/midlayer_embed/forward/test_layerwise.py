@@ -1,19 +1,16 @@
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from support.tiny_models import plain_layer_means
 
 from midlayer_embed import LayerwiseEncoder
 
 
 @pytest.mark.parametrize("final_norm", [True, False], ids=["normed", "raw"])
-def test_every_layer_equals_output_hidden_states(
-    any_folder: Path, sentences: list[str], final_norm: bool, plain_layer_means: Callable[..., torch.Tensor]
-) -> None:
+def test_every_layer_equals_output_hidden_states(any_folder: Path, sentences: list[str], final_norm: bool) -> None:
     encoder = LayerwiseEncoder(any_folder, final_norm=final_norm)
     padded = encoder.encode(sentences)  # one batch
     assert padded.dtype == np.float32

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from support.architectures import TINY_TYPES
 from transformers import AutoModel
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
@@ -27,11 +28,11 @@ _ENCODERS = [
 _PAIR = ("The weather is lovely today a", "The weather is lovely today b")
 
 
-def test_every_architecture_is_of_one_kind(tiny_types: set[str]) -> None:
+def test_every_architecture_is_of_one_kind() -> None:
     kinds = [*_DECODERS, *_RECURRENT, *_ENCODERS]
     assert len(kinds) == len(set(kinds))
     names = {"gemma3": "gemma3_text"}
-    assert {names.get(kind, kind) for kind in kinds if "-" not in kind or kind == "xlm-roberta"} == tiny_types
+    assert {names.get(kind, kind) for kind in kinds if "-" not in kind or kind == "xlm-roberta"} == TINY_TYPES
 
 
 def _change_of_the_first_token(encoder: LayerwiseEncoder) -> np.ndarray:
