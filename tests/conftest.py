@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,9 +126,9 @@ def spoilt_folder(request: pytest.FixtureRequest, llama_folder: Path, tmp_path: 
 
 
 @pytest.fixture
-def no_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is exported is not tried in a process of its own, whose imports take longer than all else."""
-    monkeypatch.setattr("midlayer_embed.encoder.export._difference_to_a_stranger", lambda _encoder, _folder: 0.0)
+def forked_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stranger that tries an export is a fork; what a process of its own would show more, one test shows."""
+    monkeypatch.setattr("midlayer_embed.encoder.export.subprocess", SimpleNamespace(run=forks.run))
 
 
 @pytest.fixture(scope="session")

@@ -129,6 +129,22 @@ def run_code(code: str, *arguments: object, **options: Any) -> str:
     return done.stdout
 
 
+_STRANGER = """
+import json, sys
+sys.modules["midlayer_embed"] = sys.modules["leaderboard"] = None
+from sentence_transformers import SentenceTransformer
+model = SentenceTransformer(sys.argv[1], device="cpu")
+assert type(model) is SentenceTransformer
+print(json.dumps(model.encode(json.loads(sys.argv[2])).tolist()))
+"""
+
+
+def vectors_of_a_stranger(folder: Path, texts: list[str]) -> list[list[float]]:
+    """What plain sentence-transformers gives where our packages cannot be imported: on a stranger's machine."""
+    vectors: list[list[float]] = json.loads(run_code(_STRANGER, folder, json.dumps(texts)).splitlines()[-1])
+    return vectors
+
+
 def as_python() -> str:
     """A command that behaves as `python` would, but is a fork."""
     return f"{sys.executable} -S -E {Path(__file__).resolve()} --python"
@@ -241,7 +257,7 @@ def _main() -> str | None:
     if mode == "--python":
         sys.exit(Fork([sys.executable, *arguments]).wait() & 255)
     given = set(os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    own_paths = [path for path in sys.path[1:] if path not in given]
+    own_paths = [str(Path(__file__).resolve().parents[1]), *(path for path in sys.path[1:] if path not in given)]
     request = _serve(socket.socket(fileno=int(arguments[0])))
     return _become(*request, own_paths) if request else None
 
