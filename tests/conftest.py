@@ -4,6 +4,7 @@ pytest-xdist's controller loads this module, too; what needs torch imports it wh
 """
 
 import gc
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from support import forks
 from support.architectures import ARCHITECTURES, FAMILIES, GROUPED, MODELS, SENTENCES
 from support.spoilt_models import SPOILT
@@ -123,6 +125,31 @@ def spoilt_folder(request: pytest.FixtureRequest, llama_folder: Path, tmp_path: 
     folder = Path(shutil.copytree(llama_folder, tmp_path / "spoilt"))
     spoil(folder)
     return folder, message
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[], Any]], Any]:
+    """A function that gives, by a name, what a function returns; it is called once for all workers of the session."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+
+    def once(name: str, make: Callable[[], Any]) -> Any:
+        path = shared / f"{name}.json"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                path.write_text(json.dumps(make()))
+            return json.loads(path.read_text())
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def fresh_answers(llama_folder: Path, once: Callable[[str, Callable[[], Any]], Any]) -> dict[str, Any]:
+    """What a fresh process answers to the questions of `support.fresh`."""
+    from support.fresh import ask
+
+    answers: dict[str, Any] = once("fresh-answers", lambda: ask(llama_folder))
+    return answers
 
 
 @pytest.fixture

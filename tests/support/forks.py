@@ -129,6 +129,13 @@ def run_code(code: str, *arguments: object, **options: Any) -> str:
     return done.stdout
 
 
+# At the start of code whose point is who imports mteb.
+WITHOUT_MTEB = """
+import sys
+for name in [name for name in sys.modules if name.partition(".")[0] == "mteb"]:
+    del sys.modules[name]
+"""
+
 _STRANGER = """
 import json, sys
 sys.modules["midlayer_embed"] = sys.modules["leaderboard"] = None
