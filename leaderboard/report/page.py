@@ -24,11 +24,13 @@ from leaderboard.report.figure_rows import association_rows, heat_map, marks
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
 from leaderboard.results.tables import Tables
 from midlayer_embed import __version__
+from midlayer_embed.ground.colours import COLOURS
 from midlayer_embed.terms import METRIC_TABLE, RAW
 
 # The key of all tasks together in the page's data.
 _ALL = "all"
 _FILES = files("leaderboard.report") / "page_files"
+_SCRIPTS = ("dom.js", "table.js", "rows.js", "charts.js", "page.js")
 
 
 def page(board: Tables, **options: Any) -> str:
@@ -40,7 +42,7 @@ def page(board: Tables, **options: Any) -> str:
     """
     scripts = {
         "library": vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;"),
-        "script": "\n".join((_FILES / name).read_text(encoding="utf-8") for name in ("charts.js", "page.js")),
+        "script": "\n".join((_FILES / name).read_text(encoding="utf-8") for name in _SCRIPTS),
     }
     # In a page, a script ends at its first "</script", wherever that stands; and so would one of ours.
     assert not any("</script" in script or "<!--" in script for script in scripts.values())
@@ -104,7 +106,7 @@ def _data(board: Tables, options: dict[str, Any]) -> dict[str, Any]:
             for which, label in board.labels().items()
         ],
         "charts": {"light": _charts(dark=False), "dark": _charts(dark=True)},
-        "colours": list(figures.COLOURS),
+        "colours": list(COLOURS),
     }
 
 

@@ -20,7 +20,6 @@ import polars as pl
 from mteb.abstasks.abstask import AbsTask
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
-from tqdm.auto import tqdm
 
 from leaderboard.models.meta import layer_meta, model_label
 from leaderboard.results.folder import MeasuredOn, ResultsFolder
@@ -35,6 +34,7 @@ from leaderboard.sweep.plan import TaskPlan, count_metric_tokens, count_tokens, 
 from leaderboard.sweep.store import VectorStore, layer_bytes
 from leaderboard.tasks.data import TaskData
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.ground.progress import progress
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.selection.measures import MetricSettings
 from midlayer_embed.selection.representations import Measuring, Passes, TextPass, represent
@@ -243,14 +243,8 @@ class TaskSweep:
             with self._timed("scoring"):
                 metas = {layer: self._meta(layer) for layer in layers}
                 results = scored_layers(self._task, store, metas, filler.fill, self._options.jobs)
-                for layer, result in tqdm(
-                    results,
-                    total=len(layers),
-                    desc=f"{self._label}: scoring",
-                    unit="layer",
-                    dynamic_ncols=True,
-                    disable=not self._options.show_progress,
-                ):
+                label, shown = f"{self._label}: scoring", self._options.show_progress
+                for layer, result in progress(len(layers), label, "layer", shown, items=results):
                     self._save(result, layer, scratch, made_with)
 
     def _save(self, result: TaskResult, layer: int, scratch: Path, made_with: dict[str, Any]) -> None:

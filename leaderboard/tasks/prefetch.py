@@ -29,6 +29,7 @@ from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.checksums import file_sha256
 from midlayer_embed.ground.failures import report_failures
+from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 
 logger = logging.getLogger(__name__)
@@ -163,14 +164,7 @@ def prefetch(
         if plans:
             free = decimal(shutil.disk_usage(folder).free)
             logger.info("downloading %s of %d datasets into %s (%s free)", decimal(size), len(plans), folder, free)
-        with tqdm(
-            total=size,
-            desc="prefetch",
-            unit="B",
-            unit_scale=True,
-            dynamic_ncols=True,
-            disable=not (show_progress and plans),
-        ) as bar:
+        with progress(size, "prefetch", "B", show_progress and bool(plans)) as bar:
             for name, plan in plans.items():
                 bar.set_description(name)
                 with report_failures(name, failures, logger, reason=_reason):
