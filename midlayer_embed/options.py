@@ -107,7 +107,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.pooling_mode not in POOLING_MODES:
             raise InputError(f"pooling_mode: expected one of {', '.join(POOLING_MODES)}, got {self.pooling_mode!r}")
-        check_optional_int("max_seq_length", self.max_seq_length, 1)
+        limit = check_optional_int("max_seq_length", self.max_seq_length, 1)
+        object.__setattr__(self, "max_seq_length", limit)  # an int, where an integer of numpy came
 
 
 class ModelOptions(TypedDict, total=False):

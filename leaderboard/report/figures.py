@@ -14,14 +14,13 @@ import vl_convert
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.colours import COLOURS
 from midlayer_embed.terms import METRIC_TABLE
 
 Rows = pl.DataFrame | alt.NamedData
 Figure = alt.Chart | alt.LayerChart | alt.FacetChart | alt.ConcatChart
 
-# Okabe and Ito's colour-blind safe palette, without yellow and black, which are hard to see on white and on dark
-# backgrounds. From the eighth model on, lines are dashed as well.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+# From the eighth line on, lines are dashed as well.
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4])
 _LINE_DASHES = [dash for dash in _DASHES for _ in COLOURS]
 _MODELS = "models"

@@ -10,10 +10,12 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard.models.meta import model_label
-from leaderboard.models.reload import Origin, origin_of
+from leaderboard.models.origin import Origin
+from leaderboard.models.reload import origin_of
 from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.load import read_results
 from leaderboard.results.provenance import provenance_of
-from leaderboard.results.tables import Leaderboard, load_results
+from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
 from midlayer_embed.terms import METRICS
@@ -32,7 +34,7 @@ class LayerRecord:
         results: Results of the layer, in the task order of the tables.
     """
 
-    board: Leaderboard
+    board: Tables
     model: str
     revision: str
     layer: int
@@ -103,7 +105,7 @@ def find_layer(
     Raises:
         InputError: (a ValueError) if there is no such folder, model or layer; the message lists the available ones.
     """
-    board = load_results(results_dir)
+    board = read_results(results_dir)
     name, which = board.find_model(model, revision)
     every = [
         (provenance, meta, result)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from leaderboard.analysis.schemes import SCHEMES
 from leaderboard.report.cells import SCHEME_COLUMNS, fewer_tasks, format_cell, format_coefficient, scheme_cells
-from leaderboard.results.tables import Leaderboard
+from leaderboard.results.tables import Tables
 from leaderboard.tasks.benchmarks import n_samples
 from midlayer_embed.terms import METRICS
 
@@ -22,7 +22,7 @@ from midlayer_embed.terms import METRICS
 _WIDEST_WORD = 8
 
 
-def print_layers(board: Leaderboard, model: str, revision: str, console: Console | None = None) -> None:
+def print_layers(board: Tables, model: str, revision: str, console: Console | None = None) -> None:
     """Print one row per layer, best and last marked: metrics, scores and a summary line."""
     console = console or Console(highlight=False)
     frame = board.layer_table(model, revision)

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from midlayer_embed import __version__
 from midlayer_embed.bulk.vector_files import UnfinishedVectors, check_target
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.progress import progress
 from midlayer_embed.options import AnyModelOptions, fold, takes_options
 from midlayer_embed.texts import files as text_files
 from midlayer_embed.texts.files import Survey, find_texts, read_chunks, survey
@@ -144,14 +145,7 @@ def _append_all(
 ) -> None:
     """Embeds the chunks that are missing. Progress counts characters, since texts differ too much in length."""
     read = read_characters = 0
-    with tqdm(
-        total=found.n_characters,
-        desc="Encoding",
-        unit="char",
-        unit_scale=True,
-        dynamic_ncols=True,
-        disable=not show_progress,
-    ) as bar:
+    with progress(found.n_characters, "Encoding", "char", show_progress) as bar:
 
         def show(characters: float) -> None:
             bar.update(characters - bar.n)
@@ -186,7 +180,7 @@ def _counted(chunks: Iterable[list[str]], bar: tqdm) -> Iterator[list[str]]:
 
 
 def _bar(what: str, total: int | None, show_progress: bool) -> tqdm:
-    return tqdm(desc=what, total=total, unit=" texts", delay=_BAR_AFTER, dynamic_ncols=True, disable=not show_progress)
+    return progress(total, what, " texts", show_progress, delay=_BAR_AFTER)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -169,7 +169,7 @@ class UnfinishedVectors:
             return 0
         if earlier != self._settings:
             changed = [key for key in {**earlier, **self._settings} if earlier.get(key) != self._settings.get(key)]
-            logger.warning("starting over: the %d vectors of an earlier run have another %s", done, ", ".join(changed))
+            logger.warning("starting over: the %d vectors of an earlier run differ in %s", done, ", ".join(changed))
             return 0
         if not 0 <= done <= self.shape[0] or size < len(self._header) + done * self._row_bytes:
             return 0

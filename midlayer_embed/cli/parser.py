@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.quiet import log_level
 from midlayer_embed.options import FILE_OPTIONS, Recipe, Source
 
 FAILED = 1
@@ -130,18 +131,13 @@ def _our_messages(program: str, level: int) -> Iterator[None]:
     """Shows the log messages of our packages on stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
-    ours = [logging.getLogger(package) for package in ("midlayer_embed", "leaderboard")]
-    levels = [logger.level for logger in ours]
-    for logger in ours:
-        logger.addHandler(handler)
-        logger.setLevel(level)
-    kernels = logging.getLogger("transformers.integrations.hub_kernels")
-    kernels_level = kernels.level
-    kernels.setLevel(logging.ERROR)  # `log_kernels` says the same in one line
-    try:
-        yield
-    finally:
-        kernels.setLevel(kernels_level)
-        for logger, old in zip(ours, levels, strict=True):
-            logger.removeHandler(handler)
-            logger.setLevel(old)
+    packages = ("midlayer_embed", "leaderboard")
+    # `log_kernels` says the same as transformers, in one line.
+    with log_level(level, *packages), log_level(logging.ERROR, "transformers.integrations.hub_kernels"):
+        for package in packages:
+            logging.getLogger(package).addHandler(handler)
+        try:
+            yield
+        finally:
+            for package in packages:
+                logging.getLogger(package).removeHandler(handler)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from tqdm.auto import tqdm
 from transformers import PretrainedConfig, PreTrainedModel
 
 from midlayer_embed.encoder.card import (
@@ -27,6 +26,7 @@ from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form, t
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import distinct, row_batches, token_budget, token_counts
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.layers import layer_number
 from midlayer_embed.models.backbone import default_max_seq_length, load_tokenizer
@@ -243,7 +243,7 @@ class MidLayerEncoder(SentenceTransformer):
         budget = token_budget(self.batch_tokens, torch.device(kwargs.get("device") or self.device))
         vectors: torch.Tensor | None = None
         total, done = int(counts.sum()), 0
-        bar = tqdm(total=total, desc="Encoding", unit="tok", unit_scale=True, disable=not kwargs["show_progress_bar"])
+        bar = progress(total, "Encoding", "tok", kwargs["show_progress_bar"])
         with bar:
             for rows in row_batches(counts, budget, kwargs["batch_size"]):
                 found = inherited([unique[row] for row in rows], **{**one_pass, "batch_size": len(rows)})

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import Batch, batches, check_texts, distinct, token_budget, tokenize
 from midlayer_embed.forward.pooling import Pooler, pooler
+from midlayer_embed.ground.progress import progress
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.backbone import Backbone, load_backbone
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
@@ -221,9 +221,7 @@ class LayerwiseEncoder:
         budget = token_budget(batch_tokens, self.backbone.device)
         token_ids = tokenize(self.backbone.tokenizer, texts, self.max_seq_length)
         total = int(token_ids.lengths.sum())
-        with tqdm(
-            total=total, desc=description, unit="tok", unit_scale=True, dynamic_ncols=True, disable=not show_progress
-        ) as bar:
+        with progress(total, description, "tok", show_progress) as bar:
             for batch in batches(token_ids, self.backbone.pad_id, budget):
                 yield PooledBatch(
                     batch.rows, batch.attention_mask.sum(dim=1).numpy(), *self._forward(batch, layers, norms, measures)

@@ -8,6 +8,7 @@ import numpy as np
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.colours import COLOURS
 from midlayer_embed.ground.markdown import table
 from midlayer_embed.terms import METRIC_TABLE
 
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
 _BAR_WIDTH = 32
 _NO_MATPLOTLIB = "pictures need matplotlib; run: pip install 'midlayer-embed[select]'"
-# Okabe and Ito's blue and vermilion: told apart by colour-blind eyes, and in grey.
-_LINE, _MARK = "#0072B2", "#D55E00"
+_LINE, _MARK = COLOURS[:2]  # distinct in grey as well
 
 
 def profile_table(profile: "Profile") -> str:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import distinct
 from midlayer_embed.forward.layerwise import LayerwiseEncoder, PooledBatch, TokenMeasure
+from midlayer_embed.ground.progress import progress
 from midlayer_embed.metrics.gram import divisor
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
 from midlayer_embed.terms import METRIC_TABLE, MI_LOWER_BOUND, RAW, n_views
@@ -120,7 +120,7 @@ class Representations:
             show_progress: A bar on stderr.
         """
         found: dict[tuple[str, str], np.ndarray] = {}
-        for metric in tqdm(wanted, desc="Measuring", unit="metric", dynamic_ncols=True, disable=not show_progress):
+        for metric in progress(len(wanted), "Measuring", "metric", show_progress, items=wanted):
             values = found[metric, RAW] = self.measure(metric)
             for name in normalizations:
                 if name != RAW and (divided := self.normalized(metric, values, name)) is not None:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.progress import progress
 from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.options import fold
 from midlayer_embed.selection.criteria import (
@@ -94,7 +94,7 @@ def select_layer(
             raise InputError(f"texts: none of {profile.n_texts} is long enough to measure its {metric}")
         ranked = ranking(criterion, values, layer_zero)
         halves = _random_halves(profile.n_texts, n_resamples, seed)
-        bar = tqdm(halves, desc="Resampling", unit="half", dynamic_ncols=True, disable=not show_progress)
+        bar = progress(len(halves), "Resampling", "half", show_progress, items=halves)
         curves = [_curve_of_half(representations, metric, rows) for rows in bar]
         # A half without any text that is long enough measures nothing, hence picks nothing.
         picked = [ranking(criterion, curve, layer_zero)[0] for curve in curves if not np.isnan(curve).any()]

@@ -15,12 +15,11 @@ from leaderboard import run_sweep
 from leaderboard.cli import main as leaderboard_main
 from leaderboard.sweep.executors.local import check_jobs
 from leaderboard.tasks.limit import check_limit
-from midlayer_embed import metrics, select_layer
+from midlayer_embed import LayerwiseEncoder, metrics, select_layer
 from midlayer_embed.cli import main
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import token_budget
 from midlayer_embed.ground.checks import check_int
-from midlayer_embed.models.backbone import check_max_seq_length
 from midlayer_embed.texts.corpora import sample_texts
 from midlayer_embed.texts.views import augmented_views
 
@@ -34,7 +33,10 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
         lambda value, _: metrics.dime(VIEWS, VIEWS, n_permutations=value),
     ),
     ("midlayer_embed.metrics.invariance", "seed"): (0, lambda value, _: metrics.dime(VIEWS, VIEWS, seed=value)),
-    ("midlayer_embed.models.backbone", "max_seq_length"): (1, lambda value, _: check_max_seq_length(value)),
+    ("midlayer_embed.options", "max_seq_length"): (
+        1,
+        lambda value, folder: LayerwiseEncoder(folder, max_seq_length=value),
+    ),
     ("midlayer_embed.forward.batching", "batch_tokens"): (
         1,
         lambda value, _: token_budget(value, torch.device("cpu")),

@@ -15,7 +15,7 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard import Leaderboard, load_results, run_sweep
-from leaderboard.models.reload import Origin
+from leaderboard.models.origin import Origin
 from leaderboard.report.card import eval_results_files, model_card
 from leaderboard.report.layer_record import LayerRecord, find_layer
 from leaderboard.report.snippets import encoder_snippet, export_command

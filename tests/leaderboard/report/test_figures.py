@@ -9,8 +9,7 @@ import pytest
 from leaderboard import Leaderboard, load_tables
 from leaderboard.report import figures
 from leaderboard.report.figure_rows import heat_map, marks
-from leaderboard.results.folder import METRICS_SCHEMA
-from leaderboard.results.tables import SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from midlayer_embed.errors import InputError
 
 # model, layer, task, score; layer 1 of b misses task B.

@@ -380,9 +380,7 @@ def test_the_command_goes_on_and_exits_1(
     assert "best layer" in captured.out
     told, summed_up = captured.err.splitlines()
     assert told.startswith("midlayer-leaderboard: STS13 failed: dataset mteb/sts13-sts not found: ")
-    assert summed_up == (
-        "midlayer-leaderboard: 1 of 2 tasks failed: STS13; run the same command again to try them again"
-    )
+    assert summed_up == ("midlayer-leaderboard: 1 of 2 tasks failed: STS13; run the same command again to retry them")
     assert main([*arguments, "--tasks", "STSBenchmark", "--data-dir", str(mirror)]) == 0
     capsys.readouterr()
     assert main([*arguments, "--tasks", "STSBenchmark", "--data-dir", str(tmp_path / "nowhere")]) == 2

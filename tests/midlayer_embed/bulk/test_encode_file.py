@@ -132,7 +132,7 @@ def test_what_changes_the_vectors_starts_afresh(
         seen = _killed_after(100, patch)
         encode_file(llama_folder, source=source, target=tmp_path / "v.npy", **arguments)
     assert sum(seen) == N_TEXTS
-    assert f"of another {change if change == 'input' else next(iter(change))}" in caplog.text
+    assert f"differ in {change if change == 'input' else next(iter(change))}" in caplog.text
     encode_file(llama_folder, source=source, target=tmp_path / "whole.npy", **arguments)
     assert (tmp_path / "v.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
@@ -250,4 +250,4 @@ def test_chunks_of_another_size_start_afresh(
         with monkeypatch.context() as patch, pytest.raises(_Killed):
             _killed_after(3, patch)
             encode_file(llama_folder, 2, source, tmp_path / "v.npy")
-    assert "of another chunks" in caplog.text
+    assert "differ in chunks" in caplog.text

@@ -80,7 +80,7 @@ def test_other_settings_start_afresh_and_say_so(
         vectors.append(VECTORS[:2])
     with caplog.at_level(logging.WARNING), UnfinishedVectors(tmp_path / "v.npy", shape, settings) as vectors:
         assert vectors.done == 0
-    assert "starting over: the 2 vectors of an earlier run have another" in caplog.text
+    assert "starting over: the 2 vectors of an earlier run differ in" in caplog.text
 
 
 @pytest.mark.parametrize("state", ["", "[]", '{"done": 9}', '{"settings": {"shape": [4, 3]}, "done": 4}'])

@@ -101,7 +101,7 @@ def test_an_interrupted_command_says_how_to_go_on_only_where_it_can(
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"midlayer_embed.cli.program._{command}", interrupted)
+    monkeypatch.setattr(f"midlayer_embed.cli.{command}._{command}", interrupted)
     options = {"select": [], "encode": ["--layer", "1", "--input", "a.txt", "--output", "a.npy"]}[command]
     assert main([command, "model", *options]) == 130
     assert ("go on where it stopped" in capsys.readouterr().err) is goes_on

@@ -184,7 +184,7 @@ def test_bad_budgets_are_refused(llama_folder: Path, batch_tokens: Any) -> None:
 def test_bad_arguments_are_refused_as_by_the_inherited_path(llama_folder: Path) -> None:
     encoder = MidLayerEncoder(llama_folder, 1)
     for kwargs, message in (
-        ({"batch_size": 0}, "batch_size must be an int of at least 1eger"),
+        ({"batch_size": 0}, "batch_size must be a positive integer"),
         ({"prompt_name": "no such"}, "'no such' not found"),
         ({"precision": "int3"}, "Precision 'int3'"),
         ({"colour": "red"}, "colour"),
