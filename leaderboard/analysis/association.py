@@ -72,9 +72,9 @@ def associations(scores: pl.DataFrame, metrics: pl.DataFrame, per_task: bool = F
         per_task: Whether to correlate within each task, over the layers that have both its score and the metric.
 
     Returns:
-        One row a metric, in the order of their names, or a metric and task: metric, (task,) spearman, kendall, pearson,
-        dcor, n_layers (behind the number), n_tasks (that have the metric). Coefficients are null where there are fewer
-        than two layers or one side is the same at all of them.
+        One row per metric, or per metric and task, sorted by name: metric, (task,) spearman, kendall, pearson, dcor,
+        n_layers (in the coefficients), n_tasks (that have the metric). Coefficients are null if there are fewer than
+        two layers, or if the metric or the score is the same at all of them.
     """
     by = ["metric", "task"] if per_task else ["metric"]
     side = ["task"] if per_task else []
@@ -100,7 +100,7 @@ def associations(scores: pl.DataFrame, metrics: pl.DataFrame, per_task: bool = F
 
 
 def _means(frame: pl.DataFrame, column: str, by: list[str]) -> pl.DataFrame:
-    """A column's mean over the tasks at each layer that misses none of them."""
+    """The mean of a column over the tasks, at the layers that have all of them."""
     return layer_means(frame, column, by).filter(WHOLE).select(*by, "layer", column)
 
 

@@ -95,7 +95,7 @@ def _read(arguments: argparse.Namespace) -> "Leaderboard":
 
     if arguments.results is not None:
         if arguments.metrics is not None:
-            raise InputError("metrics: a results folder has its own; a file goes with --scores")
+            raise InputError("metrics: a results folder has its own; --metrics needs --scores")
         return load_results(arguments.results)
     return load_tables(arguments.scores, arguments.metrics)
 
@@ -107,7 +107,7 @@ def _print(board: "Leaderboard", schemes: "pl.DataFrame", in_detail: str | None)
     print_schemes(schemes)
     shown = [which for which in board.models() if schemes.height == 1 or which == (in_detail, "main")]
     if not shown:
-        print("all schemes of one model, and how its metrics go with its scores: --model NAME [--revision NAME]")
+        print("all schemes of one model, and its associations: --model NAME [--revision NAME]")
     for model, revision in shown:
         print()
         print_scheme_details(schemes.filter(model=model, revision=revision).row(0, named=True))

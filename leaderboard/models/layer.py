@@ -1,4 +1,4 @@
-"""A layer of a model as mteb evaluates one, by name or folder. All layers of it at once are `sweep`'s business."""
+"""Loads one layer of a model for mteb. `leaderboard.sweep` evaluates all layers at once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ def get_model(
         mteb's wrapper; its `model` is the MidLayerEncoder.
 
     Raises:
-        InputError: (a ValueError) an argument is not what it should be; the message names it.
+        InputError: (a ValueError) an argument is invalid; the message names it.
 
     Example:
         >>> import mteb                                                                  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""The tables as Markdown. What they hold is the business of `results`."""
+"""The tables as Markdown."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,11 +12,11 @@ from midlayer_embed.ground.markdown import escaped, table
 
 
 def markdown(board: Tables, **options: Any) -> str:
-    """The schemes of all models; then of each model its layers, best one in bold, and associations.
+    """The schemes of all models; then for each model its layers, the best one in bold, and its associations.
 
     Args:
         board: The tables.
-        **options: Of `Leaderboard.schemes`.
+        **options: Options of `Leaderboard.schemes`: tasks, complete_only, seed.
     """
     blocks = [_schemes(board, options)]
     for model, revision in board.models():
@@ -50,8 +50,8 @@ def layers_markdown(frame: pl.DataFrame, marked: int | None) -> str:
     """A layer table, or some of its columns, as a Markdown table.
 
     Args:
-        frame: Columns of `Leaderboard.layer_table`, layer among them.
-        marked: The layer whose row stands out, if any.
+        frame: Columns of `Leaderboard.layer_table`, including layer.
+        marked: The layer whose row is bold, if any.
     """
     rows = [[escaped(name) for name in frame.columns]]
     rows += [[format_cell(name, value) for name, value in row.items()] for row in frame.iter_rows(named=True)]

@@ -411,7 +411,7 @@ def test_the_command_lists_tasks(mirror: Path, capsys: pytest.CaptureFixture[str
     assert "\nRedditClustering.v2 " in capsys.readouterr().out
     assert main(["tasks", "--tasks", "StarterSTS"]) == 0
     _, row, total = capsys.readouterr().out.splitlines()
-    assert row.split()[-4:] == ["-", "-", "at", "hand"]
+    assert row.split()[-3:] == ["-", "-", "available"]
     assert total == "1 of 1 available"
     assert main(["tasks", "--data-dir", "/no/such/folder"]) == 2
 
