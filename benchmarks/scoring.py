@@ -31,7 +31,7 @@ from leaderboard.scoring.score import ENCODE_KWARGS, prepared, score
 from leaderboard.sweep.layer_view import LayerView
 from leaderboard.sweep.store import VectorStore
 from leaderboard.tasks.benchmarks import get_task
-from leaderboard.tasks.mirror import dataset_folder, is_at_hand, reading_from
+from leaderboard.tasks.mirror import dataset_folder, is_available, reading_from
 from leaderboard.tasks.starter import STARTER_TASKS
 
 DIM = 576
@@ -139,7 +139,7 @@ def main() -> None:
     tasks = loaded_starter_tasks()
     if arguments.data_dir is not None:
         data_dir = arguments.data_dir.absolute()
-        tasks += [load(name, n, data_dir) for name, n in REAL_TASKS.items() if is_at_hand(get_task(name), data_dir)]
+        tasks += [load(name, n, data_dir) for name, n in REAL_TASKS.items() if is_available(get_task(name), data_dir)]
     print(machine())
     print(f"{DIM} dimensions, {arguments.layers} layers")
     print(f"{'':<36} {'mteb':>10} {'ours':>10} {'times':>7}   largest")

@@ -1,4 +1,4 @@
-"""The models of `configs/models`: what they are called and made of. Loading them is done elsewhere."""
+"""The models listed in `configs/models`, with their base models and adapters. Does not load them."""
 
 import difflib
 import re
@@ -15,18 +15,18 @@ MAIN = "main"
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that has a name of ours.
+    """A model with a registered name.
 
     Attributes:
-        name: "org/name". What is on the hub under it, unless there is a `base`.
-        n_blocks: L.
-        embed_dim: Width of a state.
-        license: As mteb spells it, or None.
-        max_tokens: The longest text the model was made for, or None.
-        revisions: On the hub, beside "main"; such as checkpoints of its training.
-        base: The model that the adapters belong to: a hub id or a folder.
-        bidirectional: Whether its causal attention is made bidirectional.
-        adapters: PEFT adapters that are merged into the weights, in order.
+        name: Model name, "org/name". Also the hub id, unless `base` is set.
+        n_blocks: Number of blocks, L.
+        embed_dim: Dimension of the hidden states.
+        license: License id in mteb's spelling, or None.
+        max_tokens: Maximum sequence length of the model, or None.
+        revisions: Revisions on the hub in addition to "main", such as training checkpoints.
+        base: Base model of the adapters, a hub id or a folder.
+        bidirectional: Whether causal attention is made bidirectional.
+        adapters: PEFT adapters to merge into the weights, in order.
     """
 
     name: str
@@ -40,21 +40,21 @@ class KnownModel:
     adapters: tuple[str, ...] = ()
 
     def check_revision(self, revision: str | None) -> None:
-        """Sees to it that there is such a revision: "main", one that is listed, or a commit.
+        """Reject revisions other than "main", the listed ones and commit hashes.
 
         Raises:
-            InputError: (a ValueError) there is none; the message offers the nearest names.
+            InputError: (a ValueError) if there is no such revision; the message suggests similar names.
         """
         names = (MAIN, *self.revisions)
         if revision is None or revision in names or re.fullmatch(r"[0-9a-f]{40}", revision):
             return
         near = ", ".join(difflib.get_close_matches(revision, names, n=3)) or MAIN
-        raise InputError(f"revision: {self.name} has no {revision!r}; expected a commit or a name such as {near}")
+        raise InputError(f"revision: expected a commit or a revision of {self.name} such as {near}, got {revision!r}")
 
 
 @cache
 def known_models() -> dict[str, KnownModel]:
-    """The models of all files, by name.
+    """Load the models of all files, by name.
 
     Example:
         >>> known_models()["EleutherAI/pythia-410m"].n_blocks

@@ -1,4 +1,4 @@
-"""What mteb is told about a layer of a model: the name, revision and experiment under which its results stand."""
+"""mteb's ModelMeta of one layer of a model: the name, revision and experiment that its results are stored under."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from midlayer_embed.options import Recipe, Source
 if TYPE_CHECKING:
     import torch
 
-# What `run_sweep` does unless told otherwise. Only what differs becomes part of an experiment's name.
+# Defaults of `run_sweep`. Only settings that differ from them become part of an experiment's name.
 DEFAULT_SETTINGS: dict[str, Any] = {
     **asdict(Recipe()),
     "dtype": Source().dtype,
@@ -27,12 +27,12 @@ def scoring_settings(recipe: Recipe, dtype: "str | torch.dtype") -> dict[str, An
 
 
 def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: dict[str, Any]) -> ModelMeta:
-    """The meta of one layer.
+    """The ModelMeta of one layer.
 
     Args:
         checkpoint: The model.
-        layer: Its layer, or None for what belongs to all layers.
-        settings: As `DEFAULT_SETTINGS`.
+        layer: The layer; None for files that belong to all layers.
+        settings: A value for each key of `DEFAULT_SETTINGS`.
     """
     experiment: dict[str, Any] = {} if layer is None else {"layer": layer}
     experiment |= {key: value for key, value in settings.items() if value != DEFAULT_SETTINGS[key]}
@@ -50,7 +50,7 @@ def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: dict[str, An
 
 
 def model_label(meta: ModelMeta) -> str:
-    """A model's name in tables: with the settings that are not the default, for their scores are another model's.
+    """A model's name in tables. It includes the settings that are not the default, because they change the scores.
 
     Example:
         >>> model_label(ModelMeta.create_empty({"name": "a/b", "experiment_kwargs": {"layer": 3, "final_norm": False}}))

@@ -2,17 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from leaderboard.analysis.layer_means import MODEL, metric_curves, score_curves
 from leaderboard.analysis.schemes import picked_layers
 from leaderboard.report import figures
+from leaderboard.results.tables import Tables
 from midlayer_embed.terms import METRICS
-
-if TYPE_CHECKING:
-    from leaderboard.results.tables import Leaderboard
 
 # The schemes whose layers are pointed out, and what they are called beside a point.
 _POINTED_OUT = {
@@ -24,7 +22,7 @@ _POINTED_OUT = {
 }
 
 
-def with_labels(frame: pl.DataFrame, board: "Leaderboard") -> pl.DataFrame:
+def with_labels(frame: pl.DataFrame, board: Tables) -> pl.DataFrame:
     """A frame in whose `model` stand the names that figures use."""
     labels = pl.DataFrame(
         [(*which, label) for which, label in board.labels().items()],
@@ -35,7 +33,7 @@ def with_labels(frame: pl.DataFrame, board: "Leaderboard") -> pl.DataFrame:
     return named.drop(MODEL).rename({"label": "model"})
 
 
-def marks(board: "Leaderboard", **options: Any) -> pl.DataFrame:
+def marks(board: Tables, **options: Any) -> pl.DataFrame:
     """The layers that schemes take: of each task, and of all tasks together the best single layer and the last.
 
     Criteria choose a layer for each task, so they have none of all together.
@@ -87,7 +85,7 @@ def heat_map(scores: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def save_figures(board: "Leaderboard", folder: str | Path, **options: Any) -> None:
+def save_figures(board: Tables, folder: str | Path, **options: Any) -> None:
     """Draws score and metrics over depth of all models; of each, associations and the heat map.
 
     Args:
@@ -100,7 +98,7 @@ def save_figures(board: "Leaderboard", folder: str | Path, **options: Any) -> No
             figures.save_figure(figure, Path(folder) / f"{name}{ending}")
 
 
-def _all_figures(board: "Leaderboard", options: dict[str, Any]) -> Iterator[tuple[str, figures.Figure]]:
+def _all_figures(board: Tables, options: dict[str, Any]) -> Iterator[tuple[str, figures.Figure]]:
     labels = list(board.labels().values())
     together = marks(board, **options).filter(pl.col("task").is_null())
     yield "score_over_depth", _score_over_depth(board, together)
@@ -114,7 +112,7 @@ def _all_figures(board: "Leaderboard", options: dict[str, Any]) -> Iterator[tupl
         yield f"heat_map-{name}", figures.score_heat_map(heat_map(board.only(model, revision).scores))
 
 
-def layer_figure(board: "Leaderboard", layer: int) -> figures.Figure:
+def layer_figure(board: Tables, layer: int) -> figures.Figure:
     """The score over depth of one model, with one layer pointed out.
 
     Args:
@@ -125,7 +123,7 @@ def layer_figure(board: "Leaderboard", layer: int) -> figures.Figure:
     return _score_over_depth(board, board.scores.select(MODEL).unique().join(told, how="cross"))
 
 
-def _score_over_depth(board: "Leaderboard", pointed_out: pl.DataFrame) -> figures.Figure:
+def _score_over_depth(board: Tables, pointed_out: pl.DataFrame) -> figures.Figure:
     scores = score_curves(board.scores).rename({"score": "value"})
     chosen = pointed_out.select(*MODEL, "layer", "said", word="said").join(scores, on=[*MODEL, "layer"])
     return figures.score_over_depth(

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import altair as alt
 import jinja2
@@ -22,19 +22,18 @@ from leaderboard.analysis.schemes import SCHEMES, Tasks
 from leaderboard.report import figures
 from leaderboard.report.figure_rows import association_rows, heat_map, marks
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
+from leaderboard.results.tables import Tables
 from midlayer_embed import __version__
 from midlayer_embed.ground.colours import COLOURS
 from midlayer_embed.terms import METRIC_TABLE, RAW
 
-if TYPE_CHECKING:
-    from leaderboard.results.tables import Leaderboard
-
 # The key of all tasks together in the page's data.
 _ALL = "all"
 _FILES = files("leaderboard.report") / "page_files"
+_SCRIPTS = ("dom.js", "table.js", "rows.js", "charts.js", "page.js")
 
 
-def page(board: "Leaderboard", **options: Any) -> str:
+def page(board: Tables, **options: Any) -> str:
     """The page as HTML.
 
     Args:
@@ -43,7 +42,7 @@ def page(board: "Leaderboard", **options: Any) -> str:
     """
     scripts = {
         "library": vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;"),
-        "script": "\n".join((_FILES / name).read_text(encoding="utf-8") for name in ("charts.js", "page.js")),
+        "script": "\n".join((_FILES / name).read_text(encoding="utf-8") for name in _SCRIPTS),
     }
     # In a page, a script ends at its first "</script", wherever that stands; and so would one of ours.
     assert not any("</script" in script or "<!--" in script for script in scripts.values())
@@ -74,7 +73,7 @@ def _sha256(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _data(board: "Leaderboard", options: dict[str, Any]) -> dict[str, Any]:
+def _data(board: Tables, options: dict[str, Any]) -> dict[str, Any]:
     how = {key: value for key, value in options.items() if key != "tasks"}
     tasks = board.scores.sort("task_type", "task")["task"].unique(maintain_order=True).to_list()
     raw = board.metrics.filter(pl.col("normalization") == RAW, pl.col("task").is_in(tasks))
@@ -155,7 +154,7 @@ def _row(schemes: pl.DataFrame) -> dict[str, Any]:
     return {key: _round(value) for key, value in schemes.drop(*MODEL, "tasks").row(0, named=True).items()}
 
 
-def _associations(board: "Leaderboard", which: tuple[str, str], tasks: list[str]) -> dict[str, list[list[Any]]]:
+def _associations(board: Tables, which: tuple[str, str], tasks: list[str]) -> dict[str, list[list[Any]]]:
     """Of all tasks together and of each: metric, coefficient, value."""
     found: dict[str, list[list[Any]]] = {}
     together = board.associations(*which).with_columns(task=pl.lit(None, pl.String))
@@ -166,7 +165,7 @@ def _associations(board: "Leaderboard", which: tuple[str, str], tasks: list[str]
     return found
 
 
-def _use(board: "Leaderboard", which: tuple[str, str]) -> dict[str, Any]:
+def _use(board: Tables, which: tuple[str, str]) -> dict[str, Any]:
     """How to get each layer, by its place."""
     origin = board.origin(*which)
     layers = board.only(*which).scores["layer"].unique().sort().to_list()

@@ -25,21 +25,12 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 from pydantic import ValidationError
 
+from leaderboard.results.schemas import METRICS_SCHEMA
 from midlayer_embed.ground.atomic import atomic_file
 
 logger = logging.getLogger(__name__)
 
 _LOCK = ".lock"
-
-METRICS_SCHEMA = {
-    "model": pl.String,
-    "revision": pl.String,
-    "task": pl.String,
-    "metric": pl.String,
-    "normalization": pl.String,
-    "layer": pl.Int64,
-    "value": pl.Float64,
-}
 
 
 @dataclass(frozen=True)

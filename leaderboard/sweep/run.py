@@ -18,11 +18,11 @@ import torch
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
+from leaderboard.board import Leaderboard, load_results
 from leaderboard.models.known import resolve_known_model
 from leaderboard.models.meta import scoring_settings
 from leaderboard.quiet import calm_libraries
 from leaderboard.results.folder import ResultsFolder
-from leaderboard.results.tables import Leaderboard, load_results
 from leaderboard.sweep.executors.local import check_jobs
 from leaderboard.sweep.plan import Plan, TaskPlan, measure_speed, parse_bytes
 from leaderboard.sweep.store import check_dtype

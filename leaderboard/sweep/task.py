@@ -19,10 +19,11 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard.models.meta import layer_meta, model_label
-from leaderboard.results.folder import METRICS_SCHEMA, MeasuredOn, ResultsFolder
+from leaderboard.results.folder import MeasuredOn, ResultsFolder
 from leaderboard.results.provenance import PROVENANCE, entries_of, provenance, provenance_of
+from leaderboard.results.schemas import METRICS_SCHEMA
 from leaderboard.scoring.score import ENCODE_KWARGS, prepared
-from leaderboard.scoring.texts import TaskTexts, texts_of
+from leaderboard.scoring.texts import TaskTexts, collect_texts
 from leaderboard.sweep.executors.local import scored_layers
 from leaderboard.sweep.layer_view import StoreFiller
 from leaderboard.sweep.plan import TaskPlan, count_metric_tokens, count_tokens, layer_groups
@@ -156,7 +157,7 @@ class TaskSweep:
     def _texts(self, encoder: LayerwiseEncoder) -> tuple[TaskTexts, list[str]]:
         """The task's texts, and those of them that metrics are measured on."""
         with prepared(self._task):
-            texts = texts_of(self._task)
+            texts = collect_texts(self._task)
         if not self._options.metrics:
             return texts, []
         return texts, sample_texts(

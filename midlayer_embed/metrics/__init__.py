@@ -1,6 +1,6 @@
-"""Representation metrics: pure functions on arrays. No model, no file, no text is known here.
+"""Representation metrics as pure functions on arrays. Nothing here loads a model or reads a file.
 
-All logarithms are natural; everything is computed in float64 whatever comes in.
+All logarithms are natural. Computations are in float64, whatever the dtype of the input.
 """
 
 from midlayer_embed.metrics.invariance import dime, infonce, lidar, mi_lower_bound

@@ -21,7 +21,7 @@ WINGS = {
     ),
 }
 # Packages that take seconds to import, and who must do without them, whatever they import in turn.
-HEAVY = ("torch", "transformers", "sentence_transformers", "mteb", "datasets", "sklearn", "scipy")
+HEAVY = ("torch", "transformers", "sentence_transformers", "mteb", "datasets", "sklearn")
 LIGHT = (
     "midlayer_embed",
     "midlayer_embed.errors",

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from leaderboard import Leaderboard, load_tables
 from leaderboard.analysis.schemes import SCHEMES, Tasks
-from leaderboard.results.folder import METRICS_SCHEMA
-from leaderboard.results.tables import SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from midlayer_embed.selection.criteria import CRITERIA
 
 _L = 4

@@ -50,7 +50,7 @@ def test_what_the_config_says_of_a_model_holds(
     assert (found.name, found.revision) == (expected.name, expected.revision)
     board = run_sweep(LLM2VEC, [tiny_sts()], tmp_path, layers=[1], metrics="none", show_progress=False)
     assert board.models() == [(expected.name, expected.revision)]
-    with pytest.raises(ValueError, match="has no 'step1'; expected a commit or a name such as main$"):
+    with pytest.raises(ValueError, match="expected a commit or a revision of .* such as main, got 'step1'$"):
         get_model(LLM2VEC, revision="step1")
 
 

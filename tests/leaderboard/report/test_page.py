@@ -11,8 +11,7 @@ import pytest
 
 from leaderboard import Leaderboard, load_results, load_tables
 from leaderboard.report.snippets import encoder_snippet
-from leaderboard.results.folder import METRICS_SCHEMA
-from leaderboard.results.tables import SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from midlayer_embed.errors import InputError
 from midlayer_embed.terms import METRICS
 

@@ -266,11 +266,11 @@ def test_too_few_texts_of_a_label_are_named(monkeypatch):
     kept = tuple(item for item in read_corpus() if item.subpackage != "interpolate")
     monkeypatch.setattr(starter_tasks, "read_corpus", lambda: kept)
     with pytest.raises(ValueError, match=r"found 0 texts of subpackage 'interpolate' .* expected 22 to 28 .*scipy"):
-        starter_tasks._pools.__wrapped__()
+        starter_tasks._build_pools.__wrapped__()
 
 
 def test_too_few_links_are_named(monkeypatch):
     lonely = tuple(replace(item, links=()) for item in read_corpus())
     monkeypatch.setattr(starter_tasks, "read_corpus", lambda: lonely)
     with pytest.raises(ValueError, match=r"linked texts for Starter\w+, expected about \d+"):
-        starter_tasks._pools.__wrapped__()
+        starter_tasks._build_pools.__wrapped__()

@@ -228,8 +228,8 @@ def test_no_peft_module_stays_behind_and_blocks_above_are_never_made(
 ) -> None:
     adapter = make_adapter(llama_folder)
     read: list[str] = []
-    original = adapters._Weights.read
-    monkeypatch.setattr(adapters._Weights, "read", lambda self, keys: read.extend(keys) or original(self, keys))
+    original = adapters._AdapterWeights.read
+    monkeypatch.setattr(adapters._AdapterWeights, "read", lambda self, keys: read.extend(keys) or original(self, keys))
     model = MidLayerEncoder(llama_folder, 1, adapters=[adapter]).transformers_model
     plain = MidLayerEncoder(llama_folder, 1).transformers_model
     assert [type(module) for module in model.modules()] == [type(module) for module in plain.modules()]
@@ -364,11 +364,11 @@ def test_mistakes_about_adapters_are_named_before_weights_are_read(
         ([""], "expected folders or hub ids, got ''"),
         ([tmp_path / "nowhere"], "nowhere' is neither a folder nor a hub id"),
         (["org/nowhere"], r"'org/nowhere' is neither a folder nor a repository with adapter_config\.json"),
-        ([tmp_path / "empty"], r"holds no adapter_config\.json, so it is no PEFT adapter"),
+        ([tmp_path / "empty"], r"holds no adapter_config\.json, so it is not a PEFT adapter"),
         ([bare], r"bare holds no adapter_model\.safetensors"),
-        ([spoilt("no-json", "{")], r"adapter_config\.json is no config of a PEFT adapter"),
-        ([spoilt("a-list", "[1]")], r"adapter_config\.json is no config of a PEFT adapter"),
-        ([spoilt("prompts", prompts)], "is of the kind 'PROMPT_TUNING'; those that can be merged are LORA"),
+        ([spoilt("no-json", "{")], r"adapter_config\.json is not the config of a PEFT adapter"),
+        ([spoilt("a-list", "[1]")], r"adapter_config\.json is not the config of a PEFT adapter"),
+        ([spoilt("prompts", prompts)], "expected an adapter of type LORA, .* got 'PROMPT_TUNING'"),
     ]:
         with pytest.raises(ValueError, match=f"adapters: .*{message}"):
             find_checkpoint(llama_folder, Source(adapters=given))  # type: ignore[arg-type]
@@ -401,7 +401,7 @@ def test_the_prompt_tuning_that_is_refused_is_a_real_one(llama_folder: Path, mak
         return PromptTuningConfig(num_virtual_tokens=3, **given)
 
     adapter = make_adapter(llama_folder, prompt_tuning, **_CAUSAL)
-    with pytest.raises(ValueError, match="is of the kind 'PROMPT_TUNING'"):
+    with pytest.raises(ValueError, match="expected an adapter of type LORA, .* got 'PROMPT_TUNING'"):
         find_checkpoint(llama_folder, Source(adapters=[adapter]))
 
 

@@ -71,13 +71,13 @@ def test_weights_in_parts_are_read(llama_folder: Path, tmp_path: Path) -> None:
     assert (LayerwiseEncoder(folder).encode("a text") == expected).all()
     part = sorted(folder.glob("model-*.safetensors"))[1]
     part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=f"{part} cannot be read, it is cut or damaged"):
+    with pytest.raises(ValueError, match=f"{part} cannot be read, it is truncated or damaged"):
         find_checkpoint(folder)
 
 
 def test_a_gguf_file_is_pointed_out(tmp_path: Path) -> None:
     (tmp_path / "tiny.gguf").touch()
-    with pytest.raises(ValueError, match=r"holds no config\.json.*to read tiny\.gguf, name it: gguf_file"):
+    with pytest.raises(ValueError, match=r"holds no config\.json.*to read tiny\.gguf, pass it as gguf_file"):
         find_checkpoint(tmp_path)
 
 

@@ -129,7 +129,7 @@ def test_encoders_read_gguf_folders(tiny_gguf: Path, cache: Path) -> None:
 
 def test_mistakes_about_gguf_files_are_named(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "bad.gguf").write_bytes(b"no such thing")
-    with pytest.raises(ValueError, match="is not the file it should be"):
+    with pytest.raises(ValueError, match="expected a file with SHA-256"):
         gguf_checkpoint.converted_folder(tmp_path / "bad.gguf", "0" * 64)
     with pytest.raises(ValueError, match="no file 'other.gguf'"):
         find_checkpoint(tmp_path, Source(gguf_file="other.gguf"))

@@ -186,7 +186,7 @@ def test_states_that_are_not_finite_are_told_with_their_layer(
         ({"metrics": ["dime", "depth"]}, "metrics: expected some of prompt_entropy, .*, got 'depth'"),
         ({"metrics": []}, "metrics: .* got none"),
         ({"normalizations": ["logX"]}, "normalizations: .* got 'logX'"),
-        ({"texts": []}, "texts: expected some text"),
+        ({"texts": []}, "texts: expected at least one usable text"),
         ({"max_texts": 0}, "max_texts: "),
         ({"seed": -1}, "seed: "),
         ({"alpha": 0}, "alpha: "),
