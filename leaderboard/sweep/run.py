@@ -1,15 +1,14 @@
-"""The sweep: every layer of a model over tasks, one forward pass a task. What is finished is never computed again.
+"""The sweep: scores every layer of a model on tasks, with one forward pass per task. Finished results are kept.
 
-Which model, which tasks, what comes first, and what becomes of a task that fails. What is done to one task is
-`task_sweep`'s.
+This module resolves the model and the tasks, plans, and handles failing tasks. `leaderboard.sweep.task` does the work
+on one task.
 """
 
 import errno
 import logging
 import shutil
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,9 +29,10 @@ from leaderboard.sweep.task import SweepOptions, TaskSweep
 from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.limit import check_limit
 from leaderboard.tasks.mirror import check_data_dir
-from midlayer_embed.errors import InputError, first_line
+from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.failures import report_failures
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.models.weights import resolve_device, resolve_dtype
@@ -44,18 +44,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Texts a task's metrics are measured on, at most; as in the paper.
+# Number of texts per task that metrics are measured on, at most; as in the paper.
 METRIC_TEXTS = 1000
-# What a store may take of the disk's free room, unless told otherwise.
+# Default share of the free disk space that vectors may take.
 _FREE_SHARE = 0.8
 
 
 class TasksFailed(RuntimeError):
-    """Tasks of a sweep failed; all others are finished.
+    """Some tasks of a sweep failed; all others are finished.
 
     Attributes:
-        failures: The error of each task that failed, by the task's name.
-        leaderboard: Of all that is in the results folder, as `run_sweep` would have returned it.
+        failures: The error of each failed task, by the name of the task.
+        leaderboard: All results in the results folder, as `run_sweep` would have returned them.
     """
 
     def __init__(self, failures: dict[str, Exception], n_tasks: int, leaderboard: Leaderboard) -> None:
@@ -86,43 +86,48 @@ def run_sweep(
 ) -> Leaderboard:
     """Scores layers of a model on tasks, and measures representation metrics of the same texts.
 
-    Results appear in `results_dir` one (task, layer) at a time and whole; a rerun computes what is missing. A task that
-    fails is logged with its reason and does not stop the others.
+    The result of each (task, layer) appears in `results_dir` as soon as it is computed; a rerun computes only missing
+    results. Each dataset is loaded once, and only the data of one task are in memory at a time; until their task is
+    run, texts and data that are not memory-mapped wait in files in `results_dir`. A task that fails is logged with its
+    reason and does not stop the others.
 
     Args:
-        model: The name of a model in `configs/models`, a hub id, a folder, "starter", or a LayerwiseEncoder, whose own
-            settings then hold.
-        benchmark_or_tasks: "starter", "paper", an mteb Benchmark, or tasks by name or as objects, loaded ones too.
-        results_dir: Results in the layout of mteb's ResultCache, one experiment a layer.
+        model: Name of a model in `configs/models`, a hub id, a folder, "starter", or a LayerwiseEncoder, which is used
+            with its own settings.
+        benchmark_or_tasks: "starter", "paper" or "paper-fast", an mteb Benchmark, or tasks by name or as objects, which
+            may be loaded already.
+        results_dir: Results folder, in the layout of mteb's ResultCache with one experiment per layer.
         layers: "all", or layers and depths such as [0, 6, -1].
-        data_dir: A folder that every dataset is read from, FOLDER/<org>/<name> in the layout of the hub, instead of the
-            hub. Tasks that are loaded already, and those that make their own data, do without.
-        jobs: Processes that score layers.
-        store_budget: Bytes on the disk, such as 20_000_000_000 or "20GB", that vectors may take at a time. Where all
-            layers of a task take more, they go in groups, each with forward passes of its own. None: four fifths of
-            what is free.
-        store_dtype: What vectors are kept as on the disk: "float32", or "float16", which takes half of it and moves
-            scores a little (the results say so).
-        limit: Evaluated items of each split that are kept, drawn by the seed, for a first look. The results are those
-            of a part: they stand apart from whole ones, under a name that says so.
+        data_dir: A folder to read all datasets from instead of the Hub, FOLDER/<org>/<name> laid out as on the Hub. It
+            is not used for tasks that are loaded already or make their own data.
+        jobs: Number of processes that score layers.
+        store_budget: Bytes on disk that vectors may take at a time, such as 20_000_000_000 or "20GB". If all layers of
+            a task take more, they are split into groups, each with its own forward passes. None: four fifths of the
+            free space.
+        store_dtype: dtype of the vectors on disk: "float32", or "float16", which takes half the space and changes
+            scores slightly; its results are stored under another name.
+        limit: Evaluated items to keep of each split, drawn with the seed, for a first look. Such results are stored
+            under another name than complete ones.
         metrics: "all", "none", or some of `midlayer_embed.terms.METRICS`. InfoNCE, DiME and LiDAR encode augmented
             views of each text, LiDAR the most.
-        metric_texts: Texts of a task that metrics are measured on, at most: those of the evaluated splits.
-        seed: Chooses the texts that metrics are measured on, their views, and what `limit` leaves.
-        overwrite: Compute finished layers again.
-        show_progress: Bars with an ETA on stderr.
-        on_plan: Function that gets the plan before anything is encoded; nothing is encoded if it returns False. None:
-            the plan is logged.
+        metric_texts: Number of texts per task that metrics are measured on, at most; they are drawn from the evaluated
+            splits.
+        seed: Seed of the texts that metrics are measured on, of their views, and of the items that `limit` keeps.
+        overwrite: Whether to compute finished layers again.
+        show_progress: Whether to show progress bars with an ETA on stderr.
+        on_plan: Called with the plan of all tasks before anything is encoded; if it returns False, nothing is. None
+            logs the plan.
         **options: The fields of `Recipe` and `Source`, as for LayerwiseEncoder, without gguf_file and
-            trust_remote_code. final_norm: whether the scored vectors pool normed states; metrics are always of raw
-            states. Ignored where `model` is a LayerwiseEncoder, which has its own.
+            trust_remote_code. final_norm: whether scores use pooled normed states; metrics always use raw states.
+            Ignored if `model` is a LayerwiseEncoder, which has its own.
 
     Returns:
-        The leaderboard of all that is in `results_dir`, this sweep's results among it.
+        The leaderboard of all results in `results_dir`, including earlier ones.
 
     Raises:
-        InputError: (a ValueError) an unknown task or model, a layer out of range, ...; nothing is written then.
-        TasksFailed: (a RuntimeError) once all other tasks are finished; it has their leaderboard.
+        InputError: (a ValueError) an invalid argument, such as an unknown task or a layer out of range; nothing is
+            written then.
+        TasksFailed: (a RuntimeError) tasks failed; raised after all other tasks are finished, with their leaderboard.
 
     Example:
         >>> board = run_sweep("starter", "starter", "results/starter")                  # doctest: +SKIP
@@ -162,22 +167,23 @@ def run_sweep(
         for number, task in enumerate(tasks, start=1):
             label = f"[{number}/{len(tasks)}] {task.metadata.name}"
             sweeps.append(TaskSweep(task, lazy.checkpoint, settings, wanted, folder, label))
-        for sweep in sweeps:  # what is missing is told before hours are spent on what is there
-            with _told(sweep.name, failures):
+        for sweep in sweeps:  # missing data are reported before hours are spent on other tasks
+            with _report_failures(sweep, failures):
                 sweep.find_data(data_folder)
         working = [sweep for sweep in sweeps if sweep.has_work and sweep.name not in failures]
         finished = [sweep for sweep in sweeps if not sweep.has_work]
         for sweep in finished:
             logger.info("%s is finished", sweep.name)
         if working:
-            encoder = lazy.load()  # what fails here would fail for every task
-            plan = _plan(working, encoder, len(finished), failures)
-            if plan.tasks and (on_plan or log_plan)(plan):
-                for sweep in working:
-                    if sweep.name not in failures:
-                        with _told(sweep.name, failures), sweep.data.loaded():
-                            sweep.run(encoder)
-    # Where every task failed, there may be no folder.
+            encoder = lazy.load()  # outside of `_report_failures`: an error here would fail every task
+            with folder.scratch() as scratch:
+                plan = _plan(working, encoder, scratch, len(finished), failures)
+                if plan.tasks and (on_plan or log_plan)(plan):
+                    for sweep in working:
+                        if sweep.name not in failures:
+                            with _report_failures(sweep, failures):
+                                sweep.run(encoder)
+    # There may be no folder if every task failed.
     board = load_results(results_dir) if folder.root.is_dir() else Leaderboard.empty()
     if failures:
         raise TasksFailed(failures, len(tasks), board)
@@ -185,22 +191,33 @@ def run_sweep(
 
 
 def log_plan(plan: Plan) -> bool:
-    """Tells what a sweep is going to do, and lets it."""
+    """Logs the plan. Returns True: the sweep goes on."""
     for line in plan.lines():
         logger.info("%s", line)
     return True
 
 
-def _plan(working: list[TaskSweep], encoder: LayerwiseEncoder, n_finished: int, failures: dict[str, Exception]) -> Plan:
-    """What the tasks are going to cost. A task whose data cannot be loaded fails here already."""
+def _plan(
+    working: list[TaskSweep], encoder: LayerwiseEncoder, scratch: Path, n_finished: int, failures: dict[str, Exception]
+) -> Plan:
+    """The expected cost of the tasks. Their data and texts are kept in `scratch`; tasks without data fail here."""
     plans: list[TaskPlan] = []
     some: list[str] = []
     for sweep in working:
-        with _told(sweep.name, failures), sweep.data.loaded():
-            plan, texts = sweep.plan(encoder)
+        with _report_failures(sweep, failures):
+            plan, texts = sweep.plan(encoder, scratch)
             plans.append(plan)
             some += texts[:: max(1, len(texts) // 100)]
     return Plan(tuple(plans), n_finished, measure_speed(encoder, some) if some else None)
+
+
+def _report_failures(sweep: TaskSweep, failures: dict[str, Exception]) -> AbstractContextManager[None]:
+    """Records and logs why a task fails. A full disk ends the sweep: it would fail every other task, too."""
+    return report_failures(sweep.name, failures, logger, stops_all=_is_disk_full)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _metrics(metrics: str | Sequence[str]) -> list[str]:
@@ -210,34 +227,14 @@ def _metrics(metrics: str | Sequence[str]) -> list[str]:
 
 
 def _free_bytes(folder: Path) -> int:
-    """What vectors may take where the folder is, or is going to be."""
+    """Default store budget on the disk of the folder, which may not exist yet."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
     return int(_FREE_SHARE * shutil.disk_usage(there).free)
 
 
-@contextmanager
-def _told(task_name: str, failures: dict[str, Exception]) -> Iterator[None]:
-    """Notes and logs, in one line, why a task fails; its traceback is for those who debug.
-
-    A disk that is full would fail every other task as well, and ends the sweep.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        failures[task_name] = error
-        reason = first_line(error)
-        if not isinstance(error, InputError) and reason != type(error).__name__:
-            reason = f"{type(error).__name__}: {reason}"
-        logger.error("%s failed: %s", task_name, reason)
-        logger.debug("%s failed", task_name, exc_info=error)
-        traceback.clear_frames(error.__traceback__)  # they hold the vectors
-
-
 @dataclass
 class _LazyEncoder:
-    """A model whose weights are read when the first text needs them: a finished sweep never reads them."""
+    """A model whose weights are read when a task needs them. A finished sweep never reads them."""
 
     checkpoint: Checkpoint
     recipe: Recipe

@@ -12,7 +12,6 @@ from datasets import config
 from datasets.naming import camelcase_to_snakecase
 from mteb.abstasks.abstask import AbsTask
 
-from leaderboard.tasks.starter import STARTER_TASKS
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checksums import file_sha256
 
@@ -41,7 +40,7 @@ def dataset_folder(data_dir: Path, task: AbsTask) -> Path | None:
     Raises:
         InputError: (a ValueError) if the folder does not exist or holds no data; the message names the folder.
     """
-    if isinstance(task, STARTER_TASKS):
+    if getattr(task, "makes_its_own_data", False):
         return None
     name = task.metadata.dataset["path"]
     folder = data_dir / name
@@ -92,7 +91,7 @@ def is_available(task: AbsTask, data_dir: Path | None) -> bool:
 
 def available_size(task: AbsTask, data_dir: Path | None) -> int | None:
     """Size of a task's data on disk in bytes: 0 if it builds its own data, None if not available (`is_available`)."""
-    if data_dir is None and not isinstance(task, STARTER_TASKS):
+    if data_dir is None and not getattr(task, "makes_its_own_data", False):
         *organisation, name = task.metadata.dataset["path"].split("/")
         cached = Path(config.HF_DATASETS_CACHE, "___".join([*organisation, camelcase_to_snakecase(name)]))
         folders = [info.parent for info in cached.glob(f"*/*/{task.metadata.dataset['revision']}/dataset_info.json")]

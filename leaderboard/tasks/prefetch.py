@@ -9,9 +9,8 @@ import logging
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,10 @@ from rich.filesize import decimal
 from tqdm.auto import tqdm
 
 from leaderboard.tasks.mirror import check_data_dir
-from leaderboard.tasks.starter import STARTER_TASKS
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.checksums import file_sha256
+from midlayer_embed.ground.failures import report_failures
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 
@@ -146,7 +145,7 @@ def prefetch(
     revisions = _revisions(tasks)
     unfinished = {}
     for name, asked in revisions.items():
-        with _report_failures(name, failures):
+        with report_failures(name, failures, logger, reason=_reason):
             revision = _single_revision(asked)
             if not _is_finished(folder / name, manifest.datasets.get(name), revision):
                 unfinished[name] = revision
@@ -159,7 +158,7 @@ def prefetch(
     with quiet_transformers():
         plans = {}
         for name, revision in unfinished.items():
-            with _report_failures(name, failures):
+            with report_failures(name, failures, logger, reason=_reason):
                 plans[name] = _plan_downloads(api, name, revision, folder / name)
         size = sum(plan.size for plan in plans.values())
         if plans:
@@ -168,7 +167,7 @@ def prefetch(
         with progress(size, "prefetch", "B", show_progress and bool(plans)) as bar:
             for name, plan in plans.items():
                 bar.set_description(name)
-                with _report_failures(name, failures):
+                with report_failures(name, failures, logger, reason=_reason):
                     _fetch(api, name, unfinished[name], plan, folder / name, bar)
                     files = {
                         file.path: _FetchedFile(
@@ -196,7 +195,7 @@ def check(tasks: Iterable[AbsTask], data_dir: str | Path) -> None:
     failures: dict[str, Exception] = {}
     revisions = _revisions(tasks)
     for name, asked in revisions.items():
-        with _report_failures(name, failures):
+        with report_failures(name, failures, logger, reason=_reason):
             revision = _single_revision(asked)
             fetched = manifest.datasets.get(name)
             if fetched is None:
@@ -215,7 +214,7 @@ def _revisions(tasks: Iterable[AbsTask]) -> dict[str, dict[str, list[str]]]:
     """Revisions that the tasks need of each dataset, with the names of the tasks."""
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for task in tasks:
-        if not isinstance(task, STARTER_TASKS):
+        if not getattr(task, "makes_its_own_data", False):
             found[task.metadata.dataset["path"]][task.metadata.revision].append(task.metadata.name)
     return found
 
@@ -321,17 +320,6 @@ def _fetch(api: HfApi, name: str, revision: str, plan: _Plan, folder: Path, bar:
         pool.shutdown(cancel_futures=True)
     # The client's metadata, and partial files of killed runs.
     shutil.rmtree(folder / ".cache", ignore_errors=True)
-
-
-@contextmanager
-def _report_failures(name: str, failures: dict[str, Exception]) -> Iterator[None]:
-    """Record the error of a dataset, and log it in one line."""
-    try:
-        yield
-    except Exception as error:
-        failures[name] = error
-        logger.error("%s failed: %s", name, _reason(error))
-        logger.debug("%s failed", name, exc_info=error)
 
 
 def _reason(error: Exception) -> str:

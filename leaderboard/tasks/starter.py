@@ -279,6 +279,9 @@ def _serialise(task_type: str) -> str:
 class _StarterTask(AbsTask):
     """Base of the five tasks: loads data without files, and adds the hash of the data to every score."""
 
+    # Such a task needs no dataset from the Hub or a folder. If it overrides `evaluate`, then only to add to the scores.
+    makes_its_own_data = True
+
     @classmethod
     def content(cls) -> dict[str, Any]:
         """Splits, texts and labels as plain JSON values; a new copy for each call."""
