@@ -7,9 +7,8 @@ from typing import Any
 import polars as pl
 
 from leaderboard.analysis.layer_means import MODEL, metric_curves, score_curves
-from leaderboard.analysis.schemes import picked_layers
 from leaderboard.report import figures
-from leaderboard.results.tables import Tables
+from leaderboard.results.tables import Tables, picked_layers
 from midlayer_embed.terms import METRICS
 
 # The schemes whose layers are pointed out, and what they are called beside a point.
@@ -45,7 +44,7 @@ def marks(board: Tables, **options: Any) -> pl.DataFrame:
     Returns:
         model, revision, task (null: all together), layer, said: what is written beside the layer.
     """
-    picked = picked_layers(board.scores, board.metrics).filter(pl.col("scheme").is_in(list(_POINTED_OUT)))
+    picked = picked_layers(board).filter(pl.col("scheme").is_in(list(_POINTED_OUT)))
     last = board.scores.group_by(MODEL).agg(layer=pl.col("layer").max())
     best = board.schemes(**options).select(*MODEL, layer="best_layer").drop_nulls()
     together = pl.concat(

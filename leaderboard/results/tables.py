@@ -6,13 +6,14 @@ Result files are read by `load`, table files by `table_files`; `leaderboard.boar
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
 import polars as pl
 
 from leaderboard.analysis.association import associations
 from leaderboard.analysis.layer_means import WHOLE, metric_curves, score_curves
-from leaderboard.analysis.schemes import Tasks, schemes
+from leaderboard.analysis.schemes import SchemeComparison, Tasks
 from leaderboard.models.origin import Origin, origin_by_name
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from midlayer_embed.errors import InputError
@@ -149,8 +150,7 @@ class Tables:
         Raises:
             InputError: (a ValueError) no such model, or `tasks` is neither "available" nor "common".
         """
-        tables = self.only(model, revision)
-        return schemes(tables.scores, tables.metrics, tasks, complete_only, seed)
+        return self.only(model, revision)._comparison.table(tasks, complete_only, seed)
 
     def associations(self, model: str, revision: str = "main", per_task: bool = False) -> pl.DataFrame:
         """How strongly each metric is associated with the score over the layers of a model.
@@ -209,6 +209,15 @@ class Tables:
             self._refuse(model, revision)
         return found[0]
 
+    @cached_property
+    def _comparison(self) -> SchemeComparison:
+        return SchemeComparison(self.scores, self.metrics)
+
     def _refuse(self, model: str | None, revision: str | None) -> NoReturn:
         names = ", ".join(f"{m} ({r})" for m, r in self.models()) or "none"
         raise InputError(f"model: expected one of {names}; got model={model!r}, revision={revision!r}")
+
+
+def picked_layers(tables: Tables) -> pl.DataFrame:
+    """The layer that each scheme picks for each task, see `SchemeComparison.picked_layers`; computed once."""
+    return tables._comparison.picked_layers

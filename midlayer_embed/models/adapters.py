@@ -147,11 +147,12 @@ def merge_adapter(
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     mark = _MERGEABLE[adapter.kind]
     _fit_config(config, kept, mark)
+    state = weights.read(kept)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # misplaced and missing weights are reported below
             wrapped = PeftModel(root, config, _NAME)
-            loaded: Any = set_peft_model_state_dict(wrapped, weights.read(kept), adapter_name=_NAME)
+            loaded: Any = set_peft_model_state_dict(wrapped, state, adapter_name=_NAME)
     except (ValueError, RuntimeError, LookupError, AttributeError, TypeError, NotImplementedError) as error:
         raise InputError(
             f"adapters: {adapter.name} does not fit this {model_type} model; its first weight is {kept[0]}: "

@@ -163,10 +163,8 @@ def _run_trial(model: nn.Module, lists: list[str], norms: list[str]) -> _Trace |
     watched = [(path, block) for path in lists for block in model.get_submodule(path).children()]
     watched += [(path, model.get_submodule(path)) for path in norms]
     problem = ""
-    for with_mask in (
-        True,
-        False,
-    ):  # some models read the values of a mask, which the meta device lacks; others require one
+    # Some models read the values of a mask, which the meta device lacks; others require one.
+    for with_mask in (True, False):
         trace = _Trace()
         with ExitStack() as hooks:
             for path, module in watched:

@@ -9,8 +9,6 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing import get_context
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -35,14 +33,6 @@ from leaderboard.scoring.score import ENCODE_KWARGS, prepared, score
 def tiny_tasks() -> Callable[[], list[AbsTask]]:
     """Makes a fresh set of tasks of all types, none of them loaded."""
     return lambda: [task() for task in TINY_TASKS]
-
-
-@pytest.fixture
-def forked(tiny_tasks: Callable[[], list[AbsTask]]) -> ForkServerContext:
-    """Where processes of their own come from that have the libraries: imports take longer than a tiny sweep."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["leaderboard.sweep.run", type(tiny_tasks()[0]).__module__])
-    return context
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """What mteb finds by name once `leaderboard` is imported."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from mteb.abstasks.abstask import AbsTask
 from mteb.cache import ResultCache
 from mteb.models.model_implementations import MODEL_REGISTRY, get_all_model_meta_objects
 from mteb.models.model_meta import ModelMeta
+from support.forks import WITHOUT_MTEB, run_code
 
 from leaderboard import get_benchmark, run_sweep
 from leaderboard.models.known import KnownModel, known_models
@@ -35,7 +34,11 @@ _ORDERS = {
 
 @pytest.mark.parametrize("order", _ORDERS.values(), ids=_ORDERS)
 def test_benchmarks_and_models_are_found_in_whatever_order_the_packages_are_imported(order: str) -> None:
-    subprocess.run([sys.executable, "-c", order + _FOUND], check=True, timeout=300)
+    run_code("\n".join([WITHOUT_MTEB, order, _FOUND]))
+
+
+def test_importing_leaderboard_does_not_import_mteb(fresh_answers: dict[str, Any]) -> None:
+    assert fresh_answers["leaderboard"] == []
 
 
 def test_a_registered_benchmark_has_tasks_of_its_own() -> None:

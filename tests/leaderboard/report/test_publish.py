@@ -110,7 +110,7 @@ def test_push_uploads_the_encoder_with_the_card_of_its_scores(
     assert not any(str(tmp_path).encode() in content for content in files.values())
 
 
-@pytest.mark.usefixtures("no_stranger")
+@pytest.mark.usefixtures("forked_stranger")
 def test_push_merges_the_adapters_that_were_scored_and_no_others(
     llama_folder: Path,
     make_adapter: Callable[..., Path],
@@ -203,7 +203,7 @@ def test_without_a_hub_or_a_token_nothing_begins(
     assert list(tmp_path.iterdir()) == [] and upload_hub.asked == []
 
 
-@pytest.mark.usefixtures("no_stranger")
+@pytest.mark.usefixtures("forked_stranger")
 @pytest.mark.parametrize("refused", ["/api/repos", f"/api/models/{REPO}/commit", "everything"])
 def test_a_hub_that_refuses_or_is_gone_is_one_line_and_exit_1(
     tiny_results: Path,

@@ -1,84 +1,65 @@
-import random
-import time
-from collections.abc import Callable
-from multiprocessing.context import ForkServerContext
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-from mteb.abstasks.abstask import AbsTask
+from support.forks import Fork
+from support.tiny_tasks import TINY_TASKS
 
 from leaderboard import load_results, run_sweep
 
-_OPTIONS: dict[str, Any] = {"metrics": ["dataset_entropy", "curvature"], "show_progress": False}
-_KILLS = 20
+_OPTIONS: dict[str, Any] = {"layers": [0, -1], "metrics": ["dataset_entropy", "curvature"], "show_progress": False}
 _N_TASKS = 3
 
+# Puts so many new files in place, and is killed when the next one is written but not in place yet.
+_KILLED = f"""
+import os, signal, sys
+from leaderboard import run_sweep
+from support.tiny_tasks import TINY_TASKS
+replace, left = os.replace, int(sys.argv[3])
+def replace_or_die(source, target):
+    global left
+    if not os.path.exists(target) and ".scratch" not in str(target):
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+    replace(source, target)
+os.replace = replace_or_die
+run_sweep(sys.argv[1], [task() for task in TINY_TASKS[-{_N_TASKS}:]], sys.argv[2], **{_OPTIONS})
+"""
 
-def _finished(results: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in results.glob("results/*/*/experiments/*/Tiny*.json")}
+
+def _files(results: Path) -> list[Path]:
+    return [path for path in results.glob("[!.]*/**/*") if path.is_file() and not path.name.startswith(".")]
 
 
-@pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_gives_the_same_tables(
-    llama_folder: Path, tiny_tasks: Callable[[], list[AbsTask]], tmp_path: Path, forked: ForkServerContext
+def test_a_run_that_is_killed_before_every_file_that_it_finishes_gives_the_same_tables(
+    llama_folder: Path, tmp_path: Path
 ) -> None:
-    """By SIGKILL at random moments. What is finished is never computed again: its file is never touched again."""
+    """By SIGKILL, each moment once. What is finished is never computed again: its file is never touched again."""
+    tasks = [task() for task in TINY_TASKS[-_N_TASKS:]]
+    whole = run_sweep(llama_folder, tasks, tmp_path / "whole", **_OPTIONS)
+    assert whole.scores.height == 2 * _N_TASKS
+    n_files = len(_files(tmp_path / "whole"))
+    assert n_files == 2 * 2 + 2 * _N_TASKS + _N_TASKS  # two of a layer, one of a layer and task, one of a task
 
-    def start(results: Path) -> Any:
-        process = forked.Process(
-            target=run_sweep, args=(str(llama_folder), tiny_tasks()[-_N_TASKS:], str(results)), kwargs=_OPTIONS
-        )
-        process.start()
-        return process
-
-    def timed(results: Path) -> float:
-        began = time.monotonic()
-        start(results).join()
-        return time.monotonic() - began
-
-    timed(tmp_path / "first")  # with what happens once
-    longest = timed(tmp_path / "whole")
-    whole = load_results(tmp_path / "whole")
-    n_scores = whole.scores.height
-    assert n_scores == 4 * _N_TASKS
-
-    rng = random.Random(0)
-    kills, rounds = 0, 0
-    moments = set()
-    while kills < _KILLS:
-        results = tmp_path / f"killed-{rounds}"
-        rounds += 1
-        before: dict[Path, int] = {}
-        metrics = whole.metrics.clear()
-        while True:
-            process = start(results)
-            # At any time, and just after so many results as there may be.
-            n_awaited = rng.randrange(n_scores)
-            process.join(rng.uniform(0, longest) if rng.random() < 0.5 else 0)
-            while process.is_alive() and len(_finished(results)) < n_awaited:
-                time.sleep(0.001)
-            process.join(rng.uniform(0, 0.05))
-            was_killed = process.is_alive()
-            process.kill()
-            process.join()
-            after = _finished(results)
-            assert {path: after[path] for path in before} == before
-            if results.is_dir():
-                now = load_results(results).metrics
-                assert now.join(metrics, on=now.columns, how="semi").height == metrics.height  # none was lost
-                metrics = now
-            if not was_killed:
-                assert process.exitcode == 0
-                break
-            kills += 1
-            moments.add((len(after), len(metrics)))
-            before = after
-        board = load_results(results)
-        assert board.scores.equals(whole.scores)
-        keys = ["task", "metric", "normalization", "layer"]
-        assert board.metrics.select(keys).equals(whole.metrics.select(keys))
-        np.testing.assert_allclose(board.metrics["value"], whole.metrics["value"], rtol=1e-5)
-        assert {path.name for path in results.iterdir()} == {".lock", "results", "metrics"}
-    assert len(moments) > 4, moments  # at different stages of the work
+    results = tmp_path / "killed"
+    finished: dict[Path, int] = {}
+    metrics = whole.metrics.clear()
+    for number in range(n_files + 1):  # nothing, then one file more each time
+        command = [sys.executable, "-c", _KILLED, str(llama_folder), str(results), str(min(number, 1))]
+        assert Fork(command).wait(120) == (-signal.SIGKILL if number < n_files else 0)
+        assert len(_files(results)) == number
+        now = {path: path.stat().st_mtime_ns for path in _files(results) if path.match("layer_*/Tiny*.json")}
+        assert {path: now[path] for path in finished} == finished
+        finished = now
+        measured = load_results(results).metrics
+        assert measured.join(metrics, on=measured.columns, how="semi").height == metrics.height  # none was lost
+        metrics = measured
+    board = load_results(results)
+    assert board.scores.equals(whole.scores)
+    keys = ["task", "metric", "normalization", "layer"]
+    assert board.metrics.select(keys).equals(whole.metrics.select(keys))
+    np.testing.assert_allclose(board.metrics["value"], whole.metrics["value"], rtol=1e-5)
+    assert {path.name for path in results.iterdir()} == {".lock", "results", "metrics"}

@@ -1,9 +1,8 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.forks import run_code
 
 from leaderboard.sweep.store import VectorStore, layer_bytes
 
@@ -60,8 +59,7 @@ with VectorStore(Path({str(tmp_path)!r}), layers=[0, 1], dim=64) as store:
         print(error)
     print(len(store), sorted(path.name for path in store.folder.iterdir()))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    message, left = done.stdout.splitlines()
+    message, left = run_code(code).splitlines()
     assert message.startswith("the vectors of its texts need 0.0 GB in the results folder: File too large; make room")
     assert left == "50 ['vectors-0000.npy']"
 

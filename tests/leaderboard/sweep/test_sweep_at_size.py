@@ -3,8 +3,8 @@
 import errno
 import json
 import os
+import sys
 from collections.abc import Callable
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from mteb.abstasks.abstask import AbsTask
+from support.forks import Fork
 
 from leaderboard import Leaderboard, load_results, run_sweep
 from leaderboard.cli.program import main
@@ -220,23 +221,15 @@ def test_a_full_disk_ends_in_one_line_and_a_folder_that_is_gone_on_with(
     assert load_results(tmp_path).scores.equals(whole.scores)
 
 
-def test_two_runs_on_one_folder_do_not_lose_each_others_results(
-    llama_folder: Path, tmp_path: Path, forked: ForkServerContext
-) -> None:
+def test_two_runs_on_one_folder_do_not_lose_each_others_results(llama_folder: Path, tmp_path: Path) -> None:
     tasks = ["StarterSTS", "StarterPairClassification"]
+    code = "import sys, json; from leaderboard import run_sweep; run_sweep(**json.loads(sys.argv[1]))"
+    options = {"model": str(llama_folder), "results_dir": str(tmp_path / "both"), "show_progress": False}
     runs = [
-        forked.Process(
-            target=run_sweep,
-            args=(str(llama_folder), order, str(tmp_path / "both")),
-            kwargs={"metrics": metrics, "show_progress": False},
-        )
+        Fork([sys.executable, "-c", code, json.dumps({**options, "benchmark_or_tasks": order, "metrics": metrics})])
         for order, metrics in ((tasks, ["curvature"]), (tasks[::-1], ["dataset_entropy"]))
     ]
-    for run in runs:
-        run.start()
-    for run in runs:
-        run.join()
-    assert [run.exitcode for run in runs] == [0, 0]
+    assert [run.wait(300) for run in runs] == [0, 0]
     alone = run_sweep(
         llama_folder, tasks, tmp_path / "alone", metrics=["curvature", "dataset_entropy"], show_progress=False
     )

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
+from support.forks import Fork, run_code
 from tqdm import tqdm
 
 from leaderboard.cli.program import main
@@ -103,13 +103,7 @@ def test_the_folder_is_what_the_hub_has_and_a_sweep_reads_it_without_one(
     before = len(hub.asked)
     command = ["run", str(llama_folder), "--tasks", *_TASKS, "--layers", "1", "--data-dir", str(folder)]
     code = "import sys; from leaderboard.cli.program import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command, "--results", str(tmp_path / "r"), "--quiet"],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr
+    run_code(code, *command, "--results", tmp_path / "r", "--quiet", env=environment)
     assert len(list((tmp_path / "r").rglob("layer_1/*.json"))) == 2 + 1  # and the model's card
     assert len(hub.asked) == before
 
@@ -170,12 +164,12 @@ def test_a_killed_run_is_gone_on_with(hub: Any, tmp_path: Path) -> None:
     code = "import sys; from leaderboard.cli.program import main; sys.exit(main())"
     command = ["prefetch", "--tasks", *_TASKS, "--data-dir", str(tmp_path / "data")]
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
-    run = subprocess.Popen([sys.executable, "-c", code, *command], env=environment, stderr=subprocess.PIPE)
+    run = Fork([sys.executable, "-c", code, *command], env=environment)
     try:
         assert hub.stalled.wait(120)
     finally:
-        run.send_signal(signal.SIGKILL)
-        run.communicate()
+        run.kill()
+    assert run.wait() == -signal.SIGKILL
     hub.released.set()
     assert sorted(path.name for path in (tmp_path / "data" / _COUNTERFACTUAL).rglob("*.incomplete"))
     hub.broken.clear()

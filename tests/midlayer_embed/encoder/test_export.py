@@ -12,7 +12,7 @@ from midlayer_embed.encoder.export import export_encoder
 from midlayer_embed.selection.curves import curve_markdown, selection_summary
 
 
-def test_an_export_is_tried_by_a_stranger_and_holds_stock_files_only(
+def test_an_export_is_tried_by_a_process_of_its_own_and_holds_stock_files_only(
     llama_folder: Path, sentences: list[str], tmp_path: Path
 ) -> None:
     encoder = MidLayerEncoder(llama_folder, 2)
@@ -25,6 +25,7 @@ def test_an_export_is_tried_by_a_stranger_and_holds_stock_files_only(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.usefixtures("forked_stranger")
 def test_vectors_that_differ_fail_the_export_and_leave_nothing(
     llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,6 +37,7 @@ def test_vectors_that_differ_fail_the_export_and_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("forked_stranger")
 def test_what_a_stranger_cannot_load_fails_the_export(
     llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,7 +58,7 @@ def test_a_folder_with_something_in_it_is_not_touched_unless_asked(llama_folder:
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
-@pytest.mark.usefixtures("no_stranger")
+@pytest.mark.usefixtures("forked_stranger")
 def test_overwriting_replaces_the_whole_folder(llama_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     shutil.copytree(llama_folder, folder)
@@ -88,6 +90,7 @@ def test_a_folders_name_is_escaped_in_the_card(llama_folder: Path, tmp_path: Pat
     assert "# a\\|b&lt;script&gt;, layer 1 of 3" in text and "<script>" not in text
 
 
+@pytest.mark.usefixtures("forked_stranger")
 def test_the_command_exports_and_says_so(
     llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,7 +99,7 @@ def test_the_command_exports_and_says_so(
     assert (tmp_path / "out" / "modules.json").is_file()
 
 
-@pytest.mark.usefixtures("no_stranger")
+@pytest.mark.usefixtures("forked_stranger")
 def test_the_command_exports_the_layer_of_a_criterion_with_its_curve(
     llama_folder: Path, sentences: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

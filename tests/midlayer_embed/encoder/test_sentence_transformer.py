@@ -1,27 +1,13 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 from sentence_transformers import SentenceTransformer
+from support.forks import vectors_of_a_stranger
 from torch import nn
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
-
-# Run where midlayer_embed cannot be imported: a stranger's machine.
-_STRANGER = """
-import json, sys
-sys.modules["midlayer_embed"] = None
-import numpy as np
-from sentence_transformers import SentenceTransformer
-folder, texts, vectors = sys.argv[1:]
-model = SentenceTransformer(folder, device="cpu")
-assert type(model) is SentenceTransformer
-np.save(vectors, model.encode(json.loads(texts)), allow_pickle=False)
-"""
-
 
 # Every other layer of every other architecture has a stock form, normed and raw.
 _NO_STOCK_FORM = {
@@ -53,13 +39,10 @@ def test_every_layer_equals_the_all_layers_pass_and_survives_saving(
 
 
 def test_a_stranger_loads_what_was_saved(llama_folder: Path, sentences: list[str], tmp_path: Path) -> None:
-    import json
-
     encoder = MidLayerEncoder(llama_folder, 2)
     encoder.save_pretrained(str(tmp_path / "saved"))
-    command = [sys.executable, "-c", _STRANGER, str(tmp_path / "saved"), json.dumps(sentences), str(tmp_path / "v.npy")]
-    subprocess.run(command, check=True, capture_output=True)
-    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), encoder.encode(sentences), atol=1e-6)
+    vectors = vectors_of_a_stranger(tmp_path / "saved", sentences)
+    np.testing.assert_allclose(vectors, encoder.encode(sentences), atol=1e-6)
 
 
 def test_it_is_a_sentence_transformer_that_knows_its_layer(llama_folder: Path, sentences: list[str]) -> None:

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from support.architectures import TINY_TYPES
+from support.forks import vectors_of_a_stranger
 from transformers import AutoModel
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
@@ -28,11 +28,11 @@ _ENCODERS = [
 _PAIR = ("The weather is lovely today a", "The weather is lovely today b")
 
 
-def test_every_architecture_is_of_one_kind(tiny_types: set[str]) -> None:
+def test_every_architecture_is_of_one_kind() -> None:
     kinds = [*_DECODERS, *_RECURRENT, *_ENCODERS]
     assert len(kinds) == len(set(kinds))
     names = {"gemma3": "gemma3_text"}
-    assert {names.get(kind, kind) for kind in kinds if "-" not in kind or kind == "xlm-roberta"} == tiny_types
+    assert {names.get(kind, kind) for kind in kinds if "-" not in kind or kind == "xlm-roberta"} == TINY_TYPES
 
 
 def _change_of_the_first_token(encoder: LayerwiseEncoder) -> np.ndarray:
@@ -95,27 +95,15 @@ def test_one_layer_equals_the_all_layers_pass_and_survives_saving(
         np.testing.assert_allclose(plain.encode(sentences, batch_size=1), vectors, atol=1e-5)  # no padding
 
 
+@pytest.mark.usefixtures("forked_stranger")
 def test_a_stranger_gets_the_same_vectors_from_what_was_exported(
     llama_folder: Path, sentences: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "out"
     assert main(["export", str(llama_folder), str(target), "--layer", "2", "--bidirectional", "--quiet"]) == 0
     assert "layer 2 of 3" in capsys.readouterr().out
-    code = """
-import json, sys
-sys.modules["midlayer_embed"] = None
-import numpy as np
-from sentence_transformers import SentenceTransformer
-folder, texts, vectors = sys.argv[1:]
-np.save(vectors, SentenceTransformer(folder, device="cpu").encode(json.loads(texts)), allow_pickle=False)
-"""
-    subprocess.run(
-        [sys.executable, "-c", code, str(target), json.dumps(sentences), str(tmp_path / "v.npy")],
-        check=True,
-        capture_output=True,
-    )
     expected = LayerwiseEncoder(llama_folder, bidirectional=True).encode(sentences, layers=[2])[:, 0]
-    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, atol=1e-6)
+    np.testing.assert_allclose(vectors_of_a_stranger(target, sentences), expected, atol=1e-6)
     assert "made bidirectional" in (target / "README.md").read_text()
 
 

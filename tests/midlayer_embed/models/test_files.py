@@ -1,12 +1,11 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.forks import run_code
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.cli.program import main
@@ -117,15 +116,8 @@ for name in ["weightless", "pickled", "cut", "spoilt", "wordless", "adapter", "n
         except ValueError as error:
             print(error)
 """
-    environment = {
-        **os.environ,
-        "HF_HUB_CACHE": str(tmp_path),
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(Path.cwd()),
-    }
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    plain, adapted, shape, *messages = done.stdout.splitlines()
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    plain, adapted, shape, *messages = run_code(code, env=environment).splitlines()
     assert plain == commit
     assert re.fullmatch(f"{commit}-adapters-[0-9a-f]{{12}}", adapted)
     assert shape == "(1, 32)"

@@ -1,11 +1,11 @@
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.forks import run, run_code
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 
@@ -40,14 +40,6 @@ def installed(tmp_path: Path) -> Callable[..., dict[str, str]]:
         return {**os.environ, "PYTHONPATH": f"{tmp_path / 'packages'}{os.pathsep}{Path.cwd()}"}
 
     return environment
-
-
-def _run(code: str, folder: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize("name", ["mamba", "mamba2"])
@@ -99,7 +91,7 @@ for load in (LayerwiseEncoder, lambda folder, **given: MidLayerEncoder(folder, 1
     except ValueError as error:
         print(f"refused: {error}")
 """
-    out = _run(code, tiny_model("mamba"), installed(*packages))
+    out = run_code(code, tiny_model("mamba"), env=installed(*packages))
     assert f"said: {message}" in out
     assert out.count(f"said: {message}") == (1 if packages else 3)
     # What needs CUDA is not run without it.
@@ -113,13 +105,15 @@ def test_nothing_is_fetched_for_a_folder(tiny_model: Callable[[str], Path]) -> N
 import socket, sys
 def connect(*_):
     raise AssertionError("somebody is called")
+from huggingface_hub import constants
+assert not constants.HF_HUB_OFFLINE
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = connect
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 LayerwiseEncoder(sys.argv[1]).encode(["a text"])
 MidLayerEncoder(sys.argv[1], 1).encode(["a text"])
 """
     online = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
-    _run(code, tiny_model("mamba"), {**online, "PYTHONPATH": str(Path.cwd())})
+    run_code(code, tiny_model("mamba"), env=online)
 
 
 def test_the_command_line_says_it_once_and_not_when_quiet(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
@@ -132,7 +126,7 @@ for more in [[], ["--quiet"]]:
     assert main([*{[*arguments, "--output", str(tmp_path / "v.npy")]!r}, *more]) == 0
     print("END OF A RUN", file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run([sys.executable, "-c", code], check=True)
     loud, quiet, _ = done.stderr.split("END OF A RUN\n")
     assert loud.count("transformers' own implementation") == 1
     assert "falling back" not in loud

@@ -5,6 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from support.tiny_models import plain_token_states
 from transformers import AutoModel
 
 from midlayer_embed import LayerwiseEncoder, metrics, profile_layers
@@ -48,9 +49,7 @@ def test_corpus_metrics_are_those_of_the_pooled_vectors(
 
 
 @pytest.mark.parametrize("final_norm", [True, False], ids=["normed", "raw"])
-def test_token_metrics_are_means_over_each_text_alone(
-    llama_folder: Path, corpus: list[str], final_norm: bool, plain_token_states: TokenStates
-) -> None:
+def test_token_metrics_are_means_over_each_text_alone(llama_folder: Path, corpus: list[str], final_norm: bool) -> None:
     norm = AutoModel.from_pretrained(llama_folder).norm if final_norm else torch.nn.Identity()
     values = []
     for text in corpus:
@@ -128,9 +127,7 @@ def test_normalised_curves_are_the_metrics_own(llama_folder: Path, corpus: list[
             assert profile.normalized[metric, name][2] == pytest.approx(float(value), rel=1e-4), (metric, name)
 
 
-def test_normalised_prompt_entropy_divides_by_each_text_s_own_tokens(
-    llama_folder: Path, sentences: list[str], plain_token_states: TokenStates
-) -> None:
+def test_normalised_prompt_entropy_divides_by_each_text_s_own_tokens(llama_folder: Path, sentences: list[str]) -> None:
     found = profile_layers(llama_folder, sentences, ["prompt_entropy"]).normalized
     for name in metrics.NORMALIZATIONS[1:]:
         values = []
