@@ -213,6 +213,7 @@ def _serve(listener: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
             for library in _LIBRARIES:
                 with contextlib.suppress(ImportError):
                     importlib.import_module(library)
+            sys.modules["torch"].set_num_threads(1)  # as in the tests' own process
             assert not [name for name in sys.modules if name.partition(".")[0] in _OURS]
             assert threading.active_count() == 1
             gc.freeze()  # or every fork's garbage collector copies the pages of all that is imported
