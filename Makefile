@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard test lint docs bench setup
+.PHONY: help leaderboard test test-fast test-all lint docs bench setup
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
@@ -30,6 +30,13 @@ leaderboard: setup
 test: setup
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
+# Without what is marked slow; with whole real tasks, too, where the machine has their data.
+test-fast: setup
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto -m "not slow and not real"
+
+test-all: setup
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto -m ""
+
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -40,7 +47,7 @@ docs: $(VENV)/.docs-installed
 	@echo "documentation: site/index.html"
 
 bench: setup
-	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python -m benchmarks.run
 
 setup: $(VENV)/.installed
 

@@ -1,4 +1,4 @@
-"""Keeps mteb and datasets, which write once a task or once a layer, off the terminal."""
+"""Silences mteb and datasets, which would write to the terminal for every task or layer."""
 
 import logging
 import warnings
@@ -12,7 +12,7 @@ from midlayer_embed.ground.quiet import log_level
 
 @contextmanager
 def calm_libraries() -> Iterator[None]:
-    """Within the block mteb, datasets and sentence-transformers log errors only and show no bars."""
+    """Let mteb, datasets and sentence-transformers log errors only, and show no progress bars."""
     bars = datasets.utils.logging.is_progress_bar_enabled()
     with warnings.catch_warnings(), log_level(logging.ERROR, "mteb", "datasets", "sentence_transformers"):
         warnings.simplefilter("ignore")

@@ -35,8 +35,16 @@ def pytest_xdist_setupnodes(specs: list[Any]) -> None:
         spec.python = forks.as_python()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Nothing is garbage while modules are imported; what they define stays, and is not searched for garbage later."""
+    gc.disable()
+    yield
+    gc.enable()
+    gc.freeze()
+
+
 def pytest_collection_finish() -> None:
-    gc.freeze()  # what is imported stays, and need not be searched for garbage
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)  # tiny tensors: more threads cost more than they save
 

@@ -20,7 +20,7 @@ from midlayer_embed.terms import METRIC_TABLE
 Rows = pl.DataFrame | alt.NamedData
 Figure = alt.Chart | alt.LayerChart | alt.FacetChart | alt.ConcatChart
 
-# From the eighth line on, lines are dashed as well.
+# From the eighth model on, lines are dashed as well.
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4])
 _LINE_DASHES = [dash for dash in _DASHES for _ in COLOURS]
 _MODELS = "models"

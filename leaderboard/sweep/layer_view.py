@@ -70,7 +70,7 @@ class StoreFiller:
                 vectors = normalize(torch.from_numpy(vectors), dim=-1).numpy()
             self._put(segment, pooled.rows, vectors)
             if text_pass is not None:
-                text_pass.take(pooled.rows, np.arange(len(pooled.rows)), pooled, pooled.vectors[norms.index(False)])
+                text_pass.add(pooled.rows, np.arange(len(pooled.rows)), pooled, pooled.vectors[norms.index(False)])
 
     def _put(self, segment: np.ndarray, rows: np.ndarray, vectors: np.ndarray) -> None:
         highest = np.finfo(segment.dtype).max

@@ -37,7 +37,7 @@ from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.selection.measures import MetricSettings
-from midlayer_embed.selection.representations import Measuring, Passes, TextPass, represent
+from midlayer_embed.selection.representations import MetricRequest, PassOptions, TextPass, build_representations
 from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS, n_views
 from midlayer_embed.texts.corpora import sample_texts
 
@@ -217,7 +217,7 @@ class TaskSweep:
         wanted = self._wanted(unmeasured)
         if list(unmeasured) != unscored or not TextPass.is_needed(wanted):
             return None
-        return TextPass(len(sample), encoder.dim, self._measuring(wanted, unscored))
+        return TextPass(len(sample), encoder.dim, self._request(wanted, unscored))
 
     def _score(
         self,
@@ -264,13 +264,15 @@ class TaskSweep:
         meta = self._meta(None)
         head = {"model": model_label(meta), "revision": meta.revision, "task": self.name}
         missing = self._wanted(layers)
-        passes = Passes(scratch=scratch, show_progress=self._options.show_progress, label=f"{self._label}: ")
+        options = PassOptions(scratch=scratch, show_progress=self._options.show_progress, label=f"{self._label}: ")
         # Metrics that need the same views are measured and saved together, those that need the fewest first.
         for views in sorted({METRIC_TABLE[name].n_views for name in missing}):
             wanted = [name for name in missing if METRIC_TABLE[name].n_views == views]
             with (
                 self._timed("metrics"),
-                represent(encoder, sample, self._measuring(wanted, layers), passes, text_pass) as representations,
+                build_representations(
+                    encoder, sample, self._request(wanted, layers), options, text_pass
+                ) as representations,
             ):
                 curves = representations.curves(wanted, NORMALIZATIONS)
             rows = [
@@ -285,8 +287,8 @@ class TaskSweep:
     def _measured_on(self) -> MeasuredOn:
         return MeasuredOn(str(self._task.metadata.revision), self._options.seed, self._options.metric_texts)
 
-    def _measuring(self, metrics: list[str], layers: list[int]) -> Measuring:
-        return Measuring(metrics, layers, final_norm=False, settings=MetricSettings(seed=self._options.seed))
+    def _request(self, metrics: list[str], layers: list[int]) -> MetricRequest:
+        return MetricRequest(metrics, layers, final_norm=False, settings=MetricSettings(seed=self._options.seed))
 
     def _meta(self, layer: int | None) -> ModelMeta:
         return layer_meta(self._checkpoint, layer, self._settings)

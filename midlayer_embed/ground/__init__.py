@@ -1,1 +1,1 @@
-"""Building blocks for the whole project: atomic writes, checksums, Markdown, quiet libraries, argument checks."""
+"""Building blocks for the whole project: atomic writes, checks, progress bars, colours, quiet libraries, ..."""

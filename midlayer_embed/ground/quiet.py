@@ -1,4 +1,4 @@
-"""Keeps libraries off the terminal: their log messages, bars and reports."""
+"""Silences libraries: their log messages, and the progress bars and reports of transformers."""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def log_level(level: int, *names: str) -> Iterator[None]:
-    """Sets the level of some loggers within the block, and restores it afterwards.
+    """Set the level of some loggers within the block, and restore it afterwards.
 
     Example:
         >>> with log_level(logging.ERROR, "some.library"):
@@ -27,7 +27,7 @@ def log_level(level: int, *names: str) -> Iterator[None]:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Turn off progress bars, retry messages and load reports (these list every block that a truncated model omits)."""
-    from transformers.utils import logging as transformers_logging  # the command lines need `log_level` alone
+    from transformers.utils import logging as transformers_logging  # here, since command lines need only `log_level`
 
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

@@ -39,19 +39,19 @@ _DEPTH = "depth:"
 
 @dataclass(frozen=True)
 class LayerSelection:
-    """A layer, and why.
+    """A layer, and why it was chosen.
 
     Attributes:
         layer: The layer, 0..L.
         n_layers: L + 1.
-        criterion: What chose it.
-        values: The criterion's metric at every layer, float64 (L + 1,); None where a criterion measures nothing.
-        runner_up: The layer that comes next; None where nothing was measured or no other layer was eligible.
-        margin: By how much the runner-up's value is worse, 0 or more, in the metric's own unit; None as above.
-        stability: The share 0..1 of random halves of the texts on which the criterion picks the same layer; None where
-            nothing was measured, or on fewer than four texts.
-        n_resamples: How many halves were tried.
-        profile: The curve with what it depends on; None where nothing was measured.
+        criterion: The criterion that chose it.
+        values: The criterion's metric at every layer, float64 (L + 1,); None if the criterion measures nothing.
+        runner_up: The second-best layer; None if nothing was measured or no other layer was eligible.
+        margin: How much worse the runner-up's value is, at least 0, in the unit of the metric; None if there is none.
+        stability: The share 0..1 of random halves of the texts on which the criterion picks the same layer; None if
+            nothing was measured, or with fewer than four texts.
+        n_resamples: Number of halves that were tried.
+        profile: The curve with its settings; None if nothing was measured.
     """
 
     layer: int
@@ -71,7 +71,7 @@ class LayerSelection:
 
     @property
     def metric(self) -> str | None:
-        """The metric behind the criterion; None where it measures nothing."""
+        """The metric behind the criterion; None if it measures nothing."""
         return CRITERIA[self.criterion][0] if self.criterion in CRITERIA else None
 
 
@@ -96,7 +96,7 @@ def needs_texts(criterion: str) -> bool:
 
 
 def check_criterion(criterion: object) -> None:
-    """Rejects anything but a criterion.
+    """Reject anything but a criterion.
 
     Raises:
         InputError: (a ValueError) the message lists the criteria.
@@ -106,7 +106,7 @@ def check_criterion(criterion: object) -> None:
 
 
 def check_layer(layer: object) -> None:
-    """Rejects a name that is no criterion, where a layer may be given as a number or by a criterion.
+    """Reject a name that is no criterion, where a layer may be given as a number or by a criterion.
 
     Raises:
         InputError: (a ValueError) the message says what a layer may be.

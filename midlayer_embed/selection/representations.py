@@ -26,7 +26,7 @@ from midlayer_embed.texts.views import augmented_views
 
 
 @dataclass(frozen=True)
-class Measuring:
+class MetricRequest:
     """What is measured.
 
     Attributes:
@@ -34,20 +34,21 @@ class Measuring:
         layers: Layers 0..L; all axes of layers are in this order.
         final_norm: Whether normed states are measured.
         settings: What else the numbers depend on.
+        rates: Rates of augmentation, as in `views.augmented_views`.
     """
 
     metrics: Collection[str]
     layers: Sequence[int]
     final_norm: bool
     settings: MetricSettings
+    rates: str = "paper"
 
 
 @dataclass(frozen=True)
-class Passes:
-    """How the forward passes are run. No number depends on it, but for `rates`.
+class PassOptions:
+    """How the forward passes are run; up to float32 rounding, no number depends on it.
 
     Attributes:
-        rates: Rates of augmentation, as in `views.augmented_views`.
         workers: Processes that augment, as in `views.augmented_views`.
         batch_tokens: Tokens a forward pass, as in LayerwiseEncoder.
         scratch: The folder for a file that holds the views' vectors; None for the system's own.
@@ -55,7 +56,6 @@ class Passes:
         label: A prefix for the labels of the bars.
     """
 
-    rates: str = "paper"
     workers: int | None = None
     batch_tokens: int | None = None
     scratch: Path | None = None
@@ -177,21 +177,19 @@ class TextPass:
     Args:
         n_texts: Number of texts.
         dim: Width of a state.
-        measuring: What is measured.
+        request: What is measured.
 
     Attributes:
-        measures: What `pooled_batches` has to measure during the pass; `take` expects the results in this order.
+        measures: What `pooled_batches` has to measure during the pass; `add` expects the results in this order.
     """
 
-    def __init__(self, n_texts: int, dim: int, measuring: Measuring) -> None:
+    def __init__(self, n_texts: int, dim: int, request: MetricRequest) -> None:
         names = [
-            name
-            for name, metric in METRIC_TABLE.items()
-            if name in measuring.metrics and metric.measured_on == "tokens"
+            name for name, metric in METRIC_TABLE.items() if name in request.metrics and metric.measured_on == "tokens"
         ]
-        shape = (len(measuring.layers), n_texts)
+        shape = (len(request.layers), n_texts)
         self.measures = [
-            TokenMeasure(partial(_measure_tokens, name, measuring.settings), measuring.final_norm) for name in names
+            TokenMeasure(partial(_measure_tokens, name, request.settings), request.final_norm) for name in names
         ]
         self.n_tokens = np.zeros(n_texts, dtype=np.int64)
         self.token_values = {name: np.full(shape, np.nan) for name in names}
@@ -202,8 +200,8 @@ class TextPass:
         """Whether some of the metrics are measured on the texts themselves, not on views of them."""
         return any(METRIC_TABLE[name].measured_on != "views" for name in wanted)
 
-    def take(self, rows: np.ndarray, sources: np.ndarray, pooled: PooledBatch, vectors: np.ndarray) -> None:
-        """Adds a batch.
+    def add(self, rows: np.ndarray, sources: np.ndarray, pooled: PooledBatch, vectors: np.ndarray) -> None:
+        """Add a batch.
 
         Args:
             rows: (m,) the texts that it serves.
@@ -222,56 +220,56 @@ def _measure_tokens(metric: str, settings: MetricSettings, states: torch.Tensor,
 
 
 @contextmanager
-def represent(
+def build_representations(
     encoder: LayerwiseEncoder,
     texts: Sequence[str],
-    measuring: Measuring,
-    passes: Passes,
+    request: MetricRequest,
+    options: PassOptions,
     text_pass: TextPass | None = None,
 ) -> Iterator[Representations]:
-    """Runs the forward passes that some metrics need: one over the texts, one over each augmented view, none twice.
+    """Run the forward passes that some metrics need: one over the texts, one over each augmented view, none twice.
 
     Args:
         encoder: The model.
         texts: Texts as `corpora.sample_texts` gives them.
-        measuring: What is measured.
-        passes: How the passes are run.
+        request: What is measured.
+        options: How the passes are run.
         text_pass: The pass over the texts, where the caller has made it already.
 
     Yields:
         The representations; their scratch file is deleted when the block ends.
     """
-    if text_pass is None and TextPass.is_needed(measuring.metrics):
-        text_pass = TextPass(len(texts), encoder.dim, measuring)
-        for rows, sources, pooled in _batches(encoder, texts, measuring, passes, text_pass.measures, "Encoding"):
-            text_pass.take(rows, sources, pooled, pooled.vectors[0])
+    if text_pass is None and TextPass.is_needed(request.metrics):
+        text_pass = TextPass(len(texts), encoder.dim, request)
+        for rows, sources, pooled in _batches(encoder, texts, request, options, text_pass.measures, "Encoding"):
+            text_pass.add(rows, sources, pooled, pooled.vectors[0])
     found = Representations(
-        layers=measuring.layers,
+        layers=request.layers,
         n_texts=len(texts),
         dim=encoder.dim,
         n_tokens=np.zeros(0, dtype=np.int64) if text_pass is None else text_pass.n_tokens,
         token_values={} if text_pass is None else text_pass.token_values,
         vectors=None if text_pass is None else text_pass.vectors,
         views=None,
-        settings=measuring.settings,
+        settings=request.settings,
     )
-    count = n_views(measuring.metrics)
+    count = n_views(request.metrics)
     if not count:
         yield found
         return
     augmented = augmented_views(
         texts,
         count,
-        seed=measuring.settings.seed,
-        rates=passes.rates,
-        workers=passes.workers,
-        show_progress=passes.show_progress,
+        seed=request.settings.seed,
+        rates=request.rates,
+        workers=options.workers,
+        show_progress=options.show_progress,
     )
-    shape = (len(measuring.layers), count, len(texts), encoder.dim)
-    with _scratch_array(shape, passes.scratch) as views:
+    shape = (len(request.layers), count, len(texts), encoder.dim)
+    with _scratch_array(shape, options.scratch) as views:
         flat = views.reshape(shape[0], count * len(texts), encoder.dim)
         together = [text for view in augmented for text in view]
-        for rows, sources, pooled in _batches(encoder, together, measuring, passes, [], "Encoding views"):
+        for rows, sources, pooled in _batches(encoder, together, request, options, [], "Encoding views"):
             flat[:, rows] = pooled.vectors[0][:, sources]
         yield replace(found, views=views)
 
@@ -279,8 +277,8 @@ def represent(
 def _batches(
     encoder: LayerwiseEncoder,
     texts: Sequence[str],
-    measuring: Measuring,
-    passes: Passes,
+    request: MetricRequest,
+    options: PassOptions,
     measures: Sequence[TokenMeasure],
     description: str,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, PooledBatch]]:
@@ -289,12 +287,12 @@ def _batches(
     served = np.split(np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=len(unique)))[:-1])
     for pooled in encoder.pooled_batches(
         unique,
-        measuring.layers,
-        norms=[measuring.final_norm],
+        request.layers,
+        norms=[request.final_norm],
         measures=measures,
-        batch_tokens=passes.batch_tokens,
-        show_progress=passes.show_progress,
-        description=passes.label + description,
+        batch_tokens=options.batch_tokens,
+        show_progress=options.show_progress,
+        description=options.label + description,
     ):
         rows = [served[row] for row in pooled.rows]
         yield np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(some) for some in rows]), pooled

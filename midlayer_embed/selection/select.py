@@ -1,4 +1,4 @@
-"""A criterion and a corpus without labels to a layer, with the whole curve and how stable the choice is."""
+"""Choose a layer with a criterion and texts without labels; the result has the whole curve and its stability."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ from midlayer_embed.selection.criteria import (
     needs_texts,
     ranking,
 )
-from midlayer_embed.selection.profile import MAX_TEXTS, measured
+from midlayer_embed.selection.profile import MAX_TEXTS, open_profile
 from midlayer_embed.selection.representations import Representations
 
 N_RESAMPLES = 20
@@ -40,27 +40,27 @@ def select_layer(
     show_progress: bool = False,
     **options: Any,
 ) -> LayerSelection:
-    """Chooses a layer without labels.
+    """Choose a layer without labels.
 
     Stability is the share of random halves of the texts on which the criterion picks the same layer. Halves without
-    replacement vary as much as bootstrap samples do, but hold no text twice: a copy would be a wrong negative to
-    InfoNCE and a false agreement to DiME.
+    replacement vary as much as bootstrap samples do, but contain no text twice: a copy would be a false negative for
+    InfoNCE and a false agreement for DiME.
 
     Args:
         model: A folder, a hub id, "starter", or a LayerwiseEncoder.
-        texts: Texts like those that shall be embedded. "last", "middle" and "depth:0.7" need none.
-        criterion: The paper's "min-dime", "min-infonce" and "min-entropy" (of the dataset); "min-lidar",
-            "max-curvature"; "last", "middle", "depth:0.7".
-        seed: Of everything that is drawn.
+        texts: Texts like those to embed. "last", "middle" and "depth:0.7" need none.
+        criterion: One of `midlayer_embed.selection.criteria.CRITERIA`, such as the paper's "min-dime"; or "last",
+            "middle", "depth:0.7".
+        seed: Seed of all random draws.
         layer_zero: Whether the embeddings are eligible, as in the paper.
-        n_resamples: How many halves of the texts are tried; 0 for none.
-        max_texts: As in `profile_layers`.
-        final_norm: As in `profile_layers`: of a path, raw states unless True.
+        n_resamples: Number of random halves of the texts to try; 0 for none.
+        max_texts: Largest number of texts to measure, as in `profile_layers`.
+        final_norm: Whether to measure normed states, as in `profile_layers`.
         show_progress: Bars with an ETA on stderr.
-        **options: More of `profile_layers`: alpha, rates, max_seq_length, device, ...
+        **options: More keywords of `profile_layers`: alpha, rates, max_seq_length, device, ...
 
     Returns:
-        The layer, with the curve, the runner-up and how stable the choice is.
+        The layer, with the curve, the runner-up and the stability of the choice.
 
     Raises:
         InputError: (a ValueError) an unknown criterion, fewer than two texts, or texts too short for it.
@@ -77,7 +77,7 @@ def select_layer(
     if texts is None:
         raise InputError(f"texts: criterion {criterion!r} measures texts, so some are needed")
     metric, _ = CRITERIA[criterion]
-    with measured(
+    with open_profile(
         model,
         texts,
         [metric],
@@ -96,7 +96,7 @@ def select_layer(
         halves = _random_halves(profile.n_texts, n_resamples, seed)
         bar = progress(len(halves), "Resampling", "half", show_progress, items=halves)
         curves = [_curve_of_half(representations, metric, rows) for rows in bar]
-        # A half without any text that is long enough measures nothing, hence picks nothing.
+        # A half without any text that is long enough has no curve, so it picks no layer.
         picked = [ranking(criterion, curve, layer_zero)[0] for curve in curves if not np.isnan(curve).any()]
     layer, *others = ranked
     runner_up = others[0] if others else None
@@ -121,7 +121,7 @@ def _random_halves(n_texts: int, n_resamples: int, seed: int) -> list[np.ndarray
 
 
 def _curve_of_half(representations: Representations, metric: str, rows: np.ndarray) -> np.ndarray:
-    # Permutations differ far less than halves do, and DiME's cost is theirs.
+    # Results vary far less over permutations than over halves, and permutations are what makes DiME slow.
     quick = replace(representations, settings=replace(representations.settings, n_permutations=1))
     return quick.measure(metric, rows)
 

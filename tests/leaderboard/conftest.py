@@ -180,7 +180,7 @@ class StandInHub:
 def stand_in_hub() -> Iterator[StandInHub]:
     """A stand-in of the hub on this machine; see StandInHub."""
     hub = StandInHub()
-    thread = threading.Thread(target=hub.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=hub.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield hub
     hub.released.set()

@@ -67,7 +67,7 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
 }
 # Commands get their ints from argparse, which refuses other types.
 COMMANDS: dict[Place, tuple[int, Callable[[list[str]], int], list[str]]] = {
-    ("midlayer_embed.cli.program", "seed"): (
+    ("midlayer_embed.cli.encode", "seed"): (
         0,
         main,
         ["encode", "starter", "--layer", "1", "--input", "texts.txt", "--output", "vectors.npy", "--seed"],

@@ -10,6 +10,7 @@ start a process of their own.
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import importlib
 import json
@@ -29,7 +30,7 @@ from typing import IO, Any
 
 # The variable that says where the process to fork from listens.
 _ADDRESS = "TESTS_FORK_SERVER"
-_LIBRARIES = ("torch", "transformers", "sentence_transformers", "mteb", "peft", "sklearn.svm")
+_LIBRARIES = ("torch", "transformers", "sentence_transformers", "mteb", "peft", "sklearn.svm", "altair", "hypothesis")
 _OURS = ("midlayer_embed", "leaderboard")
 
 
@@ -44,6 +45,7 @@ class Fork:
         env: The environment; that of this process by default.
         cwd: The working directory; that of this process by default.
         stdin, stdout, stderr: Open files; those of this process by default.
+        pass_fds: Other open files that it gets, under the same numbers.
 
     Attributes:
         pid: The process.
@@ -58,16 +60,22 @@ class Fork:
         stdin: IO[Any] | int = 0,
         stdout: IO[Any] | int = 1,
         stderr: IO[Any] | int = 2,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         environment = dict(os.environ if env is None else env)
         if environment.get("PYTHONHASHSEED") != os.environ.get("PYTHONHASHSEED"):
             raise ValueError("env: a fork cannot have another PYTHONHASHSEED; start a process of its own")
-        request = {"arguments": list(command[1:]), "env": environment, "cwd": os.fspath(cwd or Path.cwd())}
+        request = {
+            "arguments": list(command[1:]),
+            "env": environment,
+            "cwd": os.fspath(cwd or Path.cwd()),
+            "files": [0, 1, 2, *pass_fds],
+        }
         content = json.dumps(request).encode()
         self._server = socket.socket(socket.AF_UNIX)
         self._server.connect(os.environ[_ADDRESS])
         files = [file if isinstance(file, int) else file.fileno() for file in (stdin, stdout, stderr)]
-        socket.send_fds(self._server, [len(content).to_bytes(8, "big")], files)
+        socket.send_fds(self._server, [len(content).to_bytes(8, "big")], [*files, *pass_fds])
         self._server.sendall(content)
         self._answers = self._server.makefile("r")
         self.pid = int(self._answers.readline() or 0)
@@ -153,8 +161,8 @@ def vectors_of_a_stranger(folder: Path, texts: list[str]) -> list[list[float]]:
 
 
 def as_python() -> str:
-    """A command that behaves as `python` would, but is a fork."""
-    return f"{sys.executable} -S -E {Path(__file__).resolve()} --python"
+    """A program that behaves as `python` would, but is a fork."""
+    return os.environ[_ADDRESS].removesuffix("socket") + "python"
 
 
 # --- The process they are forked from
@@ -170,6 +178,9 @@ def server() -> Iterator[None]:
             listener.listen()
             command = [sys.executable, str(Path(__file__).resolve()), "--serve", str(listener.fileno())]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()])
+        program = Path(folder) / "python"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {Path(__file__).resolve()} --python "$@"\n')
+        program.chmod(0o755)
         os.environ[_ADDRESS] = address
         try:
             yield
@@ -179,7 +190,7 @@ def server() -> Iterator[None]:
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    head, files, _, _ = socket.recv_fds(connection, 8, 3)
+    head, files, _, _ = socket.recv_fds(connection, 8, 100)
     size, content = int.from_bytes(head, "big"), b""
     while len(content) < size:
         content += connection.recv(size - len(content))
@@ -213,6 +224,7 @@ def _serve(listener: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
             for library in _LIBRARIES:
                 with contextlib.suppress(ImportError):
                     importlib.import_module(library)
+            sys.modules["torch"].set_num_threads(1)  # as in the tests' own process
             assert not [name for name in sys.modules if name.partition(".")[0] in _OURS]
             assert threading.active_count() == 1
             gc.freeze()  # or every fork's garbage collector copies the pages of all that is imported
@@ -233,7 +245,10 @@ def _serve(listener: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
 
 def _become(request: dict[str, Any], files: list[int], own_paths: list[str]) -> str:
     """Makes this fork what a fresh interpreter would be with these arguments. Returns the code to run."""
-    for target, file in enumerate(files):
+    # Out of the way first: a file may have come under a number that another one is going to have.
+    above = max(request["files"]) + 1
+    files = [fcntl.fcntl(file, fcntl.F_DUPFD, above) for file in files]
+    for target, file in zip(request["files"], files, strict=True):
         os.dup2(file, target)
         os.close(file)
     sys.stdin, sys.stdout, sys.stderr = (
@@ -252,8 +267,8 @@ def _become(request: dict[str, Any], files: list[int], own_paths: list[str]) -> 
         importlib.reload(importlib.import_module("huggingface_hub.constants"))
     arguments = request["arguments"]
     while arguments[0] != "-c":
-        if arguments.pop(0) != "-u":
-            raise ValueError("of the interpreter's options a fork knows -u and -c")
+        if arguments.pop(0) not in ("-u", "-B"):
+            raise ValueError("of the interpreter's options a fork knows -u, -B and -c")
     code: str = arguments.pop(1)
     sys.argv[:] = arguments
     return code
@@ -262,7 +277,9 @@ def _become(request: dict[str, Any], files: list[int], own_paths: list[str]) -> 
 def _main() -> str | None:
     mode, *arguments = sys.argv[1:]
     if mode == "--python":
-        sys.exit(Fork([sys.executable, *arguments]).wait() & 255)
+        inherited = [number for number in map(int, os.listdir("/proc/self/fd")) if number > 2]
+        inherited = [number for number in inherited if Path(f"/proc/self/fd/{number}").exists()]  # not the listing's
+        sys.exit(Fork([sys.executable, *arguments], pass_fds=inherited).wait() & 255)
     given = set(os.environ.get("PYTHONPATH", "").split(os.pathsep))
     own_paths = [str(Path(__file__).resolve().parents[1]), *(path for path in sys.path[1:] if path not in given)]
     request = _serve(socket.socket(fileno=int(arguments[0])))

@@ -124,7 +124,7 @@ class UploadHub:
 def upload_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[UploadHub]:
     """A stand-in of the hub that this process asks instead of the hub, with a token; see UploadHub."""
     hub = UploadHub()
-    thread = threading.Thread(target=hub.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=hub.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)

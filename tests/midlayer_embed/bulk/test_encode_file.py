@@ -1,10 +1,7 @@
 import json
 import logging
-import os
 import signal
-import subprocess
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from support.forks import Fork
 
 from midlayer_embed import MidLayerEncoder
 from midlayer_embed.bulk.encode_file import encode_file
@@ -20,18 +18,20 @@ from midlayer_embed.texts import files as text_files
 
 N_TEXTS = 60
 
-# The command, with chunks of 5 texts that take their time.
-_SLOW = """
-import sys, time
-from midlayer_embed import MidLayerEncoder
+# The command, with chunks of 5 texts, killed before it puts its n-th file in place.
+_KILLED = """
+import os, signal, sys
 from midlayer_embed.cli import main
 from midlayer_embed.texts import files as text_files
 text_files.CHUNK_TEXTS = 5
-fast = MidLayerEncoder.encode
-def slow(*args, **kwargs):
-    time.sleep(0.2)
-    return fast(*args, **kwargs)
-MidLayerEncoder.encode = slow
+replace, left = os.replace, int(sys.argv.pop(1))
+def replace_or_die(source, target):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.replace = replace_or_die
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -138,29 +138,47 @@ def test_what_changes_the_vectors_starts_afresh(
 
 
 @pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize(
+    ("kills", "n_done"),
+    [
+        # A run notes how far it is before the first chunk and after each one, and puts the whole file in place.
+        ([1, 2, 5, 5], [0, 0, 15, 30]),
+        ([1 + 12 + 1], [60]),
+    ],
+    ids=["on the way", "at the end"],
+)
 def test_a_process_killed_for_real_loses_no_finished_chunk(
-    llama_folder: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    llama_folder: Path,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kills: list[int],
+    n_done: list[int],
 ) -> None:
     target = tmp_path / "v.npy"
-    command = [sys.executable, "-c", _SLOW, "encode", str(llama_folder), "--layer", "2", "--quiet"]
-    command += ["--input", str(source), "--output", str(target)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ)
+    arguments = [
+        "encode",
+        str(llama_folder),
+        "--layer",
+        "2",
+        "--quiet",
+        "--input",
+        str(source),
+        "--output",
+        str(target),
+    ]
     state = partial_folder(target) / "state.json"
-    done = 0
-    deadline = time.monotonic() + 60
-    while done < 10:
-        assert process.poll() is None, process.stderr and process.stderr.read().decode()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-        done = json.loads(state.read_text())["done"] if state.exists() else 0
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not target.exists()
+    for number, expected in zip(kills, n_done, strict=True):
+        command = [sys.executable, "-c", _KILLED, str(number), *arguments]
+        assert Fork(command).wait(120) == -signal.SIGKILL
+        assert (json.loads(state.read_text())["done"] if state.exists() else 0) == expected
+        assert not target.exists()
     with caplog.at_level(logging.INFO), monkeypatch.context() as patch:
         seen = _killed_after(100, patch)
         encode_file(llama_folder, 2, source, target)
     assert "resuming an earlier run" in caplog.text
-    assert sum(seen) <= N_TEXTS - done
+    assert sum(seen) == N_TEXTS - n_done[-1]
     encode_file(llama_folder, 2, source, tmp_path / "whole.npy")
     assert target.read_bytes() == (tmp_path / "whole.npy").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.txt", "v.npy", "whole.npy"]

@@ -4,6 +4,7 @@ The oracles are the tokens' own states, pooled in numpy, and sentence-transforme
 """
 
 import copy
+import multiprocessing.spawn
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer, quantize_embeddings
+from support import forks
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 
@@ -184,7 +186,10 @@ def pool_encoder(llama_folder: Path) -> MidLayerEncoder:
 
 @pytest.fixture(scope="module")
 def pool(pool_encoder: MidLayerEncoder) -> Iterator[dict[str, Any]]:
+    before = multiprocessing.spawn.get_executable()
+    multiprocessing.set_executable(forks.as_python())  # each of them would import for five seconds
     started = pool_encoder.start_multi_process_pool(["cpu", "cpu"])
+    multiprocessing.set_executable(before)
     yield started
     pool_encoder.stop_multi_process_pool(started)
 

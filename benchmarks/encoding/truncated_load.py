@@ -1,12 +1,11 @@
-"""What a middle layer takes to load: peak memory and seconds, against all blocks and against the exported folder.
+"""Peak memory and time of loading a middle layer, over loading all blocks and over the exported folder.
 
-    python benchmarks/truncated_load.py [--layer K] [--stored DTYPE ...] [--loads N]
+    python -m benchmarks.encoding.truncated_load [--layer K] [--stored DTYPE ...] [--loads N]
 
-The model has the size of Pythia-410M and random weights, which cost what trained ones do, once as they are stored in
-float32 and once in float16, which is converted on the way. Each load runs in a process of its own and ends with the
-vector of one text: float32 weights are mapped and come in with the first forward pass. Memory is the highest resident
-set that the kernel counted (Linux only), less what the libraries took before; files that are mapped count. The vectors
-are asserted to be equal.
+The model has the size of Pythia-410M and random weights, stored once in float32 and once in float16, which is converted
+on loading. Each load runs in its own process and ends with the vector of one text, because float32 weights are memory
+mapped and read by the first forward pass. Memory is the peak of the resident set (Linux only), including mapped files,
+minus the memory of the libraries. Checks that the vectors are equal.
 """
 
 import tempfile
@@ -16,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers.models.gpt_neox.modeling_gpt_neox  # noqa: F401  (a library, like the others)
-from bench import Row, forget_peak, hand_in, in_a_process_of_its_own, machine, memory_mb, parser
+import transformers.models.gpt_neox.modeling_gpt_neox  # noqa: F401  (imported before memory is measured)
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from benchmarks.bench import Row, build_parser, describe_machine, memory_mb, report_rows, reset_peak_memory, run_in_fork
 from midlayer_embed import MidLayerEncoder
 
 PYTHIA_410M = {
@@ -31,13 +30,13 @@ PYTHIA_410M = {
     "num_attention_heads": 16,
     "intermediate_size": 4096,
 }
-# Above the exported folder, which is what loading could cost at best.
-REACH = 1.1
+# Relative to the exported folder, the least that loading can take.
+TARGET = 1.1
 TEXT = " ".join(["which layer embeds best"] * 16)
 
 
 def save_model(folder: Path, dtype: str) -> None:
-    """The whole model, and a tokenizer of four words."""
+    """Save the whole model, with a tokenizer of four words."""
     torch.manual_seed(0)
     config = AutoConfig.for_model("gpt_neox", **PYTHIA_410M)
     auto_model: Any = AutoModelForCausalLM
@@ -50,14 +49,14 @@ def save_model(folder: Path, dtype: str) -> None:
 
 
 def export(folder: Path, layer: int, dtype: str, target: Path) -> None:
-    """Saves one layer, stored as the whole model is."""
+    """Save one layer in the dtype of the whole model."""
     MidLayerEncoder(folder, layer, dtype=dtype, device="cpu").save_pretrained(str(target))
 
 
-def one_load(folder: Path, layer: int | None) -> dict[str, Any]:
-    """Loads a layer of a model, or an exported folder as anybody would, and says what it took."""
+def measure_load(folder: Path, layer: int | None) -> dict[str, Any]:
+    """Load a layer of a model, or an exported folder with plain SentenceTransformer; returns time and memory."""
     before = memory_mb("VmRSS")
-    forget_peak()
+    reset_peak_memory()
     start = time.perf_counter()
     if layer is None:
         model = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": "float32"})
@@ -75,10 +74,10 @@ def one_load(folder: Path, layer: int | None) -> dict[str, Any]:
 
 
 def compare(dtype: str, layer: int, n_loads: int, scratch: Path) -> float:
-    """Prints the figures and ratios of one way to store the weights; the memory ratio to the exported folder."""
+    """Print figures and ratios for one dtype of the stored weights; returns the memory ratio to the exported folder."""
     whole, exported = scratch / f"whole-{dtype}", scratch / f"exported-{dtype}"
-    in_a_process_of_its_own(save_model, whole, dtype)
-    in_a_process_of_its_own(export, whole, layer, dtype, exported)
+    run_in_fork(save_model, whole, dtype)
+    run_in_fork(export, whole, layer, dtype, exported)
     every, middle, plain = "all 24 blocks", f"MidLayerEncoder, layer {layer}", "exported folder, plain"
     found: dict[str, dict[str, Any]] = {}
     for name, folder, number in (
@@ -86,7 +85,7 @@ def compare(dtype: str, layer: int, n_loads: int, scratch: Path) -> float:
         (middle, whole, layer),
         (plain, exported, None),
     ):
-        runs: list[dict[str, Any]] = [in_a_process_of_its_own(one_load, folder, number) for _ in range(n_loads)]
+        runs: list[dict[str, Any]] = [run_in_fork(measure_load, folder, number) for _ in range(n_loads)]
         found[name] = {key: min(run[key] for run in runs) for key in runs[0]}
         print(
             f"{name:>25}: weights {found[name]['weights_mb']:.0f} MB, peak {found[name]['peak_mb']:.0f} MB, "
@@ -94,11 +93,11 @@ def compare(dtype: str, layer: int, n_loads: int, scratch: Path) -> float:
             flush=True,
         )
     np.testing.assert_allclose(found[middle]["vector"], found[plain]["vector"], atol=1e-5)
-    for against in (every, plain):
+    for reference in (every, plain):
         print(
-            f"{middle} over {against}: "
+            f"{middle} over {reference}: "
             + ", ".join(
-                f"{what} {found[middle][key] / found[against][key]:.2f}"
+                f"{what} {found[middle][key] / found[reference][key]:.2f}"
                 for key, what in (("peak_mb", "peak memory"), ("load_seconds", "load"), ("seconds", "first vector"))
             ),
             flush=True,
@@ -107,22 +106,22 @@ def compare(dtype: str, layer: int, n_loads: int, scratch: Path) -> float:
 
 
 def main() -> None:
-    """Prints the ratios."""
-    arguments_of = parser(__doc__)
-    arguments_of.add_argument("--layer", type=int, default=12)
-    arguments_of.add_argument("--stored", nargs="+", default=["float32", "float16"], help="how the weights are stored")
-    arguments_of.add_argument("--loads", type=int, default=1, help="of each kind; the best is printed")
-    arguments = arguments_of.parse_args()
-    print(machine())
-    print("the size of Pythia-410M")
+    """Print the ratios."""
+    parser = build_parser(__doc__)
+    parser.add_argument("--layer", type=int, default=12)
+    parser.add_argument("--stored", nargs="+", default=["float32", "float16"], help="dtype of the stored weights")
+    parser.add_argument("--loads", type=int, default=1, help="number of loads of each kind; the best is printed")
+    arguments = parser.parse_args()
+    print(describe_machine())
+    print("model of the size of Pythia-410M")
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for dtype in arguments.stored:
             print(f"stored in {dtype}:")
             ratio = compare(dtype, arguments.layer, arguments.loads, Path(scratch))
             what = f"loading a middle layer of {dtype} weights, peak memory"
-            rows.append(Row(what, "exported folder, plain", ratio, REACH, at_least=False))
-    hand_in(rows, arguments.rows)
+            rows.append(Row(what, "exported folder, plain", ratio, TARGET, at_least=False))
+    report_rows(rows, arguments.rows)
 
 
 if __name__ == "__main__":

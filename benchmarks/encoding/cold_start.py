@@ -1,11 +1,11 @@
-"""How long until there is something to see: `midlayer-embed --help`, and the first vector of a model from the cache.
+"""Start-up time: `midlayer-embed --help`, and the first vector of a cached model in a new process.
 
-    python benchmarks/cold_start.py [--model MODEL] [--starts N]
+    python -m benchmarks.encoding.cold_start [--model MODEL] [--starts N]
 
-Each start is a process of its own, timed from outside; the best counts. Beside the first vector of `MidLayerEncoder`
-stand those of plain SentenceTransformer on the exported folder and of `LayerwiseEncoder`, which needs no
-sentence-transformers; the time that imports take is split by package, as `python -X importtime` counts it. The vectors
-are asserted to be equal, and the help to name every command.
+Each start is a new process, timed from outside; the best start counts. The first vector of `MidLayerEncoder` is
+compared with plain SentenceTransformer on the exported folder, and with `LayerwiseEncoder`, which does not import
+sentence-transformers. Import time is split by package, as measured by `python -X importtime`. Checks that the vectors
+are equal, and that the help lists every command.
 """
 
 import json
@@ -19,8 +19,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from bench import Row, hand_in, machine, parser
 
+from benchmarks.bench import Row, build_parser, describe_machine, report_rows
 from midlayer_embed import MidLayerEncoder
 
 TEXT = "Which layer embeds best?"
@@ -43,13 +43,13 @@ from midlayer_embed import LayerwiseEncoder
 print(LayerwiseEncoder(sys.argv[1]).encode(sys.argv[2], [-1])[0].tolist())
 """,
 }
-# Of `-X importtime`, microseconds: of the module itself, with what it imports, its name.
+# A line of `-X importtime`: microseconds of the module itself, microseconds with its imports, module name.
 _IMPORT = re.compile(r"import time: +(\d+) \| +\d+ \| *([\w.]+)")
 _N_PACKAGES = 12
 
 
 def best_start(command: list[str], n_starts: int) -> tuple[float, str]:
-    """Seconds of a whole process, and what it printed."""
+    """Run a command several times; returns the seconds of the fastest process, and its output."""
     seconds = []
     for _ in range(n_starts):
         start = time.perf_counter()
@@ -59,22 +59,22 @@ def best_start(command: list[str], n_starts: int) -> tuple[float, str]:
 
 
 def import_seconds(command: list[str]) -> Counter[str]:
-    """Seconds that a process spends on the modules of each package; those of a package's imports are their own."""
+    """Seconds that a process spends importing the modules of each package, without their own imports."""
     environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
-    said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stderr
-    found: Counter[str] = Counter()
-    for microseconds, module in _IMPORT.findall(said):
-        found[module.split(".")[0]] += int(microseconds) / 1e6
-    return found
+    log = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stderr
+    seconds: Counter[str] = Counter()
+    for microseconds, module in _IMPORT.findall(log):
+        seconds[module.split(".")[0]] += int(microseconds) / 1e6
+    return seconds
 
 
 def main() -> None:
-    """Prints both."""
-    arguments_of = parser(__doc__)
-    arguments_of.add_argument("--model", default="starter")
-    arguments_of.add_argument("--starts", type=int, default=2)
-    arguments = arguments_of.parse_args()
-    print(machine())
+    """Print both times."""
+    parser = build_parser(__doc__)
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("--starts", type=int, default=2)
+    arguments = parser.parse_args()
+    print(describe_machine())
     program = str(Path(sys.executable).parent / "midlayer-embed")
     help_seconds, printed = best_start([program, "--help"], arguments.starts)
     assert all(command in printed for command in COMMANDS), printed
@@ -91,11 +91,11 @@ def main() -> None:
         np.testing.assert_allclose(vectors[OURS], vectors[name], atol=1e-4, rtol=1e-4)
     packages = import_seconds([sys.executable, "-c", FIRST_VECTORS[OURS], arguments.model, TEXT])
     libraries = packages.total() - packages["midlayer_embed"]
-    print(f"imports of {OURS}: {packages.total():.1f} s, of which")
+    print(f"imports of {OURS}: {packages.total():.1f} s, by package:")
     for package, seconds in packages.most_common(_N_PACKAGES):
         print(f"  {package:<24}{seconds:6.2f} s")
     print(f"  {'midlayer_embed':<24}{packages['midlayer_embed']:6.2f} s")
-    hand_in(
+    report_rows(
         [
             Row("cold start: midlayer-embed --help", "-", help_seconds, 1.0, at_least=False, unit=" s"),
             Row(
@@ -105,8 +105,8 @@ def main() -> None:
                 6.0,
                 at_least=False,
                 unit=" s",
-                beside=", ".join(f"{firsts[name]:.3g} s by {name}" for name in firsts if name != OURS),
-                reason=f"imports of libraries alone take {libraries:.1f} s, by package below",
+                note=", ".join(f"{firsts[name]:.3g} s by {name}" for name in firsts if name != OURS),
+                reason=f"importing libraries takes {libraries:.1f} s, by package below",
             ),
         ],
         arguments.rows,

@@ -1,8 +1,8 @@
-"""What a float16 store does to scores: the disk that it takes and how far scores move, over one float32 store.
+"""Disk space and change of scores with a float16 store, compared with a float32 store.
 
-    python benchmarks/store_dtype.py [--model MODEL] [--tasks TASK ...] [--layers LAYERS]
+    python -m benchmarks.evaluation.store_dtype [--model MODEL] [--tasks TASK ...] [--layers LAYERS]
 
-Both sweeps are of the same model and tasks, without metrics.
+Both sweeps use the same model and tasks, without metrics.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from midlayer_embed.layers import parse_layer
 
 
 def main() -> None:
-    """Prints a line a task."""
+    """Print one line per task."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="starter")
     parser.add_argument("--tasks", nargs="+")
@@ -28,7 +28,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for dtype in ("float32", "float16"):
 
-            def note(plan: Plan, dtype: str = dtype) -> bool:
+            def record_disk(plan: Plan, dtype: str = dtype) -> bool:
                 disk[dtype] = sum(task.disk for task in plan.tasks)
                 return True
 
@@ -40,15 +40,16 @@ def main() -> None:
                 metrics="none",
                 store_dtype=dtype,
                 show_progress=False,
-                on_plan=note,
+                on_plan=record_disk,
             )
             scores[dtype] = board.scores
-    print(f"{arguments.model}, layers {arguments.layers}: disk {disk['float16'] / disk['float32']:.2f} of float32's")
-    print(f"{'':<28} {'mean move':>10} {'largest':>10}   (points, of {scores['float32']['layer'].n_unique()} layers)")
+    share, n_layers = disk["float16"] / disk["float32"], scores["float32"]["layer"].n_unique()
+    print(f"{arguments.model}, layers {arguments.layers}: disk space {share:.2f} of that of float32")
+    print(f"{'':<28} {'mean':>10} {'largest':>10}   (change in points, over {n_layers} layers)")
     for name in scores["float32"]["task"].unique(maintain_order=True):
         full, half = (scores[dtype].filter(task=name).sort("layer")["main_score"].to_numpy() for dtype in scores)
-        moves = 100 * np.abs(half - full)
-        print(f"{name:<28} {moves.mean():>10.4f} {moves.max():>10.4f}")
+        changes = 100 * np.abs(half - full)
+        print(f"{name:<28} {changes.mean():>10.4f} {changes.max():>10.4f}")
 
 
 if __name__ == "__main__":

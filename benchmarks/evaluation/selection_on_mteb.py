@@ -1,9 +1,10 @@
-"""The layer each criterion chooses without labels, and what mteb's score of it is beside the best and the last layer's.
+"""mteb scores of the layer that each criterion chooses without labels, compared with the best and the last layer.
 
-    python benchmarks/selection_on_mteb.py DATA_DIR [--model MODEL] [--tasks TASK ...] [--texts N] [--results FOLDER]
+    python -m benchmarks.evaluation.selection_on_mteb DATA_DIR [--model MODEL] [--tasks TASK ...] [--texts N]
+        [--results FOLDER]
 
-DATA_DIR holds the tasks' datasets (see `midlayer-leaderboard run --data-dir`). One sweep scores every layer and
-measures it on the texts of the task's test split; the criteria see these numbers, and no label.
+DATA_DIR holds the datasets of the tasks (see `midlayer-leaderboard run --data-dir`). One sweep scores every layer and
+computes metrics on the texts of the task's test split. The criteria use these metrics and no labels.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from midlayer_embed.selection.criteria import CRITERIA, ranking
 
 
 def print_task(board: Leaderboard, name: str) -> None:
-    """The best and the last layer, and those that the criteria choose."""
+    """Print scores of the best and the last layer, and of those that the criteria choose."""
     scores = board.scores.filter(pl.col("task") == name).sort("layer")["main_score"].to_numpy() * 100
     rows = [("best", int(scores.argmax())), ("last", len(scores) - 1)]
     for criterion, (metric, _) in CRITERIA.items():
@@ -33,7 +34,7 @@ def print_task(board: Leaderboard, name: str) -> None:
 
 
 def main() -> None:
-    """Prints a table a task."""
+    """Print one table per task."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data_dir")
     parser.add_argument("--model", default="starter")
@@ -51,7 +52,7 @@ def main() -> None:
             metric_texts=arguments.texts,
             show_progress=sys.stderr.isatty(),
         )
-    print(f"criteria over {arguments.texts} texts of a task")
+    print(f"criteria on {arguments.texts} texts per task")
     for name in arguments.tasks:
         print_task(board, name)
 
