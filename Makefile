@@ -1,5 +1,7 @@
 # make leaderboard   sets everything up, runs every layer of SmolLM2-135M over five offline tasks, makes page and card
-# make test          sets everything up, then runs the tests
+# make test          sets everything up, then runs the tests: all but those of whole real tasks
+# make test-fast     the tests that start no processes, under a minute and a half on 2 cores
+# make test-all      style and types, all tests, the documentation where there is one
 # make lint          style and types
 # make bench         the benchmarks, into benchmarks/RESULTS.md: under 15 minutes on 2 cores
 #
@@ -14,10 +16,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard test lint bench setup
+.PHONY: help leaderboard test test-fast test-all lint bench setup
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
 
 leaderboard: setup
 	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --metrics $(METRICS) --results $(RESULTS)
@@ -26,8 +28,17 @@ leaderboard: setup
 	@echo "page: $(RESULTS)/report.html; card: $(RESULTS)/card/README.md; pictures: $(RESULTS)/figures"
 
 # One worker a core, each of one thread: tiny models gain nothing from more.
+PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+
 test: setup
-	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+	@$(PYTEST)
+
+test-fast: setup
+	@$(PYTEST) -m "(unit or model) and not real"
+
+test-all: lint
+	@$(PYTEST) -m "real or not real"
+	@if grep -q '^docs:' Makefile; then $(MAKE) docs; fi
 
 lint: setup
 	@$(BIN)/ruff check .
