@@ -1,6 +1,6 @@
-"""What the benchmarks share: the machine in a line, rows for the table of results, clocks, memory, processes.
+"""Shared parts of the benchmarks: rows of the results table, timers, memory, processes, a description of the machine.
 
-What is measured, and against what, is each program's own; plain forward passes are `forward_pass`'s.
+Plain forward passes are in `encoding.forward_pass`.
 """
 
 import argparse
@@ -24,58 +24,59 @@ _PACKAGES = ("torch", "numpy", "transformers", "sentence-transformers", "mteb")
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of the table.
+    """One row of the results table.
 
     Attributes:
         what: What was measured.
-        against: The reference of a ratio; "-" where the figure is none.
-        figure: What came out.
-        reach: What it shall be.
-        at_least: Whether it shall be that or more; else that or less.
+        reference: Reference of a ratio; "-" if the figure is not a ratio.
+        figure: Measured value.
+        target: Target value.
+        at_least: Whether the target is a minimum; otherwise it is a maximum.
         unit: "x" for a ratio, " s" or "%".
-        beside: What else was seen, such as the same ratio of CPU seconds.
-        reason: Why it is out of reach, where it is.
+        note: Additional measurement, such as the same ratio in CPU seconds.
+        reason: Why the target is not reached, if it is not.
     """
 
     what: str
-    against: str
+    reference: str
     figure: float
-    reach: float
+    target: float
     at_least: bool = True
     unit: str = "x"
-    beside: str = ""
+    note: str = ""
     reason: str = ""
 
     @property
     def reached(self) -> bool:
-        """Whether the figure is what it shall be."""
-        return self.figure >= self.reach if self.at_least else self.figure <= self.reach
+        """Whether the target is reached."""
+        return self.figure >= self.target if self.at_least else self.figure <= self.target
 
     @property
-    def shall(self) -> str:
-        """The reach in words."""
-        return f"at {'least' if self.at_least else 'most'} {self.reach:g}{self.unit}"
+    def target_text(self) -> str:
+        """The target with its unit."""
+        return f"at {'least' if self.at_least else 'most'} {self.target:g}{self.unit}"
 
     @property
-    def measured(self) -> str:
-        """The figure in words, and what stands beside it."""
-        return f"{self.figure:.4g}{self.unit}" + (f" ({self.beside})" if self.beside else "")
+    def measured_text(self) -> str:
+        """The figure with its unit and note."""
+        return f"{self.figure:.4g}{self.unit}" + (f" ({self.note})" if self.note else "")
 
     def line(self) -> str:
-        """All of it, for a terminal."""
-        against = "" if self.against == "-" else f" over {self.against}"
-        return f"{self.what}{against}: {self.measured}, {self.shall}: {'reached' if self.reached else 'not reached'}"
+        """The whole row as one line for a terminal."""
+        over = "" if self.reference == "-" else f" over {self.reference}"
+        result = "reached" if self.reached else "not reached"
+        return f"{self.what}{over}: {self.measured_text}, {self.target_text}: {result}"
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """Of a program's arguments; the first line of its docstring describes it, and its rows may go to a file."""
-    made = argparse.ArgumentParser(description=description.splitlines()[0])
-    made.add_argument("--rows", type=Path, metavar="FILE", help="append the rows of the table to it, as JSON lines")
-    return made
+def build_parser(description: str) -> argparse.ArgumentParser:
+    """Argument parser of a program, described by the first line of its docstring, with the option --rows."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="append the rows of the table to FILE as JSON lines")
+    return parser
 
 
-def hand_in(rows: Sequence[Row], target: Path | None) -> None:
-    """Prints rows; the runner, which gives a file, makes its table of them."""
+def report_rows(rows: Sequence[Row], target: Path | None) -> None:
+    """Print rows, and append them to a file if there is one."""
     for row in rows:
         print(row.line(), flush=True)
     if target is not None:
@@ -83,26 +84,26 @@ def hand_in(rows: Sequence[Row], target: Path | None) -> None:
             file.writelines(f"{json.dumps(asdict(row))}\n" for row in rows)
 
 
-def handed_in(target: Path) -> list[Row]:
-    """The rows in a file; none where it is missing."""
+def load_rows(target: Path) -> list[Row]:
+    """Load the rows of a file; an empty list if it does not exist."""
     if not target.exists():
         return []
     return [Row(**json.loads(line)) for line in target.read_text(encoding="utf-8").splitlines()]
 
 
-def machine() -> str:
-    """Processor, cores, threads and versions, in a line."""
+def describe_machine() -> str:
+    """Processor, cores, threads and versions in one line."""
     import torch
 
     versions = [f"{name} {version(name)}" for name in _PACKAGES]
     return (
-        f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; "
+        f"{_processor_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; "
         f"Python {platform.python_version()}, {', '.join(versions)}"
     )
 
 
-def _processor() -> str:
-    """What the kernel calls it; elsewhere than on Linux, the kind of machine."""
+def _processor_name() -> str:
+    """The model name on Linux, otherwise the machine type."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -110,52 +111,52 @@ def _processor() -> str:
 
 
 class Timing(NamedTuple):
-    """What something took."""
+    """Time of a call."""
 
     seconds: float
-    cpu_seconds: float  # of all threads of the process, which a busy machine disturbs less
+    cpu_seconds: float  # of all threads of the process; varies less on a busy machine
 
     def over(self, other: "Timing") -> tuple[float, float]:
-        """How many times the other one, in both kinds of seconds."""
+        """Ratio to another timing, in seconds and in CPU seconds."""
         return self.seconds / other.seconds, self.cpu_seconds / other.cpu_seconds
 
 
-def timed(work: Callable[[], T]) -> tuple[Timing, T]:
-    """Does it once: what it took, and what it gave."""
+def time_call(function: Callable[[], T]) -> tuple[Timing, T]:
+    """Call a function once; returns its time and its result."""
     start, cpu_start = time.perf_counter(), time.process_time()
-    given = work()
-    return Timing(time.perf_counter() - start, time.process_time() - cpu_start), given
+    result = function()
+    return Timing(time.perf_counter() - start, time.process_time() - cpu_start), result
 
 
-def in_turns(rounds: int, works: Mapping[K, Callable[[], T]]) -> dict[K, tuple[Timing, T]]:
-    """Each several times, one after the other, so that all meet the same disturbances: the best, and what it gave."""
-    turns = [{name: timed(work) for name, work in works.items()} for _ in range(rounds)]
+def time_in_turns(rounds: int, functions: Mapping[K, Callable[[], T]]) -> dict[K, tuple[Timing, T]]:
+    """Call functions in turns, so that all see the same load; returns the best time and the last result of each."""
+    turns = [{name: time_call(function) for name, function in functions.items()} for _ in range(rounds)]
     return {
         name: (Timing(*map(min, zip(*(turn[name][0] for turn in turns), strict=True))), turns[-1][name][1])
-        for name in works
+        for name in functions
     }
 
 
-def cpu_ratio(ratio: float) -> str:
-    """What stands beside a ratio of seconds."""
+def format_cpu_ratio(ratio: float) -> str:
+    """Note of a row with the ratio in CPU seconds."""
     return f"{ratio:.4g}x in CPU seconds"
 
 
 def memory_mb(key: str) -> float:
-    """Of this process (Linux only). VmRSS: resident now; VmHWM: the highest since `forget_peak`."""
+    """Memory of this process in MB (Linux only). VmRSS: resident now; VmHWM: peak since `reset_peak_memory`."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status[key].split()[0]) / 1024
 
 
-def forget_peak() -> None:
-    """The kernel counts the peak anew from here."""
+def reset_peak_memory() -> None:
+    """Reset the peak of the resident memory (Linux only)."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def in_a_process_of_its_own(work: Callable[..., T], *arguments: Any) -> T:
-    """What a function gives in a fork of this process: the libraries are there already, and its memory is its own.
+def run_in_fork(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function in a fork of this process, which shares the imported libraries but has its own memory.
 
-    To be called before anything is computed: the threads that compute do not live on in a fork.
+    Call this before anything is computed: threads of numerical libraries do not survive a fork.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
-        return pool.submit(work, *arguments).result()
+        return pool.submit(function, *arguments).result()

@@ -1,11 +1,11 @@
-"""Runs every benchmark, each in a process of its own, and writes RESULTS.md: what `make bench` does.
+"""Runs all benchmarks, each in its own process, and writes RESULTS.md. Called by `make bench`.
 
-    python benchmarks/run.py [--results FILE]
+    python -m benchmarks.run [--results FILE]
 
-The processes are forks of this one, which imports the libraries, once, and computes nothing.
-A program hands its rows over in a file (`bench.hand_in`) and says the rest on stdout. One that fails, as it does where
-vectors or scores are not equal, is told of at the end, and nothing is written then; a figure that is out of reach
-stands in the table with its reason. Nothing is measured here.
+The processes are forks of this one, which imports the libraries once and computes nothing. A program returns its rows
+in a file (`bench.report_rows`) and prints everything else to stdout. If a program fails, for example because vectors or
+scores are not equal, it is listed at the end and nothing is written. A figure that does not reach its target is part of
+the table, with its reason.
 """
 
 import argparse
@@ -21,44 +21,43 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import NoReturn
 
-from bench import Row, handed_in, machine
-
+from benchmarks.bench import Row, describe_machine, load_rows
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.markdown import escaped, table
 
-HERE = Path(__file__).parent
+RESULTS = Path(__file__).with_name("RESULTS.md")
 LIBRARIES = (
     "leaderboard.sweep.run",
     "midlayer_embed.bulk.encode_file",
     "midlayer_embed.encoder.sentence_transformer",
     "midlayer_embed.selection.profile",
 )
-# In the order of the table.
+# Modules with their arguments, in the order of the table.
 PROGRAMS: tuple[tuple[str, ...], ...] = (
-    ("sweep.py", "--every", "30"),
-    ("all_layers_pass.py", "--texts", "48"),
-    ("encode_at_a_layer.py", "--texts", "200"),
-    ("matrix_work.py", "--texts", "32"),
-    ("layer_metrics.py",),
-    ("profile_layers.py", "--texts", "10"),
-    ("scoring_jobs.py",),
-    ("cold_start.py", "--starts", "1"),
-    ("growth.py", "--texts", "32", "--lines", "40000"),
-    ("scoring.py",),
-    ("truncated_load.py", "--stored", "float32"),
+    ("benchmarks.evaluation.sweep", "--every", "30"),
+    ("benchmarks.encoding.all_layers_pass", "--texts", "48"),
+    ("benchmarks.encoding.encode_at_a_layer", "--texts", "200"),
+    ("benchmarks.encoding.matrix_work", "--texts", "32"),
+    ("benchmarks.metrics.layer_metrics",),
+    ("benchmarks.metrics.profile_layers", "--texts", "10"),
+    ("benchmarks.evaluation.scoring_jobs",),
+    ("benchmarks.encoding.cold_start", "--starts", "1"),
+    ("benchmarks.encoding.growth", "--texts", "32", "--lines", "40000"),
+    ("benchmarks.evaluation.scoring",),
+    ("benchmarks.encoding.truncated_load", "--stored", "float32"),
 )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a program left behind.
+    """Result of running one program.
 
     Attributes:
-        command: The program and its arguments.
-        seconds: How long it took.
-        printed: What it said.
-        rows: Its part of the table.
-        failed: Whether it ended with an error.
+        command: Module of the program, and its arguments.
+        seconds: Running time.
+        printed: Output on stdout.
+        rows: Rows of the results table.
+        failed: Whether the program ended with an error.
     """
 
     command: tuple[str, ...]
@@ -69,82 +68,84 @@ class Outcome:
 
 
 def run(command: tuple[str, ...]) -> Outcome:
-    """Runs a program; what it prints is passed on line by line."""
+    """Run a program; its output is passed on line by line."""
     print(f"\n{' '.join(command)}", flush=True)
     start = time.perf_counter()
-    handle, rows = tempfile.mkstemp()  # no context that the fork would leave, too
+    handle, rows = tempfile.mkstemp()  # not a context manager, which the fork would exit as well
     os.close(handle)
     reader, writer = os.pipe()
     process = os.fork()
     if process == 0:
-        _become(command, rows, writer)
+        _run_module(command, rows, writer)
     os.close(writer)
     lines = []
-    with os.fdopen(reader, encoding="utf-8") as said:
-        for line in said:
+    with os.fdopen(reader, encoding="utf-8") as output:
+        for line in output:
             print(line, end="", flush=True)
             lines.append(line)
     failed = os.waitpid(process, 0)[1] != 0
-    handed = handed_in(Path(rows))
+    loaded = load_rows(Path(rows))
     os.unlink(rows)
-    return Outcome(command, time.perf_counter() - start, "".join(lines), handed, failed)
+    return Outcome(command, time.perf_counter() - start, "".join(lines), loaded, failed)
 
 
-def _become(command: tuple[str, ...], rows: str, stdout: int) -> NoReturn:
-    """Runs a program as if it had been called by its name, up to the end of the process."""
-    os.dup2(stdout, 1)  # that of its own processes, too
+def _run_module(command: tuple[str, ...], rows: str, stdout: int) -> NoReturn:
+    """Run a program in this process like `python -m`, and exit."""
+    os.dup2(stdout, 1)  # also for its child processes
     sys.stdout = os.fdopen(stdout, "w", encoding="utf-8", buffering=1)
     sys.argv = [*command, "--rows", rows]
-    runpy.run_path(str(HERE / command[0]), run_name="__main__")
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
     sys.exit()
 
 
-def results(outcomes: Sequence[Outcome], machine_line: str, date: str) -> str:
+def format_results(outcomes: Sequence[Outcome], machine: str, date: str) -> str:
     """The text of RESULTS.md."""
     rows = [row for outcome in outcomes for row in outcome.rows]
-    header = ["what", "against", "reach", "measured", "reached"]
-    cells = [[row.what, row.against, row.shall, row.measured, "yes" if row.reached else "no"] for row in rows]
-    total = _minutes(sum(outcome.seconds for outcome in outcomes))
+    header = ["what", "reference", "target", "measured", "reached"]
+    cells = [
+        [row.what, row.reference, row.target_text, row.measured_text, "yes" if row.reached else "no"] for row in rows
+    ]
+    total = _format_minutes(sum(outcome.seconds for outcome in outcomes))
     parts = [
         "# Benchmarks",
-        f"Written by `make bench`; not to be edited. {date}, {total} in all, on {machine_line}.",
+        f"Written by `make bench`; do not edit. {date}, {total} in total, on {machine}.",
         table([header, *([escaped(cell) for cell in line] for line in cells)]),
     ]
     if missed := [row for row in rows if not row.reached]:
         parts += [
             "## Not reached",
             "\n".join(
-                f"- {escaped(row.what)}: {escaped(row.measured)}, {escaped(row.shall)}"
-                + (f". {row.reason}" if row.reason else "; what it was spent on is below")
+                f"- {escaped(row.what)}: {escaped(row.measured_text)}, {escaped(row.target_text)}"
+                + (f". {row.reason}" if row.reason else "; see the output below")
                 for row in missed
             ),
         ]
     for outcome in outcomes:
         parts += [
-            f"## {' '.join(outcome.command)} ({_minutes(outcome.seconds)})",
+            f"## {' '.join(outcome.command)} ({_format_minutes(outcome.seconds)})",
             f"```\n{outcome.printed.strip()}\n```",
         ]
     return "\n\n".join(parts) + "\n"
 
 
-def _minutes(seconds: float) -> str:
+def _format_minutes(seconds: float) -> str:
     return f"{int(seconds) // 60} min {int(seconds) % 60} s"
 
 
 def main() -> None:
-    """Runs them all."""
+    """Run all programs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--results", type=Path, default=HERE / "RESULTS.md", metavar="FILE")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     arguments = parser.parse_args()
     date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    os.environ["HF_HUB_OFFLINE"] = "1"  # no program asks a hub
+    os.environ["HF_HUB_OFFLINE"] = "1"  # programs must not use the network
     for library in LIBRARIES:
         importlib.import_module(library)
     outcomes = [run(command) for command in PROGRAMS]
     if failed := [" ".join(outcome.command) for outcome in outcomes if outcome.failed]:
-        sys.exit(f"failed, so {arguments.results} is not written: {', '.join(failed)}")
+        sys.exit(f"{arguments.results} is not written, because programs failed: {', '.join(failed)}")
     with atomic_file(arguments.results) as partial:
-        partial.write_text(results(outcomes, machine(), date), encoding="utf-8")
+        partial.write_text(format_results(outcomes, describe_machine(), date), encoding="utf-8")
     print(f"\n{arguments.results}")
 
 

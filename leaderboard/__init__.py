@@ -1,7 +1,7 @@
-"""MTEB for every layer of a language model, beside its representation metrics.
+"""MTEB scores and representation metrics for every layer of a language model.
 
-The names below are loaded on first use: mteb takes seconds to import. Where mteb itself is imported, before or after,
-it finds our benchmarks and models by name (see `leaderboard.registry`).
+The names below are imported on first use, because importing mteb takes seconds. Once this package and mteb are both
+imported, in either order, mteb finds our benchmarks and models by name (see `leaderboard.registry`).
 """
 
 from importlib import import_module
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from wrapt import register_post_import_hook
 
 if TYPE_CHECKING:
+    from leaderboard.board import Leaderboard, load_results, load_tables
     from leaderboard.models.layer import get_model
-    from leaderboard.results.table_files import load_tables
-    from leaderboard.results.tables import Leaderboard, load_results
     from leaderboard.sweep.run import TasksFailed, run_sweep
-    from leaderboard.tasks.benchmarks import PAPER_TASKS, get_benchmark
+    from leaderboard.tasks.benchmarks import get_benchmark
+    from leaderboard.tasks.pins import PAPER_TASKS
 
 __all__ = [
     "PAPER_TASKS",
@@ -28,13 +28,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "PAPER_TASKS": "leaderboard.tasks.benchmarks",
-    "Leaderboard": "leaderboard.results.tables",
+    "PAPER_TASKS": "leaderboard.tasks.pins",
+    "Leaderboard": "leaderboard.board",
     "TasksFailed": "leaderboard.sweep.run",
     "get_benchmark": "leaderboard.tasks.benchmarks",
     "get_model": "leaderboard.models.layer",
-    "load_results": "leaderboard.results.tables",
-    "load_tables": "leaderboard.results.table_files",
+    "load_results": "leaderboard.board",
+    "load_tables": "leaderboard.board",
     "run_sweep": "leaderboard.sweep.run",
 }
 
@@ -45,5 +45,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-# Now, if mteb has been imported already. No name is taken out of the registry: it may itself be importing mteb.
+# Runs now if mteb is imported already. The module is imported whole, no name from it: it may be importing mteb itself.
 register_post_import_hook(lambda _mteb: import_module("leaderboard.registry"), "mteb")

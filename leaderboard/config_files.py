@@ -1,16 +1,16 @@
-"""The YAML files of `configs/`: what a user may want to change. What they mean is the business of their readers."""
+"""Reads the YAML files of `configs/`, which users may edit. Their meaning is defined by the modules that read them."""
 
 from importlib.resources import files
 from typing import Any
 
 import yaml
 
-# In a checkout a link to the top level, where people look for what they may edit; in a wheel the files themselves.
+# In a checkout, a link to the top-level folder `configs`; in a wheel, the files themselves.
 _FOLDER = files("leaderboard") / "configs"
 
 
 def read_config(kind: str, name: str) -> dict[str, Any]:
-    """What `configs/<kind>/<name>.yaml` says.
+    """The content of `configs/<kind>/<name>.yaml`.
 
     Example:
         >>> len(read_config("benchmarks", "paper")["tasks"])
@@ -21,7 +21,7 @@ def read_config(kind: str, name: str) -> dict[str, Any]:
 
 
 def config_names(kind: str) -> list[str]:
-    """The names that `read_config` takes, in alphabetical order.
+    """Names of the files of one kind, in alphabetical order.
 
     Example:
         >>> config_names("benchmarks")

@@ -1,4 +1,4 @@
-"""What libraries say once a task or once a layer, kept off the terminal."""
+"""Silences mteb and datasets, which would write to the terminal for every task or layer."""
 
 import logging
 import warnings
@@ -7,21 +7,18 @@ from contextlib import contextmanager
 
 import datasets
 
+from midlayer_embed.ground.quiet import log_level
+
 
 @contextmanager
 def calm_libraries() -> Iterator[None]:
-    """Within, mteb, datasets and sentence-transformers speak up for errors only, and show no bars."""
-    with warnings.catch_warnings():
+    """Let mteb, datasets and sentence-transformers log errors only, and show no progress bars."""
+    bars = datasets.utils.logging.is_progress_bar_enabled()
+    with warnings.catch_warnings(), log_level(logging.ERROR, "mteb", "datasets", "sentence_transformers"):
         warnings.simplefilter("ignore")
-        loud = {name: logging.getLogger(name).level for name in ("mteb", "datasets", "sentence_transformers")}
-        for name in loud:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        bars = datasets.utils.logging.is_progress_bar_enabled()
         datasets.disable_progress_bars()
         try:
             yield
         finally:
             if bars:
                 datasets.enable_progress_bars()
-            for name, level in loud.items():
-                logging.getLogger(name).setLevel(level)

@@ -1,7 +1,7 @@
-"""What mteb finds by name once `leaderboard` is imported: our benchmarks and the models of `configs/models`.
+"""Registers our benchmarks and the models of `configs/models` with mteb, so that mteb finds them by name.
 
-Importing this module registers them. `leaderboard` does so when mteb is imported; for that it must not need a module of
-ours that needs mteb: what makes tasks and loads models is imported when somebody asks for one.
+Importing this module registers them; `leaderboard` imports it as soon as mteb is imported. Modules of ours that import
+mteb themselves are therefore imported on first use only.
 """
 
 import logging
@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import mteb
 from mteb.abstasks.abstask import AbsTask
-from mteb.benchmarks.benchmark import Benchmark
 from mteb.models.model_implementations import MODEL_REGISTRY
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from wrapt import register_post_import_hook, wrap_function_wrapper
 
-from leaderboard.config_files import read_config
 from leaderboard.models.known import MAIN, KnownModel, known_models
+from leaderboard.tasks.pins import BENCHMARKS, make_benchmark
 from midlayer_embed.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,54 +27,46 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STARTER_BENCHMARK = "starter"
-PAPER_BENCHMARK = "paper"
-FAST_BENCHMARK = "paper-fast"
-BENCHMARKS = (STARTER_BENCHMARK, PAPER_BENCHMARK, FAST_BENCHMARK)
 
-
-def make_benchmark(name: str, tasks: Sequence[AbsTask]) -> Benchmark:
-    """An mteb Benchmark as `configs/benchmarks` describes it."""
-    config = read_config("benchmarks", name)
-    return Benchmark(
-        name=name,
-        tasks=tasks,
-        description=config["description"],
-        display_name=config["display_name"],
-        language_view=["eng-Latn"],
-    )
-
-
-class _TasksOf(Sequence[AbsTask]):
-    """The tasks of a benchmark of ours, made when they are first looked at."""
+class _LazyTasks(Sequence[AbsTask]):
+    """The tasks of one of our benchmarks, made on first access."""
 
     def __init__(self, benchmark: str) -> None:
         self._benchmark = benchmark
 
     @cached_property
-    def _made(self) -> Sequence[AbsTask]:
+    def _tasks(self) -> Sequence[AbsTask]:
         from leaderboard.tasks.benchmarks import get_benchmark
 
         return get_benchmark(self._benchmark).tasks
 
     def __len__(self) -> int:
-        return len(self._made)
+        return len(self._tasks)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._made[index]
+        return self._tasks[index]
 
 
 class LayerModelMeta(ModelMeta):
-    """What mteb is told about a known model of which no layer is loaded yet.
+    """mteb's ModelMeta of a known model before a layer of it is loaded.
 
-    Its experiment is the last layer, which is loaded unless another one is asked for. What is loaded says itself which
-    layer it is, under the name, revision and experiment that a sweep gives it.
+    Its experiment is the last layer, the default of `load_model`. The loaded model has a meta of its own, with the
+    name, revision and experiment that a sweep would store its results under.
     """
 
     def load_model(
         self, device: str | None = None, *, embed_dim: int | None = None, **kwargs: Any
     ) -> "SentenceTransformerEncoderWrapper":
-        """Loads a layer: keywords as in `leaderboard.get_model`."""
+        """Loads a layer.
+
+        Args:
+            device: Device of the weights.
+            embed_dim: None or the width of the model; mteb passes it.
+            **kwargs: Keywords of `leaderboard.get_model`.
+
+        Raises:
+            InputError: (a ValueError) another `embed_dim`, or an argument of `get_model` is invalid.
+        """
         if embed_dim not in (None, self.embed_dim):
             raise InputError(f"embed_dim: {self.name} has {self.embed_dim}, got {embed_dim}")
         asked = {"revision": self.revision, "device": device, **(self.experiment_kwargs or {}), **kwargs}
@@ -90,16 +81,16 @@ def load_layer(name: str, **kwargs: Any) -> "SentenceTransformerEncoderWrapper":
 
 
 def register_benchmarks(benchmarks: ModuleType) -> None:
-    """Lets `mteb.get_benchmark` find ours: it goes by what stands in its module of benchmarks, under whatever name."""
+    """Lets `mteb.get_benchmark` find our benchmarks: it collects the attributes of mteb's module of benchmarks."""
     for name in BENCHMARKS:
-        setattr(benchmarks, f"leaderboard {name}", make_benchmark(name, _TasksOf(name)))
+        setattr(benchmarks, f"leaderboard {name}", make_benchmark(name, _LazyTasks(name)))
     lookup = import_module("mteb.benchmarks.get_benchmark")
     lookup._build_registry.cache_clear()
     lookup._build_aliases_registry.cache_clear()
 
 
 def register_models(models: dict[str, KnownModel]) -> None:
-    """Lets `mteb.get_model` find models by name. One that mteb knows already stays mteb's."""
+    """Lets `mteb.get_model` find models by name. Models that mteb implements itself are not replaced."""
     for name, model in models.items():
         if name in MODEL_REGISTRY:
             logger.debug("%s is mteb's own; leaderboard.get_model loads a layer of it", name)
@@ -131,7 +122,7 @@ def _meta(model: KnownModel) -> LayerModelMeta:
 def _of_any_revision(
     get_model_meta: Callable[..., ModelMeta], _instance: None, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ModelMeta:
-    """Mteb's `get_model_meta`, which knows one revision a model, for ours with any revision that they have."""
+    """Wraps `mteb.get_model_meta`, which accepts one revision per model, to accept every revision of our models."""
     asked = signature(get_model_meta).bind(*args, **kwargs).arguments
     known = MODEL_REGISTRY.get(asked["model_name"])
     if not isinstance(known, LayerModelMeta) or not asked.get("revision"):
@@ -142,12 +133,12 @@ def _of_any_revision(
 
 
 def _register_revisions() -> None:
-    lookup = import_module("mteb.models.get_model_meta")  # for `mteb.get_model`, which looks there
+    lookup = import_module("mteb.models.get_model_meta")  # `mteb.get_model` looks the function up there
     wrap_function_wrapper(lookup, "get_model_meta", _of_any_revision)
     mteb.get_model_meta = lookup.get_model_meta
 
 
-# mteb imports its benchmarks, which takes a while, when it is first asked for one.
+# mteb imports its benchmarks, which is slow, on the first request for one.
 register_post_import_hook(register_benchmarks, "mteb.benchmarks.benchmarks")
 register_models(known_models())
 _register_revisions()

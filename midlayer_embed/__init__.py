@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
     from midlayer_embed.forward.layerwise import LayerwiseEncoder
     from midlayer_embed.models.families import register as register_family
+    from midlayer_embed.selection.criteria import LayerSelection
     from midlayer_embed.selection.profile import profile_layers
-    from midlayer_embed.selection.select import LayerSelection, select_layer
+    from midlayer_embed.selection.select import select_layer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
 
 # Where each name is defined: its module, and the name there.
 _HOMES = {
-    "LayerSelection": ("midlayer_embed.selection.select", "LayerSelection"),
+    "LayerSelection": ("midlayer_embed.selection.criteria", "LayerSelection"),
     "LayerwiseEncoder": ("midlayer_embed.forward.layerwise", "LayerwiseEncoder"),
     "MidLayerEncoder": ("midlayer_embed.encoder.sentence_transformer", "MidLayerEncoder"),
     "profile_layers": ("midlayer_embed.selection.profile", "profile_layers"),

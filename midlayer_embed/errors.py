@@ -1,11 +1,11 @@
-"""The mistakes a caller can mend. Command lines print exactly these as one line; anything else is a defect of ours.
+"""Errors the caller can fix. The commands print them as one line; any other exception is a bug of this package.
 
-Both are ValueErrors, so that callers need not know this module to catch them.
+Both are ValueErrors, so callers can catch them without importing this module.
 """
 
 
 class InputError(ValueError):
-    """An argument, file or folder is not what was expected; the message names what came and what was expected."""
+    """An argument, file or folder is not as expected. The message names it, what came and what was expected."""
 
 
 class InputTypeError(InputError, TypeError):
@@ -13,7 +13,7 @@ class InputTypeError(InputError, TypeError):
 
 
 def first_line(error: Exception) -> str:
-    r"""What an error says, for a message of one line. A line that ends with a colon goes on with the next one.
+    r"""The first line of an error's message. A line that ends with a colon is joined to the next one.
 
     Example:
         >>> first_line(KeyError("swish2"))
@@ -23,11 +23,11 @@ def first_line(error: Exception) -> str:
         >>> first_line(ValueError("in field 'a':\n  expected int\n  got str"))
         "in field 'a': expected int"
     """
-    said = ""
+    message = ""
     for line in str(error).strip().splitlines():
-        said = f"{said} {line.strip()}".strip()
-        if not said.endswith(":"):
+        message = f"{message} {line.strip()}".strip()
+        if not message.endswith(":"):
             break
-    if isinstance(error, KeyError):  # says no more than the key
-        return f"there is no {said}"
-    return said or type(error).__name__
+    if isinstance(error, KeyError):  # its message is just the key
+        return f"there is no {message}"
+    return message or type(error).__name__

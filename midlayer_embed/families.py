@@ -1,4 +1,4 @@
-"""The earlier public place of `midlayer_embed.register_family`."""
+"""Former home of `midlayer_embed.register_family`, kept for existing imports."""
 
 from midlayer_embed.models.families import register
 

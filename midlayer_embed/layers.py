@@ -1,6 +1,6 @@
-"""What a layer number means, the same for every architecture. Nothing here touches a model.
+"""Layer numbers, the same for every architecture. No model is needed.
 
-Layer 0 is what enters block 1, layer k what block k leaves, layer L what the last block leaves: L + 1 layers.
+Layer 0 is the input of block 1, layer k the output of block k, layer L the output of the last block: L + 1 layers.
 """
 
 import numbers
@@ -10,10 +10,10 @@ from midlayer_embed.errors import InputError, InputTypeError
 
 
 def layer_number(layer: int | float, n_blocks: int) -> int:
-    """The layer 0..L that `layer` names.
+    """Resolve a layer or a depth to a layer number.
 
     Args:
-        layer: An int counts layers (negative: from the end); a float is a depth in [0, 1], rounded to a layer.
+        layer: A layer as an int (negative: from the end), or a depth in [0, 1] as a float, rounded to a layer.
         n_blocks: L, the number of blocks of the model.
 
     Returns:
@@ -46,14 +46,14 @@ def layer_number(layer: int | float, n_blocks: int) -> int:
 
 
 def layer_numbers(layers: str | Iterable[int | float] | None, n_blocks: int) -> list[int]:
-    """The layers that `layers` names, in the order asked for.
+    """Resolve layers or depths to layer numbers, in the order given.
 
     Args:
-        layers: None or "all" for every layer, or a sequence of what `layer_number` takes.
+        layers: None or "all" for every layer, or the layers and depths that `layer_number` accepts.
         n_blocks: L, the number of blocks of the model.
 
     Raises:
-        InputError: (a ValueError) a layer out of range, one named twice, or none at all.
+        InputError: (a ValueError) a layer is out of range or named twice, or there is none.
 
     Example:
         >>> layer_numbers([0, 6, -1], 12), layer_numbers("all", 3)
@@ -63,17 +63,17 @@ def layer_numbers(layers: str | Iterable[int | float] | None, n_blocks: int) -> 
         return list(range(n_blocks + 1))
     if isinstance(layers, str) or not isinstance(layers, Iterable):
         raise InputTypeError(f'layers: expected "all" or a list of layers such as [0, 6, -1], got {layers!r}')
-    asked = list(layers)
-    found = [layer_number(layer, n_blocks) for layer in asked]
-    if not found:
+    given = list(layers)
+    numbers = [layer_number(layer, n_blocks) for layer in given]
+    if not numbers:
         raise InputError("layers: expected at least one layer, got an empty list")
-    if len(set(found)) < len(found):
-        raise InputError(f"layers: {asked} name the same layer twice (they are layers {found})")
-    return found
+    if len(set(numbers)) < len(numbers):
+        raise InputError(f"layers: expected each layer once, got {given} (layers {numbers})")
+    return numbers
 
 
 def n_blocks_at(layer: int, depth: float) -> int:
-    """L, the number of blocks of a model whose `layer` stands at `depth`; at depth 0, where nothing tells, 1.
+    """The number of blocks of a model whose `layer` is at `depth`; 1 at depth 0, which does not determine it.
 
     Example:
         >>> n_blocks_at(24, 1.0), n_blocks_at(17, 17 / 24), n_blocks_at(0, 0.0)
@@ -83,7 +83,7 @@ def n_blocks_at(layer: int, depth: float) -> int:
 
 
 def parse_layer(text: str) -> int | float:
-    """A layer as a command line spells it: a number with a point is a depth, without one a layer.
+    """Parse a layer from the command line: a number with a point is a depth, without one a layer.
 
     Raises:
         InputError: (a ValueError) not a number.
@@ -92,24 +92,24 @@ def parse_layer(text: str) -> int | float:
         >>> parse_layer("1"), parse_layer("1.0"), parse_layer("-1")
         (1, 1.0, -1)
     """
-    number = _number(text)
+    number = _parse_number(text)
     if number is None:
         raise InputError(f"layer: expected a layer (17, -1) or a depth (0.7), got {text!r}")
     return number
 
 
 def parse_layer_or_name(text: str) -> int | float | str:
-    """As `parse_layer`; what is no number is left as it is, for it may name a criterion.
+    """Like `parse_layer`, but return anything that is not a number unchanged: it may name a criterion.
 
     Example:
         >>> parse_layer_or_name("1.0"), parse_layer_or_name("min-dime")
         (1.0, 'min-dime')
     """
-    number = _number(text)
+    number = _parse_number(text)
     return text if number is None else number
 
 
-def _number(text: str) -> int | float | None:
+def _parse_number(text: str) -> int | float | None:
     for kind in (int, float):
         try:
             return kind(text)

@@ -1,1 +1,1 @@
-"""Schemes, associations and means over tasks, on tables alone: polars, no torch, no mteb."""
+"""Schemes, associations and means over tasks, computed from tables with polars. Imports neither torch nor mteb."""

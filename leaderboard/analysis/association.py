@@ -1,26 +1,25 @@
-"""How well a metric goes with the score from layer to layer: the paper's Figures 3, 8 and 9, as numbers."""
+"""How strongly a metric is associated with the score over layers: the numbers of the paper's Figures 3, 8 and 9."""
 
 from collections.abc import Callable
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
 from leaderboard.analysis.layer_means import WHOLE, layer_means
-from midlayer_embed.selection.representations import RAW
+from midlayer_embed.terms import RAW
 
 
 def distance_correlation(x: np.ndarray, y: np.ndarray) -> float:
     """The distance correlation of two samples of numbers (Székely, Rizzo and Bakirov, 2007, definition 5).
 
-    It is 0 only where neither tells anything of the other, and sees curves that a rank correlation does not.
+    It is 0 only for independent samples, and detects relations that are not monotonic, unlike a rank correlation.
 
     Args:
-        x: (n,).
-        y: (n,), of the same n things.
+        x: First sample, shape (n,).
+        y: Second sample, shape (n,).
 
     Returns:
-        0..1; NaN where all x or all y are equal.
+        0..1; NaN if all x or all y are equal.
 
     Example:
         >>> x = np.arange(-3.0, 4.0)
@@ -37,33 +36,45 @@ def _centred(distances: np.ndarray) -> np.ndarray:
     return np.asarray(distances - rows - rows[:, None] + rows.mean())
 
 
+def _kendall(x: np.ndarray, y: np.ndarray) -> float:
+    from scipy.stats import kendalltau  # scipy takes seconds to import
+
+    return float(kendalltau(x, y).statistic)
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+    from scipy.stats import rankdata
+
+    return _pearson(rankdata(x), rankdata(y))
+
+
 def _pearson(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.corrcoef(x, y)[0, 1])
 
 
 _COEFFICIENTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "spearman": lambda x, y: _pearson(stats.rankdata(x), stats.rankdata(y)),
-    "kendall": lambda x, y: float(stats.kendalltau(x, y).statistic),
+    "spearman": _spearman,
+    "kendall": _kendall,
     "pearson": _pearson,
     "dcor": distance_correlation,
 }
 
 
 def associations(scores: pl.DataFrame, metrics: pl.DataFrame, per_task: bool = False) -> pl.DataFrame:
-    """Metrics, raw, against scores over the layers of one model.
+    """Correlates raw metrics with scores over the layers of one model.
 
-    A metric is averaged per layer over the tasks that have it, the score over all tasks. A layer that misses one of
-    either is left out: averages over different tasks are not comparable.
+    At each layer, a metric is averaged over the tasks that have it, and the score over all tasks. Layers where a task
+    is missing from either mean are left out: means over different tasks are not comparable.
 
     Args:
-        scores: As `Leaderboard.scores`, of one model.
-        metrics: As `Leaderboard.metrics`, of the same.
-        per_task: Whether each task is looked at by itself, over the layers that have both its score and the metric.
+        scores: Scores of one model, with the columns of `Leaderboard.scores`.
+        metrics: Metrics of the same model, with the columns of `Leaderboard.metrics`.
+        per_task: Whether to correlate within each task, over the layers that have both its score and the metric.
 
     Returns:
-        One row a metric, in the order of their names, or a metric and task: metric, (task,) spearman, kendall, pearson,
-        dcor, n_layers (behind the number), n_tasks (that have the metric). Coefficients are null where there are fewer
-        than two layers or one side is the same at all of them.
+        One row per metric, or per metric and task, sorted by name: metric, (task,) spearman, kendall, pearson, dcor,
+        n_layers (in the coefficients), n_tasks (that have the metric). Coefficients are null if there are fewer than
+        two layers, or if the metric or the score is the same at all of them.
     """
     by = ["metric", "task"] if per_task else ["metric"]
     side = ["task"] if per_task else []
@@ -89,7 +100,7 @@ def associations(scores: pl.DataFrame, metrics: pl.DataFrame, per_task: bool = F
 
 
 def _means(frame: pl.DataFrame, column: str, by: list[str]) -> pl.DataFrame:
-    """A column's mean over the tasks at each layer that misses none of them."""
+    """The mean of a column over the tasks, at the layers that have all of them."""
     return layer_means(frame, column, by).filter(WHOLE).select(*by, "layer", column)
 
 

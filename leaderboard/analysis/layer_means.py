@@ -1,30 +1,30 @@
-"""What stands at a layer when all tasks are taken together, and how many of them are behind it.
+"""Means over the tasks at each layer, with the number of tasks in each mean.
 
-A mean over some of the tasks does not compare with one over all of them: every mean here comes with both counts, and
-whoever shows or uses it decides by them.
+A mean over some of the tasks is not comparable with a mean over all of them. Every mean here comes with both counts, so
+that callers can leave incomplete means out or mark them.
 """
 
 from collections.abc import Sequence
 
 import polars as pl
 
-from midlayer_embed.selection.representations import RAW
+from midlayer_embed.terms import RAW
 
 MODEL = ("model", "revision")
-# Whether no task is missing from a mean.
+# Whether a mean includes all tasks.
 WHOLE = pl.col("n_tasks") == pl.col("of_tasks")
 
 
 def layer_means(frame: pl.DataFrame, column: str, by: Sequence[str]) -> pl.DataFrame:
-    """A column's mean over the tasks at each layer.
+    """The mean of a column over the tasks at each layer.
 
     Args:
-        frame: Columns layer, task, `column` and those of `by`; one row a layer and task.
-        column: What is averaged; rows without a finite number count as missing.
-        by: What is kept apart.
+        frame: Columns layer, task, `column` and those of `by`; one row per layer and task.
+        column: The column to average; rows without a finite number count as missing.
+        by: Columns to group by, besides layer.
 
     Returns:
-        Columns of `by`, layer, `column`, n_tasks (behind the mean) and of_tasks (that any layer has); sorted by layer.
+        Columns of `by`, layer, `column`, n_tasks (in the mean) and of_tasks (that any layer has); sorted by layer.
     """
     n_tasks = pl.col("task").n_unique()
     finite = frame.filter(pl.col(column).is_finite())
@@ -40,7 +40,7 @@ def score_curves(scores: pl.DataFrame) -> pl.DataFrame:
     """The mean score of every layer of every model, in points.
 
     Args:
-        scores: As `Leaderboard.scores`.
+        scores: Scores with the columns of `Leaderboard.scores`.
 
     Returns:
         model, revision, layer, depth, score, n_tasks, of_tasks.
@@ -54,11 +54,11 @@ def score_curves(scores: pl.DataFrame) -> pl.DataFrame:
 
 
 def metric_curves(scores: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
-    """The mean of every metric, raw, at every layer that has scores, of every model.
+    """The mean of every raw metric at every layer that has scores, for every model.
 
     Args:
-        scores: As `Leaderboard.scores`; they tell the depths.
-        metrics: As `Leaderboard.metrics`.
+        scores: Scores with the columns of `Leaderboard.scores`, which give the depths.
+        metrics: Metrics with the columns of `Leaderboard.metrics`.
 
     Returns:
         model, revision, metric, layer, depth, value, n_tasks, of_tasks.

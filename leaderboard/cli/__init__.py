@@ -1,4 +1,4 @@
-"""The command line `midlayer-leaderboard`, one module a command."""
+"""The command line `midlayer-leaderboard`, one module per command."""
 
 from leaderboard.cli.program import main
 

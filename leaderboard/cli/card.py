@@ -1,53 +1,45 @@
-"""The command `card`: arguments in, a model card out, on the disk or the Hub."""
+"""The command `card`: writes the model card of a layer to disk, or uploads it to the Hub with the encoder."""
 
 import argparse
 import sys
-from collections.abc import Callable
 
+from leaderboard.cli.options import PROGRAM, add_plain_options
 from midlayer_embed.cli.parser import FAILED, Parser
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
 
 
-def add_card(
-    commands: "argparse._SubParsersAction[Parser]", program: str, add_plain_options: Callable[[Parser], None]
-) -> None:
-    """Adds the command.
-
-    Args:
-        commands: Those of the program.
-        program: Its name.
-        add_plain_options: Adds what every command has, of one that computes nothing.
-    """
+def add_card(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Adds the command to the program."""
     card = commands.add_parser(
         "card",
-        help="write the model card of a layer out of its results, and upload it with the encoder",
-        description="Writes the model card of one layer out of a folder of results: README.md with its scores for "
-        "people and for the Hub, a picture of the curve over layers, and the folder .eval_results. Uploads it, "
-        "together with the encoder of the layer, to a repository on the Hub; the exit code is 1 where the Hub fails.",
-        epilog=f"example: {program} card results/starter --layer 7 --out README.md",
+        help="write the model card of a layer from its results, and upload it with the encoder",
+        description="Writes the model card of one layer from a results folder: README.md with its scores for people "
+        "and for the Hub, a plot of the scores over layers, and the folder .eval_results. Can upload them, together "
+        "with the encoder of the layer, to a repository on the Hub; the exit code is 1 if the Hub fails.",
+        epilog=f"example: {PROGRAM} card results/starter --layer 7 --out README.md",
     )
-    card.set_defaults(command=lambda arguments: _card(arguments, program))
-    card.add_argument("folder", metavar="FOLDER", help="the results of a run")
-    card.add_argument("--model", metavar="NAME", help="as in the tables; may be left out where there is only one")
-    card.add_argument("--revision", metavar="REV", help="of the model, where there are several under that name")
-    card.add_argument("--layer", metavar="LAYER", help="17, or -1, or a depth: 0.7 (default: the one of the best mean)")
-    card.add_argument("--out", metavar="FILE", help="the card; the picture and .eval_results go beside it")
-    card.add_argument("--overwrite", action="store_true", help="replace a card, picture and .eval_results")
+    card.set_defaults(command=_card)
+    card.add_argument("folder", metavar="FOLDER", help="the results folder of a run")
+    card.add_argument("--model", metavar="NAME", help="the model's name in the tables; optional if there is only one")
+    card.add_argument("--revision", metavar="REV", help="the model's revision; optional if there is only one")
+    card.add_argument("--layer", metavar="LAYER", help="17, or -1, or a depth: 0.7 (default: the best mean score)")
+    card.add_argument("--out", metavar="FILE", help="path of the card; the plot and .eval_results go into its folder")
+    card.add_argument("--overwrite", action="store_true", help="replace an existing card, plot and .eval_results")
     push = card.add_argument_group("the Hub")
-    push.add_argument("--push", metavar="REPO", help="owner/name; made if need be")
-    push.add_argument("--model-path", metavar="FOLDER", help="where the model is that was scored, if it was a folder")
+    push.add_argument("--push", metavar="REPO", help="upload to owner/name, created if needed")
+    push.add_argument("--model-path", metavar="FOLDER", help="folder of the scored model, if it was a folder")
     push.add_argument(
         "--adapter",
         action="append",
         metavar="NAME",
-        help="an adapter that was merged into it, if one was a folder: then each of them, in order",
+        help="an adapter that was merged into the model, if any was a folder: then give each of them, in order",
     )
-    push.add_argument("--device", metavar="DEVICE", help="cpu, cuda, ... (default: the fastest that is there)")
+    push.add_argument("--device", metavar="DEVICE", help="cpu, cuda, ... (default: the fastest available)")
     add_plain_options(card)
 
 
-def _card(arguments: argparse.Namespace, program: str) -> int:
+def _card(arguments: argparse.Namespace) -> int:
     layer = None if arguments.layer is None else parse_layer(arguments.layer)
     if arguments.out is None and arguments.push is None:
         raise InputError("card: expected --out FILE, --push REPO, or both")
@@ -70,7 +62,7 @@ def _card(arguments: argparse.Namespace, program: str) -> int:
                 device=arguments.device,
             )
         except PushFailed as error:
-            print(f"{program}: {error}", file=sys.stderr)
+            print(f"{PROGRAM}: {error}", file=sys.stderr)
             return FAILED
         print(f"{url}: layer {record.layer} of {record.model}, with its card")
         shared["name"] = arguments.push

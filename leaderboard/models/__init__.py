@@ -1,1 +1,1 @@
-"""Which models have names of ours, and what mteb is told about a layer."""
+"""Known models, and the metadata of a layer for mteb."""

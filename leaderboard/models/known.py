@@ -1,32 +1,32 @@
-"""The models of `configs/models`: what they are called and made of. Loading them is done elsewhere."""
+"""The models listed in `configs/models`, with their base models and adapters. Does not load them."""
 
 import difflib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from leaderboard.config_files import config_names, read_config
 from midlayer_embed.errors import InputError
+from midlayer_embed.options import Source
 
 MAIN = "main"
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that has a name of ours.
+    """A model with a registered name.
 
     Attributes:
-        name: "org/name". What is on the hub under it, unless there is a `base`.
-        n_blocks: L.
-        embed_dim: Width of a state.
-        license: As mteb spells it, or None.
-        max_tokens: The longest text the model was made for, or None.
-        revisions: On the hub, beside "main"; such as checkpoints of its training.
-        base: The model that the adapters belong to: a hub id or a folder.
-        bidirectional: Whether its causal attention is made bidirectional.
-        adapters: PEFT adapters that are merged into the weights, in order.
+        name: Model name, "org/name". Also the hub id, unless `base` is set.
+        n_blocks: Number of blocks, L.
+        embed_dim: Dimension of the hidden states.
+        license: License id in mteb's spelling, or None.
+        max_tokens: Maximum sequence length of the model, or None.
+        revisions: Revisions on the hub in addition to "main", such as training checkpoints.
+        base: Base model of the adapters, a hub id or a folder.
+        bidirectional: Whether causal attention is made bidirectional.
+        adapters: PEFT adapters to merge into the weights, in order.
     """
 
     name: str
@@ -40,21 +40,21 @@ class KnownModel:
     adapters: tuple[str, ...] = ()
 
     def check_revision(self, revision: str | None) -> None:
-        """Sees to it that there is such a revision: "main", one that is listed, or a commit.
+        """Reject revisions other than "main", the listed ones and commit hashes.
 
         Raises:
-            InputError: (a ValueError) there is none; the message offers the nearest names.
+            InputError: (a ValueError) if there is no such revision; the message suggests similar names.
         """
         names = (MAIN, *self.revisions)
         if revision is None or revision in names or re.fullmatch(r"[0-9a-f]{40}", revision):
             return
         near = ", ".join(difflib.get_close_matches(revision, names, n=3)) or MAIN
-        raise InputError(f"revision: {self.name} has no {revision!r}; expected a commit or a name such as {near}")
+        raise InputError(f"revision: expected a commit or a revision of {self.name} such as {near}, got {revision!r}")
 
 
 @cache
 def known_models() -> dict[str, KnownModel]:
-    """The models of all files, by name.
+    """Load the models of all files, by name.
 
     Example:
         >>> known_models()["EleutherAI/pythia-410m"].n_blocks
@@ -70,27 +70,31 @@ def known_models() -> dict[str, KnownModel]:
     return found
 
 
-def made_of(
-    model: str | Path, revision: str | None, bidirectional: bool, adapters: Sequence[str | Path]
-) -> tuple[str | Path, bool, tuple[str | Path, ...]]:
-    """What a model is loaded from, and how: of one that is known, what `configs/models` says, and then what is asked.
+def resolve_known_model(model: str | Path, source: Source) -> tuple[str | Path, Source]:
+    """What is loaded for a model: what `configs/models` says of it if it is listed there, then what is asked for.
+
+    Args:
+        model: A name in `configs/models`, or any other model.
+        source: The options that are asked for.
 
     Returns:
-        The model, whether it is bidirectional, and the adapters.
+        The model to load, and its options.
 
     Raises:
-        InputError: (a ValueError) a known model has no such revision.
+        InputError: (a ValueError) the model is listed, but the revision is not.
 
     Example:
-        >>> made_of("bert-base-uncased", None, False, ["mine"])
-        ('bert-base-uncased', False, ('mine',))
+        >>> resolve_known_model("bert-base-uncased", Source())[0]
+        'bert-base-uncased'
         >>> name = "McGill-NLP/LLM2Vec-Meta-Llama-3-8B-Instruct-mntp"
-        >>> base, is_bidirectional, adapters = made_of(name, None, False, [])
-        >>> base, is_bidirectional, len(adapters)
-        ('meta-llama/Meta-Llama-3-8B-Instruct', True, 1)
+        >>> base, source = resolve_known_model(name, Source(adapters=["mine"]))
+        >>> base, source.bidirectional, len(source.adapters)
+        ('meta-llama/Meta-Llama-3-8B-Instruct', True, 2)
     """
     known = known_models().get(str(model))
     if known is None:
-        return model, bidirectional, tuple(adapters)
-    known.check_revision(revision)
-    return known.base or known.name, known.bidirectional or bidirectional, (*known.adapters, *adapters)
+        return model, source
+    known.check_revision(source.revision)
+    bidirectional = known.bidirectional or source.bidirectional
+    changed = replace(source, bidirectional=bidirectional, adapters=(*known.adapters, *source.adapters))
+    return known.base or known.name, changed

@@ -1,4 +1,4 @@
-"""A layer of a model as mteb evaluates one, by name or folder. All layers of it at once are `sweep`'s business."""
+"""Loads one layer of a model for mteb. `leaderboard.sweep` evaluates all layers at once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,81 +6,54 @@ from typing import TYPE_CHECKING
 
 from mteb.models import SentenceTransformerEncoderWrapper
 
-from leaderboard.models.known import made_of
-from leaderboard.models.meta import layer_meta
+from leaderboard.models.known import resolve_known_model
+from leaderboard.models.meta import layer_meta, scoring_settings
 from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
-from midlayer_embed.models.backbone import resolve_dtype
+from midlayer_embed.options import FILE_OPTIONS, ModelOptions, fold, takes_options
 
 if TYPE_CHECKING:
-    from midlayer_embed.selection.select import LayerSelection
+    from typing_extensions import Unpack
+
+    from midlayer_embed.selection.criteria import LayerSelection
 
 
+@takes_options(without=FILE_OPTIONS)
 def get_model(
     model: str | Path,
     layer: "int | float | str | LayerSelection" = -1,
     *,
-    final_norm: bool = True,
-    pooling_mode: str = "mean",
-    max_seq_length: int | None = None,
-    dtype: str = "float32",
-    device: str | None = None,
-    revision: str | None = None,
-    bidirectional: bool = False,
-    adapters: Sequence[str | Path] = (),
     seed: int = 0,
     selection_texts: Sequence[str] | None = None,
+    **options: "Unpack[ModelOptions]",
 ) -> SentenceTransformerEncoderWrapper:
-    """A layer of a model for `mteb.evaluate`: a MidLayerEncoder, with the name that its results stand under.
+    """A layer of a model for `mteb.evaluate`: a MidLayerEncoder with the name that `run_sweep` gives to its results.
 
-    What `mteb.evaluate` makes of it stands where `run_sweep` puts the results of the same layer.
+    Results of `mteb.evaluate` are written where `run_sweep` writes those of the same layer.
 
     Args:
-        model: The name of a model in `configs/models` (what that says of adapters and attention holds), a hub id, a
-            folder, or "starter".
-        layer: As in MidLayerEncoder; the last one unless told otherwise.
-        final_norm: As in MidLayerEncoder.
-        pooling_mode: As in MidLayerEncoder.
-        max_seq_length: As in MidLayerEncoder.
-        dtype: As in MidLayerEncoder.
-        device: As in MidLayerEncoder.
-        revision: Branch, tag or commit on the hub; for a model in `configs/models` one that is listed there, "main", or
-            a commit.
-        bidirectional: As in MidLayerEncoder.
-        adapters: As in MidLayerEncoder; after those of `configs/models`.
-        seed: As in MidLayerEncoder.
-        selection_texts: As in MidLayerEncoder: needed where a criterion such as "min-dime" chooses the layer.
+        model: The name of a model in `configs/models` (whose adapters and attention apply), a Hub id, a folder, or
+            "starter".
+        layer: As for MidLayerEncoder; the last layer by default.
+        seed: Seed of the choice of a layer by a criterion.
+        selection_texts: Texts for a criterion such as "min-dime", as for MidLayerEncoder.
+        **options: The fields of `Recipe` and `Source`, as for MidLayerEncoder, without gguf_file and trust_remote_code.
+            revision: for a model in `configs/models` one that is listed there, "main", or a commit. adapters: merged
+            after those of `configs/models`.
 
     Returns:
         mteb's wrapper; its `model` is the MidLayerEncoder.
 
     Raises:
-        InputError: (a ValueError) an argument is not what it should be; the message names it.
+        InputError: (a ValueError) an argument is invalid; the message names it.
 
     Example:
         >>> import mteb                                                                  # doctest: +SKIP
         >>> mteb.evaluate(get_model("starter", layer=7), mteb.get_benchmark("starter"))  # doctest: +SKIP
     """
-    model, bidirectional, adapters = made_of(model, revision, bidirectional, adapters)
-    encoder = MidLayerEncoder(
-        model,
-        layer,
-        final_norm=final_norm,
-        pooling_mode=pooling_mode,
-        max_seq_length=max_seq_length,
-        dtype=dtype,
-        device=device,
-        revision=revision,
-        bidirectional=bidirectional,
-        adapters=adapters,
-        seed=seed,
-        selection_texts=selection_texts,
-    )
-    settings = {
-        "final_norm": final_norm,
-        "pooling_mode": pooling_mode,
-        "max_seq_length": max_seq_length,
-        "dtype": str(resolve_dtype(dtype)).removeprefix("torch."),
-    }
+    asked, recipe = fold(options)
+    name, source = resolve_known_model(model, asked)
+    options |= {"bidirectional": source.bidirectional, "adapters": source.adapters}
+    encoder = MidLayerEncoder(name, layer, seed=seed, selection_texts=selection_texts, **options)
     found = SentenceTransformerEncoderWrapper(encoder)
-    found.mteb_model_meta = layer_meta(encoder.checkpoint, encoder.layer, settings)
+    found.mteb_model_meta = layer_meta(encoder.checkpoint, encoder.layer, scoring_settings(recipe, source.dtype))
     return found

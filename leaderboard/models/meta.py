@@ -1,29 +1,38 @@
-"""What mteb is told about a layer of a model: the name, revision and experiment under which its results stand."""
+"""mteb's ModelMeta of one layer of a model: the name, revision and experiment that its results are stored under."""
 
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
-from midlayer_embed.models.backbone import Checkpoint
+from midlayer_embed.models.checkpoint import Checkpoint
+from midlayer_embed.models.weights import resolve_dtype
+from midlayer_embed.options import Recipe, Source
 
-# What `run_sweep` does unless told otherwise. Only what differs becomes part of an experiment's name.
+if TYPE_CHECKING:
+    import torch
+
+# Defaults of `run_sweep`. Only settings that differ from them become part of an experiment's name.
 DEFAULT_SETTINGS: dict[str, Any] = {
-    "final_norm": True,
-    "pooling_mode": "mean",
-    "max_seq_length": None,
-    "dtype": "float32",
+    **asdict(Recipe()),
+    "dtype": Source().dtype,
     "limit": None,
     "store_dtype": "float32",
 }
 
 
+def scoring_settings(recipe: Recipe, dtype: "str | torch.dtype") -> dict[str, Any]:
+    """The settings of a model that change its scores, as in `DEFAULT_SETTINGS`, without those of a sweep alone."""
+    return {**asdict(recipe), "dtype": str(resolve_dtype(dtype)).removeprefix("torch.")}
+
+
 def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: dict[str, Any]) -> ModelMeta:
-    """The meta of one layer.
+    """The ModelMeta of one layer.
 
     Args:
         checkpoint: The model.
-        layer: Its layer, or None for what belongs to all layers.
-        settings: As `DEFAULT_SETTINGS`.
+        layer: The layer; None for files that belong to all layers.
+        settings: A value for each key of `DEFAULT_SETTINGS`.
     """
     experiment: dict[str, Any] = {} if layer is None else {"layer": layer}
     experiment |= {key: value for key, value in settings.items() if value != DEFAULT_SETTINGS[key]}
@@ -41,7 +50,7 @@ def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: dict[str, An
 
 
 def model_label(meta: ModelMeta) -> str:
-    """A model's name in tables: with the settings that are not the default, for their scores are another model's.
+    """A model's name in tables. It includes the settings that are not the default, because they change the scores.
 
     Example:
         >>> model_label(ModelMeta.create_empty({"name": "a/b", "experiment_kwargs": {"layer": 3, "final_norm": False}}))

@@ -1,1 +1,1 @@
-"""What people see of a leaderboard. Numbers come from `leaderboard.results.tables`; nothing is computed here."""
+"""Tables, figures, the page and model cards. Computes no numbers; `leaderboard.results.tables` does."""

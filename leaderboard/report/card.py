@@ -1,6 +1,6 @@
-"""The model card of one layer: its scores for the Hub and for people, the curve over layers, how to get the encoder.
+"""The model card of one layer: its scores, the curve over layers, and how to load the encoder.
 
-What every saved encoder's card says is `midlayer_embed.encoder.card`'s; files are written by `publish`.
+`midlayer_embed.encoder.card` renders the part that every saved encoder has; `publish` writes the files.
 """
 
 from collections.abc import Iterator
@@ -26,11 +26,12 @@ from leaderboard.tasks.benchmarks import get_task
 from midlayer_embed.encoder.card import NAME_TO_COME, CardFacts, base_card_of, card
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.markdown import escaped, table
-from midlayer_embed.models.backbone import LOCAL
+from midlayer_embed.models.checkpoint import LOCAL
 from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
-from midlayer_embed.selection.representations import METRICS
+from midlayer_embed.options import fold
+from midlayer_embed.terms import METRICS
 
-# Where mteb sends those who ask what made a score.
+# The source that mteb names for its scores.
 _SOURCE = "https://github.com/embeddings-benchmark/mteb/"
 
 
@@ -41,33 +42,33 @@ def model_card(
     *,
     revision: str | None = None,
 ) -> str:
-    """The card of one layer as the text of a README.md, without a picture.
+    """Render the card of one layer as the text of a README.md, without a picture.
 
     Args:
-        results_dir: What was given to `run_sweep`.
-        model: The model's name in its tables; may be left out where there is only one.
-        layer: A layer or depth that was scored. None: the best, by the mean over the tasks.
-        revision: The model's; may be left out where there is only one.
+        results_dir: Results folder of `run_sweep`.
+        model: Model name in the tables; optional if there is only one model.
+        layer: A layer or depth that was scored. None: the layer with the best mean score over the tasks.
+        revision: Revision of the model; optional if there is only one.
 
     Raises:
-        InputError: (a ValueError) no such folder, model or layer; the message names those there are.
+        InputError: (a ValueError) if there is no such folder, model or layer; the message lists the available ones.
 
     Example:
         >>> text = model_card("results/starter", layer=7)                               # doctest: +SKIP
     """
-    return card_of(find_layer(results_dir, model, layer, revision=revision))
+    return render_card(find_layer(results_dir, model, layer, revision=revision))
 
 
-def card_of(
+def render_card(
     record: LayerRecord, *, name: str = NAME_TO_COME, picture: str | None = None, base: str | None = None
 ) -> str:
-    """The text of the card.
+    """Render the text of the card.
 
     Args:
-        record: The layer, with its results.
-        name: What people load the saved encoder by.
-        picture: The file beside the card that shows the mean score over layers, if any.
-        base: The folder of the base model, where it is no model of the hub and its licence shall be told.
+        record: The layer with its results.
+        name: Name or path that loads the saved encoder.
+        picture: File name of a plot of the mean score over layers, in the same folder as the card.
+        base: Folder of a base model that is not on the hub; its card supplies the license.
     """
     location = base or record.origin.hub_id
     known = known_models().get(str(record.origin.hub_id))
@@ -78,26 +79,30 @@ def card_of(
         base_card=base_card_of(location) if location else ModelCardData(),
         layer=record.layer,
         n_blocks=record.n_blocks,
-        final_norm=record.provenance["final_norm"],
-        pooling_mode=record.provenance["pooling_mode"],
+        recipe=fold(record.provenance)[1],
         dim=record.dim,
-        max_seq_length=record.provenance["max_seq_length"],
         how_chosen=_how_chosen(record),
         name=name,
         normalized=record.provenance["normalized"],
         bidirectional=record.provenance["bidirectional"],
         adapters=tuple(record.provenance["adapters"]),
     )
-    of_layers = [_layers(record, picture), _schemes(record), *_metrics(record)]
-    sections = [_scores(record), *of_layers, _how_to_make(record), _made_with(record)]
+    sections = [
+        _scores_section(record),
+        _layers_section(record, picture),
+        _schemes_section(record),
+        *_metrics_sections(record),
+        _usage_section(record),
+        _provenance_section(record),
+    ]
     return card(facts, sections, tags=["mteb"], **{"model-index": _model_index(record)})
 
 
 def eval_results_files(record: LayerRecord) -> Iterator[tuple[str, str]]:
-    """The files of `.eval_results`, by name, with the entries that `ModelMeta.push_eval_results` of mteb would push.
+    """Yield name and content of the `.eval_results` files, with the entries of mteb's `ModelMeta.push_eval_results`.
 
-    Of whole results only: the Hub ranks what it finds there. Unlike mteb, which takes dataset and revision of the task
-    as it knows it today, these are those that were measured.
+    Results of a limited task are skipped, because the Hub ranks all files. Dataset and revision are those that were
+    measured; mteb takes them from its current version of the task.
     """
     for result in record.results:
         if record.limit is None:
@@ -128,26 +133,26 @@ def _eval_results(result: TaskResult) -> Iterator[EvalResultEntry]:
 
 def _model_index(record: LayerRecord) -> list[dict[str, Any]]:
     name = f"{_base_name(record).rpartition('/')[2]}-layer-{record.layer}"
-    found = [score for result in record.results for score in _scores_for_the_hub(result, record.limit)]
-    # One by one: together, tasks of one type that share a dataset would become one, under the name of the first.
-    results = [eval_results_to_model_index(name, [score])[0]["results"][0] for score in found]
+    scores = [score for result in record.results for score in _hub_eval_results(result, record.limit)]
+    # One call per score: a common call would merge tasks of one type that share a dataset.
+    results = [eval_results_to_model_index(name, [score])[0]["results"][0] for score in scores]
     return [{"name": name, "results": results}]
 
 
-def _scores_for_the_hub(result: TaskResult, limit: int | None) -> list[EvalResult]:
-    """What mteb makes of a result for a model-index, of the dataset and revision that were measured."""
+def _hub_eval_results(result: TaskResult, limit: int | None) -> list[EvalResult]:
+    """Convert a result for the model-index with mteb, with the dataset and revision that were measured."""
     task = _task(result)
-    told = result.model_copy()
+    measured = result.model_copy()
     metadata = TaskMetadata.model_construct(
         name=result.task_name,
-        type=_type(result),
+        type=_task_type(result),
         modalities=["text"],
         dataset={"path": _dataset(result), "revision": result.dataset_revision},
         main_score="main_score" if task is None else task.metadata.main_score,
     )
-    # Or mteb would look for one of its own, which it may not have.
-    told.task = SimpleNamespace(metadata=metadata)  # type: ignore[assignment]
-    scores = told.get_hf_eval_results()
+    # Otherwise mteb would look up the task by name, and fail for a custom task.
+    measured.task = SimpleNamespace(metadata=metadata)  # type: ignore[assignment]
+    scores = measured.get_hf_eval_results()
     for score in scores:
         if limit is not None:
             score.dataset_name += f", {limit} items of each split"
@@ -155,7 +160,7 @@ def _scores_for_the_hub(result: TaskResult, limit: int | None) -> list[EvalResul
 
 
 def _task(result: TaskResult) -> AbsTask | None:
-    """The task by its name; None for one that only its author has."""
+    """Look up the task by name; None for a custom task."""
     try:
         return get_task(result.task_name)
     except InputError:
@@ -166,7 +171,7 @@ def _dataset(result: TaskResult) -> str:
     return str((provenance_of(result) or {})["dataset"])
 
 
-def _type(result: TaskResult) -> str:
+def _task_type(result: TaskResult) -> str:
     return str((provenance_of(result) or {})["task_type"])
 
 
@@ -177,17 +182,17 @@ def _base_name(record: LayerRecord) -> str:
 def _how_chosen(record: LayerRecord) -> str:
     n_layers = record.layers.height
     if record.layer == record.best:
-        return f"by labels: the highest mean score over the tasks below, of {n_layers} layers that were scored"
-    better = "" if record.best is None else f"; the highest mean score has layer {record.best}"
-    return f"given by the author{better}"
+        return f"with labels: highest mean score over the tasks below, out of {n_layers} scored layers"
+    better = "" if record.best is None else f"; layer {record.best} has the highest mean score"
+    return f"set by the author{better}"
 
 
-def _scores(record: LayerRecord) -> str:
+def _scores_section(record: LayerRecord) -> str:
     warning = ""
     if record.limit is not None:
         warning = f"""> [!WARNING]
-> These are results of a part: {record.limit} evaluated items of each split, for a first look. They are no MTEB scores
-> and compare with nobody's.
+> These are partial results: only {record.limit} items of each split were evaluated. They are not MTEB scores and do not
+> compare with other results.
 
 """
     rows = [("task", "type", "main score", "x100")]
@@ -195,72 +200,77 @@ def _scores(record: LayerRecord) -> str:
         task = _task(result)
         measure = "" if task is None else task.metadata.main_score
         rows.append(
-            (escaped(result.task_name), escaped(_type(result)), measure, format_cell("score", result.get_score() * 100))
+            (
+                escaped(result.task_name),
+                escaped(_task_type(result)),
+                measure,
+                format_cell("score", result.get_score() * 100),
+            )
         )
     mean = record.layers.filter(layer=record.layer)["mean"][0]
     missing = [task for task in record.tasks if record.layers.filter(layer=record.layer)[task][0] is None]
-    told = f"Their mean is {format_cell('mean', mean)}."
+    mean_sentence = f"The mean is {format_cell('mean', mean)}."
     if missing:
-        told = f"They have no mean, for this layer misses {', '.join(map(escaped, missing))}."
+        mean_sentence = f"There is no mean, because this layer misses {', '.join(map(escaped, missing))}."
     return f"""## Scores of layer {record.layer}
 
-{warning}[MTEB](https://github.com/embeddings-benchmark/mteb)'s own scores. {told}
+{warning}Scores by [MTEB](https://github.com/embeddings-benchmark/mteb). {mean_sentence}
 
 {table(rows)}
 """
 
 
-def _layers(record: LayerRecord, picture: str | None) -> str:
+def _layers_section(record: LayerRecord, picture: str | None) -> str:
     layers = record.layers
     scored = layers.select("layer", "depth", "mean", *record.tasks)
     shown = f"![mean score over layers]({picture})\n\n" if picture else ""
     summary = record.board.summary(record.model, record.revision)
-    told = f"\n{str(summary)[0].upper()}{str(summary)[1:]}.\n" if summary is not None else ""
+    summary_line = f"\n{str(summary)[0].upper()}{str(summary)[1:]}.\n" if summary is not None else ""
     return f"""## Scores of every layer
 
 {shown}{layers_markdown(scored, record.layer)}
-{told}"""
+{summary_line}"""
 
 
-def _schemes(record: LayerRecord) -> str:
-    # As everywhere in the card, the best layer is one that has all tasks.
+def _schemes_section(record: LayerRecord) -> str:
+    # Everywhere in the card, the best layer is chosen among layers that have all tasks.
     row = record.board.schemes(record.model, record.revision, complete_only=True).row(0, named=True)
     scored = [scheme for scheme in SCHEMES if row[scheme] is not None]
     rows = [SCHEME_COLUMNS, *(scheme_cells(row, scheme) for scheme in scored)]
     return f"""## Ways to pick a layer
 
-A scheme is a rule that picks the layer: one for all tasks, by the scores (`best`) or by its place (`last`, `middle`,
-`depth_0_7`), or one for each task, by a metric of the task's texts, without labels (`min_...`, `max_...`), at random
-(`random_layer`, the expected score), or by the scores (`oracle`). Scores are in points; regret is how far a scheme is
-below the best single layer over the same tasks, the interval where 95% of the means over {N_RESAMPLES:,} resamples of
-the tasks lie. Schemes without a score are left out.
+A scheme is a rule that picks a layer. `best` picks one layer for all tasks by their scores; `last`, `middle` and
+`depth_0_7` pick it by position. The others pick a layer for each task: `min_...` and `max_...` by a metric of the
+task's texts, without labels; `random_layer` at random (the expected score); `oracle` by the score. Scores are in
+points. Regret is the distance to the best single layer over the same tasks. The interval contains 95% of the means
+over {N_RESAMPLES:,} resamples of the tasks. Schemes without a score are left out.
 
 {table(rows, right=True, bold=1 + scored.index("best") if "best" in scored else None)}
 """
 
 
-def _metrics(record: LayerRecord) -> Iterator[str]:
+def _metrics_sections(record: LayerRecord) -> Iterator[str]:
     layers = record.layers
     measured = [name for name in layers.columns if name in METRICS]
     if measured:
         yield f"""## Representation metrics of every layer
 
-Of raw states on the texts of the tasks, means over the tasks.
+Computed from raw states on the texts of each task, averaged over tasks.
 
 {layers_markdown(layers.select("layer", "depth", *measured), record.layer)}
 """
 
 
-def _how_to_make(record: LayerRecord) -> str:
+def _usage_section(record: LayerRecord) -> str:
     folder = folder_name(_base_name(record), record.layer)
     of_layer = (record.layer, record.origin.settings)
-    return f"""## How this layer is taken out of the base model
+    return f"""## Extract this layer from the base model
 
 ```python
 {encoder_snippet(record.origin.loaded_from, *of_layer)}
 ```
 
-or, as a folder that needs nothing but sentence-transformers,
+To save it as a folder that only needs sentence-transformers:
 
 ```
 {export_command(record.origin.loaded_from, folder, *of_layer)}
@@ -268,29 +278,28 @@ or, as a folder that needs nothing but sentence-transformers,
 """
 
 
-def _made_with(record: LayerRecord) -> str:
+def _provenance_section(record: LayerRecord) -> str:
     rows: list[tuple[str, ...]] = [("task", "dataset", "revision", "SHA-256 of the files")]
     versions: dict[str, list[str]] = {}
     for result in record.results:
-        made_of = provenance_of(result) or {}
-        # Tasks that make their own data say what they made.
+        provenance = provenance_of(result) or {}
+        # Tasks that build their own data record a hash of the content.
         content = [entry["content_sha256"] for entry in entries_of(result) if "content_sha256" in entry]
-        sha256 = made_of["dataset_files_sha256"] or ", ".join(content) or "-"
+        sha256 = provenance["dataset_files_sha256"] or ", ".join(content) or "-"
         rows.append(tuple(map(escaped, (result.task_name, _dataset(result), result.dataset_revision, sha256))))
-        for package, version in made_of["versions"].items():
+        for package, version in provenance["versions"].items():
             versions[package] = sorted({*versions.get(package, []), version})
-    made_with = record.provenance
     facts = [
         ("", ""),
         ("model", escaped(record.model)),
         ("revision", escaped(record.revision)),
-        ("SHA-256 of the weights", escaped(made_with["weights_sha256"] or "-")),
-        ("weights in", escaped(made_with["dtype"])),
-        ("vectors kept in", escaped(made_with["store_dtype"])),
-        ("seed", str(made_with["seed"])),
+        ("SHA-256 of the weights", escaped(record.provenance["weights_sha256"] or "-")),
+        ("dtype of the weights", escaped(record.provenance["dtype"])),
+        ("dtype of the stored vectors", escaped(record.provenance["store_dtype"])),
+        ("seed", str(record.provenance["seed"])),
         *((escaped(package), escaped(", ".join(found))) for package, found in versions.items()),
     ]
-    return f"""## What was measured, and with what
+    return f"""## Provenance
 
 {table(facts)}
 

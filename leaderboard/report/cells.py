@@ -1,13 +1,13 @@
-"""How the numbers of the tables are spelt for people, in a terminal and in Markdown alike."""
+"""Formats the numbers of the tables, for the terminal and for Markdown."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from midlayer_embed.selection.representations import METRICS
+from midlayer_embed.terms import METRICS
 
 
 def format_cell(column: str, value: float | int | None) -> str:
-    """A number of the layer table as people read it: points to 1, depths to 2, metrics to 3 decimals.
+    """Format a number of the layer table: points with 1 decimal, depths with 2, metrics with 3.
 
     Example:
         >>> format_cell("layer", 3), format_cell("mean", 51.48), format_cell("dataset_entropy", None)
@@ -22,7 +22,7 @@ def format_cell(column: str, value: float | int | None) -> str:
 
 
 def format_coefficient(value: float | int | None) -> str:
-    """A number of the associations' table: coefficients to 3 decimals, counts as they are.
+    """Format a number of the associations table: coefficients with 3 decimals, counts as integers.
 
     Example:
         >>> format_coefficient(-0.5885), format_coefficient(29), format_coefficient(None)
@@ -35,9 +35,10 @@ SCHEME_COLUMNS = ("scheme", "score", "95% interval", "regret", "tasks")
 
 
 def scheme_cells(row: Mapping[str, Any], scheme: str) -> tuple[str, ...]:
-    """One scheme of a row of the schemes' table, as it stands under `SCHEME_COLUMNS`.
+    """Format one scheme of a row of the schemes table, in the order of `SCHEME_COLUMNS`.
 
-    The best single layer is named, where there is one. A single task has no interval: its resamples are all the same.
+    The name of `best` includes its layer, if there is one. There is no interval over a single task, because all its
+    resamples are equal.
 
     Example:
         >>> row = {"last": 45.5, "last_low": 40.53, "last_high": 51.0, "regret_last": 6.5, "n_last": 32}
@@ -54,7 +55,7 @@ def scheme_cells(row: Mapping[str, Any], scheme: str) -> tuple[str, ...]:
 
 
 def fewer_tasks(row: Mapping[str, Any], scheme: str) -> int | None:
-    """How many tasks are behind a scheme in a row of the schemes' table, where it has some but not all of them.
+    """Number of tasks behind a scheme in a row of the schemes table; None if it has all tasks, or none.
 
     Example:
         >>> fewer_tasks({"n_tasks": 32, "n_min_dime": 29, "n_last": 32}, "min_dime")

@@ -1,20 +1,17 @@
-"""The rows that figures show, out of a leaderboard. How they are drawn is the business of `figures`."""
+"""Selects the rows of a leaderboard that figures show. `figures` draws them."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from leaderboard.analysis.layer_means import MODEL, metric_curves, score_curves
-from leaderboard.analysis.schemes import picked_layers
 from leaderboard.report import figures
-from midlayer_embed.selection.curves import LABELS
+from leaderboard.results.tables import Tables, picked_layers
+from midlayer_embed.terms import METRICS
 
-if TYPE_CHECKING:
-    from leaderboard.results.tables import Leaderboard
-
-# The schemes whose layers are pointed out, and what they are called beside a point.
+# Schemes whose layers are marked in figures, with their labels.
 _POINTED_OUT = {
     "oracle": "best",
     "last": "last",
@@ -24,8 +21,8 @@ _POINTED_OUT = {
 }
 
 
-def with_labels(frame: pl.DataFrame, board: "Leaderboard") -> pl.DataFrame:
-    """A frame in whose `model` stand the names that figures use."""
+def with_labels(frame: pl.DataFrame, board: Tables) -> pl.DataFrame:
+    """The frame with the labels that figures use in the column `model`."""
     labels = pl.DataFrame(
         [(*which, label) for which, label in board.labels().items()],
         schema={"model": pl.String, "revision": pl.String, "label": pl.String},
@@ -35,19 +32,19 @@ def with_labels(frame: pl.DataFrame, board: "Leaderboard") -> pl.DataFrame:
     return named.drop(MODEL).rename({"label": "model"})
 
 
-def marks(board: "Leaderboard", **options: Any) -> pl.DataFrame:
-    """The layers that schemes take: of each task, and of all tasks together the best single layer and the last.
+def marks(board: Tables, **options: Any) -> pl.DataFrame:
+    """The layers that schemes pick for each task, and the best and the last layer for all tasks together.
 
-    Criteria choose a layer for each task, so they have none of all together.
+    Criteria pick a layer for each task, so they have none for all tasks together.
 
     Args:
         board: The tables.
-        **options: Of `Leaderboard.schemes`.
+        **options: Options of `Leaderboard.schemes`: tasks, complete_only, seed.
 
     Returns:
-        model, revision, task (null: all together), layer, said: what is written beside the layer.
+        Columns model, revision, task (null: all tasks together), layer, and said, the label of the mark.
     """
-    picked = picked_layers(board.scores, board.metrics).filter(pl.col("scheme").is_in(list(_POINTED_OUT)))
+    picked = picked_layers(board).filter(pl.col("scheme").is_in(list(_POINTED_OUT)))
     last = board.scores.group_by(MODEL).agg(layer=pl.col("layer").max())
     best = board.schemes(**options).select(*MODEL, layer="best_layer").drop_nulls()
     together = pl.concat(
@@ -67,14 +64,14 @@ def marks(board: "Leaderboard", **options: Any) -> pl.DataFrame:
 
 
 def heat_map(scores: pl.DataFrame) -> pl.DataFrame:
-    """The scores, each with its place in the range of its model and task.
+    """The scores, each with its position between the worst and the best score of its model and task.
 
     Args:
-        scores: As `Leaderboard.scores`.
+        scores: Scores with the columns of `Leaderboard.scores`.
 
     Returns:
-        model, revision, task, layer, depth, score (x100), share: 0 at the task's worst layer, 1 at its best and where
-        all are equal.
+        Columns model, revision, task, layer, depth, score (x100), and share: 0 at the worst layer of the task, 1 at the
+        best one, and 1 if all are equal.
     """
     score = pl.col("score")
     low, high = (end.over(*MODEL, "task") for end in (score.min(), score.max()))
@@ -87,20 +84,20 @@ def heat_map(scores: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def save_figures(board: "Leaderboard", folder: str | Path, **options: Any) -> None:
-    """Draws score and metrics over depth of all models; of each, associations and the heat map.
+def save_figures(board: Tables, folder: str | Path, **options: Any) -> None:
+    """Draws scores and metrics of all models over depth, and the associations and the heat map of each model.
 
     Args:
         board: The tables.
-        folder: It is made if need be.
-        **options: Of `Leaderboard.schemes`.
+        folder: Target folder, created if needed.
+        **options: Options of `Leaderboard.schemes`: tasks, complete_only, seed.
     """
     for name, figure in _all_figures(board, options):
         for ending in (".png", ".svg"):
             figures.save_figure(figure, Path(folder) / f"{name}{ending}")
 
 
-def _all_figures(board: "Leaderboard", options: dict[str, Any]) -> Iterator[tuple[str, figures.Figure]]:
+def _all_figures(board: Tables, options: dict[str, Any]) -> Iterator[tuple[str, figures.Figure]]:
     labels = list(board.labels().values())
     together = marks(board, **options).filter(pl.col("task").is_null())
     yield "score_over_depth", _score_over_depth(board, together)
@@ -114,18 +111,18 @@ def _all_figures(board: "Leaderboard", options: dict[str, Any]) -> Iterator[tupl
         yield f"heat_map-{name}", figures.score_heat_map(heat_map(board.only(model, revision).scores))
 
 
-def layer_figure(board: "Leaderboard", layer: int) -> figures.Figure:
-    """The score over depth of one model, with one layer pointed out.
+def layer_figure(board: Tables, layer: int) -> figures.Figure:
+    """The scores of one model over depth, with one layer marked.
 
     Args:
         board: The tables of the model.
-        layer: One that has a score.
+        layer: The layer to mark, which must have a score.
     """
-    told = pl.DataFrame({"layer": [layer], "said": [f"layer {layer}"]})
-    return _score_over_depth(board, board.scores.select(MODEL).unique().join(told, how="cross"))
+    mark = pl.DataFrame({"layer": [layer], "said": [f"layer {layer}"]})
+    return _score_over_depth(board, board.scores.select(MODEL).unique().join(mark, how="cross"))
 
 
-def _score_over_depth(board: "Leaderboard", pointed_out: pl.DataFrame) -> figures.Figure:
+def _score_over_depth(board: Tables, pointed_out: pl.DataFrame) -> figures.Figure:
     scores = score_curves(board.scores).rename({"score": "value"})
     chosen = pointed_out.select(*MODEL, "layer", "said", word="said").join(scores, on=[*MODEL, "layer"])
     return figures.score_over_depth(
@@ -134,16 +131,16 @@ def _score_over_depth(board: "Leaderboard", pointed_out: pl.DataFrame) -> figure
 
 
 def _file_names(labels: list[str]) -> list[str]:
-    """Names of models as parts of files', of which no two are the same."""
+    """Unique parts of file names from the labels of models."""
     plain = ["".join(letter if letter.isalnum() or letter in "-." else "_" for letter in label) for label in labels]
     before = [sum(other.lower() == name.lower() for other in plain[:place]) for place, name in enumerate(plain)]
     return [f"{name}-{n + 1}" if n else name for name, n in zip(plain, before, strict=True)]
 
 
 def association_rows(associations: pl.DataFrame) -> pl.DataFrame:
-    """A row a metric and coefficient, metrics in the order in which people know them."""
+    """One row per metric and coefficient, metrics in the order of `terms.METRICS`."""
     side = [name for name in ("metric", "task") if name in associations.columns]
-    order = {name: place for place, name in enumerate(LABELS)}
+    order = {name: place for place, name in enumerate(METRICS)}
     return (
         associations.unpivot(["dcor", "spearman", "kendall"], index=side, variable_name="coefficient")
         .drop_nulls("value")

@@ -1,7 +1,7 @@
-"""The figures: what stands on which axis, in one style. Rows go in, charts come out; none of it knows whose rows.
+"""Figures in one style: functions from rows to Altair charts.
 
-Each chart is drawn as a PNG or SVG, kept as an interactive page of its own, or given its rows later, by the page that
-shows it (`alt.NamedData`). Which rows there are is the business of `figure_rows`.
+A chart is saved as PNG, SVG or interactive HTML, or receives its rows later, on the page that shows it
+(`alt.NamedData`). `figure_rows` prepares the rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,77 +14,76 @@ import vl_convert
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.selection.curves import LABELS
+from midlayer_embed.ground.colours import COLOURS
+from midlayer_embed.terms import METRIC_TABLE
 
 Rows = pl.DataFrame | alt.NamedData
 Figure = alt.Chart | alt.LayerChart | alt.FacetChart | alt.ConcatChart
 
-# Okabe and Ito's colours, which colour-blind eyes tell apart, but for yellow and black, which white and dark paper
-# swallow. From the eighth line on, lines are dashed as well.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+# From the eighth model on, lines are dashed as well.
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4])
-_DASH_OF_PLACE = [dash for dash in _DASHES for _ in COLOURS]
+_LINE_DASHES = [dash for dash in _DASHES for _ in COLOURS]
 _MODELS = "models"
 _COEFFICIENTS = ("dcor", "spearman", "kendall")
 _WIDTH, _HEIGHT = 460, 280
-_SCALE = 2  # pixels a unit, in PNG
+_SCALE = 2  # pixels per unit, in PNG
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 
-_WHOLE = "datum.n_tasks == datum.of_tasks"
-_TOLD = [
+_HAS_ALL_TASKS = "datum.n_tasks == datum.of_tasks"
+_LAYER_TOOLTIPS = [
     alt.Tooltip("model:N", title="model"),
     alt.Tooltip("layer:Q", title="layer"),
     alt.Tooltip("depth:Q", title="depth", format=".2f"),
 ]
-_BEHIND = [alt.Tooltip("n_tasks:Q", title="tasks behind it"), alt.Tooltip("of_tasks:Q", title="of")]
+_TASK_TOOLTIPS = [alt.Tooltip("n_tasks:Q", title="tasks"), alt.Tooltip("of_tasks:Q", title="of")]
 
 
 def score_over_depth(
     rows: Rows, marks: Rows, models: Sequence[str] = (), *, title: str = "mean score (x100)"
 ) -> Figure:
-    """A line a model: the score over depth (the paper's Figure 1).
+    """Score over depth, one line per model (the paper's Figure 1).
 
-    A layer that misses tasks is a hollow point, through which no line goes.
+    Layers that miss tasks are hollow points, not connected by a line.
 
     Args:
-        rows: model, layer, depth, value, n_tasks, of_tasks.
-        marks: Layers to point out: model, layer, depth, value, said (to the mouse), word (that stands beside it).
-        models: In the order of their colours. Where rows are given later, so is this: the chart's signal "models".
-        title: Of the scores.
+        rows: Columns model, layer, depth, value, n_tasks, of_tasks.
+        marks: Layers to highlight, with columns model, layer, depth, value, said (tooltip), word (label).
+        models: Model names in the order of their colours. If rows are set later, so is this: the signal "models".
+        title: Title of the score axis.
     """
-    return _over_depth(rows, marks, title, ".1f").add_params(_models(models))
+    return _build_over_depth(rows, marks, title, ".1f").add_params(_build_models_param(models))
 
 
 def metric_over_depth(rows: Rows, marks: Rows, models: Sequence[str] = (), *, title: str) -> Figure:
-    """A line a model: one metric over depth. Arguments as of `score_over_depth`."""
-    return _over_depth(rows, marks, title, ".4~g").add_params(_models(models))
+    """One metric over depth, one line per model. Takes the arguments of `score_over_depth`."""
+    return _build_over_depth(rows, marks, title, ".4~g").add_params(_build_models_param(models))
 
 
 def metrics_over_depth(rows: pl.DataFrame, models: Sequence[str]) -> Figure:
-    """A small chart a metric, a line a model (the paper's Figures 2, 10 and 12).
+    """Small multiples: one chart per metric, one line per model (the paper's Figures 2, 10 and 12).
 
     Args:
-        rows: As of `metric_over_depth`, and metric.
-        models: In the order of their colours.
+        rows: Columns of `metric_over_depth`, and metric.
+        models: Model names in the order of their colours.
     """
     no_marks = pl.DataFrame(schema=["model", "layer", "depth", "value", "said", "word"])
-    found = set(rows["metric"])
+    measured = set(rows["metric"])
     charts = [
-        _over_depth(rows.filter(metric=name), no_marks, label, ".4~g").properties(width=220, height=170)
-        for name, label in LABELS.items()
-        if name in found
+        _build_over_depth(rows.filter(metric=name), no_marks, metric.title, ".4~g").properties(width=220, height=170)
+        for name, metric in METRIC_TABLE.items()
+        if name in measured
     ]
-    return alt.concat(*charts, columns=4 if len(charts) > 4 else 3).add_params(_models(models))
+    return alt.concat(*charts, columns=4 if len(charts) > 4 else 3).add_params(_build_models_param(models))
 
 
 def association_bars(rows: Rows) -> Figure:
-    """Bars a metric: how it goes with the score over the layers (the paper's Figures 3, 8 and 9).
+    """Association of each metric with the score over the layers, as bars (the paper's Figures 3, 8 and 9).
 
     Args:
-        rows: metric, coefficient (dcor, spearman or kendall), value (-1..1).
+        rows: Columns metric, coefficient (dcor, spearman or kendall), value (-1..1).
     """
     bars: alt.Chart = (
-        _chart(rows)
+        _build_chart(rows)
         .mark_bar()
         .encode(
             alt.Y("metric:N", title=None, sort=None, axis=alt.Axis(labelLimit=200)),
@@ -109,12 +108,12 @@ def association_bars(rows: Rows) -> Figure:
 
 
 def score_heat_map(rows: Rows) -> Figure:
-    """Layers across, tasks down; the lighter, the nearer to the task's best layer, which has a dot.
+    """Heat map of layers and tasks. Lighter is closer to the task's best layer, which is marked by a dot.
 
     Args:
-        rows: task, layer, depth, score (x100), share (0 at the task's worst layer, 1 at its best).
+        rows: Columns task, layer, depth, score (x100), share (0 at the task's worst layer, 1 at its best).
     """
-    base = _chart(rows).encode(
+    base = _build_chart(rows).encode(
         alt.X("layer:O", title="layer", axis=alt.Axis(labelOverlap=True, labelAngle=0)),
         alt.Y("task:N", title=None, sort=None, axis=alt.Axis(labelLimit=240)),
         tooltip=[
@@ -127,7 +126,7 @@ def score_heat_map(rows: Rows) -> Figure:
     cells = base.mark_rect(stroke=None).encode(
         alt.Color(
             "share:Q",
-            title="from the task's worst layer to its best",
+            title="from the task's worst layer to its best layer",
             scale=alt.Scale(scheme="cividis", domain=[0, 1]),
             legend=alt.Legend(orient="bottom", format=".0%", gradientLength=180, titleLimit=300),
         )
@@ -137,10 +136,10 @@ def score_heat_map(rows: Rows) -> Figure:
 
 
 def style(*, dark: bool = False) -> dict[str, Any]:
-    """What all figures have in common, as a config of Vega-Lite.
+    """Vega-Lite config shared by all figures.
 
     Args:
-        dark: For dark paper. The paper itself is the page's; pictures have a white one.
+        dark: Use colours for a dark background. The page sets the background; pictures have a white one.
     """
     ink, faint = ("#E6E6E6", "#3C3C3C") if dark else ("#222222", "#E4E4E4")
     return {
@@ -171,25 +170,25 @@ _WRITERS: dict[str, Callable[[dict[str, Any]], bytes]] = {
 
 
 def save_figure(chart: Figure, path: str | Path) -> None:
-    """Writes a figure that has its rows: as a picture, or as a page that answers to the mouse and needs no network.
+    """Save a figure with its rows as a picture, or as an interactive page that needs no network.
 
     Args:
         chart: The figure.
-        path: A .png, .svg or .html file; it appears whole.
+        path: A .png, .svg or .html file, moved into place when complete.
 
     Raises:
-        InputError: (a ValueError) another kind of file.
+        InputError: (a ValueError) if the file has another suffix.
     """
     path = Path(path)
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
-        raise InputError(f"figure: expected a file of {', '.join(_WRITERS)}, got {str(path)!r}")
+        raise InputError(f"figure: expected a file with suffix {', '.join(_WRITERS)}, got {str(path)!r}")
     spec = {**chart.to_dict(), "config": {**style(), "background": "white"}, "padding": 12}
     with atomic_file(path) as partial:
         partial.write_bytes(write(spec))
 
 
-def _over_depth(rows: Rows, marks: Rows, title: str, number: str) -> Figure:
+def _build_over_depth(rows: Rows, marks: Rows, title: str, number: str) -> Figure:
     x = alt.X(
         "depth:Q",
         title="depth (layer / last layer)",
@@ -200,37 +199,37 @@ def _over_depth(rows: Rows, marks: Rows, title: str, number: str) -> Figure:
     legend = alt.Legend(orient="bottom", columns=1, symbolType="stroke", symbolStrokeWidth=2)
     names = alt.ExprRef(_MODELS)
     colour = alt.Color("model:N", title=None, legend=legend, scale=alt.Scale(domain=names, range=list(COLOURS)))
-    dash = alt.StrokeDash("model:N", title=None, legend=legend, scale=alt.Scale(domain=names, range=_DASH_OF_PLACE))
+    dash = alt.StrokeDash("model:N", title=None, legend=legend, scale=alt.Scale(domain=names, range=_LINE_DASHES))
     value = alt.Tooltip("value:Q", title=title, format=number)
     lines = (
-        _chart(rows)
-        .transform_calculate(whole=f"{_WHOLE} ? datum.value : null")
+        _build_chart(rows)
+        .transform_calculate(whole=f"{_HAS_ALL_TASKS} ? datum.value : null")
         .mark_line(strokeWidth=1.8)
         .encode(x, alt.Y("whole:Q", title=title, scale=alt.Scale(zero=False)), colour, dash, order="layer:Q")
     )
     points = (
-        _chart(rows)
+        _build_chart(rows)
         .mark_point(strokeWidth=1.5, opacity=1)
         .encode(
             x,
             y,
             colour,
-            fill=alt.condition(_WHOLE, colour.copy(), alt.value("transparent")),
-            tooltip=[*_TOLD, value, *_BEHIND],
+            fill=alt.condition(_HAS_ALL_TASKS, colour.copy(), alt.value("transparent")),
+            tooltip=[*_LAYER_TOOLTIPS, value, *_TASK_TOOLTIPS],
         )
     )
-    chosen = _chart(marks).encode(x, y)
+    chosen = _build_chart(marks).encode(x, y)
     rings = chosen.mark_point(size=130, strokeWidth=2, opacity=1).encode(
-        colour, tooltip=[*_TOLD, value, alt.Tooltip("said:N", title="chosen by")]
+        colour, tooltip=[*_LAYER_TOOLTIPS, value, alt.Tooltip("said:N", title="chosen by")]
     )
-    words = chosen.mark_text(dy=-13, fontSize=11).encode(text="word:N")
-    return alt.layer(lines, points, rings, words).properties(width=_WIDTH, height=_HEIGHT)
+    labels = chosen.mark_text(dy=-13, fontSize=11).encode(text="word:N")
+    return alt.layer(lines, points, rings, labels).properties(width=_WIDTH, height=_HEIGHT)
 
 
-def _models(names: Sequence[str]) -> alt.Parameter:
+def _build_models_param(names: Sequence[str]) -> alt.Parameter:
     return alt.param(_MODELS, value=list(names))
 
 
-def _chart(rows: Rows) -> alt.Chart:
-    # Inline: what is drawn, and no more, goes into the file.
+def _build_chart(rows: Rows) -> alt.Chart:
+    # Inline data: only the rows that are drawn go into the file.
     return alt.Chart(alt.InlineData(values=rows.to_dicts()) if isinstance(rows, pl.DataFrame) else rows)

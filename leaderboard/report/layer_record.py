@@ -1,7 +1,4 @@
-"""Everything that a results folder says of one layer of a model, for whoever shows or publishes that layer.
-
-Read here; put into words elsewhere.
-"""
+"""Reads everything that a results folder holds about one layer of a model. Does not format or publish it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,29 +10,31 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard.models.meta import model_label
-from leaderboard.models.reload import Origin, origin_of
+from leaderboard.models.origin import Origin
+from leaderboard.models.reload import origin_of
 from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.load import read_results
 from leaderboard.results.provenance import provenance_of
-from leaderboard.results.tables import Leaderboard, load_results
+from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
-from midlayer_embed.selection.representations import METRICS
+from midlayer_embed.terms import METRICS
 
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """What is known of a layer.
+    """Results and metadata of one layer.
 
     Attributes:
-        board: Of the whole folder.
-        model: The model's name in its tables.
-        revision: The model's revision there.
-        layer: The layer.
-        meta: What mteb was told of it.
-        results: Its results, in the order of the tables' tasks.
+        board: Leaderboard of the whole results folder.
+        model: Model name in the tables.
+        revision: Model revision in the tables.
+        layer: Layer index.
+        meta: mteb's metadata of the layer.
+        results: Results of the layer, in the task order of the tables.
     """
 
-    board: Leaderboard
+    board: Tables
     model: str
     revision: str
     layer: int
@@ -44,47 +43,47 @@ class LayerRecord:
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """Of the first task. What it says of the model holds for all tasks; of data and versions it need not."""
-        found = provenance_of(self.results[0])
-        assert found is not None
-        return found
+        """Provenance of the first task. Model fields are the same for all tasks; data and versions may differ."""
+        first = provenance_of(self.results[0])
+        assert first is not None
+        return first
 
     @property
     def n_blocks(self) -> int:
-        """L."""
+        """Number of blocks of the model, L."""
         return int(self.provenance["n_blocks"])
 
     @property
     def dim(self) -> int:
-        """Width of a vector."""
+        """Embedding dimension."""
         dim = self.meta.embed_dim
         assert isinstance(dim, int)
         return dim
 
     @property
     def limit(self) -> int | None:
-        """Evaluated items that were kept of each split; None for all."""
+        """Maximum number of evaluated items per split; None for all."""
         limit: int | None = self.provenance["limit"]
         return limit
 
     @property
     def layers(self) -> pl.DataFrame:
-        """The model's layer table."""
+        """Layer table of the model."""
         return self.board.layer_table(self.model, self.revision)
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks that any layer of the model was scored on."""
+        """Tasks with a score for any layer of the model."""
         return [name for name in self.layers.columns if name not in ("layer", "depth", "mean", *METRICS)]
 
     @property
     def best(self) -> int | None:
-        """The layer with the highest mean score."""
+        """Layer with the highest mean score; None if no layer has all tasks."""
         return self.board.best_layer(self.model, self.revision)
 
     @property
     def origin(self) -> Origin:
-        """How the model is loaded again."""
+        """Name and settings that load the model again."""
         return origin_of(self.meta, self.provenance)
 
 
@@ -95,18 +94,18 @@ def find_layer(
     *,
     revision: str | None = None,
 ) -> LayerRecord:
-    """Reads what a results folder says of one layer.
+    """Read the results of one layer.
 
     Args:
-        results_dir: What was given to `run_sweep`.
-        model: The model's name in its tables; may be left out where there is only one.
-        layer: A layer or depth that was scored. None: the best, by the mean over the tasks.
-        revision: The model's; may be left out where there is only one.
+        results_dir: Results folder of `run_sweep`.
+        model: Model name in the tables; optional if there is only one model.
+        layer: A layer or depth that was scored. None: the layer with the best mean score over the tasks.
+        revision: Revision of the model; optional if there is only one.
 
     Raises:
-        InputError: (a ValueError) no such folder, model or layer; the message names those there are.
+        InputError: (a ValueError) if there is no such folder, model or layer; the message lists the available ones.
     """
-    board = load_results(results_dir)
+    board = read_results(results_dir)
     name, which = board.find_model(model, revision)
     every = [
         (provenance, meta, result)
@@ -115,11 +114,11 @@ def find_layer(
     ]
     number = board.best_layer(name, which) if layer is None else layer_number(layer, every[0][0]["n_blocks"])
     if number is None:
-        raise InputError(f"layer: no layer of {name} has all tasks, so none is best; expected one to be named")
-    found = {result.task_name: (meta, result) for provenance, meta, result in every if provenance["layer"] == number}
+        raise InputError(f"layer: no layer of {name} has all tasks, so there is no best layer; pass one")
+    by_task = {result.task_name: (meta, result) for provenance, meta, result in every if provenance["layer"] == number}
     layers = board.layer_table(name, which)
-    if not found:
-        there = ", ".join(map(str, layers["layer"]))
-        raise InputError(f"layer: expected one that was scored ({there}), got {layer}")
-    metas, results = zip(*(found[task] for task in layers.columns if task in found), strict=True)
+    if not by_task:
+        scored = ", ".join(map(str, layers["layer"]))
+        raise InputError(f"layer: expected a scored layer ({scored}), got {layer}")
+    metas, results = zip(*(by_task[task] for task in layers.columns if task in by_task), strict=True)
     return LayerRecord(board, name, which, number, metas[0], results)

@@ -1,24 +1,22 @@
-"""The tables as Markdown. What they hold is the business of `results`."""
+"""The tables as Markdown."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from leaderboard.analysis.schemes import SCHEMES
 from leaderboard.report.cells import fewer_tasks, format_cell, format_coefficient
+from leaderboard.results.tables import Tables
 from midlayer_embed.ground.markdown import escaped, table
 
-if TYPE_CHECKING:
-    from leaderboard.results.tables import Leaderboard
 
-
-def markdown(board: "Leaderboard", **options: Any) -> str:
-    """The schemes of all models; then of each model its layers, best one in bold, and associations.
+def markdown(board: Tables, **options: Any) -> str:
+    """The schemes of all models; then for each model its layers, the best one in bold, and its associations.
 
     Args:
         board: The tables.
-        **options: Of `Leaderboard.schemes`.
+        **options: Options of `Leaderboard.schemes`: tasks, complete_only, seed.
     """
     blocks = [_schemes(board, options)]
     for model, revision in board.models():
@@ -26,7 +24,7 @@ def markdown(board: "Leaderboard", **options: Any) -> str:
     return "\n".join("\n".join(block) for block in blocks)
 
 
-def _schemes(board: "Leaderboard", options: dict[str, Any]) -> Iterator[str]:
+def _schemes(board: Tables, options: dict[str, Any]) -> Iterator[str]:
     yield "## Schemes\n"
     yield "In points. In brackets: the tasks behind a number, where they are not all of the model's.\n"
     rows = [["model", "revision", "n_tasks", "best_layer", *SCHEMES]]
@@ -41,7 +39,7 @@ def _schemes(board: "Leaderboard", options: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _layers(board: "Leaderboard", model: str, revision: str) -> Iterator[str]:
+def _layers(board: Tables, model: str, revision: str) -> Iterator[str]:
     summary = board.summary(model, revision)
     yield f"## {escaped(model)} ({escaped(revision)})\n"
     yield layers_markdown(board.layer_table(model, revision), None if summary is None else summary.best)
@@ -52,8 +50,8 @@ def layers_markdown(frame: pl.DataFrame, marked: int | None) -> str:
     """A layer table, or some of its columns, as a Markdown table.
 
     Args:
-        frame: Columns of `Leaderboard.layer_table`, layer among them.
-        marked: The layer whose row stands out, if any.
+        frame: Columns of `Leaderboard.layer_table`, including layer.
+        marked: The layer whose row is bold, if any.
     """
     rows = [[escaped(name) for name in frame.columns]]
     rows += [[format_cell(name, value) for name, value in row.items()] for row in frame.iter_rows(named=True)]
@@ -61,7 +59,7 @@ def layers_markdown(frame: pl.DataFrame, marked: int | None) -> str:
     return table(rows, right=True, bold=1 + layers.index(marked) if marked in layers else None)
 
 
-def _associations(board: "Leaderboard", model: str, revision: str) -> Iterator[str]:
+def _associations(board: Tables, model: str, revision: str) -> Iterator[str]:
     found = board.associations(model, revision)
     if found.is_empty():
         return

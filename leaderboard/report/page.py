@@ -1,7 +1,7 @@
-"""The page: one file that shows a leaderboard in a browser, from a disk, without a network.
+"""The page: one HTML file that shows a leaderboard in a browser without a network.
 
-Here the leaderboard becomes the page's data. What a chart looks like is the business of `figures`; what the page looks
-like and how it answers, of `page_files`.
+This module turns the tables into the data of the page. Charts are defined in `figures`, the layout and the behaviour of
+the page in `page_files`.
 """
 
 import base64
@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import altair as alt
 import jinja2
@@ -22,30 +22,29 @@ from leaderboard.analysis.schemes import SCHEMES, Tasks
 from leaderboard.report import figures
 from leaderboard.report.figure_rows import association_rows, heat_map, marks
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
+from leaderboard.results.tables import Tables
 from midlayer_embed import __version__
-from midlayer_embed.selection.curves import LABELS
-from midlayer_embed.selection.representations import RAW
+from midlayer_embed.ground.colours import COLOURS
+from midlayer_embed.terms import METRIC_TABLE, RAW
 
-if TYPE_CHECKING:
-    from leaderboard.results.tables import Leaderboard
-
-# The key of all tasks together in the page's data.
+# Key of all tasks together in the data of the page.
 _ALL = "all"
 _FILES = files("leaderboard.report") / "page_files"
+_SCRIPTS = ("dom.js", "table.js", "rows.js", "charts.js", "page.js")
 
 
-def page(board: "Leaderboard", **options: Any) -> str:
+def page(board: Tables, **options: Any) -> str:
     """The page as HTML.
 
     Args:
-        board: The tables; at least one score.
-        **options: Of `Leaderboard.schemes`: tasks (which the table shows first), complete_only, seed.
+        board: The tables, with at least one score.
+        **options: Options of `Leaderboard.schemes`: tasks (which the table shows first), complete_only, seed.
     """
     scripts = {
         "library": vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;"),
-        "script": "\n".join((_FILES / name).read_text(encoding="utf-8") for name in ("charts.js", "page.js")),
+        "script": "\n".join((_FILES / name).read_text(encoding="utf-8") for name in _SCRIPTS),
     }
-    # In a page, a script ends at its first "</script", wherever that stands; and so would one of ours.
+    # A browser ends a script at the first "</script", even inside a string.
     assert not any("</script" in script or "<!--" in script for script in scripts.values())
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         (_FILES / "page.html.j2").read_text(encoding="utf-8")
@@ -63,7 +62,7 @@ def page(board: "Leaderboard", **options: Any) -> str:
 
 
 def _for_a_script(data: dict[str, Any]) -> str:
-    """JSON in which nothing can end the script element that it stands in."""
+    """JSON that cannot end the script element around it."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -74,12 +73,12 @@ def _sha256(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _data(board: "Leaderboard", options: dict[str, Any]) -> dict[str, Any]:
+def _data(board: Tables, options: dict[str, Any]) -> dict[str, Any]:
     how = {key: value for key, value in options.items() if key != "tasks"}
     tasks = board.scores.sort("task_type", "task")["task"].unique(maintain_order=True).to_list()
     raw = board.metrics.filter(pl.col("normalization") == RAW, pl.col("task").is_in(tasks))
     measured = set(raw["metric"])
-    metrics = [name for name in LABELS if name in measured]
+    metrics = [name for name in METRIC_TABLE if name in measured]
     tables = {
         "scores": board.scores.with_columns(score=pl.col("main_score") * 100),
         "score_curves": score_curves(board.scores),
@@ -92,7 +91,7 @@ def _data(board: "Leaderboard", options: dict[str, Any]) -> dict[str, Any]:
     by_model = {name: frame.partition_by(MODEL, as_dict=True) for name, frame in tables.items()}
     return {
         "tasks": tasks,
-        "metrics": [{"name": name, "title": LABELS[name]} for name in metrics],
+        "metrics": [{"name": name, "title": METRIC_TABLE[name].title} for name in metrics],
         "schemes": list(SCHEMES),
         "over": options.get("tasks", "available"),
         "models": [
@@ -107,12 +106,12 @@ def _data(board: "Leaderboard", options: dict[str, Any]) -> dict[str, Any]:
             for which, label in board.labels().items()
         ],
         "charts": {"light": _charts(dark=False), "dark": _charts(dark=True)},
-        "colours": list(figures.COLOURS),
+        "colours": list(COLOURS),
     }
 
 
 def _charts(*, dark: bool) -> dict[str, Any]:
-    """The charts without rows, compiled for Vega."""
+    """The charts without data, compiled for Vega."""
     rows, points = alt.NamedData("rows"), alt.NamedData("marks")
     charts = {
         "scores": figures.score_over_depth(rows, points, title="score (x100)"),
@@ -128,7 +127,7 @@ def _charts(*, dark: bool) -> dict[str, Any]:
 
 
 def _numbers(of: dict[str, pl.DataFrame], tasks: list[str]) -> dict[str, Any]:
-    """What the page knows of one model: lists by the place of a layer, in objects by the place of a task, or "all"."""
+    """The numbers of one model: lists by the position of a layer, in objects by the position of a task or "all"."""
     depths = of["scores"].select("layer", "depth").unique("layer").sort("layer")
     layers = depths["layer"].to_list()
     pointed_out: dict[str, dict[int, str]] = {}
@@ -155,8 +154,8 @@ def _row(schemes: pl.DataFrame) -> dict[str, Any]:
     return {key: _round(value) for key, value in schemes.drop(*MODEL, "tasks").row(0, named=True).items()}
 
 
-def _associations(board: "Leaderboard", which: tuple[str, str], tasks: list[str]) -> dict[str, list[list[Any]]]:
-    """Of all tasks together and of each: metric, coefficient, value."""
+def _associations(board: Tables, which: tuple[str, str], tasks: list[str]) -> dict[str, list[list[Any]]]:
+    """Rows of metric, coefficient and value, for all tasks together and for each task."""
     found: dict[str, list[list[Any]]] = {}
     together = board.associations(*which).with_columns(task=pl.lit(None, pl.String))
     for associations in (together, board.associations(*which, per_task=True)):
@@ -166,8 +165,8 @@ def _associations(board: "Leaderboard", which: tuple[str, str], tasks: list[str]
     return found
 
 
-def _use(board: "Leaderboard", which: tuple[str, str]) -> dict[str, Any]:
-    """How to get each layer, by its place."""
+def _use(board: Tables, which: tuple[str, str]) -> dict[str, Any]:
+    """Snippets to load and export each layer, by its position."""
     origin = board.origin(*which)
     layers = board.only(*which).scores["layer"].unique().sort().to_list()
     name = origin.loaded_from
@@ -186,12 +185,12 @@ def _use(board: "Leaderboard", which: tuple[str, str]) -> dict[str, Any]:
 
 
 def _place(task: str | None, tasks: list[str]) -> str:
-    """The key of a task in the page's data: no name, which may be anything."""
+    """The key of a task in the data of the page: its position, because its name may be any string."""
     return _ALL if task is None else str(tasks.index(task))
 
 
 def _curve(means: pl.DataFrame, column: str, layers: list[int]) -> dict[str, dict[str, list[Any]]]:
-    """The means over all tasks, and how many are behind them."""
+    """The means over all tasks, with the number of tasks in each."""
     names = {"value": column, "n_tasks": "n_tasks", "of_tasks": "of_tasks"}
     return {_ALL: {name: _by_layer(means.select("layer", column), layers) for name, column in names.items()}}
 
@@ -204,7 +203,7 @@ def _of_tasks(frame: pl.DataFrame, column: str, layers: list[int], tasks: list[s
 
 
 def _by_layer(values: pl.DataFrame, layers: list[int]) -> list[Any]:
-    """Two columns, layer and value, as values by the place of a layer; null where there is none."""
+    """The values of two columns, layer and value, by the position of the layer; null if a layer has none."""
     found = dict(values.iter_rows())
     return _rounded(found.get(layer) for layer in layers)
 
@@ -214,7 +213,7 @@ def _rounded(values: Iterable[Any]) -> list[Any]:
 
 
 def _round(value: Any) -> Any:
-    """Six significant digits: more than anyone sees, fewer than a float has. JSON knows neither NaN nor infinity."""
+    """Rounds to six significant digits, more than the page shows. NaN and infinity become null, as JSON lacks them."""
     if not isinstance(value, float):
         return value
     rounded = float(f"{value:.6g}")

@@ -1,4 +1,4 @@
-"""A layer's card as files, and on the Hub together with the encoder it is the card of. What it says is `card`'s."""
+"""Writes a layer's card to files, and uploads it to the Hub with its encoder. `card` renders the text."""
 
 import tempfile
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from leaderboard.report.card import card_of, eval_results_files
+from leaderboard.report.card import eval_results_files, render_card
 from leaderboard.report.figure_rows import layer_figure
 from leaderboard.report.figures import save_figure
 from leaderboard.report.layer_record import LayerRecord
@@ -18,30 +18,31 @@ from midlayer_embed.encoder.export import export_encoder
 from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
+from midlayer_embed.options import fold
 
-# Beside the README.md.
+# In the same folder as the README.md.
 SCORES_PICTURE = "scores_by_layer.png"
-# What an earlier push may have left that would be read beside, or instead of, what is there now.
+# Files of an earlier push that readers would load in addition to, or instead of, the new ones.
 _STALE = [f"{EVAL_RESULTS_FOLDER}/*", "*.safetensors", "*.safetensors.index.json"]
 
 
 class PushFailed(RuntimeError):
-    """The Hub was not reached, or refused; the message says why."""
+    """The Hub could not be reached or refused the upload; the message gives the reason."""
 
 
 def check_card_target(path: str | Path, *, overwrite: bool) -> None:
-    """Refuses what must not be written to, so that the mistake shows before any work is done.
+    """Reject targets that cannot be written, before any work is done.
 
     Raises:
-        InputError: (a ValueError) a folder; or where `overwrite` is not set, a file that the card would replace.
+        InputError: (a ValueError) if the path is a folder, or if `overwrite` is False and files would be replaced.
     """
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"out: {path} is a folder; expected a file such as {path / 'README.md'}")
-    there = [str(file) for file in _files_of_a_card(path) if file.exists()]
-    if there and not overwrite:
-        raise InputError(f"out: {', '.join(there)} is there already; overwrite (--overwrite) replaces it")
+        raise InputError(f"out: expected a file such as {path / 'README.md'}, got the folder {path}")
+    existing = [str(file) for file in _card_files(path) if file.exists()]
+    if existing and not overwrite:
+        raise InputError(f"out: {', '.join(existing)} already exists; use overwrite (--overwrite) to replace it")
 
 
 def write_card(
@@ -52,22 +53,22 @@ def write_card(
     name: str = NAME_TO_COME,
     base: str | None = None,
 ) -> None:
-    """Writes the card, the picture it shows, and the folder `.eval_results` beside it, each whole, the card last.
+    """Write the card with its picture and the folder `.eval_results`, each moved into place when complete, card last.
 
     Args:
-        record: The layer, with its results.
-        path: The card's file.
-        overwrite: Replace what is there, the whole of `.eval_results` too.
-        name: What people load the saved encoder by.
-        base: The folder of the base model, where it is no model of the hub and its licence shall be told.
+        record: The layer with its results.
+        path: File of the card.
+        overwrite: Replace existing files, including the whole folder `.eval_results`.
+        name: Name or path that loads the saved encoder.
+        base: Folder of a base model that is not on the hub; its card supplies the license.
 
     Raises:
-        InputError: (a ValueError) see `check_card_target`.
+        InputError: (a ValueError) if the target cannot be written, see `check_card_target`.
     """
     check_card_target(path, overwrite=overwrite)
-    readme, picture, eval_results = _files_of_a_card(Path(path))
-    card = card_of(record, name=name, picture=picture.name, base=base)
-    # Nothing takes its place before all is written.
+    readme, picture, eval_results = _card_files(Path(path))
+    card = render_card(record, name=name, picture=picture.name, base=base)
+    # Files are moved into place after all of them are written.
     with atomic_file(readme) as partial, atomic_folder(eval_results, replace=True) as partial_folder:
         partial.write_text(card, encoding="utf-8")
         for file, content in eval_results_files(record):
@@ -85,28 +86,28 @@ def push_layer(
     adapters: Sequence[str | Path] | None = None,
     device: str | None = None,
 ) -> str:
-    """Saves the layer as `midlayer-embed export` does, puts the card over the one it has, and uploads all of it.
+    """Export the layer like `midlayer-embed export`, replace its card by the one with scores, and upload the folder.
 
     Args:
-        record: The layer, with its results.
-        repo: "owner/name" on the Hub; made if need be. Other files that it holds stay, but for weights and scores.
-        model_path: The folder of the model that was scored, where it is not to be found by its name.
-        adapters: The adapters that were merged into it, likewise.
-        device: As in MidLayerEncoder.
+        record: The layer with its results.
+        repo: Repository on the Hub, "owner/name"; created if missing. Existing files stay, except weights and scores.
+        model_path: Folder of the scored model, if its name does not locate it.
+        adapters: Adapters that were merged into the model, if their names do not locate them.
+        device: Device of the encoder, see MidLayerEncoder.
 
     Returns:
-        Where the encoder is now.
+        URL of the encoder.
 
     Raises:
-        InputError: (a ValueError) no name for a repository, no token, or not the model that was scored; nothing is
-            uploaded then.
-        PushFailed: (a RuntimeError) the Hub was not reached, or refused.
+        InputError: (a ValueError) if the repository name is invalid, there is no token, or the model is not the one
+            that was scored. Nothing is uploaded.
+        PushFailed: (a RuntimeError) if the Hub cannot be reached or refuses the upload.
     """
     check_push(repo)
     settings = {**record.origin.settings, **({} if adapters is None else {"adapters": list(adapters)})}
     model = record.origin.loaded_from if model_path is None else str(model_path)
     if model_path is None and record.origin.hub_id is None:
-        raise InputError(f"model_path: {record.meta.name} was a folder; expected to be told where it is (--model-path)")
+        raise InputError(f"model_path: {record.meta.name} is not on the hub; pass its folder (--model-path)")
     if model_path is not None:
         settings.pop("revision", None)
     _check_same_model(record, model, settings)
@@ -125,16 +126,16 @@ def push_layer(
                 commit_message=f"Layer {record.layer} of {record.model}, with its scores",
                 delete_patterns=_STALE,
             )
-        except Exception as error:  # of several clients, each with errors of its own
+        except Exception as error:  # several clients are involved, each with its own errors
             raise PushFailed(f"push: {repo} was not uploaded: {type(error).__name__}: {first_line(error)}") from error
     return str(url)
 
 
 def check_push(repo: str) -> None:
-    """Refuses what cannot be pushed to, before a model is loaded for it.
+    """Reject repositories that cannot be pushed to, before a model is loaded.
 
     Raises:
-        InputError: (a ValueError) no name for a repository, offline, or no token.
+        InputError: (a ValueError) if the name is invalid, offline mode is on, or there is no token.
     """
     try:
         validate_repo_id(repo)
@@ -145,18 +146,17 @@ def check_push(repo: str) -> None:
     if is_offline_mode():
         raise InputError("push: the hub is needed, but HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set")
     if get_token() is None:
-        raise InputError("push: there is no token of the hub; run hf auth login, or set HF_TOKEN")
+        raise InputError("push: expected a token for the hub, got none; run hf auth login, or set HF_TOKEN")
 
 
 def _check_same_model(record: LayerRecord, model: str, settings: dict[str, object]) -> None:
-    keys = ("revision", "bidirectional", "adapters")
-    checkpoint = find_checkpoint(model, **{key: settings[key] for key in keys if key in settings})  # type: ignore[arg-type]
+    checkpoint = find_checkpoint(model, fold(settings)[0])
     if checkpoint.revision != record.revision:
         raise InputError(
-            f"model: {model} is not the model that was scored: its revision is {checkpoint.revision}, expected "
-            f"{record.revision}"
+            f"model: expected the model that was scored, of revision {record.revision}, got {model} of revision "
+            f"{checkpoint.revision}"
         )
 
 
-def _files_of_a_card(readme: Path) -> tuple[Path, Path, Path]:
+def _card_files(readme: Path) -> tuple[Path, Path, Path]:
     return readme, readme.with_name(SCORES_PICTURE), readme.with_name(EVAL_RESULTS_FOLDER)

@@ -1,4 +1,4 @@
-"""How to get an encoder of a layer: the lines of Python and the command, for whoever reads of its scores."""
+"""Code that loads the encoder of a layer: lines of Python and a shell command."""
 
 import json
 import shlex
@@ -9,12 +9,12 @@ from midlayer_embed.cli.parser import model_arguments
 
 
 def encoder_snippet(model: str, layer: int, settings: Mapping[str, Any]) -> str:
-    """Lines of Python that make the encoder.
+    """Python code that creates the encoder.
 
     Args:
-        model: A hub id, a folder or "starter".
-        layer: The layer.
-        settings: Keywords of `MidLayerEncoder`, those that are not its defaults.
+        model: Hub id, folder or "starter".
+        layer: Layer index.
+        settings: Keyword arguments of `MidLayerEncoder` that differ from its defaults.
 
     Example:
         >>> print(encoder_snippet("org/model", 7, {"final_norm": False}))
@@ -27,24 +27,24 @@ def encoder_snippet(model: str, layer: int, settings: Mapping[str, Any]) -> str:
 
 
 def _literal(value: Any) -> str:
-    """As people write it, strings in double quotes."""
+    """Python literal with double-quoted strings."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str | list) else repr(value)
 
 
 def export_command(model: str, folder: str, layer: int, settings: Mapping[str, Any]) -> str:
-    """The command that saves the encoder as a folder; arguments as in `encoder_snippet`.
+    """Command that saves the encoder to a folder. Takes the arguments of `encoder_snippet`, and the folder.
 
     Example:
         >>> export_command("org/model", "model-layer-7", 7, {"final_norm": False})
         'midlayer-embed export org/model model-layer-7 --layer 7 --raw'
     """
     arguments = [model, folder, "--layer", str(layer), *model_arguments(settings)]
-    # One line, whatever a folder is called: what is quoted may hold a line break.
+    # Keep it on one line even if the name of a folder contains a line break.
     return " ".join(shlex.join(["midlayer-embed", "export", *arguments]).split())
 
 
 def folder_name(model: str, layer: int) -> str:
-    """What the folder of a saved encoder may be called.
+    """Suggested folder name for a saved encoder.
 
     Example:
         >>> folder_name("org/Model-410m", 7)

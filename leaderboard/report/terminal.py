@@ -1,4 +1,4 @@
-"""Tables in a terminal: schemes, a model's layers and associations, and the tasks there are."""
+"""Prints tables in a terminal: schemes, layers and associations of a model, and tasks."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,16 +14,16 @@ from rich.text import Text
 
 from leaderboard.analysis.schemes import SCHEMES
 from leaderboard.report.cells import SCHEME_COLUMNS, fewer_tasks, format_cell, format_coefficient, scheme_cells
-from leaderboard.results.tables import Leaderboard
+from leaderboard.results.tables import Tables
 from leaderboard.tasks.benchmarks import n_samples
-from midlayer_embed.selection.representations import METRICS
+from midlayer_embed.terms import METRICS
 
-# Long words of a task's name are broken here, so that eight columns fit into 80 characters.
+# Longer words in the name of a task are hyphenated, so that eight columns fit into 80 characters.
 _WIDEST_WORD = 8
 
 
-def print_layers(board: Leaderboard, model: str, revision: str, console: Console | None = None) -> None:
-    """Prints a row a layer, best and last marked: the scores, the line that sums them up, and the metrics."""
+def print_layers(board: Tables, model: str, revision: str, console: Console | None = None) -> None:
+    """Print one row per layer, best and last marked: metrics, scores and a summary line."""
     console = console or Console(highlight=False)
     frame = board.layer_table(model, revision)
     summary = board.summary(model, revision)
@@ -34,7 +34,7 @@ def print_layers(board: Leaderboard, model: str, revision: str, console: Console
     measured = [name for name in frame.columns if name in METRICS]
     scored = frame.drop(measured)
     if measured:
-        means = "means over the tasks" if len(scored.columns) > 4 else "of the task's texts"
+        means = "means over the tasks" if len(scored.columns) > 4 else "on the task's texts"
         title = f"{model} ({revision}), metrics, {means}"
         _print_layers(console, title, frame.select("layer", "depth", *measured), marks)
         console.print()
@@ -60,11 +60,11 @@ def _print_table(
     justify: JustifyMethod = "left",
     marked: bool = False,
 ) -> None:
-    """Prints a table, its columns in blocks below each other where the terminal is narrower than all of them.
+    """Print a table; if the terminal is too narrow, split its columns into blocks below each other.
 
-    Nothing is cut. The first column, which says what a row is of, stands in every block and is the first to be
-    wrapped, down to a third of the width; `justify` is its own, numbers stand right. Where the rows are `marked`, the
-    last column stands in every block as well.
+    Nothing is truncated. The first column names the rows: it is repeated in every block and wrapped first, down to a
+    third of the width. `justify` applies to it; numbers are right-aligned. If rows are `marked`, the last column is
+    repeated in every block as well.
     """
     columns = [[Text(name), *cells] for name, *cells in zip(names, *rows, strict=True)]
     widths = [max(console.measure(cell).maximum for cell in column) for column in columns]
@@ -72,7 +72,7 @@ def _print_table(
     marks = range(end, len(columns))
     room = console.width - sum(widths[column] + 1 for column in marks)
     console.print(Text(title, style="table.title"))
-    for block in _blocks(range(1, end), widths, room - min(widths[0], console.width // 3)):
+    for block in _split_blocks(range(1, end), widths, room - min(widths[0], console.width // 3)):
         if block[0] > 1:
             console.print()
         table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
@@ -85,8 +85,8 @@ def _print_table(
         console.print(table)
 
 
-def _blocks(columns: Sequence[int], widths: Sequence[int], room: int) -> Iterator[list[int]]:
-    """As many columns as fit into the room, each with a space before it, but one at least; then the next ones."""
+def _split_blocks(columns: Sequence[int], widths: Sequence[int], room: int) -> Iterator[list[int]]:
+    """Split columns into blocks that fit into `room`, one space before each column; at least one column per block."""
     block: list[int] = []
     left = room
     for column in columns:
@@ -98,7 +98,7 @@ def _blocks(columns: Sequence[int], widths: Sequence[int], room: int) -> Iterato
     yield block
 
 
-# The paper's Table 2; all schemes do not fit into 80 characters.
+# The schemes of the paper's Table 2, with titles; all schemes would not fit into 80 characters.
 _SHOWN = {
     "last": "last",
     "random_layer": "random",
@@ -106,42 +106,42 @@ _SHOWN = {
     "min_infonce": "min\ninfonce",
     "min_entropy": "min\nentropy",
 }
-_OVER = {"available": "each over the tasks it has", "common": "all over the tasks that all have"}
+_OVER = {"available": "each over its available tasks", "common": "all over the common tasks"}
 
 
 def print_schemes(schemes: pl.DataFrame, console: Console | None = None) -> None:
-    """Prints a row a model: the best single layer and which it is, the last, a random one, and the paper's criteria.
+    """Print one row per model: score and index of the best layer, the last, a random one, and the paper's criteria.
 
     Args:
-        schemes: As `Leaderboard.schemes` gives it, of one model or more.
-        console: Where to.
+        schemes: Result of `Leaderboard.schemes`, at least one row.
+        console: Console to print to. None: stdout.
     """
     console = console or Console(highlight=False)
-    found = schemes.to_dicts()
+    models = schemes.to_dicts()
     rows = []
-    for row in found:
+    for row in models:
         name = row["model"] if row["revision"] == "main" else f"{row['model']} ({row['revision']})"
         layer = format_cell("best_layer", row["best_layer"])
-        best, *others = (_with_tasks(row, scheme) for scheme in ("best", *_SHOWN))
+        best, *others = (_format_score(row, scheme) for scheme in ("best", *_SHOWN))
         rows.append(list(map(Text, (name, str(row["n_tasks"]), best, layer, *others))))
         rows[-1][2].stylize("bold")
-    title = f"schemes, scores x100, {_OVER[found[0]['tasks']]}"
+    title = f"schemes, scores x100, {_OVER[models[0]['tasks']]}"
     _print_table(console, title, ["model", "tasks", "best", "at", *_SHOWN.values()], rows)
-    if any(fewer_tasks(row, scheme) for row in found for scheme in ("best", *_SHOWN)):
-        console.print('"of N": the mean over N tasks only; means over different tasks do not compare', soft_wrap=True)
+    if any(fewer_tasks(row, scheme) for row in models for scheme in ("best", *_SHOWN)):
+        console.print('"of N": mean over N tasks only; means over different tasks are not comparable', soft_wrap=True)
 
 
-def _with_tasks(row: dict[str, Any], scheme: str) -> str:
+def _format_score(row: dict[str, Any], scheme: str) -> str:
     n = fewer_tasks(row, scheme)
     return format_cell(scheme, row[scheme]) + (f"\nof {n}" if n else "")
 
 
 def print_scheme_details(row: dict[str, Any], console: Console | None = None) -> None:
-    """Prints a row a scheme of one model, best marked.
+    """Print one row per scheme of a model, best marked.
 
     Args:
-        row: Of `Leaderboard.schemes`.
-        console: Where to.
+        row: Row of `Leaderboard.schemes`.
+        console: Console to print to. None: stdout.
     """
     console = console or Console(highlight=False)
     rows = [
@@ -153,13 +153,13 @@ def print_scheme_details(row: dict[str, Any], console: Console | None = None) ->
 
 
 def print_associations(model: str, revision: str, associations: pl.DataFrame, console: Console | None = None) -> None:
-    """Prints a row a metric of one model.
+    """Print one row per metric of a model.
 
     Args:
-        model: Its name.
-        revision: Its revision.
-        associations: As `Leaderboard.associations` gives it.
-        console: Where to.
+        model: Name of the model.
+        revision: Revision of the model.
+        associations: Result of `Leaderboard.associations`.
+        console: Console to print to. None: stdout.
     """
     console = console or Console(highlight=False)
     names = [name.removeprefix("n_") for name in associations.columns]
@@ -170,12 +170,12 @@ def print_associations(model: str, revision: str, associations: pl.DataFrame, co
 
 
 def print_tasks(tasks: Sequence[tuple[AbsTask, int | None]]) -> None:
-    """Prints a line a task: what it is of, samples as mteb counted them, bytes on disk, and whether it is at hand.
+    """Print one line per task: its dataset, number of samples (counted by mteb), size on disk, and availability.
 
-    Plain columns, never cut to the width of the terminal: for eyes and for grep.
+    Columns are plain text and not truncated to the width of the terminal, so that grep works.
 
     Args:
-        tasks: Each with the size of its data, None where they are not at hand.
+        tasks: Tasks with the size of their data in bytes, None if the data are not available.
     """
     rows = [("task", "type", "dataset", "revision", "subset", "split", "samples", "size", "data")]
     for task, size in tasks:
@@ -183,34 +183,34 @@ def print_tasks(tasks: Sequence[tuple[AbsTask, int | None]]) -> None:
         subsets, splits = ",".join(task.hf_subsets), ",".join(task.eval_splits)
         dataset = (metadata.dataset["path"], metadata.dataset["revision"])
         counts = (str(n_samples(task) or "-"), decimal(size, separator="") if size else "-")
-        at_hand = "missing" if size is None else "at hand"
-        rows.append((metadata.name, metadata.type, *dataset, subsets, splits, *counts, at_hand))
+        availability = "missing" if size is None else "available"
+        rows.append((metadata.name, metadata.type, *dataset, subsets, splits, *counts, availability))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"{sum(size is not None for _, size in tasks)} of {len(tasks)} at hand")
+    print(f"{sum(size is not None for _, size in tasks)} of {len(tasks)} available")
 
 
 def column_titles(names: Sequence[str]) -> list[str]:
-    r"""Names of columns, narrow: broken at capitals and underscores, without a beginning that all tasks share.
+    r"""Wrap the names of columns at capitals and underscores, without a common prefix of the task names.
 
     Example:
         >>> column_titles(["layer", "StarterSTS", "StarterPairClassification", "dataset_entropy"])
         ['layer', 'STS', 'Pair\nClassif-\nication', 'dataset\nentropy']
     """
     tasks = [name for name in names if not name.islower()]
-    first_words = {_words(name)[0] for name in tasks}
-    shared = first_words.pop() if len(first_words) == 1 and min(len(_words(name)) for name in tasks) > 1 else ""
-    return ["\n".join(_lines(name.removeprefix(shared))) for name in names]
+    first_words = {_split_words(name)[0] for name in tasks}
+    shared = first_words.pop() if len(first_words) == 1 and min(len(_split_words(name)) for name in tasks) > 1 else ""
+    return ["\n".join(_wrap_name(name.removeprefix(shared))) for name in names]
 
 
-def _words(name: str) -> list[str]:
+def _split_words(name: str) -> list[str]:
     return re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+", name) or [name]
 
 
-def _lines(name: str) -> list[str]:
+def _wrap_name(name: str) -> list[str]:
     lines = []
-    for word in _words(name):
+    for word in _split_words(name):
         while len(word) > _WIDEST_WORD:
             lines.append(word[: _WIDEST_WORD - 1] + "-")
             word = word[_WIDEST_WORD - 1 :]

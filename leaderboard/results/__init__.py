@@ -1,1 +1,1 @@
-"""The files that a sweep writes, and the tables that are read from them."""
+"""Results of sweeps: files, and tables of scores and metrics."""

@@ -1,9 +1,9 @@
-"""The files a sweep leaves behind: where they are, how they are written whole, and what counts as finished.
+"""The results folder of sweeps: its layout, and reading and writing its files. Every file appears atomically.
 
     results/<org__name>/<revision>/experiments/layer_12/<Task>.json   mteb's own result, in mteb's own layout
     metrics/<org__name>/<revision>/<Task>.parquet                     representation metrics of every layer
 
-Making tables of them is `results`'s business.
+`leaderboard.results.load` makes tables of them.
 """
 
 import json
@@ -13,7 +13,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,31 +25,22 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 from pydantic import ValidationError
 
+from leaderboard.results.schemas import METRICS_SCHEMA
 from midlayer_embed.ground.atomic import atomic_file
 
 logger = logging.getLogger(__name__)
 
 _LOCK = ".lock"
 
-METRICS_SCHEMA = {
-    "model": pl.String,
-    "revision": pl.String,
-    "task": pl.String,
-    "metric": pl.String,
-    "normalization": pl.String,
-    "layer": pl.Int64,
-    "value": pl.Float64,
-}
-
 
 @dataclass(frozen=True)
 class MeasuredOn:
-    """Which texts of a task metrics are of: those of other texts are never mixed with them.
+    """The texts of a task that metrics were measured on. Metrics of different texts are never mixed.
 
     Attributes:
-        dataset_revision: Of the task's data.
-        seed: Chose the texts.
-        max_texts: How many at most.
+        dataset_revision: Revision of the task's dataset.
+        seed: Seed of the choice of texts.
+        max_texts: Number of texts, at most.
     """
 
     dataset_revision: str
@@ -57,7 +48,7 @@ class MeasuredOn:
     max_texts: int
 
 
-# In the files, which texts each row is of, and what it was made with, as JSON.
+# Columns of the files: the texts that each row was measured on, and its provenance as JSON.
 _OF_TEXTS = {"dataset_revision": pl.String, "seed": pl.Int64, "max_texts": pl.Int64}
 _FILE_SCHEMA = {**METRICS_SCHEMA, **_OF_TEXTS, "provenance": pl.String}
 
@@ -66,7 +57,7 @@ class ResultsFolder:
     """The results of any number of models in one folder.
 
     Args:
-        root: The folder. It is made when something is first written.
+        root: The folder, created on the first write.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -74,32 +65,39 @@ class ResultsFolder:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder for what must not outlive this process, such as vectors; gone afterwards.
+        """A temporary folder in the results folder, for files that only this process needs.
 
-        What a process that was killed left behind goes, too, once another one on the same machine comes this way.
+        It is deleted afterwards, and with it the results folder and its parents if they were created here and are
+        empty. Scratch folders of processes on this machine that were killed are deleted, too.
         """
+        created = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         self.root.mkdir(parents=True, exist_ok=True)
         mark = f".scratch-{socket.gethostname()}-"
         for orphan in self.root.glob(f"{mark}*"):
             if not _is_alive(orphan.name.removeprefix(mark).partition("-")[0]):
                 shutil.rmtree(orphan, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=f"{mark}{os.getpid()}-", dir=self.root) as folder:
-            yield Path(folder)
+        try:
+            with tempfile.TemporaryDirectory(prefix=f"{mark}{os.getpid()}-", dir=self.root) as folder:
+                yield Path(folder)
+        finally:
+            with suppress(OSError):  # not empty: results were written
+                for path in created:
+                    path.rmdir()
 
     def load_result(self, task_name: str, meta: ModelMeta) -> TaskResult | None:
-        """A finished result, or None. A file that cannot be read is named in a warning and counts as not there."""
+        """A finished result, or None. A file that cannot be read is logged as a warning and counts as missing."""
         return _read_result(self._result_path(task_name, meta))
 
     def save_result(self, result: TaskResult, meta: ModelMeta, encode_kwargs: Mapping[str, Any], scratch: Path) -> None:
-        """Lets mteb write a result, with its model_meta.json and run_settings.jsonl, and moves them into place.
+        """Lets mteb write a result with its model_meta.json and run_settings.jsonl, and moves the files into place.
 
-        The result itself is moved last: where it is, everything is.
+        The result is moved last: if it exists, so do the other files.
 
         Args:
-            result: What mteb found.
-            meta: Of the model and layer.
-            encode_kwargs: What mteb notes beside it.
-            scratch: Where it is written first; on the same file system.
+            result: The scores.
+            meta: Meta of the model and layer.
+            encode_kwargs: Keywords that mteb records in run_settings.jsonl.
+            scratch: Folder on the same file system, where the files are written first.
         """
         final = self._result_path(result.task_name, meta)
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -108,20 +106,20 @@ class ResultsFolder:
             staged = cache.get_task_result_path(result.task_name, meta)
             staged.parent.mkdir(parents=True)
             settings = final.parent / "run_settings.jsonl"
-            if settings.exists():  # mteb adds the task's settings to those of the tasks before it
+            if settings.exists():  # mteb appends the settings of this task
                 shutil.copy(settings, staged.parent)
             cache.save_to_cache(result, meta, encode_kwargs=encode_kwargs)
             for path in sorted(staged.parent.iterdir(), key=lambda path: path.name == staged.name):
                 os.replace(path, final.parent / path.name)
 
     def load_metrics(self, task_name: str, meta: ModelMeta, of: MeasuredOn) -> pl.DataFrame:
-        """The metrics of a task's texts: columns as in `METRICS_SCHEMA`; no rows where nothing is finished."""
+        """The metrics that were measured on these texts of a task, with the columns of `METRICS_SCHEMA`."""
         return self._of_texts(task_name, meta, of).select(list(METRICS_SCHEMA))
 
     def save_metrics(
         self, rows: pl.DataFrame, task_name: str, meta: ModelMeta, of: MeasuredOn, provenance: Mapping[str, Any]
     ) -> None:
-        """Adds rows to the metrics of a task's texts; a row for the same metric and layer replaces the old one."""
+        """Adds metrics that were measured on these texts of a task. Rows of the same metric and layer are replaced."""
         added = rows.with_columns(
             *(pl.lit(value, dtype=_OF_TEXTS[name]).alias(name) for name, value in asdict(of).items()),
             provenance=pl.lit(json.dumps(provenance, default=str)),
@@ -139,12 +137,12 @@ class ResultsFolder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One process at a time, of all that write here: what is added to a file must not get lost."""
+        """Locks the folder for writing: two processes that extend the same file would lose rows."""
         with FileLock(self.root / _LOCK):
             yield
 
     def results(self) -> Iterator[tuple[ModelMeta, TaskResult]]:
-        """Every result that can be read, with what mteb wrote of its model."""
+        """Every readable result, with the ModelMeta that mteb wrote for it."""
         for meta_path in sorted((self.root / "results").glob("*/*/experiments/*/model_meta.json")):
             try:
                 meta = ModelMeta.model_validate_json_resolved(meta_path.read_bytes())
@@ -173,13 +171,13 @@ def _is_alive(pid: str) -> bool:
         os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError):
         return False
-    except PermissionError:  # somebody else's process, but a process
+    except PermissionError:  # a process of another user
         return True
     return True
 
 
 def _layout(root: Path, task_name: str, meta: ModelMeta) -> Path:
-    """Where mteb's ResultCache keeps a result (asking it would make the folder)."""
+    """Path of a result in mteb's ResultCache, which would create the folder if asked for it."""
     folder = root / "results" / meta.model_name_as_path() / str(meta.revision)
     if meta.experiment_name:
         folder = folder / "experiments" / meta.experiment_name

@@ -1,4 +1,4 @@
-"""What a score or a metric was made of and with, as it stands beside the number in the results."""
+"""Provenance of scores and metrics: model, data, settings and versions, stored with each number in the results."""
 
 from importlib.metadata import version
 from typing import Any
@@ -9,7 +9,7 @@ from mteb.results import TaskResult
 from midlayer_embed import __version__
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 
-# The key in each score of mteb's result files.
+# Its key in each entry of mteb's result files.
 PROVENANCE = "provenance"
 _PACKAGES = ("mteb", "sentence-transformers", "transformers", "torch", "scikit-learn", "numpy")
 
@@ -22,14 +22,14 @@ def provenance(
     seed: int,
     dataset_files_sha256: str | None,
 ) -> dict[str, Any]:
-    """Everything but the layer.
+    """The provenance of a result, without the layer.
 
     Args:
         encoder: The model, loaded.
-        task: What it was scored or measured on.
-        settings: As `model_meta.DEFAULT_SETTINGS`.
-        seed: Of what is drawn: limited items, texts and views of metrics.
-        dataset_files_sha256: Where the data were read from files of the user's.
+        task: The task.
+        settings: A value for each key of `leaderboard.models.meta.DEFAULT_SETTINGS`.
+        seed: Seed of the items that `limit` keeps, and of the texts and views of metrics.
+        dataset_files_sha256: Hash of the files of the dataset; None if it was not read from a folder.
     """
     checkpoint = encoder.checkpoint
     return {
@@ -41,22 +41,21 @@ def provenance(
         **settings,
         "max_seq_length": encoder.max_seq_length,
         "normalized": checkpoint.normalizes,
-        "prompt": None,  # texts go in as they are
+        "prompt": None,  # texts are encoded without a prompt
         "device": str(encoder.backbone.device),
         "seed": seed,
         "model_revision": checkpoint.revision,
         "weights_sha256": checkpoint.weights_sha256,
-        "bidirectional": checkpoint.bidirectional,
-        "adapters": [adapter.label for adapter in checkpoint.adapters],
+        **checkpoint.changes(),
         "versions": {"midlayer-embed": __version__, **{package: version(package) for package in _PACKAGES}},
     }
 
 
 def entries_of(result: TaskResult) -> list[Any]:
-    """The scores of a result, one a split and subset."""
+    """The score entries of a result, one per split and subset."""
     return [entry for split in result.scores.values() for entry in split]
 
 
 def provenance_of(result: TaskResult) -> dict[str, Any] | None:
-    """What the run was; None for a result that was not made by a sweep, which does not say enough for our tables."""
+    """The provenance of a result; None if no sweep made it, in which case our tables cannot use it."""
     return next((entry[PROVENANCE] for entry in entries_of(result) if PROVENANCE in entry), None)

@@ -1,4 +1,4 @@
-"""Scores and metrics out of table files, checked row by row; what is asked of them is the business of `results`."""
+"""Reads scores and metrics from table files and checks every row. Queries on them are in `tables`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any, NoReturn
 
 import polars as pl
 
-from leaderboard.results.folder import METRICS_SCHEMA
-from leaderboard.results.tables import SCORES_SCHEMA, Leaderboard
+from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
+from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
-from midlayer_embed.selection.representations import MI_LOWER_BOUND
+from midlayer_embed.terms import MI_LOWER_BOUND
 
 
 def _csv(path: Path) -> pl.DataFrame:
-    return pl.read_csv(path, infer_schema=False, glob=False)  # a revision of digits is no number
+    return pl.read_csv(path, infer_schema=False, glob=False)  # a revision of digits stays a string
 
 
 _READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
@@ -21,7 +21,7 @@ _READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
     ".csv.gz": _csv,
     ".parquet": lambda path: pl.read_parquet(path, glob=False),
 }
-# What older tables call metrics and normalizations.
+# Names of metrics and normalizations in older tables, with their names here.
 _OLDER_NAMES = {
     "metric": {
         "entropy_prompt": "prompt_entropy",
@@ -34,45 +34,35 @@ _MAY_BE_ABSENT = ("revision", "depth")
 _REVISION = "main"
 
 
-def load_tables(scores: str | Path | None = None, metrics: str | Path | None = None) -> Leaderboard:
-    """Reads scores and metrics of any number of models out of files, those of `Leaderboard.to_csv` or anyone's.
-
-    Columns may stand in any order, and others beside them. Without `revision`, all rows are of "main"; without `depth`,
-    it is the layer by the highest layer of the model and revision. Metrics of a corpus, which belong to no task, have
-    no place in these tables: a file without `task` is refused.
+def read_tables(scores: str | Path | None = None, metrics: str | Path | None = None) -> Tables:
+    """The tables in files: what `leaderboard.load_tables` returns, without the writers. It describes the files.
 
     Args:
-        scores: A .csv, .csv.gz or .parquet file: model, revision, layer, depth, task, task_type, main_score. Scores
-            are fractions, not points. They may be negative, as correlations are.
-        metrics: The same of metrics: model, revision, task, metric, normalization, layer, value. entropy_prompt and
-            entropy_sentence are read as prompt_entropy, entropy_dataset as dataset_entropy. A value may be NaN.
+        scores: A .csv, .csv.gz or .parquet file of scores.
+        metrics: A .csv, .csv.gz or .parquet file of metrics.
 
     Returns:
-        The leaderboard; empty tables for what is left out.
+        The tables; a table is empty if its file is not given.
 
     Raises:
-        InputError: (a ValueError) no such file, a column is missing, a value is not what it should be, or a row comes
-            twice; the message names the file, the column and the row, counted from 1 without the header.
-
-    Example:
-        >>> board = load_tables(scores="scores.csv.gz", metrics="metrics.parquet")     # doctest: +SKIP
-        >>> board.schemes()                                                            # doctest: +SKIP
+        InputError: (a ValueError) no such file, a missing column, a value of the wrong type or range, or a duplicate
+            row; the message names the file, the column and the row, counted from 1 without the header.
     """
-    board = Leaderboard.empty()
-    return Leaderboard(
-        board.scores if scores is None else _scores(_Source("scores", Path(scores))),
-        board.metrics if metrics is None else _metrics(_Source("metrics", Path(metrics))),
+    empty = Tables.empty()
+    return Tables(
+        empty.scores if scores is None else _scores(_Source("scores", Path(scores))),
+        empty.metrics if metrics is None else _metrics(_Source("metrics", Path(metrics))),
     )
 
 
 class _Source:
-    """A table file, and how its mistakes are told."""
+    """A table file; error messages name it."""
 
     def __init__(self, name: str, path: Path) -> None:
         self.name, self.path = name, path
 
     def read(self, schema: dict[str, Any]) -> pl.DataFrame:
-        """The columns of the schema that are there, in their types."""
+        """The columns of the schema that the file has, with the types of the schema."""
         found = self._read()
         missing = [column for column in schema if column not in found.columns and column not in _MAY_BE_ABSENT]
         if missing:
@@ -83,13 +73,13 @@ class _Source:
         )
 
     def check(self, frame: pl.DataFrame, column: str, right: pl.Expr, expected: str) -> None:
-        """Refuses a table for the first row of which `right` is not true."""
+        """Refuses the table if `right` is false for a row; the error names the first such row."""
         wrong = frame.select(wrong=~right)["wrong"].arg_true()
         if len(wrong):
             self.refuse(column, wrong[0], f"expected {expected}, got {frame[column][wrong[0]]!r}")
 
     def check_once(self, frame: pl.DataFrame, key: list[str]) -> None:
-        """Refuses a table in which two rows say something of the same."""
+        """Refuses the table if two rows have the same key."""
         twice = (~frame.select(first=pl.struct(key).is_first_distinct())["first"]).arg_true()
         if len(twice):
             row = frame.row(twice[0], named=True)
@@ -116,7 +106,7 @@ class _Source:
             raise InputError(f"{self.name}: {self.path} cannot be read as {ending}: {reason}") from error
 
     def _typed(self, values: pl.Series, dtype: Any) -> pl.Series:
-        """In the type of a column, where nothing is lost by it: 12.0 is an int, 12.5 is none."""
+        """Casts a column without loss: 12.0 is an int, 12.5 is refused."""
         expected = {pl.String: "a string", pl.Int64: "an int", pl.Float64: "a number"}[dtype]
         is_text = isinstance(values.dtype, pl.String | pl.Categorical | pl.Enum)
         if not (is_text or (dtype != pl.String and values.dtype.is_numeric())) and len(values):

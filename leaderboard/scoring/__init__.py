@@ -1,1 +1,1 @@
-"""mteb's own scores, faster. README.md says what is replaced."""
+"""mteb's own scores, computed faster. README.md lists what is replaced."""

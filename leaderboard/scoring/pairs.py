@@ -1,7 +1,7 @@
-"""A pair classification task's evaluation in blocks, in place of mteb's `AbsTaskPairClassification._evaluate_subset`.
+"""Evaluates pair classification tasks in blocks, replacing mteb's `AbsTaskPairClassification._evaluate_subset`.
 
-Each distinct text is encoded once, and pairs are compared some at a time, by the same operations as mteb's, which work
-row by row. Not for: what is made of the similarities.
+Each distinct text is encoded once. Pairs are compared block by block with mteb's own row-wise operations. Does not
+compute scores from the similarities.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,65 +18,65 @@ from sklearn.metrics.pairwise import paired_cosine_distances, paired_euclidean_d
 
 from leaderboard.scoring.columns import Columns
 
-# Pairs that are compared together: some ten MB of vectors.
+# Pairs per block: about ten MB of vectors.
 _BLOCK_PAIRS = 2048
 
 
 @dataclass(frozen=True)
 class _Side:
-    """One side of all pairs."""
+    """The first or the second texts of all pairs."""
 
     texts: list[str]  # distinct
-    numbers: np.ndarray  # of each pair's text among them, (n_pairs,)
+    indices: np.ndarray  # index of each pair's text in `texts`, (n_pairs,)
     prompt_type: PromptType | None
 
     @classmethod
     def of(cls, texts: Sequence[str], prompt_type: PromptType | None) -> "_Side":
         found: dict[str, int] = {}
-        numbers = [found.setdefault(text, len(found)) for text in texts]
-        return cls(list(found), np.array(numbers), prompt_type)
+        indices = [found.setdefault(text, len(found)) for text in texts]
+        return cls(list(found), np.array(indices), prompt_type)
 
 
 class Pairs:
-    """mteb's evaluation of a pair classification task's splits, their texts made distinct once.
+    """Replacement for the `_evaluate_subset` of a pair classification task; deduplicates the texts of a split once.
 
     Args:
-        task: The task.
+        task: The pair classification task.
     """
 
     def __init__(self, task: AbsTaskPairClassification) -> None:
         self._task = task
-        self._by_mteb: Callable[..., Any] = task._evaluate_subset
+        self._mteb_evaluate: Callable[..., Any] = task._evaluate_subset
         self._splits: dict[tuple[str, str], tuple[_Side, _Side, np.ndarray]] = {}
 
     @staticmethod
-    def suits(task: AbsTaskPairClassification) -> bool:
-        """Whether the task's pairs are of texts, each in a column."""
+    def supports(task: AbsTaskPairClassification) -> bool:
+        """Whether the task compares texts, with one column for each side of a pair."""
         columns = (task.input1_column_name, task.input2_column_name)
         return task.metadata.modalities == ["text"] and all(isinstance(name, str) for name in columns)
 
     def __call__(self, model: Any, data_split: Any, **kwargs: Any) -> Any:
-        """As `AbsTaskPairClassification._evaluate_subset`."""
+        """Same as `AbsTaskPairClassification._evaluate_subset`."""
         if kwargs.get("prediction_folder") or not isinstance(model, EncoderProtocol):
-            return self._by_mteb(model, data_split, **kwargs)
+            return self._mteb_evaluate(model, data_split, **kwargs)
         key = kwargs["hf_subset"], kwargs["hf_split"]
         if key not in self._splits:
             self._splits[key] = self._prepare(data_split)
         *sides, labels = self._splits[key]
         one, other = (self._encode(model, side, kwargs) for side in sides)
-        numbers = [side.numbers for side in sides]
+        indices = [side.indices for side in sides]
         blocks = [
             _compare(
-                model, one[numbers[0][start : start + _BLOCK_PAIRS]], other[numbers[1][start : start + _BLOCK_PAIRS]]
+                model, one[indices[0][start : start + _BLOCK_PAIRS]], other[indices[1][start : start + _BLOCK_PAIRS]]
             )
             for start in range(0, len(labels), _BLOCK_PAIRS)
         ]
-        found: Any = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-        return self._task._compute_metrics(found, labels)  # type: ignore[arg-type]
+        similarities: Any = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        return self._task._compute_metrics(similarities, labels)  # type: ignore[arg-type]
 
     def _prepare(self, data_split: Any) -> tuple[_Side, _Side, np.ndarray]:
         task: Any = self._task
-        # As in mteb's first version: all pairs in a single row.
+        # Older datasets store the lists of all pairs in a single row.
         table = Columns.from_dict(data_split[0]) if len(data_split) == 1 else data_split
         return (
             _Side.of(table[task.input1_column_name], task.input1_prompt_type),
@@ -99,13 +99,13 @@ class Pairs:
 
 
 def _compare(model: EncoderProtocol, one: np.ndarray, other: np.ndarray) -> dict[str, np.ndarray]:
-    """What mteb's PairClassificationEvaluator says of pairs of vectors, each (n,)."""
-    compared = {
+    """Same similarities and distances as mteb's PairClassificationEvaluator for pairs of vectors, each (n,)."""
+    similarities = {
         "cosine_scores": 1 - paired_cosine_distances(one, other),
         "manhattan_distances": paired_manhattan_distances(one, other),
         "euclidean_distances": paired_euclidean_distances(one, other),
         "similarity_scores": np.asarray(compute_pairwise_similarity(model, one, other)),
-        # A row at a time as mteb: of all at once, a sum's last bit is another.
+        # Row by row like mteb: a batched product differs in the last bit of a sum.
         "dot_scores": np.array([np.dot(*pair) for pair in zip(one, other, strict=True)]),
     }
-    return {name: values.astype(np.float64) for name, values in compared.items()}
+    return {name: values.astype(np.float64) for name, values in similarities.items()}

@@ -1,8 +1,8 @@
-"""Scores of rankings over arrays: mteb's numbers without an object for every ranked pair.
+"""Ranking scores over arrays, equal to mteb's but without a Python object per ranked pair.
 
-mteb keeps ranked pairs as dictionaries, heaps and sorted lists of each query, for every layer again. Here the
-candidates of all queries are arrays, made once a task, and a layer's scores are passes over blocks of them. Not for:
-similarities, or mteb's tasks.
+mteb builds dictionaries, heaps and sorted lists for every query and layer. Here the candidates of all queries are
+arrays, built once per task, and each layer is scored in passes over blocks of them. Does not compute similarities and
+knows nothing of mteb's tasks.
 """
 
 import functools
@@ -15,23 +15,23 @@ import numpy as np
 from mteb._evaluators.retrieval_metrics import make_score_dict
 from sklearn.metrics import auc
 
-# Ranked pairs that are looked at together: some hundred MB of temporary arrays.
+# Ranked pairs per block: a few hundred MB of temporary arrays.
 _BLOCK_PAIRS = 2_000_000
 _ABSTENTION_RATES = np.linspace(0, 1, 11)[:-1]
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates of all queries, one query after the other, and which of them are relevant.
+    """The candidates of all queries, concatenated query by query, with their relevance.
 
     Attributes:
-        documents: Number of each candidate's document, (n_pairs,).
-        names: Place of each document's id among all of them in order, by which ties are broken, (n_documents,).
-        relevance: Grade of each candidate, (n_pairs,); relevant from 1.
-        starts: Where each query's candidates begin, and the last one's end, (n_queries + 1,).
-        k_values: Ranks that rankings are cut at.
-        n_relevant: How many documents are relevant to each query, candidates or not, (n_queries,).
-        ideal: The highest discounted gain there can be at each rank of `k_values`, (n_queries, n_k).
+        documents: Document index of each candidate, (n_pairs,).
+        names: Rank of each document's id in sorted order, used to break ties, (n_documents,).
+        relevance: Relevance grade of each candidate, (n_pairs,); grades of 1 or more are relevant.
+        starts: Offset of each query's first candidate, and the total number of candidates, (n_queries + 1,).
+        k_values: Cut-off ranks.
+        n_relevant: Number of relevant documents per query, whether candidates or not, (n_queries,).
+        ideal: Ideal DCG at each rank of `k_values`, (n_queries, n_k).
     """
 
     documents: np.ndarray
@@ -46,14 +46,14 @@ class Candidates:
         return len(self.n_relevant)
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Queries of equally many candidates, some at a time: the queries (m,), where their pairs are (m, size)."""
+        """Blocks of queries with the same number of candidates: query indices (m,), pair indices (m, size)."""
         sizes = np.diff(self.starts)
         for size in np.unique(sizes).tolist():
             queries = np.flatnonzero(sizes == size)
             step = max(1, _BLOCK_PAIRS // size)
             for start in range(0, len(queries), step):
-                some = queries[start : start + step]
-                yield some, self.starts[some, None] + np.arange(size)
+                block = queries[start : start + step]
+                yield block, self.starts[block, None] + np.arange(size)
 
     @classmethod
     def of(
@@ -63,17 +63,17 @@ class Candidates:
         documents: Mapping[str, int],
         k_values: Sequence[int],
     ) -> "Candidates":
-        """Candidates as arrays.
+        """Build the arrays.
 
         Args:
-            rankings: Ids of the candidates of each query: at least one, none twice.
-            judgements: Grades of documents by their ids, for each query.
-            documents: Number of each document id, from 0.
-            k_values: Ranks to cut at.
+            rankings: Candidate ids of each query: at least one, without duplicates.
+            judgements: Relevance grades by document id, for each query.
+            documents: Index of each document id, starting at 0.
+            k_values: Cut-off ranks.
         """
         starts = np.cumsum([0, *map(len, rankings)], dtype=np.int64)
         n_pairs = int(starts[-1])
-        numbers = np.fromiter((documents[name] for names in rankings for name in names), np.int32, n_pairs)
+        indices = np.fromiter((documents[name] for names in rankings for name in names), np.int32, n_pairs)
         grades = np.fromiter(
             (judged.get(name, 0) for names, judged in zip(rankings, judgements, strict=True) for name in names),
             np.int32,
@@ -85,28 +85,28 @@ class Candidates:
         relevant = [
             tuple(sorted((grade for grade in judged.values() if grade > 0), reverse=True)) for judged in judgements
         ]
-        ideal = np.array([_ideal(grades, cut) for grades in relevant]).reshape(len(relevant), len(cut))
-        return cls(numbers, names, grades, starts, cut, np.array([len(grades) for grades in relevant]), ideal)
+        ideal = np.array([_ideal_gains(grades, cut) for grades in relevant]).reshape(len(relevant), len(cut))
+        return cls(indices, names, grades, starts, cut, np.array([len(grades) for grades in relevant]), ideal)
 
 
 @functools.lru_cache(maxsize=65536)
-def _ideal(grades: tuple[int, ...], k_values: tuple[int, ...]) -> list[float]:
+def _ideal_gains(grades: tuple[int, ...], k_values: tuple[int, ...]) -> list[float]:
     gains = [grade / np.log2(rank + 1) for rank, grade in enumerate(grades[: max(k_values)], start=1)]
     return [float(sum(gains[:k])) for k in k_values]
 
 
 def ranking_scores(candidates: Candidates, scores: np.ndarray, order: np.ndarray | None = None) -> dict[str, Any]:
-    """Everything that mteb says of a ranking: its `calculate_retrieval_scores` and `make_score_dict`.
+    """All scores of a ranking, like mteb's `calculate_retrieval_scores` and `make_score_dict`.
 
     Args:
         candidates: The candidates of every query.
-        scores: The similarity of each candidate, float32 (n_pairs,).
-        order: Sorts each query's candidates as mteb keeps them, (n_pairs,), where that is not `heap_places`; it
-            matters to the last bit of a standard deviation.
+        scores: Similarity of each candidate, float32 (n_pairs,).
+        order: Sort keys that put each query's candidates in mteb's order, (n_pairs,). Default: `heap_places`. The order
+            affects the last bit of a standard deviation.
 
     Returns:
-        NDCG, MAP, recall, precision and hit rate, rounded to 5 decimals as by mteb; MRR; the normalised area under the
-        abstention curve of each by three kinds of confidence.
+        NDCG, MAP, recall, precision and hit rate, rounded to 5 decimals like mteb; MRR; the normalised area under the
+        abstention curve of each measure, for three kinds of confidence.
 
     Example:
         >>> two = Candidates.of([["a", "b"]], [{"a": 1}], {"a": 0, "b": 1}, k_values=[1, 2])
@@ -139,18 +139,18 @@ def ranking_scores(candidates: Candidates, scores: np.ndarray, order: np.ndarray
 
 
 def heap_places(candidates: Candidates, scores: np.ndarray) -> np.ndarray:
-    """Where mteb keeps each candidate among those of its query: in a heap, int32 (n_pairs,)."""
+    """Position of each candidate in the heap that mteb keeps for its query, int32 (n_pairs,)."""
     places = np.empty(len(scores), dtype=np.int32)
     for _, pairs in candidates.blocks():
         ranked = np.argsort(-scores[pairs], axis=1, kind="stable")
-        by_place = np.take_along_axis(pairs, ranked[:, _heap(pairs.shape[1])], axis=1)
+        by_place = np.take_along_axis(pairs, ranked[:, _heap_order(pairs.shape[1])], axis=1)
         places[by_place] = np.arange(pairs.shape[1])
     return places
 
 
 @functools.lru_cache(maxsize=2048)
-def _heap(size: int) -> list[int]:
-    """Ranks in the order of the heap onto which they were pushed from the most similar one on."""
+def _heap_order(size: int) -> list[int]:
+    """Ranks in heap order, after pushing them from the most similar candidate on."""
     heap: list[int] = []
     for rank in range(size):
         heapq.heappush(heap, -rank)
@@ -160,14 +160,14 @@ def _heap(size: int) -> list[int]:
 def _measure(
     candidates: Candidates, scores: np.ndarray, order: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Each measure at each rank, and each kind of confidence, of every query: (n_queries,)."""
+    """Every measure at every cut-off, and every kind of confidence, for each query: (n_queries,)."""
     kinds = ("NDCG", "MAP", "Recall", "P", "MRR", "HitRate")
     measured = {f"{kind}@{k}": np.zeros(len(candidates)) for kind in kinds for k in candidates.k_values}
     confidences = {kind: np.zeros(len(candidates)) for kind in ("max", "std", "diff1")}
     for queries, pairs in candidates.blocks():
         block = scores[pairs]
         size = block.shape[1]
-        # As trec_eval: from the highest score on, among equal ones from the last document id.
+        # Like trec_eval: descending scores, ties by descending document id.
         ranking = np.lexsort((-candidates.names[candidates.documents[pairs]], -block), axis=1)
         gains = np.maximum(np.take_along_axis(candidates.relevance[pairs], ranking, axis=1), 0).astype(np.float64)
         found = np.cumsum(gains > 0, axis=1)
@@ -195,18 +195,18 @@ def _measure(
 
 
 class _Abstention:
-    """mteb's `nauc` of many measures by the same confidences: each confidence is sorted once.
+    """mteb's `nauc` for many measures over the same confidences, each sorted only once.
 
     Args:
-        confidences: Of every query, (n_queries,), by kind.
+        confidences: Confidence of every query, (n_queries,), by kind.
     """
 
     def __init__(self, confidences: Mapping[str, np.ndarray]) -> None:
-        self._sorted = {kind: self._groups(values) for kind, values in confidences.items()}
+        self._sorted = {kind: self._group_equal(values) for kind, values in confidences.items()}
 
     def naucs(self, name: str, values: np.ndarray) -> dict[str, float]:
-        """Of one measure: where abstaining by each confidence lies between no order (0) and the best one (1)."""
-        oracle = self._curve(self._groups(values), values)
+        """Normalised AUC of one measure per confidence: 0 for abstaining at random, 1 for the best possible order."""
+        oracle = self._curve(self._group_equal(values), values)
         best = auc(_ABSTENTION_RATES, oracle)
         flat = oracle[0] * (_ABSTENTION_RATES[-1] - _ABSTENTION_RATES[0])
         return {
@@ -217,8 +217,8 @@ class _Abstention:
         }
 
     @staticmethod
-    def _groups(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The order of values from the lowest on, where equal ones begin, and how many they are."""
+    def _group_equal(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ascending order of the values, with start and size of each group of equal values."""
         order = np.argsort(values, kind="stable")
         ranked = values[order]
         starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
@@ -226,8 +226,8 @@ class _Abstention:
 
     @staticmethod
     def _curve(groups: tuple[np.ndarray, np.ndarray, np.ndarray], values: np.ndarray) -> np.ndarray:
-        """The mean over those queries that are answered, at each rate of abstention."""
+        """Mean over the answered queries at each abstention rate."""
         order, starts, sizes = groups
         expected = np.repeat(np.add.reduceat(values[order], starts) / sizes, sizes)
         dropped = [min(round(rate * len(values)), len(values) - 1) for rate in _ABSTENTION_RATES]
-        return np.array([expected[number:].mean() for number in dropped])
+        return np.array([expected[n:].mean() for n in dropped])

@@ -1,8 +1,8 @@
-"""A reranking task's evaluation over arrays, in place of mteb's `AbsTaskRetrieval._evaluate_subset`.
+"""Evaluates reranking tasks over arrays, replacing mteb's `AbsTaskRetrieval._evaluate_subset`.
 
-The same similarities by the same operations as mteb's, one query with its candidates at a time; scores by `ranking`.
-What is not plain reranking by cosine (a search of the whole corpus, more candidates than ranks, a document twice, ...)
-is left to mteb.
+Similarities come from the same operations as mteb's, one query at a time; scores come from `ranking`. Everything but
+plain reranking by cosine (searching the whole corpus, more candidates than ranks, duplicate documents, ...) is left to
+mteb.
 """
 
 from collections import defaultdict
@@ -26,39 +26,39 @@ from leaderboard.scoring.ranking import Candidates, heap_places, ranking_scores
 
 @dataclass(frozen=True)
 class _Merged:
-    """Of MindSmallReranking: the candidates of all subqueries of a query as the candidates of one."""
+    """MindSmallReranking only: the candidates of all subqueries of a query, merged into one list."""
 
     candidates: Candidates
-    slots: np.ndarray  # where each subquery's candidate is among them, (n_pairs,)
-    first_pairs: np.ndarray  # the first of the subqueries' candidates that is there, by slot
-    first_queries: np.ndarray  # and whose it is
+    slots: np.ndarray  # position of each subquery's candidate in the merged list, (n_pairs,)
+    first_pairs: np.ndarray  # first pair in each slot
+    first_queries: np.ndarray  # subquery of that pair
 
 
 @dataclass(frozen=True)
 class _Split:
-    """What of a split does not depend on the layer."""
+    """The data of a split that do not depend on the layer."""
 
-    queries: Any  # of each text one
-    texts: np.ndarray  # number of each query's text among them, (n_queries,)
+    queries: Any  # one row per distinct text
+    texts: np.ndarray  # row of each query's text in `queries`, (n_queries,)
     candidates: Candidates
     merged: _Merged | None
 
 
 class Reranking:
-    """mteb's evaluation of a reranking task's splits, their data made arrays once.
+    """Replacement for the `_evaluate_subset` of a reranking task; converts the data of a split to arrays once.
 
     Args:
-        task: The task.
+        task: The reranking task.
     """
 
     def __init__(self, task: AbsTaskRetrieval) -> None:
         self._task = task
-        self._by_mteb: Callable[..., Any] = task._evaluate_subset
+        self._mteb_evaluate: Callable[..., Any] = task._evaluate_subset
         self._splits: dict[tuple[str, str], _Split | None] = {}
 
     @staticmethod
-    def suits(task: AbsTaskRetrieval) -> bool:
-        """Whether the task's scores are those that `ranking` knows."""
+    def supports(task: AbsTaskRetrieval) -> bool:
+        """Whether `ranking` computes all scores of the task."""
         own = type(task).task_specific_scores
         return (
             own in (AbsTaskRetrieval.task_specific_scores, MindSmallReranking.task_specific_scores)
@@ -68,17 +68,17 @@ class Reranking:
         )
 
     def __call__(self, model: Any, data_split: Any, **kwargs: Any) -> Any:
-        """As `AbsTaskRetrieval._evaluate_subset`."""
+        """Same as `AbsTaskRetrieval._evaluate_subset`."""
         key = kwargs["hf_subset"], kwargs["hf_split"]
         if key not in self._splits:
             self._splits[key] = self._prepare(data_split, kwargs["encode_kwargs"])
         split = self._splits[key]
         if split is None or kwargs.get("prediction_folder") or not _is_cosine(model):
-            return self._by_mteb(model, data_split, **kwargs)
+            return self._mteb_evaluate(model, data_split, **kwargs)
         scores = self._similarities(model, data_split["corpus"], split, kwargs)
         found = ranking_scores(split.candidates, scores)
         if split.merged is not None:
-            found |= {f"max_over_subqueries_{name}": value for name, value in _merge(split, scores).items()}
+            found |= {f"max_over_subqueries_{name}": value for name, value in _merged_scores(split, scores).items()}
         return found
 
     def _prepare(self, data_split: Any, encode_kwargs: Any) -> _Split | None:
@@ -98,11 +98,11 @@ class Reranking:
                 return None
             merged = _merge_candidates(judged, ids, candidates, documents)
         texts: dict[str, int] = {}
-        numbers = [texts.setdefault(text, len(texts)) for text in self._texts(queries, encode_kwargs)]
-        first = np.unique(numbers, return_index=True)[1]
-        return _Split(queries.select(first), np.array(numbers), candidates, merged)
+        indices = [texts.setdefault(text, len(texts)) for text in self._query_texts(queries, encode_kwargs)]
+        first = np.unique(indices, return_index=True)[1]
+        return _Split(queries.select(first), np.array(indices), candidates, merged)
 
-    def _texts(self, queries: Any, encode_kwargs: Any) -> Sequence[str]:
+    def _query_texts(self, queries: Any, encode_kwargs: Any) -> Sequence[str]:
         loader: Any = create_dataloader(
             queries, task_metadata=self._task.metadata, prompt_type=PromptType.query, **encode_kwargs
         )
@@ -110,18 +110,18 @@ class Reranking:
         return found
 
     def _similarities(self, model: Any, corpus: Any, split: _Split, kwargs: Mapping[str, Any]) -> np.ndarray:
-        """Of each query with its candidates, float32 (n_pairs,)."""
+        """Similarity of each query to its candidates, float32 (n_pairs,)."""
         queries = self._encode(model, split.queries, PromptType.query, kwargs)
         documents = self._encode(model, corpus, PromptType.document, kwargs)
-        numbers = torch.from_numpy(split.candidates.documents)
-        scores = torch.empty(len(numbers))
+        all_documents = torch.from_numpy(split.candidates.documents)
+        scores = torch.empty(len(all_documents))
         starts = split.candidates.starts.tolist()
-        known, columns = None, documents[:0]
+        last, columns = None, documents[:0]
         for text, start, stop in zip(split.texts.tolist(), starts, starts[1:], strict=False):
-            some = numbers[start:stop]
-            if known is None or not torch.equal(some, known):  # subqueries of a query have the same ones
-                known, columns = some, documents[some].T
-            # One query at a time as mteb: of several at once, a sum's last bit is another.
+            indices = all_documents[start:stop]
+            if last is None or not torch.equal(indices, last):  # subqueries of a query share their candidates
+                last, columns = indices, documents[indices].T
+            # One query at a time like mteb: a batched product differs in the last bit of a sum.
             torch.mm(queries[text : text + 1], columns, out=scores[start:stop].unsqueeze(0))
         n_missing = int(torch.isnan(scores).sum())
         if n_missing:
@@ -129,7 +129,7 @@ class Reranking:
         return scores.numpy()
 
     def _encode(self, model: Any, table: Any, prompt_type: PromptType, kwargs: Mapping[str, Any]) -> torch.Tensor:
-        """Vectors of length 1, (n_rows, dim)."""
+        """Encode a table; returns vectors of length 1, (n_rows, dim)."""
         metadata, encode_kwargs = self._task.metadata, kwargs["encode_kwargs"]
         vectors = model.encode(
             create_dataloader(table, task_metadata=metadata, prompt_type=prompt_type, **encode_kwargs),
@@ -156,7 +156,7 @@ def _is_cosine(model: Any) -> bool:
 
 
 def _is_plain(ids: Sequence[str], rankings: Sequence[Sequence[str]], documents: Mapping[str, int], top_k: int) -> bool:
-    """Whether every query is there once, and has candidates, each of them once and all of them ranked."""
+    """Whether queries are unique and each has at most `top_k` distinct candidates, all of them in the corpus."""
     return (
         0 < len(ids) == len(set(ids))
         and all(0 < len(names) <= top_k and len(set(names)) == len(names) for names in rankings)
@@ -167,7 +167,7 @@ def _is_plain(ids: Sequence[str], rankings: Sequence[Sequence[str]], documents: 
 def _merge_candidates(
     judged: Mapping[str, Mapping[str, int]], ids: Sequence[str], candidates: Candidates, documents: Mapping[str, int]
 ) -> _Merged:
-    """As mteb's `max_over_subqueries`: a query's subqueries are named after it, with a number behind an underscore."""
+    """Merge subqueries like mteb's `max_over_subqueries`: the id of a subquery is QUERY_NUMBER."""
     number_of = {query: number for number, query in enumerate(ids)}
     subqueries = defaultdict(list)
     for query in judged:
@@ -194,13 +194,13 @@ def _merge_candidates(
     return _Merged(merged, slots, np.array(first_pairs), np.array(first_queries))
 
 
-def _merge(split: _Split, scores: np.ndarray) -> dict[str, Any]:
-    """The scores where each document counts as similar to a query as to the nearest of its subqueries."""
+def _merged_scores(split: _Split, scores: np.ndarray) -> dict[str, Any]:
+    """Scores that take the similarity of a document to a query as the maximum over its subqueries."""
     merged = split.merged
     assert merged is not None
     highest = np.full(len(merged.first_pairs), -np.inf, dtype=np.float32)
     np.maximum.at(highest, merged.slots, scores)
-    # mteb keeps them as they come: a subquery's in the order of its heap, those it adds.
+    # mteb appends them in this order: subquery by subquery, each in the order of its heap, new documents only.
     width = int(np.diff(split.candidates.starts).max())
     order = merged.first_queries * width + heap_places(split.candidates, scores)[merged.first_pairs]
     return ranking_scores(merged.candidates, highest, order)

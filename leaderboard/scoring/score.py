@@ -1,7 +1,7 @@
-"""A task's score of a layer: mteb's own evaluators, spared what they would do again for every layer.
+"""Scores a task for one layer with mteb's own evaluators, without repeating work that is the same for every layer.
 
-mteb reads labels and texts out of lazy columns, row by row, ten times a classification and again for each layer. Within
-`prepared(task)` they find them in memory. Not for: encoding, or what is done with the scores.
+mteb reads labels and texts from lazy columns, row by row, ten times per classification task and again for each layer.
+Inside `prepared(task)` they are in memory. Does not encode texts or store scores.
 """
 
 import random
@@ -34,13 +34,12 @@ from leaderboard.scoring.classification import Undersampling, best_accuracy, bes
 from leaderboard.scoring.columns import Columns
 from leaderboard.scoring.pairs import Pairs
 from leaderboard.scoring.reranking import Reranking
-from leaderboard.tasks.starter import StarterSTS
 
-# How many texts mteb hands over at a time. No forward pass depends on it: the store encodes what it is given at once.
+# Texts per batch of mteb. It does not affect forward passes: the store encodes all texts of a call together.
 ENCODE_KWARGS: EncodeKwargs = {"batch_size": 512, "show_progress_bar": False}
 
-# The kinds of tasks whose evaluation is known to ask no more of a dataset than `Columns` answers.
-_KINDS: tuple[type[AbsTask], ...] = (
+# Task types whose evaluators use nothing of a dataset that `Columns` lacks.
+_SUPPORTED_TYPES: tuple[type[AbsTask], ...] = (
     AbsTaskClassification,
     AbsTaskClusteringLegacy,
     AbsTaskClustering,
@@ -48,30 +47,30 @@ _KINDS: tuple[type[AbsTask], ...] = (
     AbsTaskRetrieval,
     AbsTaskSTS,
 )
-# What a task may have of its own all the same: how its data are loaded, and methods that do not ask for them.
-_LOADING = ("load_data", "dataset_transform")
-_ASKS_NOTHING = (MindSmallReranking.task_specific_scores, StarterSTS.evaluate)
-# Where mteb makes datasets of lists that it has just read, only to read them again.
-_MAKERS: tuple[Any, ...] = (
+# Methods that a supported task may override: those that load its data, and those that do not use its data.
+_LOADING_METHODS = ("load_data", "dataset_transform")
+_DATA_FREE_METHODS = (MindSmallReranking.task_specific_scores,)
+# Modules where mteb builds datasets from lists that it has just read, and then reads them again.
+_DATASET_MODULES: tuple[Any, ...] = (
     mteb._create_dataloaders,
     mteb.abstasks.clustering_legacy,
     mteb.abstasks.pair_classification,
 )
-# Down to the tables of a retrieval task's split: subset, split, table.
-_DEPTH = 3
+# Nesting depth of a retrieval task's tables: subset, split, table.
+_DATA_DEPTH = 3
 
 
 def score(task: AbsTask, model: EncoderProtocol) -> TaskResult:
-    """Scores a loaded task by mteb for one encoder, as of a task that was never evaluated before.
+    """Evaluate a loaded task with mteb for one encoder, in the state of a fresh task.
 
     Args:
-        task: The task, its data loaded. Faster, and no different, within `prepared(task)`.
+        task: Task whose data are loaded. Faster inside `prepared(task)`, with the same scores.
         model: The encoder.
 
     Returns:
         The scores of all splits and subsets.
     """
-    # A task's own random state moves on with every evaluation; each layer shall see what a fresh task sees.
+    # Each evaluation advances the task's random state; every layer should start from a fresh one.
     task.rng_state, task.np_rng = random.Random(task.seed), np.random.default_rng(task.seed)
     with _single_thread(model):
         evaluated = mteb.evaluate(
@@ -87,38 +86,38 @@ def score(task: AbsTask, model: EncoderProtocol) -> TaskResult:
 
 @contextmanager
 def _single_thread(model: EncoderProtocol) -> Iterator[None]:
-    """Within, nothing but the model's `encode` has more than one thread.
+    """Limit everything but the model's `encode` to one thread.
 
-    Classifiers and k-means go over matrices so small that threads spend their time waiting for each other, all the more
-    on a busy machine.
+    Classifiers and k-means work on matrices so small that threads mostly wait for each other, even more so on a busy
+    machine.
     """
     pools = ThreadpoolController()
     encode = model.encode
 
-    def encode_by_all(*args: Any, **kwargs: Any) -> Any:
+    def encode_with_all_threads(*args: Any, **kwargs: Any) -> Any:
         limit.restore_original_limits()
         try:
             return encode(*args, **kwargs)
         finally:
             pools.limit(limits=1)
 
-    with pools.limit(limits=1) as limit, _replaced(model, "encode", encode_by_all):
+    with pools.limit(limits=1) as limit, _patched(model, "encode", encode_with_all_threads):
         yield
 
 
 @contextmanager
 def prepared(task: AbsTask) -> Iterator[None]:
-    """Within, mteb's evaluators find the task's data in memory: columns are read once, not once a layer or experiment.
+    """Hold the task's data in memory for mteb's evaluators, so that columns are read once and not for every layer.
 
-    The scores are the same. Tasks of other kinds than the paper's, and those with an evaluation method of their own,
-    are left as they are. Afterwards the task and mteb are what they were. To prepare a prepared task does no harm.
-    Within, mteb makes `Columns` in every thread of the process: other tasks are evaluated before or after, or in
-    another process, which prepares its tasks for itself.
+    Scores do not change. Tasks of other types than the paper's, and tasks that override an evaluation method, are left
+    alone. The task and mteb are restored on exit. Nested calls for the same task are harmless. Inside, mteb builds
+    `Columns` in every thread of the process: evaluate other tasks before or after, or in another process that prepares
+    its own tasks.
 
     Args:
-        task: A task whose data are loaded.
+        task: Task whose data are loaded.
     """
-    if not _is_known(task):
+    if not _is_supported(task):
         yield
         return
     if isinstance(task, AbsTaskRetrieval):
@@ -126,54 +125,55 @@ def prepared(task: AbsTask) -> Iterator[None]:
     labels = [name for name in (getattr(task, "label_column_name", None),) if isinstance(name, str)]
     with ExitStack() as restored:
         restored.enter_context(sklearn.config_context(skip_parameter_validation=True))
-        restored.enter_context(_replaced(task, "dataset", _held(task.dataset, labels, _DEPTH)))
+        restored.enter_context(_patched(task, "dataset", _to_columns(task.dataset, labels, _DATA_DEPTH)))
         for method, replacement in _replacements(task).items():
-            restored.enter_context(_replaced(task, method, replacement))
-        for module in _MAKERS:
-            restored.enter_context(_replaced(module, "Dataset", Columns))
+            restored.enter_context(_patched(task, method, replacement))
+        for module in _DATASET_MODULES:
+            restored.enter_context(_patched(module, "Dataset", Columns))
         yield
 
 
 def _replacements(task: AbsTask) -> dict[str, Callable[..., Any]]:
-    """Methods of mteb's kinds of tasks that are slow, and what gives the same."""
+    """Faster replacements, with the same results, for slow methods of mteb's task types."""
     if isinstance(task, AbsTaskClassification):
-        found: dict[str, Callable[..., Any]] = {"_calculate_scores": classification_metrics}
-        return found if task.is_cross_validation else {**found, "_undersample_data": Undersampling(task)}
+        metrics: dict[str, Callable[..., Any]] = {"_calculate_scores": classification_metrics}
+        return metrics if task.is_cross_validation else {**metrics, "_undersample_data": Undersampling(task)}
     if isinstance(task, AbsTaskPairClassification):
         thresholds = {"_find_best_acc_and_threshold": best_accuracy, "_find_best_f1_and_threshold": best_f1}
-        return {**thresholds, "_evaluate_subset": Pairs(task)} if Pairs.suits(task) else thresholds
-    if isinstance(task, AbsTaskRetrieval) and Reranking.suits(task):
+        return {**thresholds, "_evaluate_subset": Pairs(task)} if Pairs.supports(task) else thresholds
+    if isinstance(task, AbsTaskRetrieval) and Reranking.supports(task):
         return {"_evaluate_subset": Reranking(task)}
     return {}
 
 
-def _is_known(task: AbsTask) -> bool:
-    """Whether the task is of a known kind and evaluates by that kind's methods alone."""
-    kinds = [kind for kind in _KINDS if isinstance(task, kind)]
-    if len(kinds) != 1:
+def _is_supported(task: AbsTask) -> bool:
+    """Whether the task has a supported type and overrides none of its evaluation methods."""
+    types = [task_type for task_type in _SUPPORTED_TYPES if isinstance(task, task_type)]
+    if len(types) != 1:
         return False
-    kind = kinds[0]
-    owners = [owner for owner in type(task).__mro__ if owner not in kind.__mro__]
-    own = [(name, value) for owner in (*owners, task) for name, value in vars(owner).items() if hasattr(kind, name)]
+    base = types[0]
+    owners = [owner for owner in type(task).__mro__ if owner not in base.__mro__]
+    own = [(name, value) for owner in (*owners, task) for name, value in vars(owner).items() if hasattr(base, name)]
+    allowed = (*_LOADING_METHODS, "evaluate") if getattr(task, "makes_its_own_data", False) else _LOADING_METHODS
     return all(
-        name in _LOADING or value in _ASKS_NOTHING
+        name in allowed or value in _DATA_FREE_METHODS
         for name, value in own
         if callable(value) or isinstance(value, (classmethod, property))
     )
 
 
-def _held(data: Any, labels: list[str], depth: int) -> Any:
-    """The data with each table as `Columns`; what else there is, as it is."""
+def _to_columns(data: Any, labels: list[str], depth: int) -> Any:
+    """Convert each table in the data to `Columns`; everything else stays unchanged."""
     if isinstance(data, Dataset):
         return Columns.of(data, arrays=labels)
     if isinstance(data, dict) and depth:
-        return {name: _held(value, labels, depth - 1) for name, value in data.items()}
+        return {name: _to_columns(value, labels, depth - 1) for name, value in data.items()}
     return data
 
 
 @contextmanager
-def _replaced(owner: AbsTask | EncoderProtocol | ModuleType, name: str, value: Any) -> Iterator[None]:
-    """Within, `owner` has another attribute of this name."""
+def _patched(owner: AbsTask | EncoderProtocol | ModuleType, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of `owner`, and restore it on exit."""
     had, own = name in vars(owner), vars(owner).get(name)
     setattr(owner, name, value)
     try:

@@ -1,4 +1,4 @@
-"""Which texts a task has encoded, found out by mteb's own evaluation without a model. Not for: encoding them."""
+"""Collects the texts that mteb encodes for a task, by running its evaluation without a model. Does not encode them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskTexts:
-    """The distinct texts of a task, in the order in which mteb asks for them first.
+    """The distinct texts of a task, in the order in which mteb first encodes them.
 
     Attributes:
-        all: Those that a score needs, of whatever split.
-        evaluated: Those of the splits that are evaluated, all columns of them; training texts are left out.
+        all: All texts that are encoded for a score, in any split.
+        evaluated: Texts of the evaluation splits, all columns; training texts are left out.
     """
 
     all: list[str]
     evaluated: list[str]
 
 
-def texts_of(task: AbsTask) -> TaskTexts:
-    """Asks mteb for a score and listens.
+def collect_texts(task: AbsTask) -> TaskTexts:
+    """Run mteb's evaluation with an encoder that records its inputs.
 
     Args:
-        task: A task whose data are loaded. Faster within `scoring.prepared(task)`.
+        task: Task whose data are loaded. Faster inside `scoring.prepared(task)`.
     """
-    listener = _Listener(task.eval_splits)
-    score(task, listener)
-    return TaskTexts(list(listener.all), list(listener.evaluated))
+    recorder = _Recorder(task.eval_splits)
+    score(task, recorder)
+    return TaskTexts(list(recorder.all), list(recorder.evaluated))
 
 
-class _Listener(AbsEncoder):
-    """Gives every text the same vector of one dimension, and notes what it was asked for."""
+class _Recorder(AbsEncoder):
+    """Records the texts it is asked to encode; returns the same one-dimensional vector for each."""
 
     mteb_model_meta: ModelMeta
 
     def __init__(self, eval_splits: Sequence[str]) -> None:
-        self.mteb_model_meta = ModelMeta.create_empty({"name": "midlayer-embed/listener", "revision": "1"})
+        self.mteb_model_meta = ModelMeta.create_empty({"name": "midlayer-embed/recorder", "revision": "1"})
         self.all: dict[str, None] = {}
         self.evaluated: dict[str, None] = {}
         self._eval_splits = eval_splits
@@ -64,7 +64,7 @@ class _Listener(AbsEncoder):
         prompt_type: "PromptType | None" = None,
         **kwargs: "Unpack[EncodeKwargs]",
     ) -> np.ndarray:
-        """Ones, float32 (n_texts, 1)."""
+        """Record the texts; returns ones, float32 (n_texts, 1)."""
         texts = texts_in(inputs)
         self.all |= dict.fromkeys(texts)
         if hf_split in self._eval_splits:

@@ -1,1 +1,1 @@
-"""Every layer of a model over tasks, one forward pass a task."""
+"""Sweeps: scores of every layer of a model on tasks, with one forward pass per task."""

@@ -1,4 +1,4 @@
-"""LayerView: one layer of a store as an mteb encoder. What is missing in the store is encoded once, for all layers."""
+"""LayerView, one layer of a store as an mteb encoder, and StoreFiller, which encodes texts once for all layers."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class StoreFiller:
-    """Encodes texts into a store, every layer of it in one forward pass.
+    """Encodes texts into a store, all its layers in one forward pass.
 
     Args:
         encoder: The model.
-        store: Where the vectors go.
-        final_norm: Whether the store holds pooled states that are normed.
-        label: What the progress bar is labelled.
-        show_progress: A bar with an ETA on stderr.
+        store: Receives the vectors.
+        final_norm: Whether to pool normed states instead of raw ones.
+        label: Label of the progress bar.
+        show_progress: Whether to show a progress bar with an ETA on stderr.
     """
 
     def __init__(
@@ -38,18 +38,18 @@ class StoreFiller:
     ) -> None:
         self._encoder = encoder
         self._store = store
-        # Without a final norm, normed states are the raw ones.
+        # In a model without a final norm, normed states are the raw states.
         self._norm = final_norm and encoder.backbone.final_norm is not None
         self._label = label
         self._show_progress = show_progress
 
     def fill(self, texts: Sequence[str], text_pass: TextPass | None = None) -> None:
-        """Sees to it that the store holds all of `texts`.
+        """Encodes the texts that are not in the store yet.
 
         Args:
             texts: Any number of texts.
-            text_pass: Takes what metrics look at, which is of raw states, out of the same forward pass; of exactly
-                these texts, none of which is in the store.
+            text_pass: Collects raw states for metrics in the same forward pass. Then none of the texts may be in the
+                store.
         """
         missing = self._store.missing(texts)
         if not missing:
@@ -66,30 +66,30 @@ class StoreFiller:
             description=f"{self._label}: encoding",
         ):
             vectors = pooled.vectors[norms.index(self._norm)]
-            if self._encoder.checkpoint.normalizes:  # as the model's own last module does
+            if self._encoder.checkpoint.normalizes:  # like the model's own Normalize module
                 vectors = normalize(torch.from_numpy(vectors), dim=-1).numpy()
             self._put(segment, pooled.rows, vectors)
             if text_pass is not None:
-                text_pass.take(pooled.rows, np.arange(len(pooled.rows)), pooled, pooled.vectors[norms.index(False)])
+                text_pass.add(pooled.rows, np.arange(len(pooled.rows)), pooled, pooled.vectors[norms.index(False)])
 
     def _put(self, segment: np.ndarray, rows: np.ndarray, vectors: np.ndarray) -> None:
         highest = np.finfo(segment.dtype).max
         if segment.dtype != vectors.dtype and np.abs(vectors).max() > highest:
             raise InputError(
-                f"store_dtype: {segment.dtype} holds numbers up to {highest}, and these vectors have "
-                f"{np.abs(vectors).max():.0f}; expected float32"
+                f"store_dtype: {segment.dtype} holds values up to {highest}, these vectors have "
+                f"{np.abs(vectors).max():.0f}; use float32"
             )
         segment[:, rows] = vectors
 
 
 class LayerView(AbsEncoder):
-    """One layer as mteb wants an encoder.
+    """One layer as an mteb encoder.
 
     Args:
         layer: The layer.
-        store: Where the vectors are.
-        fill: Encodes what is not there yet.
-        meta: Name, revision and experiment of the results.
+        store: Vectors of the texts.
+        fill: Encodes texts that are not in the store yet.
+        meta: ModelMeta of the layer, with the name, revision and experiment of its results.
     """
 
     mteb_model_meta: ModelMeta
@@ -110,7 +110,7 @@ class LayerView(AbsEncoder):
         prompt_type: "PromptType | None" = None,
         **kwargs: "Unpack[EncodeKwargs]",
     ) -> np.ndarray:
-        """The layer's vectors of the texts in `inputs`: float32 (n_texts, dim)."""
+        """Vectors of the texts in `inputs` at this layer: float32 (n_texts, dim)."""
         texts = texts_in(inputs)
         self._fill(texts)
         return self._store.vectors(self.layer, self._store.rows(texts))

@@ -1,4 +1,4 @@
-"""What a sweep is going to cost: texts, tokens, forward passes, disk and time. Nothing is encoded here but a sample."""
+"""Estimates the cost of a sweep: texts, tokens, forward passes, disk and time. Only a sample of texts is encoded."""
 
 import re
 import time
@@ -10,26 +10,27 @@ import numpy as np
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import token_budget, token_counts
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
-from midlayer_embed.selection.representations import TextPass, n_views
+from midlayer_embed.selection.representations import TextPass
+from midlayer_embed.terms import n_views
 from midlayer_embed.texts.views import augmented_views
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-# Texts whose tokens are counted, and texts that are augmented, to tell of the rest.
+# Sample sizes: texts to count tokens of, and texts to augment.
 _COUNTED = 1000
 _AUGMENTED = 32
 
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """One task of a sweep.
+    """The expected cost of one task.
 
     Attributes:
-        task: Its name.
-        n_texts: Distinct texts that are encoded for the scores; 0 where all scores are there.
-        groups: The layers that are kept on the disk at a time; each group takes forward passes of its own.
-        score_tokens: Tokens of the texts that are encoded for the scores, in all passes together.
-        metric_tokens: Tokens that are encoded for the metrics alone, in all passes together.
-        disk: Bytes that are needed on the disk at a time.
+        task: Name of the task.
+        n_texts: Number of distinct texts to encode for the scores; 0 if no score is missing.
+        groups: Groups of layers whose vectors are on disk together; each group takes forward passes of its own.
+        score_tokens: Tokens to encode for the scores, in all passes together.
+        metric_tokens: Tokens to encode for the metrics only, in all passes together.
+        disk: Bytes needed on disk at a time.
     """
 
     task: str
@@ -42,12 +43,12 @@ class TaskPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep is going to do.
+    """The expected cost of a sweep.
 
     Attributes:
-        tasks: Those that are not finished, at least one.
-        n_finished: How many are.
-        tokens_per_second: How fast the model is here, measured on a sample; None where nothing is encoded.
+        tasks: Unfinished tasks, at least one.
+        n_finished: Number of finished tasks.
+        tokens_per_second: Speed of the model on this machine, measured on a sample; None if nothing is encoded.
     """
 
     tasks: tuple[TaskPlan, ...]
@@ -55,12 +56,12 @@ class Plan:
     tokens_per_second: float | None
 
     def seconds(self, task: TaskPlan) -> float:
-        """About how long the forward passes of a task take. Scoring and measuring come on top."""
+        """Estimated seconds of the forward passes of a task, without scoring and metrics."""
         tokens = task.score_tokens + task.metric_tokens
         return tokens / self.tokens_per_second if self.tokens_per_second else 0.0
 
     def lines(self) -> list[str]:
-        """A table in plain columns, and a line for all tasks together."""
+        """The plan as text: a table with a row per task, and a line with the totals."""
         rows = [("task", "texts", "layers", "passes", "tokens", "for metrics", "disk", "about")]
         rows += [
             (
@@ -94,10 +95,10 @@ class Plan:
 
 
 def parse_bytes(size: str | int) -> int:
-    """A number of bytes, such as "20GB".
+    """Parses a number of bytes, such as "20GB".
 
     Raises:
-        InputError: (a ValueError) no size, or nothing at all.
+        InputError: (a ValueError) not a size, or zero.
 
     Example:
         >>> parse_bytes("20GB"), parse_bytes("1.5 M"), parse_bytes(1024)
@@ -111,10 +112,10 @@ def parse_bytes(size: str | int) -> int:
 
 
 def layer_groups(layers: Sequence[int], bytes_a_layer: int, budget: int) -> tuple[tuple[int, ...], ...]:
-    """Layers in as few groups as the budget allows, all of about the same size.
+    """Splits layers into as few groups as the budget allows, all of about the same size.
 
     Raises:
-        InputError: (a ValueError) not even one layer fits.
+        InputError: (a ValueError) a single layer does not fit.
 
     Example:
         >>> layer_groups([0, 1, 2, 3, 4], bytes_a_layer=10, budget=25)
@@ -132,7 +133,7 @@ def layer_groups(layers: Sequence[int], bytes_a_layer: int, budget: int) -> tupl
 
 
 def count_tokens(encoder: LayerwiseEncoder, texts: Sequence[str]) -> int:
-    """About how many tokens texts have, told by some of them."""
+    """Estimated number of tokens of texts, from a sample of them."""
     some = texts[:: max(1, len(texts) // _COUNTED)]
     if not some:
         return 0
@@ -141,13 +142,13 @@ def count_tokens(encoder: LayerwiseEncoder, texts: Sequence[str]) -> int:
 
 
 def count_metric_tokens(encoder: LayerwiseEncoder, sample: Sequence[str], wanted: Sequence[str], seed: int) -> int:
-    """About how many tokens metrics of a sample of texts have encoded, told by views of a few.
+    """Estimated number of tokens to encode for metrics, from the views of a few texts.
 
     Args:
         encoder: The model.
-        sample: The texts that are measured.
-        wanted: The metrics.
-        seed: Of the views.
+        sample: Texts that metrics are measured on.
+        wanted: Names of the metrics.
+        seed: Seed of the views.
     """
     texts = count_tokens(encoder, sample) if TextPass.is_needed(wanted) else 0
     if not n_views(wanted):
@@ -158,18 +159,18 @@ def count_metric_tokens(encoder: LayerwiseEncoder, sample: Sequence[str], wanted
 
 
 def measure_speed(encoder: LayerwiseEncoder, texts: Sequence[str]) -> float:
-    """Tokens a second through all layers, over one full batch of such texts."""
+    """Tokens per second through all layers, measured on one full batch of these texts."""
     counts = token_counts(encoder.backbone.tokenizer, texts, encoder.max_seq_length)
     within = np.cumsum(counts) <= 2 * token_budget(None, encoder.backbone.device)
     some = [text for text, is_in in zip(texts, within, strict=True) if is_in] or list(texts[:1])
-    encoder.encode(some[:4])  # what happens once, happens here
+    encoder.encode(some[:4])  # warm-up
     start = time.perf_counter()
     encoder.encode(some)
     return float(counts[: len(some)].sum()) / (time.perf_counter() - start)
 
 
 def duration(seconds: float) -> str:
-    """As people say it.
+    """Formats a duration for people.
 
     Example:
         >>> duration(4.2), duration(75), duration(40000)

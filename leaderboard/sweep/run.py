@@ -1,26 +1,27 @@
-"""The sweep: every layer of a model over tasks, one forward pass a task. What is finished is never computed again.
+"""The sweep: scores every layer of a model on tasks, with one forward pass per task. Finished results are kept.
 
-Which model, which tasks, what comes first, and what becomes of a task that fails. What is done to one task is
-`task_sweep`'s.
+This module resolves the model and the tasks, plans, and handles failing tasks. `leaderboard.sweep.task` does the work
+on one task.
 """
 
 import errno
 import logging
 import shutil
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+import torch
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
-from leaderboard.models.known import made_of
+from leaderboard.board import Leaderboard, load_results
+from leaderboard.models.known import resolve_known_model
+from leaderboard.models.meta import scoring_settings
 from leaderboard.quiet import calm_libraries
 from leaderboard.results.folder import ResultsFolder
-from leaderboard.results.tables import Leaderboard, load_results
 from leaderboard.sweep.executors.local import check_jobs
 from leaderboard.sweep.plan import Plan, TaskPlan, measure_speed, parse_bytes
 from leaderboard.sweep.store import check_dtype
@@ -28,33 +29,33 @@ from leaderboard.sweep.task import SweepOptions, TaskSweep
 from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.limit import check_limit
 from leaderboard.tasks.mirror import check_data_dir
-from midlayer_embed.errors import InputError, InputTypeError, first_line
+from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
-from midlayer_embed.forward.pooling import check_pooling_mode
+from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.failures import report_failures
 from midlayer_embed.layers import layer_numbers
-from midlayer_embed.models.backbone import (
-    Checkpoint,
-    check_max_seq_length,
-    find_checkpoint,
-    resolve_device,
-    resolve_dtype,
-)
-from midlayer_embed.selection.representations import METRICS, check_metrics
+from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
+from midlayer_embed.models.weights import resolve_device, resolve_dtype
+from midlayer_embed.options import FILE_OPTIONS, ModelOptions, Recipe, fold, takes_options
+from midlayer_embed.terms import METRICS, check_metrics
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
 
-# Texts a task's metrics are measured on, at most; as in the paper.
+# Number of texts per task that metrics are measured on, at most; as in the paper.
 METRIC_TEXTS = 1000
-# What a store may take of the disk's free room, unless told otherwise.
+# Default share of the free disk space that vectors may take.
 _FREE_SHARE = 0.8
 
 
 class TasksFailed(RuntimeError):
-    """Tasks of a sweep failed; all others are finished.
+    """Some tasks of a sweep failed; all others are finished.
 
     Attributes:
-        failures: The error of each task that failed, by the task's name.
-        leaderboard: Of all that is in the results folder, as `run_sweep` would have returned it.
+        failures: The error of each failed task, by the name of the task.
+        leaderboard: All results in the results folder, as `run_sweep` would have returned them.
     """
 
     def __init__(self, failures: dict[str, Exception], n_tasks: int, leaderboard: Leaderboard) -> None:
@@ -63,6 +64,7 @@ class TasksFailed(RuntimeError):
         super().__init__(f"{len(failures)} of {n_tasks} tasks failed: {', '.join(failures)}")
 
 
+@takes_options(without=FILE_OPTIONS)
 def run_sweep(
     model: str | Path | LayerwiseEncoder,
     benchmark_or_tasks: str | Benchmark | AbsTask | Iterable[str | AbsTask],
@@ -76,62 +78,56 @@ def run_sweep(
     limit: int | None = None,
     metrics: str | Sequence[str] = "all",
     metric_texts: int = METRIC_TEXTS,
-    final_norm: bool = True,
-    pooling_mode: str = "mean",
-    max_seq_length: int | None = None,
-    dtype: str = "float32",
-    device: str | None = None,
-    revision: str | None = None,
-    bidirectional: bool = False,
-    adapters: Sequence[str | Path] = (),
     seed: int = 0,
     overwrite: bool = False,
     show_progress: bool = True,
     on_plan: Callable[[Plan], bool] | None = None,
+    **options: "Unpack[ModelOptions]",
 ) -> Leaderboard:
     """Scores layers of a model on tasks, and measures representation metrics of the same texts.
 
-    Results appear in `results_dir` one (task, layer) at a time and whole; a rerun computes what is missing. A task that
-    fails is logged with its reason and does not stop the others.
+    The result of each (task, layer) appears in `results_dir` as soon as it is computed; a rerun computes only missing
+    results. Each dataset is loaded once, and only the data of one task are in memory at a time; until their task is
+    run, texts and data that are not memory-mapped wait in files in `results_dir`. A task that fails is logged with its
+    reason and does not stop the others.
 
     Args:
-        model: The name of a model in `configs/models`, a hub id, a folder, "starter", or a LayerwiseEncoder, whose own
-            settings then hold.
-        benchmark_or_tasks: "starter", "paper", an mteb Benchmark, or tasks by name or as objects, loaded ones too.
-        results_dir: Results in the layout of mteb's ResultCache, one experiment a layer.
+        model: Name of a model in `configs/models`, a hub id, a folder, "starter", or a LayerwiseEncoder, which is used
+            with its own settings.
+        benchmark_or_tasks: "starter", "paper" or "paper-fast", an mteb Benchmark, or tasks by name or as objects, which
+            may be loaded already.
+        results_dir: Results folder, in the layout of mteb's ResultCache with one experiment per layer.
         layers: "all", or layers and depths such as [0, 6, -1].
-        data_dir: A folder that every dataset is read from, FOLDER/<org>/<name> in the layout of the hub, instead of the
-            hub. Tasks that are loaded already, and those that make their own data, do without.
-        jobs: Processes that score layers.
-        store_budget: Bytes on the disk, such as 20_000_000_000 or "20GB", that vectors may take at a time. Where all
-            layers of a task take more, they go in groups, each with forward passes of its own. None: four fifths of
-            what is free.
-        store_dtype: What vectors are kept as on the disk: "float32", or "float16", which takes half of it and moves
-            scores a little (the results say so).
-        limit: Evaluated items of each split that are kept, drawn by the seed, for a first look. The results are those
-            of a part: they stand apart from whole ones, under a name that says so.
-        metrics: "all", "none", or which of prompt_entropy, dataset_entropy, curvature, infonce, lidar, dime,
-            effective_rank. InfoNCE and DiME encode two augmented views of each text, LiDAR 16.
-        metric_texts: Texts of a task that metrics are measured on, at most: those of the evaluated splits.
-        final_norm: Whether the scored vectors pool normed states. Metrics are always of raw states.
-        pooling_mode: As in LayerwiseEncoder.
-        max_seq_length: As in LayerwiseEncoder.
-        dtype: As in LayerwiseEncoder.
-        device: As in LayerwiseEncoder.
-        revision: As in LayerwiseEncoder.
-        bidirectional: As in LayerwiseEncoder.
-        adapters: As in LayerwiseEncoder.
-        seed: Chooses the texts that metrics are measured on, their views, and what `limit` leaves.
-        overwrite: Compute finished layers again.
-        show_progress: Bars with an ETA on stderr.
-        on_plan: Is given the plan before anything is encoded; nothing is, if it says False. None: the plan is logged.
+        data_dir: A folder to read all datasets from instead of the Hub, FOLDER/<org>/<name> laid out as on the Hub. It
+            is not used for tasks that are loaded already or make their own data.
+        jobs: Number of processes that score layers.
+        store_budget: Bytes on disk that vectors may take at a time, such as 20_000_000_000 or "20GB". If all layers of
+            a task take more, they are split into groups, each with its own forward passes. None: four fifths of the
+            free space.
+        store_dtype: dtype of the vectors on disk: "float32", or "float16", which takes half the space and changes
+            scores slightly; its results are stored under another name.
+        limit: Evaluated items to keep of each split, drawn with the seed, for a first look. Such results are stored
+            under another name than complete ones.
+        metrics: "all", "none", or some of `midlayer_embed.terms.METRICS`. InfoNCE, DiME and LiDAR encode augmented
+            views of each text, LiDAR the most.
+        metric_texts: Number of texts per task that metrics are measured on, at most; they are drawn from the evaluated
+            splits.
+        seed: Seed of the texts that metrics are measured on, of their views, and of the items that `limit` keeps.
+        overwrite: Whether to compute finished layers again.
+        show_progress: Whether to show progress bars with an ETA on stderr.
+        on_plan: Called with the plan of all tasks before anything is encoded; if it returns False, nothing is. None
+            logs the plan.
+        **options: The fields of `Recipe` and `Source`, as for LayerwiseEncoder, without gguf_file and
+            trust_remote_code. final_norm: whether scores use pooled normed states; metrics always use raw states.
+            Ignored if `model` is a LayerwiseEncoder, which has its own.
 
     Returns:
-        The leaderboard of all that is in `results_dir`, this sweep's results among it.
+        The leaderboard of all results in `results_dir`, including earlier ones.
 
     Raises:
-        InputError: (a ValueError) an unknown task or model, a layer out of range, ...; nothing is written then.
-        TasksFailed: (a RuntimeError) once all other tasks are finished; it has their leaderboard.
+        InputError: (a ValueError) an invalid argument, such as an unknown task or a layer out of range; nothing is
+            written then.
+        TasksFailed: (a RuntimeError) tasks failed; raised after all other tasks are finished, with their leaderboard.
 
     Example:
         >>> board = run_sweep("starter", "starter", "results/starter")                  # doctest: +SKIP
@@ -141,25 +137,16 @@ def run_sweep(
     if isinstance(model, LayerwiseEncoder):
         lazy = _LazyEncoder.of(model)
     else:
-        model, bidirectional, adapters = made_of(model, revision, bidirectional, adapters)
+        asked, recipe = fold(options)
+        name, source = resolve_known_model(model, asked)
         lazy = _LazyEncoder(
-            find_checkpoint(model, revision=revision, bidirectional=bidirectional, adapters=adapters),
-            {
-                "final_norm": final_norm,
-                "pooling_mode": pooling_mode,
-                "max_seq_length": check_max_seq_length(max_seq_length),
-                "dtype": str(resolve_dtype(dtype)).removeprefix("torch."),
-            },
-            device=str(resolve_device(device)),
+            find_checkpoint(name, source), recipe, resolve_dtype(source.dtype), resolve_device(source.device)
         )
-    check_pooling_mode(lazy.settings["pooling_mode"])
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputTypeError(f"seed: expected an int from 0, got {seed!r}")
-    if isinstance(metric_texts, bool) or not isinstance(metric_texts, int) or metric_texts < 2:
-        raise InputError(f"metric_texts: expected an int from 2, got {metric_texts!r}")
+    seed = check_int("seed", seed, 0)
+    metric_texts = check_int("metric_texts", metric_texts, 2)
     if Path(results_dir).exists() and not Path(results_dir).is_dir():
         raise InputError(f"results: {results_dir} is a file; expected a folder")
-    options = SweepOptions(
+    wanted = SweepOptions(
         layers=layer_numbers(layers, lazy.checkpoint.n_blocks),
         metrics=_metrics(metrics),
         metric_texts=metric_texts,
@@ -171,7 +158,7 @@ def run_sweep(
         overwrite=overwrite,
         show_progress=show_progress,
     )
-    settings = {**lazy.settings, "limit": options.limit, "store_dtype": options.store_dtype}
+    settings = {**scoring_settings(lazy.recipe, lazy.dtype), "limit": wanted.limit, "store_dtype": wanted.store_dtype}
     data_folder = None if data_dir is None else check_data_dir(data_dir)
     folder = ResultsFolder(results_dir)
     failures: dict[str, Exception] = {}
@@ -179,23 +166,24 @@ def run_sweep(
         sweeps = []
         for number, task in enumerate(tasks, start=1):
             label = f"[{number}/{len(tasks)}] {task.metadata.name}"
-            sweeps.append(TaskSweep(task, lazy.checkpoint, settings, options, folder, label))
-        for sweep in sweeps:  # what is missing is told before hours are spent on what is there
-            with _told(sweep.name, failures):
+            sweeps.append(TaskSweep(task, lazy.checkpoint, settings, wanted, folder, label))
+        for sweep in sweeps:  # missing data are reported before hours are spent on other tasks
+            with _report_failures(sweep, failures):
                 sweep.find_data(data_folder)
         working = [sweep for sweep in sweeps if sweep.has_work and sweep.name not in failures]
         finished = [sweep for sweep in sweeps if not sweep.has_work]
         for sweep in finished:
             logger.info("%s is finished", sweep.name)
         if working:
-            encoder = lazy.load()  # what fails here would fail for every task
-            plan = _plan(working, encoder, len(finished), failures)
-            if plan.tasks and (on_plan or log_plan)(plan):
-                for sweep in working:
-                    if sweep.name not in failures:
-                        with _told(sweep.name, failures), sweep.data.loaded():
-                            sweep.run(encoder)
-    # Where every task failed, there may be no folder.
+            encoder = lazy.load()  # outside of `_report_failures`: an error here would fail every task
+            with folder.scratch() as scratch:
+                plan = _plan(working, encoder, scratch, len(finished), failures)
+                if plan.tasks and (on_plan or log_plan)(plan):
+                    for sweep in working:
+                        if sweep.name not in failures:
+                            with _report_failures(sweep, failures):
+                                sweep.run(encoder)
+    # There may be no folder if every task failed.
     board = load_results(results_dir) if folder.root.is_dir() else Leaderboard.empty()
     if failures:
         raise TasksFailed(failures, len(tasks), board)
@@ -203,22 +191,33 @@ def run_sweep(
 
 
 def log_plan(plan: Plan) -> bool:
-    """Tells what a sweep is going to do, and lets it."""
+    """Logs the plan. Returns True: the sweep goes on."""
     for line in plan.lines():
         logger.info("%s", line)
     return True
 
 
-def _plan(working: list[TaskSweep], encoder: LayerwiseEncoder, n_finished: int, failures: dict[str, Exception]) -> Plan:
-    """What the tasks are going to cost. A task whose data cannot be loaded fails here already."""
+def _plan(
+    working: list[TaskSweep], encoder: LayerwiseEncoder, scratch: Path, n_finished: int, failures: dict[str, Exception]
+) -> Plan:
+    """The expected cost of the tasks. Their data and texts are kept in `scratch`; tasks without data fail here."""
     plans: list[TaskPlan] = []
     some: list[str] = []
     for sweep in working:
-        with _told(sweep.name, failures), sweep.data.loaded():
-            plan, texts = sweep.plan(encoder)
+        with _report_failures(sweep, failures):
+            plan, texts = sweep.plan(encoder, scratch)
             plans.append(plan)
             some += texts[:: max(1, len(texts) // 100)]
     return Plan(tuple(plans), n_finished, measure_speed(encoder, some) if some else None)
+
+
+def _report_failures(sweep: TaskSweep, failures: dict[str, Exception]) -> AbstractContextManager[None]:
+    """Records and logs why a task fails. A full disk ends the sweep: it would fail every other task, too."""
+    return report_failures(sweep.name, failures, logger, stops_all=_is_disk_full)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _metrics(metrics: str | Sequence[str]) -> list[str]:
@@ -228,51 +227,28 @@ def _metrics(metrics: str | Sequence[str]) -> list[str]:
 
 
 def _free_bytes(folder: Path) -> int:
-    """What vectors may take where the folder is, or is going to be."""
+    """Default store budget on the disk of the folder, which may not exist yet."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
     return int(_FREE_SHARE * shutil.disk_usage(there).free)
 
 
-@contextmanager
-def _told(task_name: str, failures: dict[str, Exception]) -> Iterator[None]:
-    """Notes and logs, in one line, why a task fails; its traceback is for those who debug.
-
-    A disk that is full would fail every other task as well, and ends the sweep.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        failures[task_name] = error
-        reason = first_line(error)
-        if not isinstance(error, InputError) and reason != type(error).__name__:
-            reason = f"{type(error).__name__}: {reason}"
-        logger.error("%s failed: %s", task_name, reason)
-        logger.debug("%s failed", task_name, exc_info=error)
-        traceback.clear_frames(error.__traceback__)  # they hold the vectors
-
-
 @dataclass
 class _LazyEncoder:
-    """A model whose weights are read when the first text needs them: a finished sweep never reads them."""
+    """A model whose weights are read when a task needs them. A finished sweep never reads them."""
 
     checkpoint: Checkpoint
-    settings: dict[str, Any]
-    device: str
+    recipe: Recipe
+    dtype: torch.dtype
+    device: torch.device
     loaded: LayerwiseEncoder | None = None
 
     @classmethod
     def of(cls, encoder: LayerwiseEncoder) -> "_LazyEncoder":
-        settings = {
-            "final_norm": encoder.final_norm,
-            "pooling_mode": encoder.pooling_mode,
-            "max_seq_length": encoder.requested_max_seq_length,
-            "dtype": str(encoder.backbone.model.dtype).removeprefix("torch."),
-        }
-        return cls(encoder.checkpoint, settings, str(encoder.backbone.device), encoder)
+        return cls(encoder.checkpoint, encoder.recipe, encoder.backbone.model.dtype, encoder.backbone.device, encoder)
 
     def load(self) -> LayerwiseEncoder:
         if self.loaded is None:
-            self.loaded = LayerwiseEncoder.from_checkpoint(self.checkpoint, device=self.device, **self.settings)
+            self.loaded = LayerwiseEncoder.from_checkpoint(
+                self.checkpoint, self.recipe, dtype=self.dtype, device=self.device
+            )
         return self.loaded

@@ -1,7 +1,7 @@
-"""Layers' vectors of one task's texts, on disk, one row a distinct text. Knows neither models nor mteb.
+"""Vectors of the texts of one task at several layers, on disk, one row per distinct text.
 
-The store grows by segments: the texts that one call found missing. A segment is one file, layer by layer, so that
-reading a layer reads one piece of the file. Other processes may read what `publish` was called after.
+The store grows by segments, one for each call that adds texts. A segment is one file, stored layer by layer, so that
+reading a layer reads one contiguous part of the file. Other processes can read a store after `publish`.
 """
 
 import json
@@ -22,13 +22,13 @@ _INDEX = "index.json"
 
 
 class VectorStore:
-    """Vectors of texts at some layers, in a temporary folder that goes with the store.
+    """Vectors of texts at some layers, in a temporary folder that is deleted with the store.
 
     Args:
-        parent: The store's own folder is made in here.
-        layers: The layers that are kept.
+        parent: Folder in which the folder of the store is created.
+        layers: The layers to keep.
         dim: Width of a vector.
-        dtype: What numbers are kept as: "float32", or "float16", which takes half the disk.
+        dtype: dtype of the files: "float32", or "float16", which takes half the space.
 
     Example:
         >>> with VectorStore(Path(tempfile.mkdtemp()), layers=[0, 3], dim=2) as store:
@@ -52,7 +52,7 @@ class VectorStore:
 
     @classmethod
     def published(cls, folder: Path) -> "VectorStore":
-        """A store of another process, to be read; the folder stays that process's."""
+        """Opens the store of another process for reading. That process deletes the folder."""
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         store = cls.__new__(cls)
         store.folder, store.layers, store.dim, store.dtype = folder, index["layers"], index["dim"], index["dtype"]
@@ -65,10 +65,10 @@ class VectorStore:
         return store
 
     def publish(self) -> Path:
-        """Writes down which text is where, so that other processes can read the store.
+        """Writes an index of the texts, so that other processes can read the store.
 
         Returns:
-            What `published` takes.
+            The folder, for `published`.
         """
         index = {
             "layers": self.layers,
@@ -93,17 +93,17 @@ class VectorStore:
         return len(self._number)
 
     def missing(self, texts: Sequence[str]) -> list[str]:
-        """The distinct texts that the store does not hold yet, in order of first appearance."""
+        """The distinct texts that are not in the store yet, in order of first appearance."""
         return list(dict.fromkeys(text for text in texts if text not in self._number))
 
     def grow(self, texts: Sequence[str]) -> tuple[range, np.ndarray]:
-        """Makes room for new distinct texts.
+        """Adds rows for new distinct texts.
 
         Returns:
             The rows of the texts, and a writable array (n_layers, n_texts, dim) of zeros.
 
         Raises:
-            InputError: (a ValueError) a text that is there already, or there is no room on the disk.
+            InputError: (a ValueError) a text is in the store already or twice in `texts`, or the disk is full.
         """
         if self.missing(texts) != list(texts):
             raise InputError("texts: expected texts that are distinct and not in the store yet")
@@ -117,11 +117,11 @@ class VectorStore:
         return range(start, len(self._number)), segment
 
     def rows(self, texts: Sequence[str]) -> np.ndarray:
-        """Where texts are: an int array (n_texts,). A text that is not there raises KeyError."""
+        """Rows of texts: an int array (n_texts,). A text that is not in the store raises KeyError."""
         return np.fromiter((self._number[text] for text in texts), dtype=np.int64, count=len(texts))
 
     def vectors(self, layer: int, rows: np.ndarray) -> np.ndarray:
-        """One layer's vectors at some rows: float32 (n_rows, dim)."""
+        """Vectors of one layer at some rows: float32 (n_rows, dim)."""
         slot = self._slots[layer]
         found = np.empty((len(rows), self.dim), dtype=np.float32)
         segment_of = np.searchsorted(self._starts, rows, side="right") - 1
@@ -132,7 +132,7 @@ class VectorStore:
         return found
 
     def drop(self) -> None:
-        """Deletes the vectors. The store holds nothing afterwards."""
+        """Deletes the vectors and their folder. The store is empty afterwards."""
         self._segments.clear()
         self._starts.clear()
         self._number.clear()
@@ -140,10 +140,10 @@ class VectorStore:
 
 
 def check_dtype(dtype: str) -> str:
-    """The dtype, if a store can be of it.
+    """Checks the dtype of a store.
 
     Raises:
-        InputError: (a ValueError) it cannot.
+        InputError: (a ValueError) not one of `DTYPES`.
     """
     if dtype not in DTYPES:
         raise InputError(f"store_dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -151,7 +151,7 @@ def check_dtype(dtype: str) -> str:
 
 
 def layer_bytes(n_texts: int, dim: int, dtype: str) -> int:
-    """What one layer of a store takes on the disk.
+    """Bytes of one layer of a store on disk.
 
     Example:
         >>> layer_bytes(1000, 576, "float32"), layer_bytes(1000, 576, "float16")
@@ -165,7 +165,7 @@ def _segment_name(number: int) -> str:
 
 
 def _made(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
-    """A file of zeros with all its room on the disk: where a mapped file finds none at some write, the process ends."""
+    """Creates a file of zeros with all its blocks: writing to a mapped file on a full disk kills the process."""
     try:
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
         if hasattr(os, "posix_fallocate"):

@@ -1,10 +1,13 @@
-"""One task of a sweep: what is missing of its scores and metrics, planned, computed and saved layer by layer.
+"""One task of a sweep: plans, computes and saves its missing scores and metrics, layer by layer.
 
-The task's texts are encoded for all layers at once, or for as many as the disk holds; metrics take what they need out
-of the same forward pass. Which tasks, and what becomes of errors, is `sweep`'s.
+The texts of the task are encoded for all layers at once, or for as many as fit on the disk; metrics are computed from
+the same forward pass. The task's data are loaded once, for the plan, and kept in files until the task is run.
+`leaderboard.sweep.run` chooses the tasks and handles errors.
 """
 
 import logging
+import shutil
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,53 +20,47 @@ import polars as pl
 from mteb.abstasks.abstask import AbsTask
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
-from tqdm.auto import tqdm
 
 from leaderboard.models.meta import layer_meta, model_label
-from leaderboard.results.folder import METRICS_SCHEMA, MeasuredOn, ResultsFolder
+from leaderboard.results.folder import MeasuredOn, ResultsFolder
 from leaderboard.results.provenance import PROVENANCE, entries_of, provenance, provenance_of
+from leaderboard.results.schemas import METRICS_SCHEMA
 from leaderboard.scoring.score import ENCODE_KWARGS, prepared
-from leaderboard.scoring.texts import TaskTexts, texts_of
+from leaderboard.scoring.texts import collect_texts
 from leaderboard.sweep.executors.local import scored_layers
+from leaderboard.sweep.kept_texts import KeptTexts
 from leaderboard.sweep.layer_view import StoreFiller
 from leaderboard.sweep.plan import TaskPlan, count_metric_tokens, count_tokens, layer_groups
 from leaderboard.sweep.store import VectorStore, layer_bytes
 from leaderboard.tasks.data import TaskData
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
-from midlayer_embed.metrics import NORMALIZATIONS
-from midlayer_embed.models.backbone import Checkpoint
-from midlayer_embed.selection.representations import (
-    PAIR_METRICS,
-    TOKEN_METRICS,
-    VECTOR_METRICS,
-    MetricSettings,
-    TextPass,
-    n_views,
-    represent,
-)
+from midlayer_embed.ground.progress import progress
+from midlayer_embed.models.checkpoint import Checkpoint
+from midlayer_embed.selection.measures import MetricSettings
+from midlayer_embed.selection.representations import MetricRequest, PassOptions, TextPass, build_representations
+from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS, n_views
 from midlayer_embed.texts.corpora import sample_texts
 
 logger = logging.getLogger(__name__)
 
-# What is measured and saved together: first what needs no view of the texts, then what needs two, then what needs most.
-_STAGES = ((*TOKEN_METRICS, *VECTOR_METRICS), PAIR_METRICS, ("lidar",))
+_TEXTS = "texts.jsonl"
 
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """What a sweep does with each task.
+    """Options of a sweep that hold for every task.
 
     Attributes:
-        layers: Which layers, 0..L.
-        metrics: Which metrics are measured.
-        metric_texts: On how many texts of a task at most.
-        seed: Chooses these texts, and what `limit` leaves.
-        limit: Evaluated items that are kept of each split; None for all.
-        jobs: Processes that score.
-        store_budget: Bytes on the disk at a time, at most.
-        store_dtype: What vectors are kept as.
-        overwrite: Compute finished layers again.
-        show_progress: Bars with an ETA on stderr.
+        layers: Layers to score, 0..L.
+        metrics: Metrics to measure.
+        metric_texts: Number of texts per task that metrics are measured on, at most.
+        seed: Seed of the choice of these texts, and of the items that `limit` keeps.
+        limit: Evaluated items to keep of each split; None for all.
+        jobs: Number of processes that score layers.
+        store_budget: Bytes on disk that vectors may take at a time.
+        store_dtype: dtype of the vectors on disk.
+        overwrite: Whether to compute finished layers again.
+        show_progress: Whether to show progress bars with an ETA on stderr.
     """
 
     layers: list[int]
@@ -84,10 +81,15 @@ class TaskSweep:
     Args:
         task: The task.
         checkpoint: The model.
-        settings: As `model_meta.DEFAULT_SETTINGS`.
-        options: What is asked for.
-        folder: Where results are.
-        label: What progress is labelled.
+        settings: A value for each key of `leaderboard.models.meta.DEFAULT_SETTINGS`.
+        options: Options of the sweep.
+        folder: The results folder.
+        label: Label of log lines and progress bars.
+
+    Attributes:
+        name: Name of the task.
+        data: Data of the task.
+        seconds: Time spent so far on encoding, scoring and metrics.
     """
 
     def __init__(
@@ -108,12 +110,13 @@ class TaskSweep:
         self._options = options
         self._folder = folder
         self._label = label
-        # What is missing when the sweep begins; it is not looked up again.
+        self._kept_in: Path | None = None
+        # Missing results when the sweep begins; results files are not read again.
         self._unscored = [layer for layer in options.layers if options.overwrite or not self._is_scored(layer)]
         self._unmeasured = self._missing_metrics()
 
     def find_data(self, data_dir: Path | None) -> None:
-        """As `TaskData.find`; of a finished task no data are needed."""
+        """Locates the task's data, see `TaskData.find`; a finished task needs none."""
         if self.has_work:
             self.data.find(data_dir)
 
@@ -122,28 +125,45 @@ class TaskSweep:
         """Whether a score or a metric is missing."""
         return bool(self._unscored or self._unmeasured)
 
-    def plan(self, encoder: LayerwiseEncoder) -> tuple[TaskPlan, list[str]]:
-        """What the task is going to cost, and its texts. Its data are loaded."""
-        texts, sample = self._texts(encoder)
-        groups = self._groups(encoder, texts, sample)
-        encoded = texts.all if self._unscored else []
-        # What needs no view comes out of the pass for the scores, where there is one.
+    def plan(self, encoder: LayerwiseEncoder, scratch: Path) -> tuple[TaskPlan, list[str]]:
+        """Estimates the cost of the task. Its data and texts are kept in files, for `run`.
+
+        Args:
+            encoder: The model.
+            scratch: Existing folder for these files.
+
+        Returns:
+            The plan, and texts of the task to measure the model's speed on.
+        """
+        self._kept_in = Path(tempfile.mkdtemp(prefix="task-", dir=scratch))
+        with self.data.loaded(keep_in=self._kept_in):
+            texts = self._collect_texts(encoder)
+        texts.save(self._kept_in / _TEXTS)
+        groups = self._groups(encoder, texts)
+        encoded = list(texts.all) if self._unscored else []
+        # Metrics without views are computed in the pass for the scores, if there is one.
         alone = [name for name in self._wanted(self._options.layers) if not encoded or n_views([name])]
         plan = TaskPlan(
             task=self.name,
             n_texts=len(encoded),
             groups=groups,
             score_tokens=len(groups) * count_tokens(encoder, encoded),
-            metric_tokens=len(groups) * count_metric_tokens(encoder, sample, alone, self._options.seed),
-            disk=self._bytes_a_layer(encoder, texts, sample) * max(map(len, groups)),
+            metric_tokens=len(groups) * count_metric_tokens(encoder, texts.sample, alone, self._options.seed),
+            disk=self._bytes_a_layer(encoder, texts) * max(map(len, groups)),
         )
-        return plan, encoded or sample
+        return plan, encoded or list(texts.sample)
 
     def run(self, encoder: LayerwiseEncoder) -> None:
-        """Computes and saves what is missing. The task's data are loaded."""
-        with self._timed("scoring"):
-            texts, sample = self._texts(encoder)
-        groups = self._groups(encoder, texts, sample)
+        """Computes and saves the missing scores and metrics. `plan` comes first."""
+        assert self._kept_in is not None
+        try:
+            with self.data.loaded():
+                self._run(encoder, KeptTexts.load(self._kept_in / _TEXTS))
+        finally:
+            shutil.rmtree(self._kept_in, ignore_errors=True)
+
+    def _run(self, encoder: LayerwiseEncoder, texts: KeptTexts) -> None:
+        groups = self._groups(encoder, texts)
         made_with = provenance(
             encoder,
             self._task,
@@ -157,54 +177,52 @@ class TaskSweep:
             with self._folder.scratch() as scratch:
                 text_pass = None
                 if unscored:
-                    text_pass = self._text_pass(encoder, sample, unscored, unmeasured)
-                    self._score(encoder, texts, sample, unscored, text_pass, scratch, made_with)
-                self._measure(encoder, sample, list(unmeasured), text_pass, scratch, made_with)
+                    text_pass = self._text_pass(encoder, texts.sample, unscored, unmeasured)
+                    self._score(encoder, texts, unscored, text_pass, scratch, made_with)
+                self._measure(encoder, texts.sample, list(unmeasured), text_pass, scratch, made_with)
         parts = ", ".join(f"{part} {self.seconds[part]:.1f} s" for part in ("encoding", "scoring", "metrics"))
         logger.info("%s: %s", self._label, parts)
 
-    def _texts(self, encoder: LayerwiseEncoder) -> tuple[TaskTexts, list[str]]:
-        """The task's texts, and those of them that metrics are measured on."""
+    def _collect_texts(self, encoder: LayerwiseEncoder) -> KeptTexts:
+        """The texts that mteb's evaluation of the loaded task encodes, and those that metrics are measured on."""
         with prepared(self._task):
-            texts = texts_of(self._task)
+            texts = collect_texts(self._task)
         if not self._options.metrics:
-            return texts, []
-        return texts, sample_texts(
+            return KeptTexts(texts.all, [])
+        sample = sample_texts(
             texts.evaluated,
             self._options.metric_texts,
             seed=self._options.seed,
             tokenizer=encoder.backbone.tokenizer,
             max_length=encoder.max_seq_length,
         )
+        return KeptTexts(texts.all, sample)
 
-    def _groups(
-        self, encoder: LayerwiseEncoder, texts: TaskTexts, sample: Sequence[str]
-    ) -> tuple[tuple[int, ...], ...]:
+    def _groups(self, encoder: LayerwiseEncoder, texts: KeptTexts) -> tuple[tuple[int, ...], ...]:
         needed = sorted({*self._unscored, *self._unmeasured})
-        return layer_groups(needed, self._bytes_a_layer(encoder, texts, sample), self._options.store_budget)
+        return layer_groups(needed, self._bytes_a_layer(encoder, texts), self._options.store_budget)
 
-    def _bytes_a_layer(self, encoder: LayerwiseEncoder, texts: TaskTexts, sample: Sequence[str]) -> int:
-        """Of the store, or of the metrics' views, which come after it."""
-        views = n_views(self._wanted(self._options.layers)) * len(sample)
+    def _bytes_a_layer(self, encoder: LayerwiseEncoder, texts: KeptTexts) -> int:
+        """Bytes of one layer in the store, or of the metrics' views, which are written after the store is deleted."""
+        views = n_views(self._wanted(self._options.layers)) * len(texts.sample)
         store = len(texts.all) if self._unscored else 0
         return max(
             layer_bytes(store, encoder.dim, self._options.store_dtype), layer_bytes(views, encoder.dim, "float32")
         )
 
     def _text_pass(
-        self, encoder: LayerwiseEncoder, sample: list[str], unscored: list[int], unmeasured: dict[int, list[str]]
+        self, encoder: LayerwiseEncoder, sample: Sequence[str], unscored: list[int], unmeasured: dict[int, list[str]]
     ) -> TextPass | None:
-        """Takes what metrics need out of the forward pass for the scores, where that one is over the same layers."""
+        """Computes metrics in the forward pass for the scores; None if that pass is over other layers."""
         wanted = self._wanted(unmeasured)
         if list(unmeasured) != unscored or not TextPass.is_needed(wanted):
             return None
-        return TextPass(len(sample), unscored, encoder.dim, wanted, self._metric_settings, final_norm=False)
+        return TextPass(len(sample), encoder.dim, self._request(wanted, unscored))
 
     def _score(
         self,
         encoder: LayerwiseEncoder,
-        texts: TaskTexts,
-        sample: list[str],
+        texts: KeptTexts,
         layers: list[int],
         text_pass: TextPass | None,
         scratch: Path,
@@ -220,19 +238,13 @@ class TaskSweep:
             )
             with self._timed("encoding"):
                 if text_pass is not None:
-                    filler.fill(sample, text_pass)
+                    filler.fill(texts.sample, text_pass)
                 filler.fill(texts.all)
             with self._timed("scoring"):
                 metas = {layer: self._meta(layer) for layer in layers}
                 results = scored_layers(self._task, store, metas, filler.fill, self._options.jobs)
-                for layer, result in tqdm(
-                    results,
-                    total=len(layers),
-                    desc=f"{self._label}: scoring",
-                    unit="layer",
-                    dynamic_ncols=True,
-                    disable=not self._options.show_progress,
-                ):
+                label, shown = f"{self._label}: scoring", self._options.show_progress
+                for layer, result in progress(len(layers), label, "layer", shown, items=results):
                     self._save(result, layer, scratch, made_with)
 
     def _save(self, result: TaskResult, layer: int, scratch: Path, made_with: dict[str, Any]) -> None:
@@ -243,7 +255,7 @@ class TaskSweep:
     def _measure(
         self,
         encoder: LayerwiseEncoder,
-        sample: list[str],
+        sample: Sequence[str],
         layers: list[int],
         text_pass: TextPass | None,
         scratch: Path,
@@ -252,23 +264,14 @@ class TaskSweep:
         meta = self._meta(None)
         head = {"model": model_label(meta), "revision": meta.revision, "task": self.name}
         missing = self._wanted(layers)
-        for stage in _STAGES:
-            wanted = [name for name in stage if name in missing]
-            if not wanted:
-                continue
+        options = PassOptions(scratch=scratch, show_progress=self._options.show_progress, label=f"{self._label}: ")
+        # Metrics that need the same views are measured and saved together, those that need the fewest first.
+        for views in sorted({METRIC_TABLE[name].n_views for name in missing}):
+            wanted = [name for name in missing if METRIC_TABLE[name].n_views == views]
             with (
                 self._timed("metrics"),
-                represent(
-                    encoder,
-                    sample,
-                    wanted,
-                    self._metric_settings,
-                    final_norm=False,
-                    layers=layers,
-                    text_pass=text_pass,
-                    scratch=scratch,
-                    show_progress=self._options.show_progress,
-                    label=f"{self._label}: ",
+                build_representations(
+                    encoder, sample, self._request(wanted, layers), options, text_pass
                 ) as representations,
             ):
                 curves = representations.curves(wanted, NORMALIZATIONS)
@@ -284,9 +287,8 @@ class TaskSweep:
     def _measured_on(self) -> MeasuredOn:
         return MeasuredOn(str(self._task.metadata.revision), self._options.seed, self._options.metric_texts)
 
-    @property
-    def _metric_settings(self) -> MetricSettings:
-        return MetricSettings(seed=self._options.seed)
+    def _request(self, metrics: list[str], layers: list[int]) -> MetricRequest:
+        return MetricRequest(metrics, layers, final_norm=False, settings=MetricSettings(seed=self._options.seed))
 
     def _meta(self, layer: int | None) -> ModelMeta:
         return layer_meta(self._checkpoint, layer, self._settings)
@@ -300,7 +302,7 @@ class TaskSweep:
         return not result.get_missing_evaluations(self._task)
 
     def _missing_metrics(self) -> dict[int, list[str]]:
-        """The metrics that each layer misses; layers that miss none are left out."""
+        """The missing metrics of each layer; complete layers are left out."""
         if not self._options.metrics:
             return {}
         found: set[tuple[str, int]] = set()
@@ -314,7 +316,7 @@ class TaskSweep:
         return {layer: names for layer, names in missing.items() if names}
 
     def _wanted(self, layers: Iterable[int]) -> list[str]:
-        """The metrics that some of the layers miss."""
+        """The metrics that are missing at any of the layers."""
         missing = {name for layer in layers for name in self._unmeasured.get(layer, [])}
         return [name for name in self._options.metrics if name in missing]
 

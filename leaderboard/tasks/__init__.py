@@ -1,1 +1,1 @@
-"""Which tasks there are, and where their data come from."""
+"""MTEB tasks: benchmarks, and where the data come from."""

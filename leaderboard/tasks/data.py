@@ -1,4 +1,7 @@
-"""A task's data for the time of a sweep: found, loaded, checked, and given up again. Where they are is `mirror`'s."""
+"""The data of a task during a sweep: found, loaded once, checked, kept between plan and run, and released.
+
+Folders of datasets are read by `mirror`.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -10,6 +13,7 @@ from mteb.abstasks.abstask import AbsTask
 
 from leaderboard.tasks.limit import limit_task
 from leaderboard.tasks.mirror import dataset_folder, folder_sha256, reading_from
+from leaderboard.tasks.spill import spill, unspill
 from midlayer_embed.errors import InputError, first_line
 
 
@@ -17,12 +21,12 @@ class TaskData:
     """The data of one task.
 
     Args:
-        task: The task. Data that it holds already stay as they are, and stay there.
-        limit: Items of each evaluated split that are kept; None for all.
-        seed: Chooses them.
+        task: The task. If it is loaded already, its data are neither changed nor released.
+        limit: Items to keep of each evaluated split; None for all.
+        seed: Seed of the choice of these items.
 
     Attributes:
-        files_sha256: Of the files that the data were read from, where they are known.
+        files_sha256: Hash of the files that the data were read from; None if they were not read from a folder.
     """
 
     def __init__(self, task: AbsTask, *, limit: int | None, seed: int) -> None:
@@ -38,44 +42,56 @@ class TaskData:
                 "without data"
             )
         self._before = dict(vars(task))
+        self._kept: dict[str, Any] | None = None
 
     def find(self, data_dir: Path | None) -> None:
-        """Looks where the data are, without loading them.
+        """Locates the data without loading them.
 
         Args:
-            data_dir: The folder of datasets; None for the hub, which is not asked yet.
+            data_dir: The folder of datasets; None for the Hub, which is not contacted yet.
 
         Raises:
-            InputError: (a ValueError) they are not in the folder.
+            InputError: (a ValueError) the data are not in the folder.
         """
         if data_dir is not None and not self._was_loaded:
             self._folder = dataset_folder(data_dir, self._task)
 
     @contextmanager
-    def loaded(self) -> Iterator[None]:
-        """Within, the task holds its data.
+    def loaded(self, keep_in: Path | None = None) -> Iterator[None]:
+        """Inside the block, the task is loaded. Afterwards it is as before.
+
+        Args:
+            keep_in: Existing folder to keep the data in until the next `loaded`, which then does not load them again.
+                They take little memory there, see `leaderboard.tasks.spill`. None: the data are released.
 
         Raises:
-            InputError: (a ValueError) they cannot be loaded, or are not what is evaluated.
+            InputError: (a ValueError) the data cannot be loaded, or lack an evaluated split.
         """
-        try:
-            if not self._was_loaded:
-                self._load()
+        if self._was_loaded:
             yield
+            return
+        try:
+            if self._kept is None:
+                self._load()
+            else:
+                vars(self._task).update({**self._kept, "dataset": unspill(self._kept["dataset"])})
+                self._kept = None
+            yield
+            if keep_in is not None:
+                self._kept = {**vars(self._task), "dataset": spill(self._task.dataset, keep_in)}
         finally:
-            if not self._was_loaded:
-                if self._task.data_loaded:
-                    self._task.unload_data()
-                # What loading, cutting, evaluating and unloading leave changed.
-                vars(self._task).clear()
-                vars(self._task).update(self._before)
+            if self._task.data_loaded:
+                self._task.unload_data()
+            # Loading, cutting, evaluating and unloading change other attributes, too.
+            vars(self._task).clear()
+            vars(self._task).update(self._before)
 
     def _load(self) -> None:
         where = "here" if self._folder is None else f"from {str(self._folder)!r}"
         try:
             with nullcontext() if self._folder is None else reading_from(self._folder, self._task):
                 self._task.load_data()
-        except Exception as error:  # of many kinds; this one just says that it failed
+        except Exception as error:  # of many types; DatasetGenerationError itself gives no reason
             known = isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception)
             reason = first_line(cast(Exception, error.__cause__) if known else error)
             raise InputError(f"its data cannot be loaded {where}: {reason}") from error
@@ -86,7 +102,7 @@ class TaskData:
             limit_task(self._task, self._limit, self._seed)
 
     def _check_splits(self, where: str) -> None:
-        if type(self._task).evaluate is not AbsTask.evaluate:  # other kinds of tasks keep their data in other ways
+        if type(self._task).evaluate is not AbsTask.evaluate:  # such tasks may keep their data in another layout
             return
         data: Any = self._task.dataset
         for subset in self._task.hf_subsets:

@@ -1,6 +1,6 @@
-"""Datasets of tasks out of a local folder, laid out as on the hub: FOLDER/<org>/<name>, each as its repository is.
+"""Loads datasets of tasks from a local mirror of the hub: FOLDER/<org>/<name>, each a copy of its repository.
 
-For machines that reach no hub. Not for: filling such a folder, or what a task makes of its data.
+For machines without access to the hub. `prefetch` fills such a folder.
 """
 
 import hashlib
@@ -12,19 +12,18 @@ from datasets import config
 from datasets.naming import camelcase_to_snakecase
 from mteb.abstasks.abstask import AbsTask
 
-from leaderboard.tasks.starter import STARTER_TASKS
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checksums import file_sha256
 
-# What a dataset's folder may hold without holding data.
+# Files that are documentation, not data.
 _NO_DATA = ("README.md", "dataset_infos.json")
 
 
 def check_data_dir(data_dir: str | Path) -> Path:
-    """The folder, as an absolute path: what the working directory holds must not matter.
+    """Return the folder as an absolute path, so that it does not depend on the working directory.
 
     Raises:
-        InputError: (a ValueError) there is no such folder.
+        InputError: (a ValueError) if the folder does not exist.
     """
     folder = Path(data_dir).expanduser().absolute()
     if not folder.is_dir():
@@ -33,31 +32,31 @@ def check_data_dir(data_dir: str | Path) -> Path:
 
 
 def dataset_folder(data_dir: Path, task: AbsTask) -> Path | None:
-    """Where a task's dataset is.
+    """Find the folder of a task's dataset.
 
     Returns:
-        The folder; None for a task that makes its own data (the starter tasks).
+        The folder; None for a task that builds its own data (the starter tasks).
 
     Raises:
-        InputError: (a ValueError) there is no such folder, or no data in it; the message says where it was looked for.
+        InputError: (a ValueError) if the folder does not exist or holds no data; the message names the folder.
     """
-    if isinstance(task, STARTER_TASKS):
+    if getattr(task, "makes_its_own_data", False):
         return None
     name = task.metadata.dataset["path"]
     folder = data_dir / name
     if not folder.is_dir():
-        raise InputError(f"its dataset {name} is not there: there is no folder {str(folder)!r}")
+        raise InputError(f"dataset {name} not found: there is no folder {str(folder)!r}")
     if not _data_files(folder):
-        raise InputError(f"its dataset {name} is not there: the folder {str(folder)!r} holds no data")
+        raise InputError(f"dataset {name} not found: the folder {str(folder)!r} holds no data")
     return folder
 
 
 @contextmanager
 def reading_from(folder: Path, task: AbsTask) -> Iterator[None]:
-    """Within, `task.load_data()` reads a folder instead of the hub.
+    """Make `task.load_data()` read a folder instead of the hub.
 
-    Only the task's own metadata are changed, never those of its class, and only until the data are loaded: results are
-    of the dataset and revision that the task names.
+    Changes the metadata of this task object only, not of its class, and restores them on exit: results keep the dataset
+    name and revision of the task.
     """
     own = task.__dict__.get("metadata")
     dataset = {**task.metadata.dataset, "path": str(folder)}
@@ -72,26 +71,27 @@ def reading_from(folder: Path, task: AbsTask) -> Iterator[None]:
 
 
 def folder_sha256(folder: Path) -> str:
-    """One SHA-256 for all data files of a dataset's folder: of their names and contents."""
+    """SHA-256 over the names and contents of all data files in a dataset's folder."""
     digest = hashlib.sha256()
     for path in _data_files(folder):
         digest.update(f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n".encode())
     return digest.hexdigest()
 
 
-def is_at_hand(task: AbsTask, data_dir: Path | None) -> bool:
-    """Whether a task can be loaded here without a hub.
+def is_available(task: AbsTask, data_dir: Path | None) -> bool:
+    """Whether a task can be loaded without access to the hub.
 
     Args:
         task: The task.
-        data_dir: Where its dataset has to be; None: in the cache of the datasets library, in the task's revision.
+        data_dir: Folder with a mirror of the hub. None: look for the task's revision in the cache of the datasets
+            library.
     """
-    return size_at_hand(task, data_dir) is not None
+    return available_size(task, data_dir) is not None
 
 
-def size_at_hand(task: AbsTask, data_dir: Path | None) -> int | None:
-    """Bytes on disk of a task's data, 0 where it makes its own; None where they are not at hand (see `is_at_hand`)."""
-    if data_dir is None and not isinstance(task, STARTER_TASKS):
+def available_size(task: AbsTask, data_dir: Path | None) -> int | None:
+    """Size of a task's data on disk in bytes: 0 if it builds its own data, None if not available (`is_available`)."""
+    if data_dir is None and not getattr(task, "makes_its_own_data", False):
         *organisation, name = task.metadata.dataset["path"].split("/")
         cached = Path(config.HF_DATASETS_CACHE, "___".join([*organisation, camelcase_to_snakecase(name)]))
         folders = [info.parent for info in cached.glob(f"*/*/{task.metadata.dataset['revision']}/dataset_info.json")]
@@ -104,7 +104,7 @@ def size_at_hand(task: AbsTask, data_dir: Path | None) -> int | None:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    """All files but documentation and hidden ones (git's, and those of the hub's client)."""
+    """All files except documentation and hidden files (of git and of the hub's client)."""
     return [
         path
         for path in sorted(folder.rglob("*"))

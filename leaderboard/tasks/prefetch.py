@@ -1,7 +1,6 @@
-"""Fills a folder with the datasets of tasks, each as the hub has it in the revision that the task pins, and checks it.
+"""Downloads the datasets of tasks into a folder, each in the revision that the task pins, and verifies them.
 
-The layout is `mirror`'s, which reads such a folder on a machine that reaches no hub. Not for: what a task makes of its
-data.
+`mirror` reads such a folder on a machine without access to the hub. Does not load the data.
 """
 
 import hashlib
@@ -10,9 +9,8 @@ import logging
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,26 +25,27 @@ from rich.filesize import decimal
 from tqdm.auto import tqdm
 
 from leaderboard.tasks.mirror import check_data_dir
-from leaderboard.tasks.starter import STARTER_TASKS
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.checksums import file_sha256
+from midlayer_embed.ground.failures import report_failures
+from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 
 logger = logging.getLogger(__name__)
 
-# Beside the folders of the datasets: what has been fetched whole.
+# Lists the datasets that were downloaded completely; in the root of the folder.
 MANIFEST = "prefetched.json"
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
-# Files at a time: some datasets are hundreds of small ones.
+# Parallel downloads: some datasets consist of hundreds of small files.
 _WORKERS = 8
 
 
 class DatasetsFailed(RuntimeError):
-    """Datasets could not be fetched, or are not as they were; all others are.
+    """Some datasets could not be downloaded or failed verification. All others are complete.
 
     Attributes:
-        failures: The error of each dataset that failed, by its name.
+        failures: Error of each failed dataset, by name.
     """
 
     def __init__(self, failures: dict[str, Exception], n_datasets: int) -> None:
@@ -60,7 +59,7 @@ class _FetchedFile(BaseModel):
 
 
 class _Fetched(BaseModel):
-    """A dataset that was fetched whole."""
+    """A dataset that was downloaded completely."""
 
     revision: str
     files: dict[str, _FetchedFile]
@@ -78,8 +77,8 @@ class _Manifest(BaseModel):
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise InputError(
-                f"data_dir: {path} is not what prefetch writes ({first_line(error)}); remove it, and what is there is "
-                "compared with the hub again"
+                f"data_dir: {path} is not a file that prefetch wrote ({first_line(error)}); remove it to compare the "
+                "datasets with the hub again"
             ) from error
 
     def write(self, folder: Path) -> None:
@@ -89,14 +88,14 @@ class _Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class _HubFile:
-    """A file of a dataset, as the hub lists it: large ones by SHA-256, the others by git's hash."""
+    """A file of a dataset as the hub lists it: large files have a SHA-256, the others a git hash."""
 
     path: str
     size: int
     sha256: str | None
     blob_id: str | None
 
-    def is_at(self, path: Path) -> bool:
+    def matches(self, path: Path) -> bool:
         if not path.is_file() or path.stat().st_size != self.size:
             return False
         if self.sha256 is not None:
@@ -107,7 +106,7 @@ class _HubFile:
 
 @dataclass
 class _Plan:
-    """What there is to do for a dataset."""
+    """All files of a dataset, and those still to download."""
 
     files: list[_HubFile]
     missing: list[_HubFile]
@@ -120,34 +119,34 @@ class _Plan:
 def prefetch(
     tasks: Iterable[AbsTask], data_dir: str | Path, *, endpoint: str | None = None, show_progress: bool = True
 ) -> None:
-    """Fetches the datasets of tasks into FOLDER/<org>/<name>, and notes size and SHA-256 of every file.
+    """Download the datasets of tasks into FOLDER/<org>/<name>, and record size and SHA-256 of every file.
 
-    Files appear whole. Killed at any moment, the next run goes on with the files that are missing; for a dataset that
-    is finished the hub is not asked again, but its files are read: one that is no longer what it was is named, and
-    fetched again. A dataset that fails is logged with its reason and does not stop the others.
+    Files are moved into place when complete. If a run is killed, the next one downloads only the missing files. For a
+    finished dataset the hub is not contacted, but its files are verified: a damaged file is reported and downloaded
+    again. Failing datasets are logged with the reason and do not stop the others.
 
     Args:
-        tasks: Those that make their own data need nothing.
-        data_dir: The folder; made if need be.
-        endpoint: Address of the hub; None: the one that the hub's client knows (`HF_ENDPOINT`).
-        show_progress: A bar with an ETA on stderr.
+        tasks: Tasks whose datasets are downloaded. Tasks that build their own data are skipped.
+        data_dir: Target folder; created if missing.
+        endpoint: URL of the hub. None: the default of huggingface_hub (`HF_ENDPOINT`).
+        show_progress: Show a progress bar with an ETA on stderr.
 
     Raises:
-        InputError: (a ValueError) the folder cannot be used, or HF_HUB_OFFLINE forbids to ask a hub that is needed.
-        DatasetsFailed: (a RuntimeError) once all other datasets are there.
+        InputError: (a ValueError) if the folder cannot be used, or if the hub is needed but HF_HUB_OFFLINE is set.
+        DatasetsFailed: (a RuntimeError) if datasets failed; raised after all others are complete.
     """
     folder = Path(data_dir).expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"data_dir: the folder {str(data_dir)!r} cannot be made: {first_line(error)}") from error
+        raise InputError(f"data_dir: cannot create the folder {str(data_dir)!r}: {first_line(error)}") from error
     manifest = _Manifest.read(folder)
     failures: dict[str, Exception] = {}
     revisions = _revisions(tasks)
     unfinished = {}
     for name, asked in revisions.items():
-        with _told(name, failures):
-            revision = _only(asked)
+        with report_failures(name, failures, logger, reason=_reason):
+            revision = _single_revision(asked)
             if not _is_finished(folder / name, manifest.datasets.get(name), revision):
                 unfinished[name] = revision
     offline = [name for name in _OFFLINE if os.environ.get(name, "").upper() in ENV_VARS_TRUE_VALUES]
@@ -155,27 +154,20 @@ def prefetch(
         raise InputError(f"the hub is needed to fetch {', '.join(unfinished)}, but {' and '.join(offline)} is set")
     api = HfApi(endpoint=endpoint)
     if unfinished:
-        logger.info("asking %s for the files of %d datasets", api.endpoint, len(unfinished))
+        logger.info("listing the files of %d datasets at %s", len(unfinished), api.endpoint)
     with quiet_transformers():
         plans = {}
         for name, revision in unfinished.items():
-            with _told(name, failures):
-                plans[name] = _plan(api, name, revision, folder / name)
+            with report_failures(name, failures, logger, reason=_reason):
+                plans[name] = _plan_downloads(api, name, revision, folder / name)
         size = sum(plan.size for plan in plans.values())
         if plans:
             free = decimal(shutil.disk_usage(folder).free)
-            logger.info("%s of %d datasets to fetch into %s (%s are free)", decimal(size), len(plans), folder, free)
-        with tqdm(
-            total=size,
-            desc="prefetch",
-            unit="B",
-            unit_scale=True,
-            dynamic_ncols=True,
-            disable=not (show_progress and plans),
-        ) as bar:
+            logger.info("downloading %s of %d datasets into %s (%s free)", decimal(size), len(plans), folder, free)
+        with progress(size, "prefetch", "B", show_progress and bool(plans)) as bar:
             for name, plan in plans.items():
                 bar.set_description(name)
-                with _told(name, failures):
+                with report_failures(name, failures, logger, reason=_reason):
                     _fetch(api, name, unfinished[name], plan, folder / name, bar)
                     files = {
                         file.path: _FetchedFile(
@@ -187,50 +179,50 @@ def prefetch(
                     manifest.write(folder)
     if failures:
         raise DatasetsFailed(failures, len(revisions))
-    logger.info("%d datasets are in %s", len(revisions), folder)
+    logger.info("%d datasets are complete in %s", len(revisions), folder)
 
 
 def check(tasks: Iterable[AbsTask], data_dir: str | Path) -> None:
-    """Compares the datasets of tasks with what was noted when they were fetched. No hub is asked.
+    """Verify the datasets of tasks against the sizes and hashes recorded at download, without contacting the hub.
 
     Raises:
-        InputError: (a ValueError) there is no such folder.
-        DatasetsFailed: (a RuntimeError) a dataset was never fetched, or files of it are missing or damaged, or others
-            are among them; each was logged with its reason.
+        InputError: (a ValueError) if the folder does not exist.
+        DatasetsFailed: (a RuntimeError) if a dataset was not downloaded, or if files are missing, damaged or unknown;
+            each failure is logged with its reason.
     """
     folder = check_data_dir(data_dir)
     manifest = _Manifest.read(folder)
     failures: dict[str, Exception] = {}
     revisions = _revisions(tasks)
     for name, asked in revisions.items():
-        with _told(name, failures):
-            revision = _only(asked)
+        with report_failures(name, failures, logger, reason=_reason):
+            revision = _single_revision(asked)
             fetched = manifest.datasets.get(name)
             if fetched is None:
-                raise InputError(f"it was not fetched whole: {folder / MANIFEST} does not name it")
+                raise InputError(f"not downloaded completely: {folder / MANIFEST} does not list it")
             if fetched.revision != revision:
                 raise InputError(f"{str(folder / name)!r} holds revision {fetched.revision}, expected {revision}")
-            _check_strangers(folder / name, fetched.files, revision)
-            if spoilt := _spoilt(folder / name, fetched):
-                raise InputError(", ".join(f"{path} is {what}" for path, what in spoilt.items()))
+            _check_unknown_files(folder / name, fetched.files, revision)
+            if damaged := _find_damaged(folder / name, fetched):
+                raise InputError(", ".join(f"{path} is {what}" for path, what in damaged.items()))
     if failures:
         raise DatasetsFailed(failures, len(revisions))
-    logger.info("%d datasets in %s are as they were fetched", len(revisions), folder)
+    logger.info("%d datasets in %s are verified", len(revisions), folder)
 
 
 def _revisions(tasks: Iterable[AbsTask]) -> dict[str, dict[str, list[str]]]:
-    """The revisions that are asked for of each dataset, and by which tasks."""
+    """Revisions that the tasks need of each dataset, with the names of the tasks."""
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for task in tasks:
-        if not isinstance(task, STARTER_TASKS):
+        if not getattr(task, "makes_its_own_data", False):
             found[task.metadata.dataset["path"]][task.metadata.revision].append(task.metadata.name)
     return found
 
 
-def _only(asked: dict[str, list[str]]) -> str:
+def _single_revision(asked: dict[str, list[str]]) -> str:
     if len(asked) > 1:
-        said = ", ".join(f"{revision} for {' and '.join(tasks)}" for revision, tasks in asked.items())
-        raise InputError(f"a folder holds one revision of a dataset, and several are asked for: {said}")
+        listed = ", ".join(f"{revision} for {' and '.join(tasks)}" for revision, tasks in asked.items())
+        raise InputError(f"tasks: expected one revision of each dataset in a folder, got {listed}")
     return next(iter(asked))
 
 
@@ -240,46 +232,47 @@ def _is_finished(folder: Path, fetched: _Fetched | None, revision: str) -> bool:
     if fetched.revision != revision:
         raise InputError(
             f"{str(folder)!r} holds revision {fetched.revision}, expected {revision}; remove it, "
-            "or take another data_dir"
+            "or choose another data_dir"
         )
-    _check_strangers(folder, fetched.files, revision)
-    return not _spoilt(folder, fetched)
+    _check_unknown_files(folder, fetched.files, revision)
+    return not _find_damaged(folder, fetched)
 
 
-def _spoilt(folder: Path, fetched: _Fetched) -> dict[str, str]:
-    spoilt = {}
+def _find_damaged(folder: Path, fetched: _Fetched) -> dict[str, str]:
+    """Files that are missing or damaged, with that word."""
+    damaged = {}
     for name, file in fetched.files.items():
         path = folder / name
         if not path.is_file():
-            spoilt[name] = "missing"
+            damaged[name] = "missing"
         elif path.stat().st_size != file.size or file_sha256(path) != file.sha256:
-            spoilt[name] = "damaged"
-    return spoilt
+            damaged[name] = "damaged"
+    return damaged
 
 
-def _check_strangers(folder: Path, known: Iterable[str], revision: str) -> None:
-    """A file that is not the dataset's would be read as a part of it."""
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    if strange := sorted(name for name in there - set(known) if not _is_hidden(name)):
-        raise InputError(f"{str(folder)!r} holds {', '.join(strange)}, not of revision {revision}; remove what is not")
+def _check_unknown_files(folder: Path, known: Iterable[str], revision: str) -> None:
+    """Reject files that are not part of the dataset: the datasets library would load them with it."""
+    existing = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    if unknown := sorted(name for name in existing - set(known) if not _is_hidden(name)):
+        raise InputError(f"{str(folder)!r} holds files that are not in revision {revision}: {', '.join(unknown)}")
 
 
 def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
 
-def _plan(api: HfApi, name: str, revision: str, folder: Path) -> _Plan:
+def _plan_downloads(api: HfApi, name: str, revision: str, folder: Path) -> _Plan:
     info = api.dataset_info(name, revision=revision, files_metadata=True)
     files = [
         _HubFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None, file.blob_id)
         for file in info.siblings or []
         if not _is_hidden(file.rfilename)
     ]
-    _check_strangers(folder, {file.path for file in files}, revision)
-    missing = [file for file in files if not file.is_at(folder / file.path)]
+    _check_unknown_files(folder, {file.path for file in files}, revision)
+    missing = [file for file in files if not file.matches(folder / file.path)]
     for file in missing:
         if (folder / file.path).exists():
-            logger.warning("%s: %s is not what the hub has, it is fetched again", name, file.path)
+            logger.warning("%s: %s differs from the hub's file, downloading it again", name, file.path)
     return _Plan(files, missing)
 
 
@@ -287,10 +280,10 @@ def _fetch(api: HfApi, name: str, revision: str, plan: _Plan, folder: Path, bar:
     existing = next(place for place in (folder, *folder.parents) if place.is_dir())
     free = shutil.disk_usage(existing).free
     if plan.size > free:
-        raise InputError(f"{decimal(plan.size)} are to be fetched, and {decimal(free)} are free in {str(existing)!r}")
+        raise InputError(f"no space in {str(existing)!r}: {decimal(plan.size)} needed, {decimal(free)} free")
 
     class _Counted(hub_tqdm):  # type: ignore[misc]
-        """The hub's client makes one a file; what it counts is shown by the bar of all files."""
+        """Forwards the counts of the hub client's bars, one per file, to the bar over all files."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
@@ -299,10 +292,10 @@ def _fetch(api: HfApi, name: str, revision: str, plan: _Plan, folder: Path, bar:
             bar.update(n)
 
         def update_transfer(self, n: float | None = 1) -> None:
-            """Bytes on the wire, which it counts beside those of the file."""
+            """Ignore bytes on the wire, which the client counts in addition to those of the file."""
 
         def set_transfer_postfix_str(self, postfix: str, refresh: bool = False) -> None:
-            """Their speed."""
+            """Ignore the transfer speed."""
 
     def fetch(file: _HubFile) -> None:
         (folder / file.path).unlink(missing_ok=True)
@@ -312,12 +305,12 @@ def _fetch(api: HfApi, name: str, revision: str, plan: _Plan, folder: Path, bar:
             repo_type="dataset",
             revision=revision,
             local_dir=folder,
-            cache_dir=folder / ".cache",  # nothing of what was cached elsewhere
+            cache_dir=folder / ".cache",  # not the user's cache
             tqdm_class=_Counted,
         )
-        if not file.is_at(folder / file.path):
+        if not file.matches(folder / file.path):
             (folder / file.path).unlink()
-            raise InputError(f"{file.path} came otherwise than the hub lists it (size or SHA-256)")
+            raise InputError(f"{file.path} does not have the size or hash that the hub lists")
 
     pool = ThreadPoolExecutor(_WORKERS)
     try:
@@ -325,28 +318,17 @@ def _fetch(api: HfApi, name: str, revision: str, plan: _Plan, folder: Path, bar:
             done.result()
     finally:
         pool.shutdown(cancel_futures=True)
-    # The client's notes, and what it left of files when it was killed.
+    # The client's metadata, and partial files of killed runs.
     shutil.rmtree(folder / ".cache", ignore_errors=True)
-
-
-@contextmanager
-def _told(name: str, failures: dict[str, Exception]) -> Iterator[None]:
-    """Notes and logs, in one line, why a dataset fails."""
-    try:
-        yield
-    except Exception as error:
-        failures[name] = error
-        logger.error("%s failed: %s", name, _reason(error))
-        logger.debug("%s failed", name, exc_info=error)
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, GatedRepoError):
-        return "the hub gives it only to those who asked for access and are logged in"
+        return "gated dataset: request access on the hub and log in"
     if isinstance(error, RepositoryNotFoundError):
-        return "the hub has no such dataset, or keeps it private"
+        return "no such dataset on the hub, or it is private"
     if isinstance(error, RevisionNotFoundError):
-        return "the hub does not have the revision that is asked for"
+        return "no such revision on the hub"
     if isinstance(error, InputError | OSError) and not isinstance(error, HfHubHTTPError):
         return first_line(error)
-    return f"the hub was not reached, or failed: {type(error).__name__}: {first_line(error)}"
+    return f"the hub could not be reached or returned an error: {type(error).__name__}: {first_line(error)}"

@@ -1,17 +1,13 @@
-"""Five small mteb tasks, one of each type the paper uses, out of the docstrings of numpy, scipy and scikit-learn.
+"""Five small mteb tasks, one of each type in the paper, built from the docstrings of numpy, scipy and scikit-learn.
 
-For: evaluating every layer on real sentences where no hub can be reached, in minutes. Not for: comparing with published
-MTEB scores; the texts are one genre, and other versions of the three packages give other texts (see the revision).
+They evaluate every layer on real sentences in minutes, offline. Scores do not compare with published MTEB scores: the
+texts are one genre, and change with the versions of the three packages (see the revision).
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import random
-from collections import Counter, deque
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from datasets import Dataset, DatasetDict
@@ -24,272 +20,29 @@ from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.sts import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata, TaskType
 
-from midlayer_embed.texts.starter_corpus import (
-    LABEL_STEMS,
-    Item,
-    comparable,
-    corpus_revision,
-    linked,
-    read_corpus,
-    unrelated,
-)
-
-CLASSIFICATION_LABELS: tuple[str, ...] = tuple(sorted(LABEL_STEMS))
-CLUSTERING_LABELS: tuple[str, ...] = ("linalg", "metrics", "optimize", "signal", "special", "stats")
-
-# Texts a label: (fewest, most). The fewest keep a stranger's versions usable, the most keep the classes balanced.
-_CLASSIFICATION_SIZE = (22, 28)
-_CLUSTERING_SIZE = (16, 27)
-_N_TRAIN = 16  # mteb draws 8 a label
-_POOL_SIZES = {"Reranking": 200, "PairClassification": 210, "STS": 180}
-_LARGEST_GROUP = 40
-_N_SETS = 5
-_SHARE_OF_SET = 0.7
-_N_CANDIDATES = 15
-_MAX_RELEVANT = 5
-_MAX_PAIRS_OF_ITEM, _PAIRS_OF_GRADE = 4, 80
-
-
-def _order(text: str) -> str:
-    """Sort key that looks random and is the same everywhere."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _groups(items: Sequence[Item]) -> list[list[Item]]:
-    """Items joined by links within a subpackage; long chains are cut in breadth-first order, which cuts few links."""
-    by_path = {item.path: item for item in items}
-    groups: list[list[Item]] = []
-    seen: set[str] = set()
-    for first in items:
-        if first.path in seen:
-            continue
-        group: list[Item] = []
-        queue = deque([first])
-        seen.add(first.path)
-        while queue and len(group) < _LARGEST_GROUP:
-            item = queue.popleft()
-            group.append(item)
-            for path in item.links:
-                if path not in seen and by_path[path].subpackage == item.subpackage:
-                    seen.add(path)
-                    queue.append(by_path[path])
-        seen.difference_update(item.path for item in queue)
-        groups.append(group)
-    return groups
-
-
-@functools.cache
-def _pools() -> dict[str, tuple[Item, ...]]:
-    """Items of each task; no item in two. Tasks that need links choose first, but leave enough of every label."""
-    items = read_corpus()
-    spare = Counter(item.subpackage for item in items)
-    for label in CLASSIFICATION_LABELS:
-        spare[label] -= _CLASSIFICATION_SIZE[1] + (_CLUSTERING_SIZE[1] if label in CLUSTERING_LABELS else 0)
-    pools: dict[str, list[Item]] = {task: [] for task in _POOL_SIZES}
-    taken: set[str] = set()
-    for group in sorted((group for group in _groups(items) if len(group) > 1), key=lambda group: _order(group[0].path)):
-        room = {task: size - len(pools[task]) for task, size in _POOL_SIZES.items()}
-        hungriest = max(room, key=lambda task: room[task])
-        if len(group) <= min(room[hungriest], spare[group[0].subpackage]):
-            pools[hungriest] += group
-            spare[group[0].subpackage] -= len(group)
-            taken.update(item.path for item in group)
-    for task, size in _POOL_SIZES.items():
-        if len(pools[task]) < 0.8 * size:
-            raise ValueError(
-                f"found {len(pools[task])} linked texts for Starter{task}, expected about {size} ({corpus_revision()})"
-            )
-    for task, labels, (fewest, most) in (
-        ("Classification", CLASSIFICATION_LABELS, _CLASSIFICATION_SIZE),
-        ("Clustering", CLUSTERING_LABELS, _CLUSTERING_SIZE),
-    ):
-        pools[task] = []
-        for label in labels:
-            free = [item for item in items if item.subpackage == label and item.path not in taken]
-            chosen = sorted(free, key=lambda item: _order(item.path))[:most]
-            if len(chosen) < fewest:
-                raise ValueError(
-                    f"found {len(chosen)} texts of subpackage {label!r} for Starter{task}, expected {fewest} to {most} "
-                    f"({corpus_revision()})"
-                )
-            pools[task] += chosen
-            taken.update(item.path for item in chosen)
-    return {task: tuple(pool) for task, pool in pools.items()}
-
-
-def _shuffled(items: Iterable[Item], salt: str) -> list[Item]:
-    return sorted(items, key=lambda item: _order(salt + item.path))
-
-
-def _partners(item: Item, pool: Sequence[Item]) -> list[Item]:
-    return _shuffled((other for other in pool if linked(item, other) and comparable(item, other)), item.path)
-
-
-def _strangers(item: Item, pool: Sequence[Item]) -> tuple[list[Item], list[Item]]:
-    """Unrelated items of the same subpackage and of others, each in a fixed random order."""
-    found = _shuffled((other for other in pool if unrelated(item, other)), item.path)
-    near = [other for other in found if other.subpackage == item.subpackage]
-    return near, [other for other in found if other.subpackage != item.subpackage]
-
-
-def _classification(pool: Sequence[Item]) -> dict[str, Any]:
-    rows: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
-    for number, label in enumerate(CLASSIFICATION_LABELS):
-        texts = [item.text for item in pool if item.subpackage == label]
-        rows["train"] += [(text, number) for text in texts[:_N_TRAIN]]
-        rows["test"] += [(text, number) for text in texts[_N_TRAIN:]]
-    for split in rows.values():
-        split.sort(key=lambda row: _order(row[0]))
-    return {
-        split: dict(zip(("text", "label"), map(list, zip(*rows[split], strict=True)), strict=True)) for split in rows
-    }
-
-
-def _clustering(pool: Sequence[Item]) -> dict[str, Any]:
-    sets: list[Sequence[Item]] = []
-    for number in range(_N_SETS):
-        rng = random.Random(number)
-        chosen: list[Item] = []
-        for label in CLUSTERING_LABELS:
-            members = [item for item in pool if item.subpackage == label]
-            chosen += rng.sample(members, round(_SHARE_OF_SET * len(members)))
-        rng.shuffle(chosen)
-        sets.append(chosen)
-    return {
-        "test": {
-            "sentences": [[item.text for item in chosen] for chosen in sets],
-            "labels": [[CLUSTERING_LABELS.index(item.subpackage) for item in chosen] for chosen in sets],
-        }
-    }
-
-
-def _pair_columns(rows: Iterable[tuple[Item, Item, int]], value: str) -> dict[str, Any]:
-    ordered = sorted(rows, key=lambda row: _order(row[0].path + row[1].path))
-    return {
-        "test": {
-            "sentence1": [a.text for a, _, _ in ordered],
-            "sentence2": [b.text for _, b, _ in ordered],
-            value: [number for _, _, number in ordered],
-        }
-    }
-
-
-def _linked_pairs(pool: Sequence[Item]) -> list[tuple[Item, Item]]:
-    """Comparable linked pairs, each once; no item in more than a few, so that no clique of links dominates."""
-    pairs = [(a, b) for a in pool for b in _partners(a, pool) if a.path < b.path]
-    uses: Counter[str] = Counter()
-    kept = []
-    for a, b in sorted(pairs, key=lambda pair: _order(pair[0].path + pair[1].path)):
-        if max(uses[a.path], uses[b.path]) < _MAX_PAIRS_OF_ITEM:
-            uses.update((a.path, b.path))
-            kept.append((a, b))
-    return kept
-
-
-def _pair_classification(pool: Sequence[Item]) -> dict[str, Any]:
-    rows: list[tuple[Item, Item, int]] = []
-    used: set[frozenset[str]] = set()
-    for number, (a, b) in enumerate(_linked_pairs(pool)):
-        near, far = _strangers(a, pool)
-        # One negative for each positive keeps the first text's frequency equal in both classes.
-        for other in near + far if number % 3 else far + near:
-            if frozenset((a.path, other.path)) not in used:
-                used.add(frozenset((a.path, other.path)))
-                rows += [(a, b, 1), (a, other, 0)]
-                break
-    return _pair_columns(rows, "labels")
-
-
-def _reranking(pool: Sequence[Item]) -> dict[str, Any]:
-    queries: dict[str, str] = {}
-    relevant: dict[str, dict[str, int]] = {}
-    candidates: dict[str, list[str]] = {}
-    for item in pool:
-        partners = _partners(item, pool)[:_MAX_RELEVANT]
-        if not partners:
-            continue
-        near, far = _strangers(item, pool)
-        wanted = _N_CANDIDATES - len(partners)
-        negatives = [*near[: 2 * wanted // 3], *far][:wanted]
-        query = f"query/{item.path}"
-        queries[query] = item.text
-        relevant[query] = {other.path: 1 for other in partners}
-        candidates[query] = [other.path for other in _shuffled(partners + negatives, query)]
-    listed = {path for paths in candidates.values() for path in paths}
-    corpus = {item.path: item.text for item in pool if item.path in listed}
-    return {"test": {"queries": queries, "corpus": corpus, "relevant_docs": relevant, "top_ranked": candidates}}
-
-
-def _grade(a: Item, b: Item) -> int | None:
-    """How near two items live: 4 linked, 3 same module, 2 same subpackage, 1 same package, 0 other package.
-
-    None where that says nothing: they answer each other, are linked to a common third, share a subpackage's name over
-    two packages (numpy.linalg, scipy.linalg), or sit side by side at the top level of numpy, which has no subpackages.
-    numpy and compiled functions hide their modules: their pairs know no grade 3.
-    """
-    if linked(a, b):
-        return 4 if comparable(a, b) else None
-    if not unrelated(a, b):
-        return None
-    if a.package != b.package:
-        return None if a.subpackage == b.subpackage else 0
-    if a.subpackage != b.subpackage:
-        return 1
-    if a.subpackage == a.package:
-        return None
-    return 3 if a.module == b.module and not a.hides_module else 2
-
-
-def _sts(pool: Sequence[Item]) -> dict[str, Any]:
-    grades: dict[int, list[tuple[Item, Item, int]]] = {}
-    for number, a in enumerate(pool):
-        for b in pool[number + 1 :]:
-            grade = _grade(a, b)
-            if grade is not None:
-                grades.setdefault(grade, []).append((a, b, grade))
-    rows: list[tuple[Item, Item, int]] = []
-    for grade in sorted(grades):
-        uses: Counter[str] = Counter()
-        for row in sorted(grades[grade], key=lambda row: _order(row[0].path + row[1].path)):
-            ends = (row[0].path, row[1].path)
-            if uses.total() < 2 * _PAIRS_OF_GRADE and max(uses[end] for end in ends) < _MAX_PAIRS_OF_ITEM:
-                uses.update(ends)
-                rows.append(row)
-    return _pair_columns(rows, "score")
-
-
-_BUILDERS = {
-    "Classification": _classification,
-    "Clustering": _clustering,
-    "PairClassification": _pair_classification,
-    "Reranking": _reranking,
-    "STS": _sts,
-}
-
-
-@functools.cache
-def _serialised(task_type: str) -> str:
-    """Canonical JSON of a task's texts and labels: what the content hash is of, and safe to cache."""
-    content = _BUILDERS[task_type](_pools()[task_type])
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+from leaderboard.tasks.starter_content import CLASSIFICATION_LABELS, CLUSTERING_LABELS, content_json
+from midlayer_embed.texts.starter_corpus import corpus_revision
 
 
 class _StarterTask(AbsTask):
-    """What the five tasks share: loading without files, and the hash of what was loaded beside every score."""
+    """Base of the five tasks: loads data without files, and adds the hash of the data to every score."""
+
+    # Such a task needs no dataset from the Hub or a folder. If it overrides `evaluate`, then only to add to the scores.
+    makes_its_own_data = True
 
     @classmethod
     def content(cls) -> dict[str, Any]:
-        """Splits, texts and labels as plain JSON values; a fresh copy at each call."""
-        content: dict[str, Any] = json.loads(_serialised(cls.metadata.type))
+        """Splits, texts and labels as plain JSON values; a new copy for each call."""
+        content: dict[str, Any] = json.loads(content_json(cls.metadata.type))
         return content
 
     @classmethod
     def content_sha256(cls) -> str:
-        """Hash of `content()`: equal hashes mean the same texts, order and labels."""
-        return hashlib.sha256(_serialised(cls.metadata.type).encode()).hexdigest()
+        """SHA-256 of `content()`: equal hashes mean the same texts, order and labels."""
+        return hashlib.sha256(content_json(cls.metadata.type).encode()).hexdigest()
 
     def load_data(self, num_proc: int | None = None, *, timer: Any = None, **kwargs: Any) -> None:
-        """Build the data from the installed packages. Does nothing if it is loaded already."""
+        """Build the data from the installed packages, unless they are loaded already."""
         if self.data_loaded:
             return
         self.dataset = self._to_dataset(self.content())
@@ -299,12 +52,12 @@ class _StarterTask(AbsTask):
         return DatasetDict({split: Dataset.from_dict(columns) for split, columns in content.items()})
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Evaluate as mteb does; each subset's scores also carry `content_sha256`."""
-        found = super().evaluate(*args, **kwargs)
-        return {subset: {**scores, "content_sha256": self.content_sha256()} for subset, scores in found.items()}
+        """Evaluate like mteb, and add `content_sha256` to the scores of each subset."""
+        evaluated = super().evaluate(*args, **kwargs)
+        return {subset: {**scores, "content_sha256": self.content_sha256()} for subset, scores in evaluated.items()}
 
 
-def _metadata(task_type: TaskType, description: str, **fields: Any) -> TaskMetadata:
+def _build_metadata(task_type: TaskType, description: str, **fields: Any) -> TaskMetadata:
     shared: dict[str, Any] = {
         "reference": "https://numpydoc.readthedocs.io/en/latest/format.html",
         "dataset": {"path": "midlayer-embed/starter", "revision": corpus_revision()},
@@ -325,9 +78,9 @@ def _metadata(task_type: TaskType, description: str, **fields: Any) -> TaskMetad
 
 
 class StarterClassification(_StarterTask, AbsTaskClassification):
-    """Which of nine subpackages does the described function live in? Labels index `CLASSIFICATION_LABELS`."""
+    """Predict the subpackage, one of nine, of the described function. Labels index `CLASSIFICATION_LABELS`."""
 
-    metadata = _metadata(
+    metadata = _build_metadata(
         "Classification",
         f"Predict the subpackage: {', '.join(CLASSIFICATION_LABELS)}.",
         category="t2c",
@@ -337,9 +90,9 @@ class StarterClassification(_StarterTask, AbsTaskClassification):
 
 
 class StarterClustering(_StarterTask, AbsTaskClusteringLegacy):
-    """Five overlapping sets of sentences from six subpackages. Labels index `CLUSTERING_LABELS`."""
+    """Cluster five overlapping sets of sentences from six subpackages. Labels index `CLUSTERING_LABELS`."""
 
-    metadata = _metadata(
+    metadata = _build_metadata(
         "Clustering",
         f"Group them by subpackage: {', '.join(CLUSTERING_LABELS)}.",
         category="t2c",
@@ -349,22 +102,22 @@ class StarterClustering(_StarterTask, AbsTaskClusteringLegacy):
 
 
 class StarterPairClassification(_StarterTask, AbsTaskPairClassification):
-    """Does one docstring's "See Also" section name the other function? Half of the pairs are, half are not."""
+    """Predict whether the "See Also" section of one docstring lists the other function, as in half of the pairs."""
 
-    metadata = _metadata(
+    metadata = _build_metadata(
         "PairClassification",
-        'Tell pairs linked by a "See Also" section from as many that are not, mostly of one subpackage.',
+        'Tell pairs linked by a "See Also" section from an equal number of unlinked pairs, mostly of one subpackage.',
         category="t2t",
         main_score="max_ap",
     )
 
 
 class StarterReranking(_StarterTask, AbsTaskRetrieval):
-    """Rank fifteen functions by a query function; relevant are those that "See Also" links to it."""
+    """Rank fifteen functions for a query function. Functions linked to it by "See Also" are relevant."""
 
-    metadata = _metadata(
+    metadata = _build_metadata(
         "Reranking",
-        'Rank fifteen candidates for each query; relevant are those linked to it by a "See Also" section.',
+        'Rank fifteen candidates for each query. Candidates linked to it by a "See Also" section are relevant.',
         category="t2t",
         main_score="map_at_1000",
         task_subtypes=["Scientific Reranking"],
@@ -385,14 +138,14 @@ class StarterReranking(_StarterTask, AbsTaskRetrieval):
 
 
 class StarterSTS(_StarterTask, AbsTaskSTS):
-    """How near do two functions live? Scores 0 to 4 as in `_grade`; pairs within numpy know no grade 3."""
+    """Score the relatedness of two functions from 0 to 4, as graded by `_grade`. Pairs in numpy never have grade 3."""
 
     min_score = 0
     max_score = 4
-    metadata = _metadata(
+    metadata = _build_metadata(
         "STS",
-        'Graded nearness of two functions: 4 linked by "See Also", 3 same module (where the package shows it), '
-        "2 same subpackage, 1 same package, 0 other package.",
+        'Graded relatedness of two functions: 4 linked by "See Also", 3 same module (if the package shows it), '
+        "2 same subpackage, 1 same package, 0 different packages.",
         category="t2t",
         main_score="cosine_spearman",
     )

@@ -1,1 +1,1 @@
-"""Files of texts in, files of vectors out."""
+"""Bulk encoding: from files of texts to files of vectors."""

@@ -1,12 +1,13 @@
-"""A file of texts in, a file of vectors out: what `midlayer-embed encode` does.
+"""Embeds a file of texts into a file of vectors, for `midlayer-embed encode`.
 
-Whatever can be wrong with the arguments and the input is told before a model is loaded, hence the imports inside.
+Mistakes in the arguments and the input are reported before a model is loaded, so heavy imports are inside functions.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -14,16 +15,21 @@ from tqdm.auto import tqdm
 from midlayer_embed import __version__
 from midlayer_embed.bulk.vector_files import UnfinishedVectors, check_target
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.progress import progress
+from midlayer_embed.options import AnyModelOptions, fold, takes_options
 from midlayer_embed.texts import files as text_files
 from midlayer_embed.texts.files import Survey, find_texts, read_chunks, survey
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
 
-# Seconds after which what is usually done at once gets a bar.
+# Seconds after which a step that is usually quick shows a bar.
 _BAR_AFTER = 2
 
 
+@takes_options()
 def encode_file(
     model: str | Path,
     layer: int | float,
@@ -31,47 +37,29 @@ def encode_file(
     target: str | Path,
     *,
     column: str | None = None,
-    final_norm: bool = True,
-    pooling_mode: str = "mean",
     normalize: bool = False,
-    max_seq_length: int | None = None,
     batch_tokens: int | None = None,
-    device: str | None = None,
-    dtype: str = "float32",
-    revision: str | None = None,
-    gguf_file: str | None = None,
-    trust_remote_code: bool = False,
-    bidirectional: bool = False,
-    adapters: Sequence[str | Path] = (),
     overwrite: bool = False,
     show_progress: bool = False,
+    **options: "Unpack[AnyModelOptions]",
 ) -> tuple[int, int]:
     """Embeds a file of any size, in memory that does not grow with it.
 
-    A run that is cut goes on where it stopped when it is called again with the same arguments; the file is then the
-    same, byte for byte. With other arguments, or another input, it starts afresh.
+    A run that was interrupted resumes when it is called again with the same arguments, and the file is then the same,
+    byte for byte. With other arguments, or another input, it starts afresh.
 
     Args:
-        model: A folder, a hub id, or "starter".
+        model: A folder, a Hub id, or "starter".
         layer: 17, or -1 from the end, or a depth as a float in [0, 1].
         source: A .txt, .jsonl, .csv or .parquet file, see `find_texts`.
-        target: A .npy file (float32 (n, dim), in the order of the texts), or a .jsonl or .parquet file (each text
-            beside its `embedding`).
-        column: Where the texts are, see `find_texts`.
-        final_norm: As in MidLayerEncoder.
-        pooling_mode: As in MidLayerEncoder.
-        normalize: Scale the vectors to length 1.
-        max_seq_length: As in MidLayerEncoder.
-        batch_tokens: Tokens a forward pass, padding included. None: what suits the device.
-        device: As in MidLayerEncoder.
-        dtype: Of the weights. The vectors are float32 whatever it is.
-        revision: As in MidLayerEncoder.
-        gguf_file: As in MidLayerEncoder.
-        trust_remote_code: As in MidLayerEncoder.
-        bidirectional: As in MidLayerEncoder.
-        adapters: As in MidLayerEncoder.
-        overwrite: Replace a target that is there, once the new one is whole.
-        show_progress: A bar with an ETA on stderr.
+        target: A .npy file (float32 (n, dim), in the order of the texts), or a .jsonl or .parquet file (each text with
+            its `embedding`).
+        column: Name of the column with the texts, see `find_texts`.
+        normalize: Normalise the vectors to length 1.
+        batch_tokens: Number of tokens in a forward pass, padding included. None: what suits the device.
+        overwrite: Replace an existing target, once the new file is complete.
+        show_progress: Show a bar with an ETA on stderr.
+        **options: The fields of `Recipe` and `Source`, as for MidLayerEncoder. The vectors are float32 in any case.
 
     Returns:
         (n, dim) of the vectors.
@@ -85,41 +73,24 @@ def encode_file(
     """
     texts = find_texts(source, column)
     target = check_target(target, texts.column, source=texts.path, overwrite=overwrite)
+    weights, recipe = fold(options)
 
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
     from midlayer_embed.forward.batching import token_budget
-    from midlayer_embed.forward.pooling import check_pooling_mode
     from midlayer_embed.layers import layer_number
-    from midlayer_embed.models.backbone import check_max_seq_length, find_checkpoint, resolve_device, resolve_dtype
+    from midlayer_embed.models.checkpoint import find_checkpoint
+    from midlayer_embed.models.weights import resolve_device, resolve_dtype
 
-    model_arguments: dict[str, Any] = {
-        "revision": revision,
-        "gguf_file": gguf_file,
-        "trust_remote_code": trust_remote_code,
-        "bidirectional": bidirectional,
-        "adapters": adapters,
-    }
-    check_pooling_mode(pooling_mode)
-    check_max_seq_length(max_seq_length)
-    resolve_dtype(dtype)
-    found_device = resolve_device(device)
-    token_budget(batch_tokens, found_device)
-    checkpoint = find_checkpoint(model, **model_arguments)
+    resolve_dtype(weights.dtype)
+    device = resolve_device(weights.device)
+    token_budget(batch_tokens, device)
+    checkpoint = find_checkpoint(model, weights)
     number = layer_number(layer, checkpoint.n_blocks)
 
     stamp = _stamp(texts.path)
     with _bar("Reading", None, show_progress) as bar:
         found = survey(_counted(read_chunks(texts), bar))
-    encoder = MidLayerEncoder(
-        model,
-        number,
-        final_norm=final_norm,
-        pooling_mode=pooling_mode,
-        max_seq_length=max_seq_length,
-        device=found_device,
-        dtype=dtype,
-        **model_arguments,
-    )
+    encoder = MidLayerEncoder(checkpoint, number, **options)
     settings = {
         "input": found.sha256,
         "column": texts.column,
@@ -127,13 +98,11 @@ def encode_file(
         "model": checkpoint.name,
         "revision": checkpoint.revision,
         "layer": number,
-        "final_norm": final_norm,
-        "pooling_mode": pooling_mode,
+        **asdict(replace(recipe, max_seq_length=encoder.max_seq_length)),
         "normalize": normalize,
-        "max_seq_length": encoder.max_seq_length,
         "batch_tokens": batch_tokens,
-        "device": found_device.type,
-        "dtype": dtype,
+        "device": device.type,
+        "dtype": weights.dtype,
         "versions": {"midlayer-embed": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     }
     encoder.batch_tokens = batch_tokens
@@ -158,7 +127,7 @@ def encode_file(
 def _encode(encoder: "MidLayerEncoder", texts: list[str]) -> np.ndarray:
     import torch
 
-    try:  # batches are filled by tokens alone
+    try:  # the number of tokens alone limits a batch
         return encoder.encode(texts, batch_size=len(texts), show_progress_bar=False).astype(np.float32, copy=False)
     except torch.OutOfMemoryError:
         raise InputError(
@@ -174,16 +143,9 @@ def _append_all(
     embed: Callable[[list[str], Callable[[float], None]], np.ndarray],
     show_progress: bool,
 ) -> None:
-    """Embeds the chunks whose vectors are not there yet. Progress is in characters: texts differ too much in length."""
+    """Embeds the chunks that are missing. Progress counts characters, since texts differ too much in length."""
     read = read_characters = 0
-    with tqdm(
-        total=found.n_characters,
-        desc="Encoding",
-        unit="char",
-        unit_scale=True,
-        dynamic_ncols=True,
-        disable=not show_progress,
-    ) as bar:
+    with progress(found.n_characters, "Encoding", "char", show_progress) as bar:
 
         def show(characters: float) -> None:
             bar.update(characters - bar.n)
@@ -193,7 +155,7 @@ def _append_all(
             read += len(chunk)
             read_characters += size
             if read <= vectors.done:
-                bar.initial = bar.n = read_characters  # counts as done, but not as this run's speed
+                bar.initial = bar.n = read_characters  # counts as done, but not towards this run's speed
                 continue
             encoded = embed(chunk, lambda share, start=start, size=size: show(start + share * size))  # type: ignore[misc]
             _check_finite(encoded, vectors.done)
@@ -218,7 +180,7 @@ def _counted(chunks: Iterable[list[str]], bar: tqdm) -> Iterator[list[str]]:
 
 
 def _bar(what: str, total: int | None, show_progress: bool) -> tqdm:
-    return tqdm(desc=what, total=total, unit=" texts", delay=_BAR_AFTER, dynamic_ncols=True, disable=not show_progress)
+    return progress(total, what, " texts", show_progress, delay=_BAR_AFTER)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""Vectors into a file, some rows at a time: .npy, .jsonl and .parquet. Killed anywhere, the next run goes on.
+"""Writes vectors to .npy, .jsonl or .parquet files, some rows at a time. A killed run can be resumed at any point.
 
-Unfinished vectors stand in a hidden folder beside the target: a .npy file that grows, and a small JSON file that says
-how many of its rows count and which settings they were computed with. The target appears whole, by a rename.
+Unfinished vectors are in a hidden folder next to the target: a growing .npy file, and a small JSON file with the number
+of valid rows and the settings. The finished file is renamed to the target.
 """
 
 import json
@@ -19,64 +19,64 @@ from filelock import FileLock, Timeout
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file
-from midlayer_embed.texts.files import pyarrow_for
+from midlayer_embed.texts.files import load_pyarrow
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".npy", ".jsonl", ".parquet")
-# The vectors' name beside the texts' own column.
+# Column of the vectors.
 EMBEDDING = "embedding"
 
 _DTYPE = np.dtype("<f4")
-_STATE, _ROWS, _WHOLE, _LOCK = "state.json", "vectors.npy", "whole", "lock"
+_STATE, _ROWS, _FINISHED, _LOCK = "state.json", "vectors.npy", "whole", "lock"
 
 
 def check_target(target: str | Path, column: str, *, source: Path, overwrite: bool) -> Path:
-    """A file that vectors may be written to, before anything is computed.
+    """Check that vectors can be written to a file, before anything is computed.
 
     Args:
-        target: Its extension says the format.
-        column: What the texts are called in it.
-        source: The file of the texts, which must not be replaced.
-        overwrite: Whether a file that is there may be replaced.
+        target: Path of the file; its extension determines the format.
+        column: Column of the texts in the file.
+        source: File of the texts, which must not be replaced.
+        overwrite: Whether an existing file may be replaced.
 
     Raises:
-        InputError: (a ValueError) the message says what is in the way.
+        InputError: (a ValueError) the file cannot be written; the message has the reason.
     """
     target = Path(target)
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"output: expected a file ending in {', '.join(SUFFIXES)}, got {target}")
     if suffix == ".parquet":
-        pyarrow_for(target)
+        load_pyarrow(target)
     if suffix != ".npy" and column == EMBEDDING:
-        raise InputError(f"column: the vectors are going to be the column {EMBEDDING!r}, so the texts cannot be")
+        raise InputError(f"column: the texts cannot be in column {EMBEDDING!r}, which holds the vectors")
     if target.is_dir():
-        raise InputError(f"output: {target} is a folder")
+        raise InputError(f"output: expected a file, got the folder {target}")
     if target.exists():
         if target.samefile(source):
-            raise InputError(f"output: {target} is the input")
+            raise InputError(f"output: expected another file than the input, got {target}")
         if not overwrite:
-            raise InputError(f"output: {target} is there already; use --overwrite to replace it")
+            raise InputError(f"output: {target} exists already; use --overwrite to replace it")
     folder = next(folder for folder in target.absolute().parents if folder.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise InputError(f"output: {target} cannot be written: {folder} is no folder that may be written to")
+        raise InputError(f"output: {target} cannot be written: {folder} is not a writable folder")
     return target
 
 
 class UnfinishedVectors:
-    """Rows of vectors that become a file when all are there.
+    """Rows of vectors that become a file when they are complete.
 
-    Opens what an earlier run with the same settings has left and goes on after it; with other settings it starts
-    afresh, and says so. `finish` makes the target of it; left without that, the rows stay for the next run.
+    Continues after the rows of an earlier run with the same settings; with other settings it starts over, with a
+    warning. `finish` creates the target. Without it, the rows are kept for the next run.
 
     Args:
-        target: The file, as from `check_target`. Its folder is made if need be.
-        shape: (n_rows, dim) of all the vectors.
-        settings: Whatever the vectors depend on, as JSON.
+        target: Path of the file, from `check_target`. Missing folders are created.
+        shape: (n_rows, dim) of the complete vectors.
+        settings: Everything that the vectors depend on, as JSON.
 
     Raises:
-        InputError: (a ValueError) another process writes the same file, or the disk does not do as it is told.
+        InputError: (a ValueError) another process is writing the same file, or the disk fails.
 
     Example:
         >>> import tempfile
@@ -105,89 +105,87 @@ class UnfinishedVectors:
 
     @property
     def done(self) -> int:
-        """How many rows are there and safe on disk."""
+        """Number of rows that are safe on disk."""
         return self._done
 
     def __enter__(self) -> "UnfinishedVectors":
-        with self._told():
+        with self._convert_os_errors():
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
                 self._lock.acquire()
             except Timeout:
                 raise InputError(f"output: another process is writing {self.target}") from None
             try:
-                self._done = self._rows_left()
-                self._open()
+                self._done = self._count_usable_rows()
+                self._open_rows()
             except BaseException:
-                self._leave()
+                self._close()
                 raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._leave()
+        self._close()
 
     def append(self, vectors: np.ndarray) -> None:
-        """Adds rows (n, dim); once this returns, no kill loses them."""
+        """Append rows (n, dim). They survive a kill once this returns."""
         assert self._rows is not None
-        with self._told():
+        with self._convert_os_errors():
             self._rows.write(np.ascontiguousarray(vectors, dtype=_DTYPE).data)
             self._rows.flush()
-            os.fsync(self._rows.fileno())  # before the state counts them
+            os.fsync(self._rows.fileno())  # must come before the state that counts them
             self._write_state(self._done + len(vectors))
 
     def finish(self, chunks: Iterable[list[str]], column: str) -> None:
-        """Makes the target appear.
+        """Create the target.
 
         Args:
-            chunks: The texts of the rows, read once more where the format holds them.
-            column: What they are called there.
+            chunks: Texts of the rows; read only if the format includes them.
+            column: Column of the texts.
         """
         assert self._rows is not None
         assert self._done == self.shape[0], "rows are missing"
-        with self._told():
+        with self._convert_os_errors():
             self._rows.close()
-            whole = self.folder / _ROWS
+            finished = self.folder / _ROWS
             suffix = self.target.suffix.lower()
             if suffix != ".npy":
                 write = _write_jsonl if suffix == ".jsonl" else _write_parquet
-                with whole.open("rb") as rows:
+                with finished.open("rb") as rows:
                     rows.seek(len(self._header))
-                    whole = self.folder / _WHOLE
-                    write(whole, _beside(chunks, rows, self.shape[1]), column, self.shape[1])
-            os.replace(whole, self.target)
+                    finished = self.folder / _FINISHED
+                    write(finished, _pair_with_vectors(chunks, rows, self.shape[1]), column, self.shape[1])
+            os.replace(finished, self.target)
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _rows_left(self) -> int:
-        """How many rows of an earlier run can be used."""
+    def _count_usable_rows(self) -> int:
+        """Number of rows of an earlier run that can be used."""
         try:
             state = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
-            then, done = dict(state["settings"]), int(state["done"])
+            earlier, done = dict(state["settings"]), int(state["done"])
             size = (self.folder / _ROWS).stat().st_size
-        except (FileNotFoundError, ValueError, TypeError, KeyError):  # killed before the first row, or not ours
+        except (FileNotFoundError, ValueError, TypeError, KeyError):  # killed before the first row, or not written here
             return 0
-        if then != self._settings:
-            changed = [key for key in {**then, **self._settings} if then.get(key) != self._settings.get(key)]
-            logger.warning(
-                "starting afresh: the %d vectors left by an earlier run are of another %s", done, ", ".join(changed)
-            )
+        if earlier != self._settings:
+            changed = [key for key in {**earlier, **self._settings} if earlier.get(key) != self._settings.get(key)]
+            logger.warning("starting over: the %d vectors of an earlier run differ in %s", done, ", ".join(changed))
             return 0
         if not 0 <= done <= self.shape[0] or size < len(self._header) + done * self._row_bytes:
             return 0
         if done:
-            logger.info("going on where an earlier run stopped: %d of %d vectors are there", done, self.shape[0])
+            logger.info("resuming an earlier run: %d of %d vectors are done", done, self.shape[0])
         return done
 
-    def _open(self) -> None:
+    def _open_rows(self) -> None:
         path = self.folder / _ROWS
-        if not self._done:  # rows are going to be written over, so nothing may count them any more
+        if not self._done:  # the rows will be overwritten, so the old count must go first
             (self.folder / _STATE).unlink(missing_ok=True)
         self._rows = path.open("r+b" if self._done else "w+b")
         if not self._done:
             self._rows.write(self._header)
         end = len(self._header) + self._done * self._row_bytes
-        self._rows.truncate(end)  # what a kill has left behind the rows that count
+        self._rows.truncate(end)  # drop partial rows that a kill left
         self._rows.seek(end)
         self._write_state(self._done)
 
@@ -198,9 +196,9 @@ class UnfinishedVectors:
             os.fsync(file.fileno())
         self._done = done
 
-    def _leave(self) -> None:
+    def _close(self) -> None:
         if self._rows is not None:
-            with suppress(OSError):  # a full disk, told of already
+            with suppress(OSError):  # a full disk, reported already
                 self._rows.close()
         if self._lock.is_locked:
             if self._done == 0:
@@ -208,18 +206,19 @@ class UnfinishedVectors:
             self._lock.release()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _convert_os_errors(self) -> Iterator[None]:
+        """Convert errors of the operating system to input errors that say how many vectors are kept."""
         try:
             yield
         except OSError as error:
-            what = f"output: {self.target} cannot be written: {error.strerror or error}"
+            message = f"output: {self.target} cannot be written: {error.strerror or error}"
             if self._done:
-                what += f"; {self._done} of {self.shape[0]} vectors are kept: run the same command again to go on"
-            raise InputError(what) from error
+                message += f"; {self._done} of {self.shape[0]} vectors are kept: run the same command again to resume"
+            raise InputError(message) from error
 
 
 def partial_folder(target: Path) -> Path:
-    """Where the unfinished vectors of a target are: the same folder in every run."""
+    """Folder of the unfinished vectors of a target, the same in every run."""
     return target.with_name(f".{target.name}{PARTIAL_MARK}vectors")
 
 
@@ -231,27 +230,27 @@ def _npy_header(shape: tuple[int, int]) -> bytes:
     return header.getvalue()
 
 
-def _beside(chunks: Iterable[list[str]], rows: BinaryIO, dim: int) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Each chunk of texts with its vectors (n, dim)."""
+def _pair_with_vectors(chunks: Iterable[list[str]], rows: BinaryIO, dim: int) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Yield each chunk of texts with its vectors (n, dim)."""
     for texts in chunks:
         yield texts, np.fromfile(rows, dtype=_DTYPE, count=len(texts) * dim).reshape(len(texts), dim)
 
 
 def _write_jsonl(path: Path, chunks: Iterable[tuple[list[str], np.ndarray]], column: str, dim: int) -> None:
     key = json.dumps(column, ensure_ascii=False)
-    # Nine digits give every float32 back exactly; json would spell sixteen, in twice the time.
+    # Nine digits restore every float32 exactly; json writes sixteen and takes twice as long.
     numbers = ", ".join(["%.9g"] * dim)
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for texts, vectors in chunks:
             for text, vector in zip(texts, vectors, strict=True):
-                spelt = json.dumps(text, ensure_ascii=False)
-                file.write(f'{{{key}: {spelt}, "{EMBEDDING}": [{numbers % tuple(vector.tolist())}]}}\n')
+                quoted = json.dumps(text, ensure_ascii=False)
+                file.write(f'{{{key}: {quoted}, "{EMBEDDING}": [{numbers % tuple(vector.tolist())}]}}\n')
         file.flush()
         os.fsync(file.fileno())
 
 
 def _write_parquet(path: Path, chunks: Iterable[tuple[list[str], np.ndarray]], column: str, dim: int) -> None:
-    pyarrow = pyarrow_for(path)
+    pyarrow = load_pyarrow(path)
     schema = pyarrow.schema([(column, pyarrow.string()), (EMBEDDING, pyarrow.list_(pyarrow.float32(), dim))])
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
         for texts, vectors in chunks:

@@ -1,30 +1,25 @@
-"""What both command lines share: a parser whose mistakes are one line; tracebacks are kept for defects."""
+"""What both command lines share: model options, one-line messages for mistakes, and exit codes."""
 
 import argparse
 import errno
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, NoReturn
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.quiet import log_level
+from midlayer_embed.options import FILE_OPTIONS, Recipe, Source
 
 FAILED = 1
 MISTAKE = 2
 INTERRUPTED = 130
-# Keywords of our functions that are one value, and what they are called on the command line.
-_VALUES = {
-    "pooling_mode": "--pooling",
-    "max_seq_length": "--max-seq-length",
-    "revision": "--revision",
-    "device": "--device",
-    "dtype": "--dtype",
-}
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that names a mistake in one line, with a second that says where help is."""
+    """An ArgumentParser whose error message is one line, followed by one that says where help is."""
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with exit code 2."""
@@ -32,105 +27,82 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False) -> None:
-    """MODEL, and the options that say how it is loaded and pooled, the same in every command.
+    """Adds MODEL, and the options that say how it is loaded and pooled: the fields of `Source` and `Recipe`.
 
     Args:
-        parser: Of the command.
-        raw: Whether the command pools raw states unless told otherwise, as those that measure do.
+        parser: Parser of the command.
+        raw: Whether the command pools raw states by default, as those that measure do.
     """
-    parser.add_argument("model", metavar="MODEL", help='a hub id, a folder, or "starter"')
+    parser.add_argument("model", metavar="MODEL", help='a Hub id, a folder, or "starter"')
     pooling = parser.add_argument_group("pooling")
     norm = pooling.add_mutually_exclusive_group()
-    norm.add_argument(
-        "--raw",
-        dest="final_norm",
-        action="store_false",
-        default=not raw,
-        help="pool the states before the final norm" + " (default)" * raw,
-    )
-    norm.add_argument(
-        "--normed",
-        dest="final_norm",
-        action="store_true",
-        default=not raw,
-        help="pool the states after the final norm" + " (default)" * (not raw),
-    )
-    pooling.add_argument(
-        "--pooling", default="mean", metavar="MODE", help="mean (default), cls, lasttoken, weightedmean, max"
-    )
-    pooling.add_argument("--max-seq-length", type=int, metavar="N", help="tokens a text is cut at")
-    loading = parser.add_argument_group("loading")
-    loading.add_argument("--revision", metavar="REV", help="branch, tag or commit on the hub")
-    loading.add_argument("--device", metavar="DEVICE", help="cpu, cuda, ... (default: the fastest that is there)")
-    loading.add_argument("--dtype", default="float32", metavar="DTYPE", help="of the weights (default: float32)")
-    changes = parser.add_argument_group("changes to the model")
-    changes.add_argument(
-        "--bidirectional", action="store_true", help="let every token of a causal decoder attend to every other one"
-    )
-    changes.add_argument(
-        "--adapter",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a PEFT adapter (a folder or a hub id) to merge into the weights; may be given again, in order",
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars, nothing but results and mistakes")
+    for flag, final_norm, when in (("--raw", False, "before"), ("--normed", True, "after")):
+        is_default = raw != final_norm
+        help_ = f"pool the states {when} the final norm" + " (default)" * is_default
+        action = "store_true" if final_norm else "store_false"
+        norm.add_argument(flag, dest="final_norm", action=action, default=not raw, help=help_)
+    _add_fields(pooling, Recipe)
+    _add_fields(parser.add_argument_group("loading"), Source, without=FILE_OPTIONS)
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, nothing but results and errors")
 
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:
-    """Options for models whose files are not the usual ones."""
+    """Adds the options for models whose files are not the usual ones."""
     files = parser.add_argument_group("model files")
-    files.add_argument("--gguf-file", metavar="NAME", help="a GGUF file in the folder MODEL")
-    files.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run")
+    _add_fields(files, Source, without=[f.name for f in fields(Source) if f.name not in FILE_OPTIONS])
+
+
+def _add_fields(
+    group: "argparse._ArgumentGroup", record: type[Source] | type[Recipe], without: Collection[str] = ()
+) -> None:
+    for option in fields(record):
+        if "flag" in option.metadata and option.name not in without:
+            argument = option.metadata["argument"]
+            default = [] if argument.get("action") == "append" else option.default
+            group.add_argument(option.metadata["flag"], dest=option.name, default=default, **argument)
 
 
 def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `add_model_options`, and `add_file_options` where it was used, were given, as our functions' keywords."""
-    options = {
-        "final_norm": arguments.final_norm,
-        "pooling_mode": arguments.pooling,
-        "max_seq_length": arguments.max_seq_length,
-        "revision": arguments.revision,
-        "device": arguments.device,
-        "dtype": arguments.dtype,
-        "bidirectional": arguments.bidirectional,
-        "adapters": arguments.adapter,
-    }
-    if "gguf_file" in arguments:
-        options |= {"gguf_file": arguments.gguf_file, "trust_remote_code": arguments.trust_remote_code}
-    return options
+    """The values of the options that were added, as keywords of our functions."""
+    names = [option.name for record in (Source, Recipe) for option in fields(record)]
+    return {name: getattr(arguments, name) for name in names if name in arguments}
 
 
 def model_arguments(options: Mapping[str, Any]) -> list[str]:
-    """The arguments that `model_options` gives these keywords for; what is not named keeps its default.
+    """The command-line arguments for these keywords: `model_options` backwards. Keywords left out keep their defaults.
 
     Example:
         >>> model_arguments({"final_norm": False, "max_seq_length": 128, "adapters": ["org/a"]})
         ['--raw', '--max-seq-length', '128', '--adapter', 'org/a']
     """
     arguments = {True: ["--normed"], False: ["--raw"], None: []}[options.get("final_norm")]
-    for key, option in _VALUES.items():
-        if options.get(key) is not None:
-            arguments += [option, str(options[key])]
-    arguments += ["--bidirectional"] * bool(options.get("bidirectional"))
-    for adapter in options.get("adapters", ()):
-        arguments += ["--adapter", str(adapter)]
+    for option in (*fields(Recipe), *fields(Source)):
+        value = options.get(option.name)
+        if value is None or "flag" not in option.metadata:
+            continue
+        flag = option.metadata["flag"]
+        if isinstance(value, bool):
+            arguments += [flag] * value
+        elif isinstance(value, (list, tuple)):
+            arguments += [part for item in value for part in (flag, str(item))]
+        else:
+            arguments += [flag, str(value)]
     return arguments
 
 
 def run(parser: Parser, arguments: Sequence[str] | None) -> int:
-    """Runs the command that the arguments name: what the parser's `command` default is, given what was parsed.
+    """Runs the command that the arguments name: the function that its parser has as the default of `command`.
 
-    A command returns nothing, or the exit code where it has told by itself what went wrong. One that goes on where it
-    stopped says so by a `resumes` among its parser's defaults.
+    A command returns None, or an exit code after it has reported an error by itself. A command that can resume sets a
+    default `resumes` in its parser.
 
     Args:
-        parser: Knows the commands.
-        arguments: Instead of the program's own, unless None.
+        parser: Parser of all commands.
+        arguments: Command-line arguments; None: those of the process.
 
     Returns:
-        The exit code: the command's, or 0; 2 for a mistake of the user, told in one line; 1 when the disk is full; 130
-        when interrupted.
+        The exit code: the command's, or 0; 2 for a mistake of the user, which is reported in one line; 1 when the disk
+        is full; 130 when interrupted.
     """
     program, parsed = parser.prog, parser.parse_args(arguments)
     try:
@@ -140,7 +112,7 @@ def run(parser: Parser, arguments: Sequence[str] | None) -> int:
         one_line = " ".join(str(error).split())
         print(f"{program}: {one_line}", file=sys.stderr)
         return MISTAKE
-    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+    except BrokenPipeError:  # the reader of our output has gone, for instance `| head`
         sys.stderr.close()
         return 0
     except OSError as error:
@@ -156,21 +128,16 @@ def run(parser: Parser, arguments: Sequence[str] | None) -> int:
 
 @contextmanager
 def _our_messages(program: str, level: int) -> Iterator[None]:
-    """Shows what our packages log, such as what takes long; other libraries speak for themselves."""
+    """Shows the log messages of our packages on stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
-    ours = [logging.getLogger(package) for package in ("midlayer_embed", "leaderboard")]
-    levels = [logger.level for logger in ours]
-    for logger in ours:
-        logger.addHandler(handler)
-        logger.setLevel(level)
-    kernels = logging.getLogger("transformers.integrations.hub_kernels")
-    kernels_level = kernels.level
-    kernels.setLevel(logging.ERROR)  # says of each function of Mamba what `log_kernels` says in a line
-    try:
-        yield
-    finally:
-        kernels.setLevel(kernels_level)
-        for logger, old in zip(ours, levels, strict=True):
-            logger.removeHandler(handler)
-            logger.setLevel(old)
+    packages = ("midlayer_embed", "leaderboard")
+    # `log_kernels` says the same as transformers, in one line.
+    with log_level(level, *packages), log_level(logging.ERROR, "transformers.integrations.hub_kernels"):
+        for package in packages:
+            logging.getLogger(package).addHandler(handler)
+        try:
+            yield
+        finally:
+            for package in packages:
+                logging.getLogger(package).removeHandler(handler)

@@ -1,6 +1,6 @@
-"""The README.md of a saved encoder: what it is, where it comes from, how to use it with stock libraries.
+"""The model card (README.md) of a saved encoder: what it is, where it comes from, how to use it with stock libraries.
 
-What else a card tells comes in sections; those about scores are made where scores are known, not here.
+Callers add sections; those about scores are written by `leaderboard.report.card`.
 """
 
 from collections.abc import Sequence
@@ -12,40 +12,41 @@ from urllib.parse import quote
 from huggingface_hub import ModelCard, ModelCardData
 
 from midlayer_embed.ground.markdown import escaped, table
-from midlayer_embed.selection.curves import LABELS, curve_markdown, selection_summary
+from midlayer_embed.options import Recipe
+from midlayer_embed.selection.curves import curve_markdown, selection_summary
+from midlayer_embed.terms import METRIC_TABLE
 
 if TYPE_CHECKING:
-    from midlayer_embed.selection.select import LayerSelection
+    from midlayer_embed.selection.criteria import LayerSelection
 
-# Beside the README.md.
+# File name, in the folder of the README.md.
 CURVE_PICTURE = "layer_selection.png"
-# What a card calls a model that has no name to be loaded by yet.
+# Stands for the name of a model that has none yet.
 NAME_TO_COME = "path/or/name/of/this/model"
-# What a base model's card may say that holds for its first blocks, too.
+# Entries of a base model's card that hold for its first blocks, too.
 _CARRIED = ("license", "license_name", "license_link", "language")
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card says.
+    """The facts that a card states.
 
     Attributes:
-        base_name: The base model as people know it.
-        base_model: Its hub id, or None where it has none.
-        license: Its licence where that is known without its card.
+        base_name: Name of the base model, as people know it.
+        base_model: Its Hub id, or None.
+        license: Its licence, where it is known without its card.
         base_card: Metadata of the base model's own card.
         layer: The layer that is pooled.
         n_blocks: L of the base model.
-        final_norm: Whether normed states are pooled; None where the architecture has no final norm.
-        pooling_mode: How tokens become a vector.
+        recipe: How states are pooled; its max_seq_length is the limit in force.
         dim: Width of a vector.
-        max_seq_length: Tokens a text is cut at.
-        how_chosen: How the layer was chosen, in some words.
-        name: What people load it by.
-        trained_further: Whether the weights are no longer the base model's.
-        normalized: Whether vectors are scaled to length 1.
+        how_chosen: How the layer was chosen, in a few words.
+        name: Name to load the model by.
+        trained_further: Whether the weights were trained further.
+        normalized: Whether vectors are normalised to length 1.
         bidirectional: Whether a causal decoder was made bidirectional.
-        adapters: What was merged into the weights, in order.
+        adapters: Labels of the adapters that were merged into the weights, in order.
+        has_final_norm: Whether the architecture is known to have a final norm, or may have one.
     """
 
     base_name: str
@@ -54,20 +55,19 @@ class CardFacts:
     base_card: ModelCardData
     layer: int
     n_blocks: int
-    final_norm: bool | None
-    pooling_mode: str
+    recipe: Recipe
     dim: int
-    max_seq_length: int
     how_chosen: str
     name: str = NAME_TO_COME
     trained_further: bool = False
     normalized: bool = False
     bidirectional: bool = False
     adapters: tuple[str, ...] = ()
+    has_final_norm: bool = True
 
 
 def base_card_of(location: str) -> ModelCardData:
-    """The metadata of a base model's README, from its folder or from the hub's cache; empty where there is none."""
+    """Metadata of a base model's README, from its folder or the Hub's cache; empty where there is none."""
     readme = Path(location) / "README.md"
     if not readme.is_file():
         from huggingface_hub import try_to_load_from_cache
@@ -78,18 +78,18 @@ def base_card_of(location: str) -> ModelCardData:
         readme = Path(cached)
     try:
         return ModelCard(readme.read_text(encoding="utf-8"), ignore_metadata_errors=True).data  # type: ignore[return-value]
-    except (ValueError, OSError):  # somebody else's README shall not keep a model from being saved
+    except (ValueError, OSError):  # a README that cannot be read must not prevent saving
         return ModelCardData()
 
 
 def card(facts: CardFacts, sections: Sequence[str] = (), *, tags: Sequence[str] = (), **metadata: Any) -> str:
-    """The text of the card, with metadata that the Hub takes.
+    """The text of the card, with metadata for the Hub.
 
     Args:
-        facts: What it says.
-        sections: What it says besides, in Markdown.
-        tags: Besides those that every card has.
-        **metadata: Besides what the facts give.
+        facts: The facts that it states.
+        sections: More sections, in Markdown.
+        tags: Tags in addition to those of every card.
+        **metadata: Metadata in addition to what follows from the facts.
     """
     carried = {key: facts.base_card.get(key) for key in _CARRIED if facts.base_card.get(key)}
     if facts.license is not None:
@@ -110,7 +110,7 @@ def _body(facts: CardFacts, sections: Sequence[str]) -> str:
     place = f"{facts.layer} of {facts.n_blocks}"
     name = escaped(facts.base_name)
     base = f"[{name}](https://huggingface.co/{quote(facts.base_model)})" if facts.base_model else name
-    told = "\n".join(f"{section.strip()}\n" for section in sections)
+    added = "\n".join(f"{section.strip()}\n" for section in sections)
     return f"""# {name}, layer {place}
 
 A [sentence-transformers](https://www.sbert.net) model: layer {place} of {base},
@@ -128,7 +128,7 @@ vectors = model.encode(["The weather is lovely today.", "It's so sunny outside!"
 print(model.similarity(vectors, vectors))
 ```
 
-{told}
+{added}
 Middle layers of language models often embed text better than the last one: see
 [Layer by Layer](https://arxiv.org/abs/2502.02013) (ICML 2025).
 """
@@ -136,20 +136,21 @@ Middle layers of language models often embed text better than the last one: see
 
 def _facts_table(facts: CardFacts) -> str:
     depth = facts.layer / facts.n_blocks
-    states = {
-        True: "after the model's own final norm, where it has one",
-        False: "as the block leaves them, without the final norm",
-        None: "as the block leaves them (the architecture has no final norm)",
-    }[facts.final_norm]
+    if not facts.has_final_norm:
+        states = "as the block leaves them (the architecture has no final norm)"
+    elif facts.recipe.final_norm:
+        states = "after the model's own final norm, where it has one"
+    else:
+        states = "as the block leaves them, without the final norm"
     rows = [
         ("", ""),
         ("base model", escaped(facts.base_name)),
         ("layer", f"{facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block)"),
         ("weights", "the base model's, trained further" if facts.trained_further else "the base model's"),
         ("states", states),
-        ("pooling", escaped(facts.pooling_mode) + ", then scaled to length 1" * facts.normalized),
+        ("pooling", escaped(facts.recipe.pooling_mode) + ", then scaled to length 1" * facts.normalized),
         ("dimensions", str(facts.dim)),
-        ("longest text", f"{facts.max_seq_length} tokens"),
+        ("longest text", f"{facts.recipe.max_seq_length} tokens"),
         ("how the layer was chosen", facts.how_chosen),
     ]
     if facts.bidirectional:
@@ -161,25 +162,26 @@ def _facts_table(facts: CardFacts) -> str:
 
 
 def how_chosen(selection: "LayerSelection | None") -> str:
-    """How a layer was chosen, for `CardFacts`; None: its author named it."""
+    """How a layer was chosen, for `CardFacts`; None: its author gave the number."""
     return "given by the author" if selection is None else "; ".join(selection_summary(selection))
 
 
 def selection_section(selection: "LayerSelection", picture: str | None) -> str:
-    """The curve of a criterion that measured something, as a section of a card.
+    """The section of a card that shows the curve of a criterion.
 
     Args:
-        selection: How the layer was chosen.
-        picture: The file beside the card that shows the curve, if any.
+        selection: The choice of the layer, by a criterion that measures texts.
+        picture: Name of the picture of the curve in the card's folder, if any.
     """
     assert selection.profile is not None
     assert selection.metric is not None
     profile = selection.profile
     states = "normed" if profile.final_norm else "raw"
+    metric, end = METRIC_TABLE[selection.metric], selection.criterion[:3]
     shown = f"![{selection.metric} over layers]({picture})\n\n" if picture else ""
     return f"""## How the layer was chosen
 
-Without labels: {selection.criterion} takes the layer where {LABELS[selection.metric]} is {selection.criterion[:3]}imal,
+Without labels: {selection.criterion} takes the layer where {metric.title} is {end}imal,
 measured on the {states} states of {profile.n_texts} texts (seed {profile.settings.seed}).
 
 {shown}{curve_markdown(selection)}

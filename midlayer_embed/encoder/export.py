@@ -1,6 +1,6 @@
-"""A MidLayerEncoder as a folder that anyone loads: written beside its place, tried by a stranger, then moved in.
+"""Saves a MidLayerEncoder as a folder: written under a temporary name, tried by a stranger, then moved into place.
 
-The stranger is a fresh process that cannot import this package. What the folder's README says is `model_card`'s.
+The stranger is a fresh process that cannot import this package: it loads the folder as any user will.
 """
 
 import json
@@ -16,7 +16,7 @@ from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_folder
 
-# Short and long, plain and odd, so that padding, cutting and the tokenizer's corners all take part.
+# Short and long, plain and odd texts, which exercise padding, truncation and the corners of the tokenizer.
 PROBES = (
     "The weather is lovely today.",
     "A",
@@ -37,19 +37,19 @@ np.save(vectors, model.encode(json.loads(probes)).astype("float32"), allow_pickl
 
 
 def export_encoder(encoder: MidLayerEncoder, folder: str | Path, *, overwrite: bool = False) -> float:
-    """Saves an encoder and proves that plain sentence-transformers gives the same vectors.
+    """Saves an encoder and checks that plain sentence-transformers returns the same vectors.
 
     Args:
-        encoder: What to save.
-        folder: Where; it appears whole, or not at all.
-        overwrite: Replace what is in a folder that is not empty.
+        encoder: The encoder to save.
+        folder: Target folder; it appears complete, or not at all.
+        overwrite: Replace the contents of a folder that is not empty.
 
     Returns:
-        The largest difference between the vectors before and after, over some probe texts.
+        The largest difference between the vectors before and after saving, over some probe texts.
 
     Raises:
-        InputError: (a ValueError) the folder holds something already and `overwrite` is not set.
-        RuntimeError: a stranger's vectors differ, or the stranger could not load the folder; nothing is left behind.
+        InputError: (a ValueError) the folder is not empty and `overwrite` is not set.
+        RuntimeError: the stranger's vectors differ, or it could not load the folder; nothing is left behind.
 
     Example:
         >>> export_encoder(MidLayerEncoder("starter", 12), "smollm2-layer-12")           # doctest: +SKIP
@@ -64,10 +64,10 @@ def export_encoder(encoder: MidLayerEncoder, folder: str | Path, *, overwrite: b
 
 
 def check_target(folder: Path, *, overwrite: bool) -> None:
-    """Refuses a folder that must not be written to, so that the mistake shows before any work is done.
+    """Rejects a folder that must not be written to, before any work is done.
 
     Raises:
-        InputError: (a ValueError) a file, or a folder that is not empty where `overwrite` is not set.
+        InputError: (a ValueError) a file, or a folder that is not empty while `overwrite` is not set.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"export: {folder} is a file; expected a folder that is empty or not there yet")
@@ -80,7 +80,7 @@ def _difference_to_a_stranger(encoder: MidLayerEncoder, folder: Path) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         vectors = Path(scratch) / "vectors.npy"
         command = [sys.executable, "-c", _STRANGER, str(folder), json.dumps(PROBES), str(vectors), str(encoder.device)]
-        # The folder is all that it may need: nothing shall come from a hub.
+        # The folder must be enough: nothing may come from the Hub.
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch)
         if done.returncode != 0:

@@ -1,16 +1,16 @@
 """MidLayerEncoder: one layer of a language model as an ordinary SentenceTransformer.
 
-Built from sentence-transformers' stock modules only, so that what it saves loads without this package.
+It is built from stock modules of sentence-transformers, so that a saved folder loads without this package.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from tqdm.auto import tqdm
 from transformers import PretrainedConfig, PreTrainedModel
 
 from midlayer_embed.encoder.card import (
@@ -25,71 +25,69 @@ from midlayer_embed.encoder.card import (
 from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form, truncating_entries
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import distinct, row_batches, token_budget, token_counts
-from midlayer_embed.forward.pooling import check_pooling_mode
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.layers import layer_number
-from midlayer_embed.models.backbone import (
-    LOCAL,
-    Checkpoint,
-    check_max_seq_length,
-    default_max_seq_length,
-    find_checkpoint,
-    load_tokenizer,
-    resolve_device,
-    resolve_dtype,
-)
+from midlayer_embed.models.backbone import default_max_seq_length, load_tokenizer
+from midlayer_embed.models.checkpoint import LOCAL, Checkpoint, find_checkpoint
 from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
-from midlayer_embed.models.weights import load_base_model, loading_errors
+from midlayer_embed.models.weights import load_base_model, loading_errors, own_code, resolve_device, resolve_dtype
+from midlayer_embed.options import AnyModelOptions, Recipe, Source, fold, takes_options
 from midlayer_embed.selection.curves import can_draw, draw_selection
 
 if TYPE_CHECKING:
-    from midlayer_embed.selection.select import LayerSelection
+    from typing_extensions import Unpack
+
+    from midlayer_embed.selection.criteria import LayerSelection
 
 
 class MidLayerEncoder(SentenceTransformer):
     """A SentenceTransformer that pools one layer; the blocks above it are never loaded.
 
-    Of a sentence-transformers model that ends with vectors of length 1, every layer's vectors are of length 1.
+    If the base model normalises its embeddings, so does every layer.
 
     Everything of SentenceTransformer works: `encode`, `similarity`, prompts, `save_pretrained`, `push_to_hub`. What
     `save_pretrained` writes is a plain sentence-transformers folder: `SentenceTransformer(folder)` gives the same
     vectors, without this package and without `trust_remote_code`.
 
-    `encode` gives what SentenceTransformer's gives, sooner: of strings, each distinct one goes through the model once,
-    with others of its length, at most `batch_size` of them and at most `batch_tokens` tokens in a forward pass.
+    `encode` returns the same vectors as `SentenceTransformer.encode`, faster: duplicate texts are encoded once, and
+    texts of similar length share a forward pass of at most `batch_size` texts and `batch_tokens` tokens.
 
     Args:
-        model_name_or_path: A folder, a hub id, or "starter".
-        layer: 17, or -1 from the end, or a depth as a float in [0, 1]; layer 0 is what enters block 1. Or the name of
-            a criterion, such as "min-dime", that chooses by `selection_texts`; or what `select_layer` gave.
-        final_norm: True: pool the states after the model's own final norm; False: the residual stream as the block
-            leaves it. The same for models without a final norm.
-        pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean" or "max".
+        model_name_or_path: A folder, a Hub id, "starter", or a checkpoint that has been found already.
+        layer: An int (17, or -1 from the end; layer 0 is what enters block 1), a depth as a float in [0, 1], the name
+            of a criterion such as "min-dime" that chooses a layer from `selection_texts`, or the result of
+            `select_layer`.
         include_prompt: Whether the tokens of a prompt are pooled with those of the text.
-        max_seq_length: Tokens a text is cut at. None: the folder's own sentence-transformers limit if it has one,
-            else the smaller of the model's limit and 512.
-        device: None: CUDA, MPS or CPU, whichever is there.
-        dtype: Of the weights.
-        revision: Branch, tag or commit on the hub.
-        gguf_file: Name of a GGUF file in the folder.
-        trust_remote_code: Let the model's own code run. Off unless you trust its author.
-        bidirectional: Let every token of a causal decoder attend to every other one, as LLM2Vec does. Refused where the
-            architecture cannot, or does already.
-        adapters: PEFT adapters (folders or hub ids) to merge into the weights, in this order.
-        prompts: As in SentenceTransformer.
-        default_prompt_name: As in SentenceTransformer.
-        similarity_fn_name: As in SentenceTransformer.
-        truncate_dim: As in SentenceTransformer.
-        seed: Of the choice, where a criterion chooses.
-        selection_texts: Texts like those that shall be embedded, without labels, where a criterion chooses. The whole
-            model is loaded to measure them, then let go. Measured are raw states, pooled as here; `select_layer` has
-            more to set.
+        prompts: Prompts by name, as for SentenceTransformer.
+        default_prompt_name: Name of the prompt that is used by default, as for SentenceTransformer.
+        similarity_fn_name: Name of the similarity function, as for SentenceTransformer.
+        truncate_dim: Number of dimensions that `encode` keeps, as for SentenceTransformer.
+        seed: Seed of the choice of a layer by a criterion.
+        selection_texts: Texts like those that will be embedded, without labels, for a criterion. The whole model is
+            loaded to measure them and released afterwards. Their raw states are measured, pooled as here;
+            `select_layer` has more options.
+        **options: The fields of `Recipe` and `Source` (see `midlayer_embed.options`):
+
+            - final_norm: True (default): pool the states after the model's own final norm; False: pool the residual
+              stream as the block leaves it. The same for models without a final norm.
+            - pooling_mode: "mean" over attended tokens (default), "cls", "lasttoken", "weightedmean" or "max".
+            - max_seq_length: Number of tokens after which a text is cut. None (default): the limit of the folder's own
+              sentence-transformers config if it has one, else the smaller of the model's limit and 512.
+            - device: None (default): CUDA, MPS or CPU, the fastest that is available.
+            - dtype: dtype of the weights, "float32" by default.
+            - revision: Branch, tag or commit on the Hub.
+            - gguf_file: Name of a GGUF file in the folder.
+            - trust_remote_code: Let the model's own code run. Leave it off unless you trust its author.
+            - bidirectional: Let every token of a causal decoder attend to every other token, as LLM2Vec does. An error
+              where the architecture cannot do this, or does it already.
+            - adapters: PEFT adapters (folders or Hub ids) to merge into the weights, in this order.
 
     Attributes:
-        batch_tokens: Tokens a forward pass of `encode` has at most, padding included (a longer text goes alone).
-            None: what suits the device.
-        on_progress: Called after each forward pass of `encode` with the share that is done, up to 1; or None.
+        batch_tokens: Maximum number of tokens in a forward pass of `encode`, padding included (a longer text goes
+            alone). None: what suits the device.
+        on_progress: Function that `encode` calls after each forward pass with the share that is done, up to 1; or None.
 
     Raises:
         InputError: (a ValueError) an argument is not what it should be; the message names it.
@@ -103,72 +101,46 @@ class MidLayerEncoder(SentenceTransformer):
     batch_tokens: int | None = None
     on_progress: Callable[[float], None] | None = None
 
+    @takes_options()
     def __init__(
         self,
-        model_name_or_path: str | Path,
+        model_name_or_path: str | Path | Checkpoint,
         layer: "int | float | str | LayerSelection",
         *,
-        final_norm: bool = True,
-        pooling_mode: str = "mean",
         include_prompt: bool = True,
-        max_seq_length: int | None = None,
-        device: str | torch.device | None = None,
-        dtype: str | torch.dtype = "float32",
-        revision: str | None = None,
-        gguf_file: str | None = None,
-        trust_remote_code: bool = False,
-        bidirectional: bool = False,
-        adapters: Sequence[str | Path] = (),
         prompts: dict[str, str] | None = None,
         default_prompt_name: str | None = None,
         similarity_fn_name: str | None = None,
         truncate_dim: int | None = None,
         seed: int = 0,
         selection_texts: Sequence[str] | None = None,
+        **options: "Unpack[AnyModelOptions]",
     ) -> None:
         _check_choice(layer, selection_texts)
-        checkpoint = find_checkpoint(
-            model_name_or_path,
-            revision=revision,
-            gguf_file=gguf_file,
-            trust_remote_code=trust_remote_code,
-            bidirectional=bidirectional,
-            adapters=adapters,
-        )
-        check_pooling_mode(pooling_mode)
-        selection = _selected(
-            layer,
-            checkpoint,
-            selection_texts,
-            seed,
-            pooling_mode=pooling_mode,
-            max_seq_length=max_seq_length,
-            device=device,
-            dtype=dtype,
-        )
+        source, recipe = fold(options)
+        checkpoint = find_checkpoint(model_name_or_path, source)
+        selection = _select(layer, checkpoint, selection_texts, seed, source, recipe)
         number = layer_number(layer, checkpoint.n_blocks) if selection is None else selection.layer  # type: ignore[arg-type]
-        found_device = resolve_device(device)
-        transformer = _truncated_transformer(
-            checkpoint, number, final_norm, check_max_seq_length(max_seq_length), resolve_dtype(dtype), found_device
-        )
-        pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode, include_prompt)
+        device = resolve_device(source.device)
+        transformer = _truncated_transformer(checkpoint, number, recipe, resolve_dtype(source.dtype), device)
+        pooling = Pooling(transformer.get_embedding_dimension(), recipe.pooling_mode, include_prompt)
         super().__init__(
             modules=[transformer, pooling, *([Normalize()] if checkpoint.normalizes else [])],
-            device=str(found_device),
+            device=str(device),
             prompts=prompts,
             default_prompt_name=default_prompt_name,
             similarity_fn_name=similarity_fn_name,  # type: ignore[arg-type]
             truncate_dim=truncate_dim,
-            trust_remote_code=trust_remote_code,
+            trust_remote_code=source.trust_remote_code,
         )
         self._checkpoint = checkpoint
         self._layer = number
         self._selection = selection
-        self._final_norm = final_norm
+        self._final_norm = recipe.final_norm
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The whole model: where its files are, its name and revision."""
+        """Checkpoint of the whole model: where its files are, its name and revision."""
         return self._checkpoint
 
     @property
@@ -178,7 +150,7 @@ class MidLayerEncoder(SentenceTransformer):
 
     @property
     def n_layers(self) -> int:
-        """L + 1, of the whole model."""
+        """L + 1, where L is the number of blocks of the whole model."""
         return self._checkpoint.n_blocks + 1
 
     @property
@@ -188,28 +160,28 @@ class MidLayerEncoder(SentenceTransformer):
 
     @property
     def selection(self) -> "LayerSelection | None":
-        """How the layer was chosen, where a criterion chose it."""
+        """How the layer was chosen, or None where it was given as a number or depth."""
         return self._selection
 
     def save(self, path: str, *args: Any, **kwargs: Any) -> None:
-        """As SentenceTransformer's, without transformers' progress bars."""
+        """Like the parent's method, without the progress bars of transformers."""
         with quiet_transformers():
             super().save(path, *args, **kwargs)
 
     @classmethod
     def _load_with_module_classes(cls, *args: Any, **kwargs: Any) -> Any:
-        """As SentenceTransformer's, whose trainer goes back to its checkpoints this way: plain folders, cut already."""
+        """Like the parent's method. The trainer reloads its checkpoints with it, which are plain folders."""
         return SentenceTransformer._load_with_module_classes(*args, **kwargs)
 
     def _get_model_config(self) -> dict[str, Any]:
-        """As SentenceTransformer's; says which transformers is too old to give these vectors."""
+        """Like the parent's method, with the oldest version of transformers that gives these vectors."""
         config = super()._get_model_config()
         form = stock_form(self._checkpoint, self._layer, self._final_norm)
         oldest = oldest_transformers(self._checkpoint, form)
         return config | ({"requirements": {"transformers": f">={oldest}"}} if oldest else {})
 
     def _create_model_card(self, path: str, model_name: str | None = None, train_datasets: Any = None) -> None:
-        """Writes the README.md of a saved folder, where SentenceTransformer would tell of a training."""
+        """Writes the README.md of a saved folder: our card in place of the parent's, which describes a training."""
         checkpoint = self._checkpoint
         selection = self.selection
         facts = CardFacts(
@@ -219,10 +191,9 @@ class MidLayerEncoder(SentenceTransformer):
             base_card=base_card_of(checkpoint.location),
             layer=self.layer,
             n_blocks=checkpoint.n_blocks,
-            final_norm=None if checkpoint.family.final_norm is None else self._final_norm,
-            pooling_mode=str(self[1].pooling_mode),
+            has_final_norm=checkpoint.family.final_norm is not None,
+            recipe=Recipe(self._final_norm, str(self[1].pooling_mode), int(self.max_seq_length or 0) or None),
             dim=int(self.get_embedding_dimension() or 0),
-            max_seq_length=int(self.max_seq_length or 0),
             how_chosen=how_chosen(selection),
             name=model_name or NAME_TO_COME,
             trained_further="generated_from_trainer" in (self.model_card_data.tags or ()),
@@ -240,12 +211,12 @@ class MidLayerEncoder(SentenceTransformer):
             partial.write_text(card(facts, sections), encoding="utf-8")
 
     def _push_to_hub_usage_tip(self, repo_id: str) -> str:
-        """As SentenceTransformer's; those whom it tells load a plain one."""
+        """Like the parent's tip, but for a plain SentenceTransformer: the folder does not need this package."""
         tip: str = super()._push_to_hub_usage_tip(repo_id)
         return tip.replace(type(self).__name__, SentenceTransformer.__name__)
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        """As SentenceTransformer's; a batch of nothing but empty texts becomes masked padding, hence zero vectors."""
+        """Like the parent's method; a batch of empty texts alone becomes masked padding, hence zero vectors."""
         features = super().preprocess(inputs, prompt=prompt, **kwargs)  # type: ignore[arg-type]
         if "input_ids" in features and features["input_ids"].shape[1] == 0:
             shape = (len(inputs), 1)
@@ -255,9 +226,11 @@ class MidLayerEncoder(SentenceTransformer):
 
     @torch.inference_mode()
     def _inference(self, inputs: list[Any], **kwargs: Any) -> Any:
-        """As SentenceTransformer's, which is behind `encode` and runs in each process of a pool, but batch by batch.
+        """Like the parent's method, which `encode` calls, also in each process of a pool; but in batches of our own.
 
-        A text without tokens (the empty one, where the tokenizer adds none) is a zero vector.
+        The batches are those of LayerwiseEncoder: duplicates once, similar lengths together. The tokens are counted
+        here and the parent tokenises again, since it offers no way to pass token ids in. A text without tokens (the
+        empty text, where the tokenizer adds no special tokens) becomes a zero vector.
         """
         inherited: Callable[..., Any] = super()._inference
         strings = all(isinstance(item, str) for item in inputs)
@@ -270,7 +243,7 @@ class MidLayerEncoder(SentenceTransformer):
         budget = token_budget(self.batch_tokens, torch.device(kwargs.get("device") or self.device))
         vectors: torch.Tensor | None = None
         total, done = int(counts.sum()), 0
-        bar = tqdm(total=total, desc="Encoding", unit="tok", unit_scale=True, disable=not kwargs["show_progress_bar"])
+        bar = progress(total, "Encoding", "tok", kwargs["show_progress_bar"])
         with bar:
             for rows in row_batches(counts, budget, kwargs["batch_size"]):
                 found = inherited([unique[row] for row in rows], **{**one_pass, "batch_size": len(rows)})
@@ -282,14 +255,14 @@ class MidLayerEncoder(SentenceTransformer):
                 done += n_tokens
                 if self.on_progress is not None:
                     self.on_progress(done / total)
-        if vectors is None:  # not one token in all of them
+        if vectors is None:  # no text has a token
             vectors = torch.zeros_like(inherited(unique, **one_pass))
         return vectors if len(unique) == len(inputs) else vectors[where]
 
 
 def _check_choice(layer: "int | float | str | LayerSelection", texts: Sequence[str] | None) -> None:
-    """Refuses a criterion that there is none of, or that lacks texts: before a model is fetched for it."""
-    from midlayer_embed.selection.select import check_layer, needs_texts
+    """Rejects unknown criteria, and criteria without texts, before any download."""
+    from midlayer_embed.selection.criteria import check_layer, needs_texts
 
     if isinstance(layer, str):
         check_layer(layer)
@@ -297,16 +270,18 @@ def _check_choice(layer: "int | float | str | LayerSelection", texts: Sequence[s
             raise InputError(f"selection_texts: layer {layer!r} is chosen by texts, so some are needed, got None")
 
 
-def _selected(
+def _select(
     layer: "int | float | str | LayerSelection",
     checkpoint: Checkpoint,
     texts: Sequence[str] | None,
     seed: int,
-    **measuring: Any,
+    source: Source,
+    recipe: Recipe,
 ) -> "LayerSelection | None":
-    """The choice of a criterion, made now, or made before; None where a layer is named by its number or depth."""
+    """The choice of a criterion, made now or given; None where the layer is given as a number or depth."""
     from midlayer_embed.forward.layerwise import LayerwiseEncoder
-    from midlayer_embed.selection.select import LayerSelection, fixed_layer, needs_texts, select_layer
+    from midlayer_embed.selection.criteria import LayerSelection, fixed_layer, needs_texts
+    from midlayer_embed.selection.select import select_layer
 
     if isinstance(layer, LayerSelection):
         if layer.n_layers != checkpoint.n_blocks + 1:
@@ -316,12 +291,13 @@ def _selected(
         return None
     if not needs_texts(layer):
         return fixed_layer(layer, checkpoint.n_blocks)
-    every = LayerwiseEncoder.from_checkpoint(checkpoint, final_norm=False, **measuring)
+    raw = replace(recipe, final_norm=False)
+    every = LayerwiseEncoder.from_checkpoint(checkpoint, raw, dtype=source.dtype, device=source.device)
     return select_layer(every, texts, criterion=layer, seed=seed)
 
 
 class _CheckpointTransformer(Transformer):
-    """sentence-transformers' own Transformer, its weights loaded as for every encoder of ours."""
+    """The Transformer module of sentence-transformers, with weights that are loaded as for every encoder of ours."""
 
     def _load_model(
         self,
@@ -334,23 +310,19 @@ class _CheckpointTransformer(Transformer):
     ) -> PreTrainedModel:
         for key, value in model_kwargs["form"].config_entries.items():
             setattr(config, key, value)  # from_pretrained takes only entries that the config class declares
-        return load_base_model(model_kwargs["checkpoint"], config, model_kwargs["dtype"], model_kwargs["device"])
+        with own_code():
+            return load_base_model(model_kwargs["checkpoint"], config, model_kwargs["dtype"], model_kwargs["device"])
 
 
 def _truncated_transformer(
-    checkpoint: Checkpoint,
-    layer: int,
-    final_norm: bool,
-    max_seq_length: int | None,
-    dtype: torch.dtype,
-    device: torch.device,
+    checkpoint: Checkpoint, layer: int, recipe: Recipe, dtype: torch.dtype, device: torch.device
 ) -> Transformer:
-    """sentence-transformers' own Transformer of the blocks up to `layer`, giving that layer's states."""
-    form = stock_form(checkpoint, layer, final_norm)
-    load_tokenizer(checkpoint)  # or it would be missed after the weights are read, or not at all
+    """A Transformer module of sentence-transformers with the blocks up to `layer`; it returns that layer's states."""
+    form = stock_form(checkpoint, layer, recipe.final_norm)
+    load_tokenizer(checkpoint)  # reports a missing one before the weights are read
     if checkpoint.bidirectional and form.n_blocks == 0:
-        # Without a block nothing attends; one block shows whether the architecture obeys.
-        _truncated_transformer(checkpoint, 1, final_norm, max_seq_length, dtype, device)
+        # Without a block there is no attention; a model of one block shows whether the architecture obeys.
+        _truncated_transformer(checkpoint, 1, recipe, dtype, device)
     kwargs = checkpoint.loading_kwargs()
     with quiet_transformers(), loading_errors(checkpoint):
         transformer: Transformer = _CheckpointTransformer(
@@ -363,13 +335,12 @@ def _truncated_transformer(
             modality_config={"text": {"method": "forward", "method_output_name": form.output}},
             module_output_name="token_embeddings",
         )
-    transformer.__class__ = Transformer  # a saved model names its classes, and these are to be stock ones
+    transformer.__class__ = Transformer  # a saved folder names its classes, which have to be stock ones
     tokenizer = transformer.tokenizer
     if tokenizer is None:
         raise InputError(f"model: {checkpoint.location} has no tokenizer, so it is no text model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    transformer.max_seq_length = (
-        default_max_seq_length(checkpoint, tokenizer) if max_seq_length is None else max_seq_length
-    )
+    limit = recipe.max_seq_length
+    transformer.max_seq_length = default_max_seq_length(checkpoint, tokenizer) if limit is None else limit
     return transformer

@@ -1,6 +1,6 @@
-"""How stock transformers is made to give the states of one layer: a truncated config and a path into the output.
+"""How to express a layer with stock modules: a truncated config, and a path into the output of transformers.
 
-What a saved model can be follows from this. Loads nothing.
+A layer that has such a form can be saved. Nothing is loaded here.
 """
 
 from copy import deepcopy
@@ -11,26 +11,26 @@ import transformers
 from transformers import PretrainedConfig
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.models.backbone import Checkpoint
 from midlayer_embed.models.bidirectional import asks_for_bidirectional
+from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.families import family_of, known_families
 
-# Config entries with one item a block.
+# Config entries with one item per block.
 _PER_BLOCK = ("layer_types", "mlp_layer_types", "no_rope_layers")
-# Since when transformers heeds a config entry that older versions silently pass over: `tie_last_hidden_states`; and
-# `is_causal`, in all decoders of the families' table (in most since 5.2, in OPT since 5.4).
+# The first version of transformers that reads a config entry which older versions silently ignore:
+# `tie_last_hidden_states`; and `is_causal` in all decoders of the table of families (most since 5.2, OPT since 5.4).
 _RAW_LAST_STATE_SINCE = "5.18"
 _BIDIRECTIONAL_SINCE = "5.4"
 
 
 @dataclass(frozen=True)
 class StockForm:
-    """A layer's states out of stock transformers.
+    """How stock transformers returns the states of a layer.
 
     Attributes:
-        n_blocks: Blocks the model has.
-        output: The path into the model's output, as sentence-transformers' `method_output_name`.
-        config_entries: What the config says besides, for the config class to take or not.
+        n_blocks: Number of blocks of the truncated model.
+        output: Path into the model's output, as `method_output_name` of sentence-transformers.
+        config_entries: More config entries, whether the config class declares them or not.
     """
 
     n_blocks: int
@@ -39,15 +39,15 @@ class StockForm:
 
 
 def stock_form(checkpoint: Checkpoint, layer: int, final_norm: bool) -> StockForm:
-    """How a layer of a checkpoint is had from stock modules, with as few blocks as that takes.
+    """How to express a layer with stock modules, using as few blocks as possible.
 
     Args:
         checkpoint: From `find_checkpoint`.
         layer: 0..L.
-        final_norm: The normed states, or the raw ones; the same for models without a final norm.
+        final_norm: True for the normed states, False for the raw ones; the same for models without a final norm.
 
     Raises:
-        InputError: (a ValueError) there is no such form; the message offers another.
+        InputError: (a ValueError) there is no such form; the message suggests another layer or norm.
     """
     family, total = checkpoint.family, checkpoint.n_blocks
     normed = final_norm and family.final_norm is not None
@@ -61,7 +61,7 @@ def stock_form(checkpoint: Checkpoint, layer: int, final_norm: bool) -> StockFor
             n_blocks = total
         if n_blocks <= total:
             path: list[str | int] = ["hidden_states", layer - recorded.first_layer]
-            # the last of the hidden states would otherwise be the normed one
+            # without this entry the last of the hidden states is the normed one
             return StockForm(n_blocks, path, {"tie_last_hidden_states": False})
     kind, other = ("normed", "final_norm=False") if normed else ("raw", "final_norm=True")
     raise InputError(
@@ -71,9 +71,9 @@ def stock_form(checkpoint: Checkpoint, layer: int, final_norm: bool) -> StockFor
 
 
 def oldest_transformers(checkpoint: Checkpoint, form: StockForm) -> str | None:
-    """The oldest transformers that gives these states, where an older one silently gives others; else None.
+    """The oldest version of transformers that returns these states, if older ones silently return others; else None.
 
-    sentence-transformers needs no such bound: versions without `method_output_name` cannot load what is saved.
+    sentence-transformers needs no such bound: versions without `method_output_name` cannot load the folder at all.
 
     Args:
         checkpoint: From `find_checkpoint`.
@@ -82,7 +82,7 @@ def oldest_transformers(checkpoint: Checkpoint, form: StockForm) -> str | None:
     bidirectional = checkpoint.bidirectional or asks_for_bidirectional(checkpoint.config)
     attends = form.n_blocks > 0
     if bidirectional and attends and checkpoint.config.model_type not in known_families():
-        return transformers.__version__  # no older one has been tried
+        return transformers.__version__  # no older version has been tried
     if isinstance(form.output, list) and form.config_entries and form.output[-1] == form.n_blocks:
         return _RAW_LAST_STATE_SINCE
     return _BIDIRECTIONAL_SINCE if bidirectional and attends else None
@@ -97,14 +97,14 @@ def truncating_entries(config: PretrainedConfig, n_blocks: int) -> dict[str, Any
         {'num_hidden_layers': 1, 'layer_types': ['full_attention']}
     """
     entries: dict[str, Any] = {"num_hidden_layers": n_blocks}
-    written = config.to_dict()  # where it is not written, it follows from the number
+    written = config.to_dict()  # entries that are left out follow from the number of blocks
     return entries | {entry: written[entry][:n_blocks] for entry in _PER_BLOCK if written.get(entry) is not None}
 
 
 def _keeps_calls(checkpoint: Checkpoint, n_blocks: int) -> bool:
-    """Whether the first blocks of a truncated model are the same as those of the whole one.
+    """Whether the blocks of a truncated model are the first blocks of the whole one.
 
-    ALBERT of several groups spreads them over however many layers there are.
+    ALBERT with several groups spreads the groups over all layers, so that truncating it changes them.
     """
     calls = checkpoint.family.calls
     if calls is None:

@@ -1,6 +1,6 @@
-"""From texts to batches: checked, each distinct text once, tokenised once, alike lengths together, padded right.
+"""From texts to batches: duplicates removed, tokenised once, texts of similar length together, padded on the right.
 
-Knows tokenizers and tensors, but no model.
+Works with tokenizers and tensors, without a model.
 """
 
 import math
@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.errors import InputTypeError
+from midlayer_embed.ground.checks import check_int
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Texts of about the same length.
+    """Texts of similar length.
 
     Attributes:
-        rows: (b,) which of the tokenised texts these are.
+        rows: (b,) indices of the texts.
         input_ids: (b, t) int64, padded on the right.
         attention_mask: (b, t) int64, 1 for tokens and 0 for padding.
     """
@@ -32,7 +33,7 @@ class Batch:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of the texts themselves, padding left out."""
+        """Number of tokens without padding."""
         return int(self.attention_mask.sum())
 
 
@@ -40,7 +41,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     """The texts as a list.
 
     Raises:
-        InputTypeError: (a ValueError and a TypeError) not a sequence, or an item that is no string.
+        InputTypeError: (a ValueError and a TypeError) not a sequence, or an item is not a string.
 
     Example:
         >>> check_texts(("a", "b"))
@@ -59,7 +60,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
 
 
 def distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Each distinct text once, in order of first appearance, and where each text went.
+    """Each distinct text once, in order of first appearance, and the index of each text among them.
 
     Returns:
         The distinct texts, and an int array (n_texts,) such that `distinct_texts[where[i]] == texts[i]`.
@@ -73,7 +74,7 @@ def distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
     return list(number), where
 
 
-# How many texts a tokenizer is given at once: what it notes of a token on the way takes 50 times what is kept of it.
+# Number of texts per call of a tokenizer: while it runs, it takes 50 times the memory of the ids that are kept.
 _TEXTS_AT_ONCE = 4096
 
 
@@ -82,7 +83,7 @@ class TokenIds:
     """The token ids of many texts, unpadded, four bytes each.
 
     Attributes:
-        flat: int32 (n_tokens,), one text after the other.
+        flat: int32 (n_tokens,), the ids of one text after the other.
         lengths: int64 (n_texts,).
 
     Example:
@@ -96,7 +97,7 @@ class TokenIds:
 
     @classmethod
     def of(cls, lists: Sequence[Sequence[int]]) -> "TokenIds":
-        """The same ids out of a list a text."""
+        """The ids of lists, one list per text."""
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
         return cls(np.fromiter(chain.from_iterable(lists), dtype=np.int32, count=int(lengths.sum())), lengths)
 
@@ -112,7 +113,7 @@ class TokenIds:
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> TokenIds:
     """Token ids of each text, special tokens included, cut at `max_length` tokens."""
     parts = [TokenIds.of([])]
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):  # some tokenizers cannot count to zero
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):  # some tokenizers fail on an empty list
         encoded = tokenizer(
             list(texts[start : start + _TEXTS_AT_ONCE]),
             truncation=True,
@@ -124,26 +125,26 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
     return TokenIds(np.concatenate([part.flat for part in parts]), np.concatenate([part.lengths for part in parts]))
 
 
-# Tokens a forward pass. A CPU is fastest while a batch stays in its caches; an accelerator wants to be filled.
+# Tokens in a forward pass. A CPU is fastest while a batch stays in its caches; an accelerator needs large batches.
 _TOKENS_CPU = 2048
 _TOKENS_ACCELERATOR = 16384
-# A text shorter than this share of its batch's longest starts a new batch, if the batch holds this share of the budget:
-# padding costs as much as text, but so do batches too small to keep the cores busy.
+# A text shorter than this share of its batch's longest text starts a new batch, if the batch holds at least this share
+# of the budget: padding costs as much as text, but batches too small to keep the cores busy cost time as well.
 _LEAST_LENGTH = 0.9
 _LEAST_FILL = 1 / 8
-# Where tokens are only counted: how far a text is read for each token it may have.
+# When tokens are only counted: number of characters that are read for each token that a text may have.
 _CHARACTERS_A_TOKEN = 16
 
 
 def token_budget(batch_tokens: int | None, device: torch.device) -> int:
-    """How many tokens a forward pass shall have, padding included.
+    """Number of tokens in a forward pass, padding included.
 
     Args:
-        batch_tokens: What the user says; None: what suits the device.
-        device: Where the model is.
+        batch_tokens: The number that the user asks for; None: what suits the device.
+        device: Device of the model.
 
     Raises:
-        InputError: (a ValueError) not a positive int.
+        InputError: (a ValueError) not an int of at least 1.
 
     Example:
         >>> token_budget(None, torch.device("cpu")), token_budget(64, torch.device("cpu"))
@@ -151,24 +152,22 @@ def token_budget(batch_tokens: int | None, device: torch.device) -> int:
     """
     if batch_tokens is None:
         return _TOKENS_CPU if device.type == "cpu" else _TOKENS_ACCELERATOR
-    if isinstance(batch_tokens, bool) or not isinstance(batch_tokens, int) or batch_tokens < 1:
-        raise InputError(f"batch_tokens: expected a positive int or None, got {batch_tokens!r}")
-    return batch_tokens
+    return check_int("batch_tokens", batch_tokens, 1)
 
 
 def token_counts(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, *, prompt: str = ""
 ) -> np.ndarray:
-    """About how many tokens a forward pass has of each text: what `row_batches` fills batches by.
+    """About how many tokens each text has in a forward pass, for `row_batches`.
 
-    Holds the token ids of a few texts at a time, and reads no further into a text than its tokens can be expected to
-    reach, so that a book costs no more than the page that is kept of it.
+    Only the token ids of a few texts are held at a time, and a long text is read only as far as its tokens are expected
+    to reach, so that a book costs no more than its first page.
 
     Args:
-        tokenizer: What is to tokenise them.
+        tokenizer: The tokenizer.
         texts: Any number of strings.
-        max_length: Tokens a text is cut at.
-        prompt: What is put in front of each text.
+        max_length: Number of tokens after which a text is cut.
+        prompt: Text that is put in front of each text.
 
     Returns:
         int64 (n_texts,), special tokens included; 0 for a text without tokens, and for no other.
@@ -179,24 +178,25 @@ def token_counts(
         stop = start + _TEXTS_AT_ONCE
         some = texts[start:stop]
         token_ids = tokenize(tokenizer, [prompt + text[:reach] for text in some], max_length)
-        # What is blank as far as it was read may yet have a token.
+        # A text that is blank as far as it was read may still have a token.
         counts[start:stop] = np.maximum(token_ids.lengths, [len(text) > reach for text in some])
     return counts
 
 
 def row_batches(lengths: np.ndarray, budget: int, max_rows: int | None = None) -> Iterator[np.ndarray]:
-    """Which texts go through the model together: alike lengths, within a budget of tokens, longest texts first.
+    """The texts of each batch: similar lengths, within a budget of tokens, longest texts first.
 
-    Longest first, so that what does not fit into memory fails at once and a progress bar errs on the safe side.
-    A text longer than the budget is a batch of its own. Texts without tokens are in no batch.
+    The longest texts come first, so that a batch that does not fit into memory fails at once, and the ETA of a progress
+    bar is too late rather than too early. A text longer than the budget is a batch of its own. Texts without tokens are
+    left out.
 
     Args:
-        lengths: int (n_texts,), tokens of each text.
-        budget: Tokens a batch, padding included.
-        max_rows: Texts a batch at most; None: however many fit.
+        lengths: int (n_texts,), number of tokens of each text.
+        budget: Maximum number of tokens in a batch, padding included.
+        max_rows: Maximum number of texts in a batch; None: no limit.
 
     Yields:
-        int64 (b,), numbers of texts.
+        int64 (b,), indices of texts.
 
     Example:
         >>> [rows.tolist() for rows in row_batches(np.array([3, 0, 10, 3, 9]), budget=20)]
@@ -220,9 +220,9 @@ def batches(token_ids: TokenIds, pad_id: int, budget: int) -> Iterator[Batch]:
     """The batches of `row_batches`, as tensors.
 
     Args:
-        token_ids: As `tokenize` gives them.
-        pad_id: The id that fills up short texts; the mask hides it.
-        budget: Tokens a batch, padding included.
+        token_ids: From `tokenize`.
+        pad_id: Token that pads short texts; the mask hides it.
+        budget: Maximum number of tokens in a batch, padding included.
     """
     for rows in row_batches(token_ids.lengths, budget):
         yield _padded(rows, token_ids, pad_id)

@@ -1,7 +1,7 @@
 """One forward pass, the pooled vector of EVERY layer.
 
-Each hook pools as soon as its block is done, so no layer's token states outlive the next block: memory does not grow
-with the number of layers. Choosing a layer and saving a model are elsewhere.
+A hook pools the states of each block as soon as it is done, so that no layer's token states outlive the next block:
+memory does not grow with the number of layers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,26 +9,31 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import Batch, batches, check_texts, distinct, token_budget, tokenize
 from midlayer_embed.forward.pooling import Pooler, pooler
+from midlayer_embed.ground.progress import progress
 from midlayer_embed.layers import layer_numbers
-from midlayer_embed.models.backbone import Backbone, Checkpoint, find_checkpoint, load_backbone
+from midlayer_embed.models.backbone import Backbone, load_backbone
+from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
+from midlayer_embed.options import AnyModelOptions, Recipe, fold, takes_options
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True)
 class TokenMeasure:
-    """Something to be measured on the tokens of each text, at every layer, while the forward pass has them.
+    """A measurement of each text's token states, made at every layer during the forward pass.
 
     Attributes:
-        function: States (b, t, d) and a mask (b, t), 1 for tokens and 0 for padding, to one value a text (b,).
-        final_norm: Whether it is measured on normed states.
+        function: Maps states (b, t, d) and a mask (b, t), 1 for tokens and 0 for padding, to one value per text (b,).
+        final_norm: Whether normed states are measured.
     """
 
     function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -37,11 +42,11 @@ class TokenMeasure:
 
 @dataclass(frozen=True)
 class PooledBatch:
-    """What one forward pass gave.
+    """The results of one forward pass.
 
     Attributes:
-        rows: (b,) which texts.
-        n_tokens: (b,) their tokens, special ones included.
+        rows: (b,) indices of the texts.
+        n_tokens: (b,) number of tokens of each, special tokens included.
         vectors: (n_norms, n_layers, b, dim), float32.
         measured: (n_measures, n_layers, b), float64.
     """
@@ -55,24 +60,32 @@ class PooledBatch:
 class LayerwiseEncoder:
     """A language model whose every layer embeds texts, out of one forward pass.
 
-    Vectors are pooled states as they are; what a sentence-transformers model does to them afterwards, such as scaling
-    them to length 1, is MidLayerEncoder's and the sweep's to do.
+    The vectors are pooled states as they are. What a sentence-transformers model does to its vectors afterwards, such
+    as normalising them, is left to MidLayerEncoder and to the sweep.
 
     Args:
-        model_name_or_path: A folder, a hub id, or "starter".
-        final_norm: True: pool the states after the model's own final norm (what a truncated checkpoint gives);
-            False: pool the residual stream as the block leaves it. The same for models without a final norm.
-        pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean" or "max".
-        max_seq_length: Tokens a text is cut at. None: the folder's own sentence-transformers limit if it has one,
-            else the smaller of the model's limit and 512.
-        device: None: CUDA, MPS or CPU, whichever is there.
-        dtype: Of the weights. The vectors are float32 whatever it is.
-        revision: Branch, tag or commit on the hub.
-        gguf_file: Name of a GGUF file in the folder.
-        trust_remote_code: Let the model's own code run. Off unless you trust its author.
-        bidirectional: Let every token of a causal decoder attend to every other one, as LLM2Vec does. Refused where the
-            architecture cannot, or does already.
-        adapters: PEFT adapters (folders or hub ids) to merge into the weights, in this order.
+        model_name_or_path: A folder, a Hub id, "starter", or a checkpoint that has been found already.
+        **options: The fields of `Recipe` and `Source` (see `midlayer_embed.options`):
+
+            - final_norm: True (default): pool the states after the model's own final norm, which is what a truncated
+              checkpoint gives; False: pool the residual stream as the block leaves it. The same for models without a
+              final norm.
+            - pooling_mode: "mean" over attended tokens (default), "cls", "lasttoken", "weightedmean" or "max".
+            - max_seq_length: Number of tokens after which a text is cut. None (default): the limit of the folder's own
+              sentence-transformers config if it has one, else the smaller of the model's limit and 512.
+            - device: None (default): CUDA, MPS or CPU, the fastest that is available.
+            - dtype: dtype of the weights, "float32" by default. The vectors are float32 in any case.
+            - revision: Branch, tag or commit on the Hub.
+            - gguf_file: Name of a GGUF file in the folder.
+            - trust_remote_code: Let the model's own code run. Leave it off unless you trust its author.
+            - bidirectional: Let every token of a causal decoder attend to every other token, as LLM2Vec does. An error
+              where the architecture cannot do this, or does it already.
+            - adapters: PEFT adapters (folders or Hub ids) to merge into the weights, in this order.
+
+    Attributes:
+        checkpoint: The checkpoint: where the model's files are, its name and revision.
+        recipe: How states are pooled, as it was asked for.
+        backbone: The loaded model.
 
     Raises:
         InputError: (a ValueError) an argument is not what it should be; the message names it.
@@ -83,62 +96,44 @@ class LayerwiseEncoder:
         (2, 31, 576)
     """
 
-    def __init__(
-        self,
-        model_name_or_path: str | Path,
-        *,
-        final_norm: bool = True,
-        pooling_mode: str = "mean",
-        max_seq_length: int | None = None,
-        device: str | torch.device | None = None,
-        dtype: str | torch.dtype = "float32",
-        revision: str | None = None,
-        gguf_file: str | None = None,
-        trust_remote_code: bool = False,
-        bidirectional: bool = False,
-        adapters: Sequence[str | Path] = (),
-    ) -> None:
-        checkpoint = find_checkpoint(
-            model_name_or_path,
-            revision=revision,
-            gguf_file=gguf_file,
-            trust_remote_code=trust_remote_code,
-            bidirectional=bidirectional,
-            adapters=adapters,
-        )
-        self._setup(checkpoint, final_norm, pooling_mode, max_seq_length, device, dtype)
+    @takes_options()
+    def __init__(self, model_name_or_path: str | Path | Checkpoint, **options: "Unpack[AnyModelOptions]") -> None:
+        source, recipe = fold(options)
+        self._load(find_checkpoint(model_name_or_path, source), recipe, source.dtype, source.device)
 
     @classmethod
     def from_checkpoint(
         cls,
         checkpoint: Checkpoint,
+        recipe: Recipe | None = None,
         *,
-        final_norm: bool = True,
-        pooling_mode: str = "mean",
-        max_seq_length: int | None = None,
-        device: str | torch.device | None = None,
         dtype: str | torch.dtype = "float32",
+        device: str | torch.device | None = None,
     ) -> "LayerwiseEncoder":
-        """As the constructor, for a checkpoint that has been found already."""
+        """Like the constructor, for a checkpoint that has been found already."""
         encoder = cls.__new__(cls)
-        encoder._setup(checkpoint, final_norm, pooling_mode, max_seq_length, device, dtype)
+        encoder._load(checkpoint, recipe or Recipe(), dtype, device)
         return encoder
 
-    def _setup(
-        self,
-        checkpoint: Checkpoint,
-        final_norm: bool,
-        pooling_mode: str,
-        max_seq_length: int | None,
-        device: str | torch.device | None,
-        dtype: str | torch.dtype,
+    def _load(
+        self, checkpoint: Checkpoint, recipe: Recipe, dtype: str | torch.dtype, device: str | torch.device | None
     ) -> None:
         self.checkpoint = checkpoint
-        self.final_norm = final_norm
-        self.pooling_mode = pooling_mode
-        self.requested_max_seq_length = max_seq_length
-        self.backbone: Backbone = load_backbone(checkpoint, max_seq_length=max_seq_length, dtype=dtype, device=device)
-        self._pool: Pooler = pooler(pooling_mode, self.backbone.dim)
+        self.recipe = recipe
+        self.backbone: Backbone = load_backbone(
+            checkpoint, max_seq_length=recipe.max_seq_length, dtype=dtype, device=device
+        )
+        self._pool: Pooler = pooler(recipe.pooling_mode, self.backbone.dim)
+
+    @property
+    def final_norm(self) -> bool:
+        """Whether normed states are pooled."""
+        return self.recipe.final_norm
+
+    @property
+    def pooling_mode(self) -> str:
+        """How token states become a vector."""
+        return self.recipe.pooling_mode
 
     @property
     def n_layers(self) -> int:
@@ -152,7 +147,7 @@ class LayerwiseEncoder:
 
     @property
     def max_seq_length(self) -> int:
-        """Tokens a text is cut at."""
+        """Number of tokens after which a text is cut."""
         return self.backbone.max_seq_length
 
     def encode(
@@ -165,22 +160,22 @@ class LayerwiseEncoder:
     ) -> np.ndarray:
         """The vector of every text at every layer.
 
-        A text that the tokenizer gives no token for (the empty one, without a BOS token) is a zero vector, as mean
-        pooling in sentence-transformers has it.
+        A text without tokens (the empty text, where the tokenizer adds no BOS token) becomes a zero vector, as with
+        mean pooling in sentence-transformers.
 
         Args:
             texts: Any number of strings; each distinct one goes through the model once. A single string drops the
                 first axis of the result.
-            layers: None for all, or the layers wanted, in this order: ints (negative from the end) or depths.
-            batch_tokens: Tokens a forward pass, padding included. None: what suits the device.
-            show_progress: A bar with an ETA on stderr.
+            layers: None for all, or layers in the order wanted: ints (negative from the end) or depths.
+            batch_tokens: Number of tokens in a forward pass, padding included. None: what suits the device.
+            show_progress: Show a bar with an ETA on stderr.
 
         Returns:
             float32 (n_texts, n_layers, dim), in the order of the texts.
 
         Raises:
             InputError: (a ValueError) a layer out of range.
-            InputTypeError: (a ValueError and a TypeError) a text that is no string.
+            InputTypeError: (a ValueError and a TypeError) a text is not a string.
         """
         if isinstance(texts, str):
             return np.asarray(self.encode([texts], layers, batch_tokens=batch_tokens, show_progress=show_progress)[0])
@@ -205,29 +200,28 @@ class LayerwiseEncoder:
         show_progress: bool = False,
         description: str = "Encoding",
     ) -> Iterator[PooledBatch]:
-        """The forward passes behind `encode`, one batch after the other, for callers that keep vectors elsewhere.
+        """The forward passes behind `encode`, batch by batch, for callers that keep the vectors elsewhere.
 
         Args:
             texts: Distinct strings.
-            layers: Numbers 0..L.
+            layers: Layer numbers 0..L.
             norms: For each True the normed states are pooled, for each False the raw ones, all in the same pass.
-            measures: What is measured on tokens, in the same pass. Token states are never kept.
-            batch_tokens: Tokens a forward pass, padding included. None: what suits the device.
-            show_progress: A bar with an ETA on stderr.
-            description: What the bar is labelled.
+            measures: Measurements of token states, made in the same pass. Token states are never kept.
+            batch_tokens: Number of tokens in a forward pass, padding included. None: what suits the device.
+            show_progress: Show a bar with an ETA on stderr.
+            description: Label of the bar.
 
         Yields:
             The vectors of some of the texts; texts without tokens are left out (their vectors are zero).
 
         Raises:
-            InputError: (a ValueError) a measure refuses the states of a layer, such as NaN; the message names it.
+            InputError: (a ValueError) a measurement rejects the states of a layer, such as NaN; the message names the
+                layer.
         """
         budget = token_budget(batch_tokens, self.backbone.device)
         token_ids = tokenize(self.backbone.tokenizer, texts, self.max_seq_length)
         total = int(token_ids.lengths.sum())
-        with tqdm(
-            total=total, desc=description, unit="tok", unit_scale=True, dynamic_ncols=True, disable=not show_progress
-        ) as bar:
+        with progress(total, description, "tok", show_progress) as bar:
             for batch in batches(token_ids, self.backbone.pad_id, budget):
                 yield PooledBatch(
                     batch.rows, batch.attention_mask.sum(dim=1).numpy(), *self._forward(batch, layers, norms, measures)
@@ -265,13 +259,13 @@ class LayerwiseEncoder:
 
 
 class _LastLayerReached(Exception):
-    """Ends a forward pass above the highest layer that is wanted."""
+    """Ends a forward pass after the highest layer that is wanted."""
 
 
 def _attach(
     hooks: ExitStack, backbone: Backbone, layers: Sequence[int], take_layer: Callable[[int, torch.Tensor], None]
 ) -> None:
-    """Hooks that hand each wanted layer's states to `take_layer(slot, states)` and stop after the highest one.
+    """Adds hooks that pass each layer's states to `take_layer(slot, states)` and stop after the highest layer.
 
     Layer k is the k-th call of a block: models that share weights call one block many times.
     """
@@ -292,7 +286,7 @@ def _attach(
     def after_block(_module: Any, _args: Any, out: Any) -> None:
         nonlocal calls
         calls += 1
-        # Some blocks give a tensor, some a tuple that starts with it.
+        # Some blocks return a tensor, some a tuple that starts with it.
         take(calls, out if isinstance(out, torch.Tensor) else out[0])
 
     hooks.callback(backbone.blocks[0].register_forward_pre_hook(before_block_1, with_kwargs=True).remove)

@@ -1,26 +1,25 @@
-"""Token states to one vector a text. The mean is ours: it runs once a layer. The rest is sentence-transformers'."""
+"""Pools token states into one vector per text.
+
+The mean is implemented here, since it runs once per layer; the other modes are those of sentence-transformers.
+"""
 
 from typing import Protocol
 
 import torch
 
-from midlayer_embed.errors import InputError
-
-POOLING_MODES = ("mean", "cls", "lasttoken", "weightedmean", "max")
-
 
 class Pooler(Protocol):
-    """How the states of one layer become vectors."""
+    """A function that pools the token states of one layer."""
 
     def __call__(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """States (b, t, d) of any float type and a mask (b, t) to vectors (b, d), float32 (float64 for float64)."""
+        """Pools states (b, t, d) of any float type under a mask (b, t) into (b, d), float32 (float64 for float64)."""
         ...
 
 
 def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean state of the tokens that the mask keeps.
+    """The mean state of the attended tokens.
 
-    A matrix product: unlike multiply-and-sum it needs no copy of the states.
+    It is a matrix product: unlike multiply-and-sum it needs no copy of the states.
 
     Args:
         states: (b, t, d).
@@ -40,19 +39,15 @@ def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def pooler(mode: str, dim: int) -> Pooler:
-    """How `mode` pools.
+    """The function that pools by `mode`.
 
     Args:
-        mode: One of `POOLING_MODES`.
+        mode: One of `options.POOLING_MODES`.
         dim: Width of a state.
-
-    Raises:
-        InputError: (a ValueError) no such mode.
     """
-    check_pooling_mode(mode)
     if mode == "mean":
         return masked_mean
-    from sentence_transformers.sentence_transformer.modules import Pooling  # slow to import, and seldom needed
+    from sentence_transformers.sentence_transformer.modules import Pooling  # slow to import and rarely needed
 
     module = Pooling(dim, pooling_mode=mode)
 
@@ -62,16 +57,6 @@ def pooler(mode: str, dim: int) -> Pooler:
         return vectors
 
     return pool
-
-
-def check_pooling_mode(mode: str) -> None:
-    """Refuses what is no pooling mode.
-
-    Raises:
-        InputError: (a ValueError) the message lists the modes there are.
-    """
-    if mode not in POOLING_MODES:
-        raise InputError(f"pooling_mode: expected one of {', '.join(POOLING_MODES)}, got {mode!r}")
 
 
 def _at_least_float32(states: torch.Tensor) -> torch.Tensor:

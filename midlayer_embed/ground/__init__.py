@@ -1,1 +1,1 @@
-"""Small rooms that everything else may use: atomic writes, checksums, Markdown, quiet libraries, argument checks."""
+"""Building blocks for the whole project: atomic writes, checks, progress bars, colours, quiet libraries, ..."""

@@ -1,6 +1,6 @@
-"""Files and folders that appear whole or not at all. Nothing here knows what it writes.
+"""Atomic writes: a file or folder appears complete or not at all.
 
-The temporary name stands beside the target, because a rename is atomic only within one file system.
+The temporary path is next to the target, because a rename is atomic only within one file system.
 """
 
 import os
@@ -10,19 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# What every unfinished file or folder has in its name, after the name it is going to have.
+# Part of the name of every unfinished file or folder, after the name of its target.
 PARTIAL_MARK = ".partial-"
 
 
 @contextmanager
 def atomic_file(target: str | Path) -> Iterator[Path]:
-    """Gives a temporary path beside `target`; it takes the target's place when the block ends without an error.
+    """Yield a temporary path next to `target` and move it there when the block ends without an error.
 
     Args:
-        target: Where the file shall appear. Its folder is made if need be; a file that is there is replaced.
+        target: Path of the file. Missing folders are created; an existing file is replaced.
 
     Yields:
-        A path that does not exist yet, to be written by the caller.
+        A path that does not exist yet; the caller writes the file.
 
     Example:
         >>> import tempfile
@@ -45,26 +45,25 @@ def atomic_file(target: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(target: str | Path, *, replace: bool = False) -> Iterator[Path]:
-    """As `atomic_file`, for a folder.
+    """Like `atomic_file`, for a folder.
 
     Args:
-        target: Where the folder shall appear.
-        replace: Whether it takes the place of a folder that is there. If not, that one stays: who came first has made
-            it.
+        target: Path of the folder.
+        replace: Whether to replace an existing folder. If False, the existing one is kept: another process was first.
 
     Yields:
-        An empty folder, to be filled by the caller.
+        An empty folder; the caller fills it.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}{PARTIAL_MARK}", dir=target.parent))
     try:
         yield partial
-        # mkdtemp makes folders that only their owner may enter; a rename keeps that.
+        # mkdtemp creates folders for their owner alone, and a rename keeps the permissions.
         partial.chmod(0o777 & ~_umask())
         try:
             os.replace(partial, target)
-        except OSError:  # a folder with something in it cannot be replaced in one step
+        except OSError:  # a folder that is not empty cannot be replaced in one step
             if not target.is_dir():
                 raise
             if replace:
@@ -88,7 +87,7 @@ def _swap(partial: Path, target: Path) -> None:
 def _partial_name(target: Path) -> Path:
     handle, name = tempfile.mkstemp(prefix=f".{target.name}{PARTIAL_MARK}", dir=target.parent)
     os.close(handle)
-    os.unlink(name)  # the writer makes it anew, with its own permissions
+    os.unlink(name)  # the caller creates it, with the usual permissions
     return Path(name)
 
 

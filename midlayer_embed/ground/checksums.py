@@ -1,4 +1,4 @@
-"""SHA-256 of files. Only that."""
+"""SHA-256 of a file."""
 
 import hashlib
 from pathlib import Path
@@ -7,7 +7,7 @@ _CHUNK = 1 << 20
 
 
 def file_sha256(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file's bytes, read in pieces."""
+    """Hexadecimal SHA-256 of a file, which is read in chunks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

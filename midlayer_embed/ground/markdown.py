@@ -1,4 +1,4 @@
-"""Markdown for cards and tables: names from outside, which may hold anything, and tables. What is told is not ours."""
+"""Markdown for cards and reports: escaping of names from outside, and tables."""
 
 import html
 import re
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def escaped(text: str) -> str:
-    r"""A name as it reads, whatever it holds: no HTML, no Markdown, one line, also within a table.
+    r"""Escape a name so that it shows as written: no HTML, no Markdown, one line, also in a table cell.
 
     Example:
         >>> escaped("a|b <script> [c](d) *e*")
@@ -17,12 +17,12 @@ def escaped(text: str) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], *, right: bool = False, bold: int | None = None) -> str:
-    r"""A Markdown table out of cells that are escaped already.
+    r"""Build a Markdown table from cells that are escaped already.
 
     Args:
-        rows: The first is the header.
-        right: Whether columns are aligned right, as numbers are.
-        bold: The number of a row, the header's being 0, that stands out.
+        rows: Rows of cells; the first row is the header.
+        right: Whether to align the columns to the right, for numbers.
+        bold: Index of the row in bold; the header is row 0.
 
     Example:
         >>> table([["layer", "mean"], ["0", "53.0"], ["7", "63.2"]], right=True, bold=2)

@@ -1,6 +1,6 @@
-"""What goes into a metric and what comes out of it: kinds of arrays, shapes, checks. No formula is known here.
+"""Input and output of the metrics: conversion, shapes, checks. The formulas are elsewhere.
 
-numpy and torch go the same way: a numpy array is seen as a tensor without a copy, and the answer is turned back.
+numpy arrays are viewed as tensors, without a copy, and results are converted back.
 """
 
 import math
@@ -17,14 +17,14 @@ Array: TypeAlias = np.ndarray | torch.Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """An argument of a metric, its leading dimensions made one.
+    """An argument of a metric, with its leading dimensions flattened into one.
 
     Attributes:
-        name: The argument's name, for messages.
-        values: (m, *core) in the type that came.
-        shape: The leading dimensions.
-        as_numpy: Whether a numpy array came.
-        mask: (m, T) of bool, False where values are padding; None: no padding.
+        name: Name of the argument, for error messages.
+        values: (m, *core), in the dtype of the argument.
+        shape: The original leading dimensions.
+        as_numpy: Whether results are numpy arrays.
+        mask: (m, T), bool, False at padding; None without padding.
     """
 
     name: str
@@ -34,29 +34,27 @@ class Batch:
     mask: torch.Tensor | None = None
 
 
-def read(name: str, value: Any, axes: str, mask: Any = None) -> Batch:
-    """An argument; its shape and type are checked, its values are not yet looked at.
+def read_batch(name: str, value: Any, axes: str, mask: Any = None) -> Batch:
+    """Convert an argument and check its shape and dtype. `in_portions` checks the values.
 
     Args:
-        name: What the argument is called.
-        value: (..., *core): an array, a tensor, or lists.
-        axes: The names of the core axes, such as "n, d".
-        mask: (..., T) for values (..., T, d): zero where values are padding. None: no padding.
+        name: Name of the argument.
+        value: (..., *core): array, tensor or nested lists.
+        axes: Names of the core axes, such as "n, d".
+        mask: (..., T) for values (..., T, d), zero at padding. None: no padding.
 
     Raises:
-        InputTypeError: (a ValueError, a TypeError) no real numbers.
-        InputError: (a ValueError) too few axes, an empty core axis, a mask of another shape.
+        InputTypeError: (a ValueError and a TypeError) the values are not real numbers.
+        InputError: (a ValueError) too few axes, an empty core axis, or a mask of another shape.
 
     Example:
-        >>> read("Z", [[[1.0, -2.0]]], "n, d").values.shape
+        >>> read_batch("Z", [[[1.0, -2.0]]], "n, d").values.shape
         torch.Size([1, 1, 2])
     """
     values, as_numpy = _tensor(name, value)
     rank = axes.count(",") + 1
     if values.ndim < rank or 0 in values.shape[-rank:]:
-        raise InputError(
-            f"{name}: expected an array (..., {axes}), none of these empty, got shape {tuple(values.shape)}"
-        )
+        raise InputError(f"{name}: expected an array (..., {axes}) without empty axes, got shape {tuple(values.shape)}")
     shape = tuple(values.shape[:-rank])
     values = values.reshape(math.prod(shape), *values.shape[-rank:])
     if mask is None:
@@ -68,13 +66,13 @@ def read(name: str, value: Any, axes: str, mask: Any = None) -> Batch:
 
 
 def read_pair(A: Any, B: Any) -> tuple[Batch, Batch]:
-    """Two views of the same texts: A, B (..., n, d) of one shape. A numpy array beside a tensor is made one.
+    """Read two views of the same texts, A and B (..., n, d). If either is a tensor, so are the results.
 
     Raises:
-        InputTypeError: (a ValueError, a TypeError) as `read`.
-        InputError: (a ValueError) as `read`; shapes that differ.
+        InputTypeError: (a ValueError and a TypeError) as in `read_batch`.
+        InputError: (a ValueError) as in `read_batch`, or the shapes differ.
     """
-    first, second = read("A", A, "n, d"), read("B", B, "n, d")
+    first, second = read_batch("A", A, "n, d"), read_batch("B", B, "n, d")
     shapes = [(*view.shape, *view.values.shape[1:]) for view in (first, second)]
     if shapes[0] != shapes[1]:
         raise InputError(f"B: expected the shape of A, {shapes[0]}, got {shapes[1]}")
@@ -84,20 +82,20 @@ def read_pair(A: Any, B: Any) -> tuple[Batch, Batch]:
     return first, second
 
 
-def answer(values: torch.Tensor, batch: Batch) -> Array:
-    """One value an item, (m,), in the kind and the leading dimensions that came."""
+def restore_shape(values: torch.Tensor, batch: Batch) -> Array:
+    """Reshape one value per item, (m,), to the leading dimensions of the argument; numpy if the argument was."""
     shaped = values.reshape(batch.shape)
     return shaped.numpy() if batch.as_numpy else shaped
 
 
-def refuse(bad: torch.Tensor, batch: Batch, message: str, start: int = 0) -> None:
-    """Raises an error that names the argument and, in a batch, its first bad item, if there is one.
+def reject_items(bad: torch.Tensor, batch: Batch, message: str, start: int = 0) -> None:
+    """Raise an error if any item is bad. It names the argument and, in a batch, the first bad item.
 
     Args:
-        bad: (s,) of bool.
+        bad: (s,), bool.
         batch: The argument.
-        message: What is wrong.
-        start: Which item of the batch bad[0] is.
+        message: Description of the problem.
+        start: Index of bad[0] in the batch.
 
     Raises:
         InputError: (a ValueError) an item is bad.
@@ -110,7 +108,7 @@ def refuse(bad: torch.Tensor, batch: Batch, message: str, start: int = 0) -> Non
 
 
 def check_above_zero(name: str, value: Any) -> float:
-    """A finite number above 0.
+    """Check that an argument is a finite number above 0.
 
     Raises:
         InputError: (a ValueError) it is not.
@@ -122,21 +120,6 @@ def check_above_zero(name: str, value: Any) -> float:
     if not (isinstance(value, (int, float, np.integer, np.floating)) and 0 < value < math.inf):
         raise InputError(f"{name}: expected a finite number above 0, got {value!r}")
     return float(value)
-
-
-def check_integer(name: str, value: Any, least: int) -> int:
-    """An integer of `least` or more.
-
-    Raises:
-        InputError: (a ValueError) it is not.
-
-    Example:
-        >>> check_integer("seed", 0, least=0)
-        0
-    """
-    if not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(f"{name}: expected an integer of {least} or more, got {value!r}")
-    return int(value)
 
 
 def _tensor(name: str, value: Any) -> tuple[torch.Tensor, bool]:
@@ -154,5 +137,5 @@ def _tensor(name: str, value: Any) -> tuple[torch.Tensor, bool]:
     if array.dtype not in (np.float16, np.float32, np.float64):
         array = array.astype(np.float64)
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-        array = array.copy()  # torch has neither read-only tensors nor negative strides
+        array = array.copy()  # torch supports neither read-only arrays nor negative strides
     return torch.from_numpy(array), True

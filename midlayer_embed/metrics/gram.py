@@ -1,6 +1,6 @@
-"""The core of the entropies: Gram matrices of rows, their eigenvalues, and Renyi entropies of those.
+"""Gram matrices, their eigenvalues and Renyi entropies.
 
-Everything is a float64 tensor (m, ...), m matrices at once. What is checked is checked in `arrays`.
+All tensors are float64 (m, ...), for m matrices at once. Arguments are checked in `arrays`, not here.
 """
 
 import math
@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.terms import NORMALIZATIONS
 
 # What each normalisation divides an entropy by, given ln n of the rows (a tensor) and ln d of the dimensions.
 _NORMALIZERS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
@@ -18,35 +19,34 @@ _NORMALIZERS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "logD": lambda ln_n, ln_d: torch.full_like(ln_n, ln_d),
     "logNlogD": lambda ln_n, ln_d: ln_n * ln_d,
 }
-NORMALIZATIONS = tuple(_NORMALIZERS)
 
-# Below this size half a product in blocks is no quicker than a whole one.
+# Below this size, half of a product in blocks is not faster than the whole product.
 _WORTH_BLOCKS = 256
 
 _EPS = torch.finfo(torch.float64).eps
-# A smallest eigenvalue below this share of the largest: its square root is mostly rounding.
+# If the smallest eigenvalue is below this fraction of the largest, its square root is mostly rounding error.
 _ILL_CONDITIONED = 1e-9
 
 
 def divisor(normalization: str, n: int | torch.Tensor, d: int) -> torch.Tensor:
-    """What a normalisation divides an entropy by.
+    """Divisor of an entropy under a normalisation.
 
     Args:
-        normalization: One of `NORMALIZATIONS`.
-        n: Rows: a number, or one for each item of a batch (those below 2 are not checked).
-        d: Dimensions.
+        normalization: One of `terms.NORMALIZATIONS`.
+        n: Number of rows: an int, or a tensor with one number per item (values below 2 are not checked).
+        d: Number of dimensions.
 
     Returns:
         float64, a scalar or of the shape of n.
 
     Raises:
-        InputError: (a ValueError) no such normalisation, or it would divide by ln 1.
+        InputError: (a ValueError) the normalisation is unknown, or it would divide by ln 1.
 
     Example:
         >>> float(divisor("logNlogD", 10, 100)) == math.log(10) * math.log(100)
         True
     """
-    if normalization not in _NORMALIZERS:
+    if normalization not in NORMALIZATIONS:
         raise InputError(f"normalization: expected one of {', '.join(NORMALIZATIONS)}, got {normalization!r}")
     ln_n = torch.as_tensor(n, dtype=torch.float64).log()
     found = _NORMALIZERS[normalization](ln_n, math.log(d))
@@ -57,7 +57,7 @@ def divisor(normalization: str, n: int | torch.Tensor, d: int) -> torch.Tensor:
 
 
 def unit_rows(Z: torch.Tensor) -> torch.Tensor:
-    """Rows scaled to length 1, in place; rows of zeros stay.
+    """Scale rows to length 1, in place. Rows of zeros stay zero.
 
     Args:
         Z: (m, n, d).
@@ -67,11 +67,11 @@ def unit_rows(Z: torch.Tensor) -> torch.Tensor:
 
 
 def centred_unit_rows(Z: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Rows minus their mean, scaled to length 1, in place. A row that is the mean, but for rounding, becomes zero.
+    """Centre rows and scale them to length 1, in place. Rows that equal the mean up to rounding become zero.
 
     Args:
-        Z: (m, n, d), zero where the mask is.
-        mask: (m, n): rows that count. The others stay zero.
+        Z: (m, n, d), zero where the mask is False.
+        mask: (m, n), True for the rows that count. The others stay zero.
     """
     n = Z.shape[-2]
     if mask is None:
@@ -81,13 +81,13 @@ def centred_unit_rows(Z: torch.Tensor, mask: torch.Tensor | None = None) -> torc
         mean = (weights / weights.sum(dim=-1, keepdim=True).clamp(min=1)).unsqueeze(-2) @ Z
     lengths = torch.linalg.vector_norm(Z.sub_(mean), dim=-1, keepdim=True)
     kept = torch.ones_like(lengths, dtype=torch.bool) if mask is None else mask.unsqueeze(-1)
-    # No row is longer than this; a sum of n of them is exact to n roundings of it.
+    # Upper bound of the row lengths: a sum of n rows is exact to n rounding errors of it.
     longest = lengths.where(kept, 0).amax(-2, keepdim=True) + torch.linalg.vector_norm(mean, dim=-1, keepdim=True)
     return Z.mul_(torch.where(kept & (lengths > _EPS * n * longest), 1 / lengths, 0))
 
 
 def gram(Z: torch.Tensor) -> torch.Tensor:
-    """Z Z^T, or Z^T Z, which has the same eigenvalues but for zeros: whichever is smaller.
+    """Z Z^T or Z^T Z, whichever is smaller: they have the same nonzero eigenvalues.
 
     Args:
         Z: (m, n, d).
@@ -99,7 +99,7 @@ def gram(Z: torch.Tensor) -> torch.Tensor:
 
 
 def lower_product(rows: torch.Tensor) -> torch.Tensor:
-    """The lower triangle of rows rows^T, which is all that LAPACK reads; what stands above it is not to be used.
+    """Lower triangle of rows rows^T, the only part that LAPACK reads. Entries above the diagonal are not valid.
 
     Args:
         rows: (..., k, d).
@@ -119,7 +119,7 @@ def lower_product(rows: torch.Tensor) -> torch.Tensor:
 
 
 def lower_gram(Z: torch.Tensor) -> torch.Tensor:
-    """`gram`, of which the lower triangle only is to be used.
+    """Like `gram`, but only the lower triangle is valid.
 
     Args:
         Z: (m, n, d).
@@ -131,11 +131,11 @@ def lower_gram(Z: torch.Tensor) -> torch.Tensor:
 
 
 def entropy(K: torch.Tensor, alpha: float) -> torch.Tensor:
-    """S_alpha of positive semi-definite matrices: 0 where a matrix is zero. Equation 1 of "Layer by Layer".
+    """Entropy S_alpha of positive semi-definite matrices; 0 for zero matrices. Equation 1 of "Layer by Layer".
 
     Args:
-        K: (m, k, k). The lower triangle will do, but for order 2.
-        alpha: Order, above 0. 2 takes no eigenvalues.
+        K: (m, k, k). Except for order 2, only the lower triangle is read.
+        alpha: Order of the entropy, above 0. Order 2 needs no eigenvalues.
 
     Returns:
         (m,), in nats.
@@ -146,19 +146,19 @@ def entropy(K: torch.Tensor, alpha: float) -> torch.Tensor:
         collision: torch.Tensor = -squares.where(trace > 0, 1).log()
         return collision.clamp(min=0) + 0.0  # + 0.0: no negative zero
     found: torch.Tensor = torch.linalg.eigvalsh(K)
-    if alpha < 1:  # a zero eigenvalue comes out as rounding, and low orders make much of it
+    if alpha < 1:  # eigenvalues that should be zero are rounding errors, which low orders amplify
         found = found.where(found > K.shape[-1] * _EPS * found[:, -1:], 0)
     return renyi(found, alpha)
 
 
 def row_entropy(Z: torch.Tensor, alpha: float) -> torch.Tensor:
-    """S_alpha of the Gram matrices of rows.
+    """Entropy S_alpha of the Gram matrices of rows.
 
-    Below order 1 small eigenvalues matter, and a Gram matrix has lost them: singular values then.
+    Below order 1 small eigenvalues matter. They are inaccurate in a Gram matrix, so singular values are used.
 
     Args:
         Z: (m, n, d).
-        alpha: Order, above 0.
+        alpha: Order of the entropy, above 0.
 
     Returns:
         (m,), in nats.
@@ -169,11 +169,11 @@ def row_entropy(Z: torch.Tensor, alpha: float) -> torch.Tensor:
 
 
 def renyi(weights: torch.Tensor, alpha: float) -> torch.Tensor:
-    """Renyi entropy of order alpha of weights scaled to sum to 1.
+    """Renyi entropy of order alpha of weights, which are scaled to sum to 1.
 
     Args:
-        weights: (m, k). What is below zero is rounding, and taken as zero.
-        alpha: Order, above 0. 1 is Shannon's entropy.
+        weights: (m, k). Negative values are rounding errors and count as zero.
+        alpha: Order of the entropy, above 0. Order 1 is the Shannon entropy.
 
     Returns:
         (m,), in nats; 0 where all weights are zero.
@@ -188,7 +188,7 @@ def renyi(weights: torch.Tensor, alpha: float) -> torch.Tensor:
     logs = shares.where(shares > 0, 1).log()
     if alpha == 1:
         found = -(shares * logs).sum(-1)
-    elif abs(alpha - 1) < 0.5:  # sum p^alpha is 1 + sum p (p^(alpha-1) - 1): nothing is lost as alpha nears 1
+    elif abs(alpha - 1) < 0.5:  # sum p^alpha = 1 + sum p (p^(alpha-1) - 1), exact as alpha approaches 1
         found = (shares * ((alpha - 1) * logs).expm1()).sum(-1).log1p() / (1 - alpha)
     else:
         powers = (alpha * logs).where(shares > 0, -math.inf)
@@ -197,10 +197,10 @@ def renyi(weights: torch.Tensor, alpha: float) -> torch.Tensor:
 
 
 def singular_values(Z: torch.Tensor) -> torch.Tensor:
-    """Singular values of each matrix, those that are zero but for rounding set to zero; in no order.
+    """Singular values of each matrix, unordered. Values that are zero up to rounding are set to zero.
 
-    Square roots of the Gram matrix's eigenvalues, which is much quicker than a decomposition, where they are exact
-    enough: a zero eigenvalue comes out as 1e-16 of the largest, and its root as 1e-8.
+    Computed as square roots of the eigenvalues of the Gram matrix, much faster than an SVD, where these are accurate
+    enough: a zero eigenvalue comes out as 1e-16 of the largest, its root as 1e-8.
 
     Args:
         Z: (m, n, d).

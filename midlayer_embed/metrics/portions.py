@@ -1,4 +1,4 @@
-"""A batch a few items at a time: on every core, in float64, and in memory that does not grow with the batch."""
+"""Processes a batch a few items at a time: in float64, on all cores, in memory that does not grow with the batch."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,15 +8,15 @@ from typing import TypeVar
 
 import torch
 
-from midlayer_embed.metrics.arrays import Batch, refuse
+from midlayer_embed.metrics.arrays import Batch, reject_items
 
-# What the working copies of a portion may take: little enough for the caches of a core, enough to hide overheads.
+# Bytes for the working copies of a portion: small enough for the caches of a core, large enough to hide overheads.
 PORTION_BYTES = 16 * 2**20
-# A GPU has no use for small portions.
+# GPUs need larger portions.
 _GPU_PORTION_BYTES = 512 * 2**20
-# Below this many numbers in all, starting threads costs more than it gains.
+# Below this many numbers in total, threads cost more than they gain.
 _WORTH_THREADS = 100_000
-# Norms within these bounds can be raised to the fourth power, as in entropy of order 2, and summed.
+# Norms in this range can be raised to the fourth power (entropy of order 2) and summed without over- or underflow.
 _SAFE_NORMS = (1e-60, 1e60)
 
 _Item = TypeVar("_Item")
@@ -25,12 +25,12 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Portion:
-    """Some items of a batch, ready to be computed with.
+    """Consecutive items of a batch, ready for computation.
 
     Attributes:
-        values: (s, *core), float64, finite, zero where the mask is; a copy that may be written into. Numbers whose
-            squares would over- or underflow are scaled, an item as a whole.
-        mask: (s, T) of bool, or None.
+        values: (s, *core), float64, finite, zero where the mask is False. A copy that may be overwritten. Items whose
+            squares would over- or underflow are scaled as a whole.
+        mask: (s, T), bool, or None.
     """
 
     values: torch.Tensor
@@ -38,19 +38,20 @@ class Portion:
 
 
 def in_portions(function: Callable[..., torch.Tensor], *batches: Batch, copies: int, extra: int = 0) -> torch.Tensor:
-    """Applies a function to a batch, portion by portion.
+    """Apply a function to a batch, portion by portion.
 
     Args:
-        function: Takes a `Portion` of each batch; returns (s, ...).
-        batches: All of one length and device.
-        copies: How many arrays of the size of its arguments the function holds at once.
-        extra: How many more float64 numbers it holds for each item.
+        function: Function of one `Portion` per batch that returns (s, ...).
+        batches: Batches of the same length and device.
+        copies: Number of arrays of the size of its arguments that the function holds at once.
+        extra: Number of further float64 values that it holds per item.
 
     Returns:
-        The function's results, (m, ...).
+        The results of the function, (m, ...).
 
     Raises:
-        InputError: (a ValueError) NaN or infinity where it counts: the argument and, in a batch, the item are named.
+        InputError: (a ValueError) NaN or infinity outside the padding; the message names the argument and, in a batch,
+            the item.
     """
     values = batches[0].values
     length = len(values)
@@ -71,17 +72,17 @@ def in_portions(function: Callable[..., torch.Tensor], *batches: Batch, copies: 
 
 
 def on_every_core(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
-    """Applies a function to items at once, on as many threads as torch may use, each of them single-threaded.
+    """Apply a function to items in parallel, on as many threads as torch may use, each of them single-threaded.
 
-    A core to itself serves a matrix better than a share of every core: LAPACK gains little from a second one, and small
-    steps nothing. Within itself it runs one item after the other. torch's number of threads is put back.
+    One core per matrix is faster than all cores on one matrix: LAPACK gains little from a second core, small steps
+    gain nothing. Nested calls run sequentially. torch's number of threads is restored.
 
     Args:
-        function: Spends its time in torch, which lets go of the interpreter lock.
-        items: Its arguments.
+        function: Function that spends its time in torch, which releases the GIL.
+        items: Arguments of the function.
 
     Returns:
-        Its results, in order.
+        The results, in order.
 
     Example:
         >>> on_every_core(lambda k: k * k, range(4))
@@ -102,11 +103,11 @@ def _portion(batch: Batch, start: int, stop: int) -> Portion:
     mask = None if batch.mask is None else batch.mask[start:stop]
     if mask is not None:
         values.flatten(0, 1).index_fill_(0, (~mask).flatten().nonzero().flatten(), 0)
-    norms = torch.linalg.vector_norm(values.flatten(1), dim=1)  # not finite if any value is not
+    norms = torch.linalg.vector_norm(values.flatten(1), dim=1)  # not finite if any value is not finite
     safe = (norms > _SAFE_NORMS[0]) & (norms < _SAFE_NORMS[1])
     if not bool(safe.all()):
         peaks = values.abs().flatten(1).amax(1)
-        refuse(~torch.isfinite(peaks), batch, "holds NaN or infinity", start)
+        reject_items(~torch.isfinite(peaks), batch, "holds NaN or infinity", start)
         scale = peaks.where(~safe & (peaks > 0), 1)
         values /= scale.reshape(-1, *[1] * (values.ndim - 1))
     return Portion(values, mask)

@@ -1,4 +1,4 @@
-"""Metrics of the tokens of one text: how widely they spread and how sharply their path turns. Batches may be padded."""
+"""Metrics of the tokens of one text: prompt entropy and curvature. Batches may be padded."""
 
 import math
 from typing import Any
@@ -6,29 +6,30 @@ from typing import Any
 import torch
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.metrics.arrays import Array, answer, check_above_zero, read, refuse
+from midlayer_embed.metrics.arrays import Array, check_above_zero, read_batch, reject_items, restore_shape
 from midlayer_embed.metrics.gram import centred_unit_rows, divisor, row_entropy
 from midlayer_embed.metrics.portions import Portion, in_portions
 
 
 def prompt_entropy(Z: Any, mask: Any = None, alpha: float = 1.0, normalization: str = "raw") -> Array:
-    """The entropy of the tokens of a text: how widely they spread. Tokens are centred, then scaled to length 1.
+    """Entropy of the tokens of a text: how widely they spread. Tokens are centred, then scaled to length 1.
 
     Section 3.3.1 of "Layer by Layer" (ICML 2025), after Wei et al. (2024). High: diverse tokens. Low: redundant,
-    compressed ones. Neither is better by itself. A corpus has the mean over its texts of two tokens and more.
+    compressed tokens. Neither is better by itself. The value of a corpus is the mean over its texts with two or more
+    tokens.
 
     Args:
-        Z: (..., T, d): the T token states of a text; numpy or torch.
-        mask: (..., T), nonzero for the tokens that count; what stands elsewhere in Z may be anything, NaN too.
-        alpha: As in `matrix_entropy`.
-        normalization: As in `matrix_entropy`, n being the number of the text's own tokens.
+        Z: (..., T, d), the states of the T tokens of a text; numpy or torch.
+        mask: (..., T), nonzero for the tokens that count. Z may hold anything elsewhere, NaN included.
+        alpha: Order of the entropy, see `matrix_entropy`.
+        normalization: Normalization of the entropy, see `matrix_entropy`; n is the number of tokens that count.
 
     Returns:
-        float64 (...) of the kind of Z; in nats and in 0..min(ln T, ln d) when raw; 0 where all tokens are equal. With
-        a mask, NaN for texts of fewer than two tokens.
+        float64 (...), numpy or torch like Z; in nats and in 0..min(ln T, ln d) when raw; 0 where all tokens are equal.
+        With a mask, NaN for texts with fewer than two tokens.
 
     Raises:
-        InputError: (a ValueError) as `matrix_entropy`; a mask of another shape than (..., T).
+        InputError: (a ValueError) as in `matrix_entropy`, or the shape of the mask is not (..., T).
 
     Example:
         >>> import numpy as np
@@ -37,34 +38,34 @@ def prompt_entropy(Z: Any, mask: Any = None, alpha: float = 1.0, normalization: 
         [0.0, nan]
     """
     alpha = check_above_zero("alpha", alpha)
-    batch = read("Z", Z, "T, d", mask)
+    batch = read_batch("Z", Z, "T, d", mask)
     n_tokens, d = batch.values.shape[1:]
     counts = None if batch.mask is None else batch.mask.sum(-1)
     scale = divisor(normalization, n_tokens if counts is None else counts, d)
     found = in_portions(
         lambda tokens: row_entropy(centred_unit_rows(tokens.values, tokens.mask), alpha), batch, copies=2
     )
-    return answer((found if counts is None else found.where(counts >= 2, math.nan)) / scale, batch)
+    return restore_shape((found if counts is None else found.where(counts >= 2, math.nan)) / scale, batch)
 
 
 def curvature(Z: Any, mask: Any = None) -> Array:
-    """How sharply the path of a text's tokens turns: the mean angle between consecutive steps v_k = z_(k+1) - z_k.
+    """Curvature of the path of a text's tokens: the mean angle between consecutive steps v_k = z_(k+1) - z_k.
 
     Section 3.3.2 of "Layer by Layer" (ICML 2025), after Hosseini and Fedorenko (2023). Steps of length zero are dropped
-    before angles are formed. Low: a straight, smooth path. High: abrupt turns. Neither is better by itself.
+    before the angles are computed. Low: a straight, smooth path. High: abrupt turns. Neither is better by itself.
 
     Args:
-        Z: (..., T, d): the T token states of a text in their order; numpy or torch.
-        mask: (..., T), nonzero for the tokens that count; what stands elsewhere in Z may be anything, NaN too.
+        Z: (..., T, d), the states of the T tokens of a text, in order; numpy or torch.
+        mask: (..., T), nonzero for the tokens that count. Z may hold anything elsewhere, NaN included.
 
     Returns:
-        float64 (...) of the kind of Z; in radians, 0 (a straight line) to pi (back and forth). With a mask, NaN for
-        texts of fewer than three tokens or of fewer than two steps of some length.
+        float64 (...), numpy or torch like Z; in radians, 0 (a straight line) to pi (back and forth). With a mask, NaN
+        for texts with fewer than three tokens or fewer than two steps of nonzero length.
 
     Raises:
-        InputError: (a ValueError) Z has fewer than two axes, an empty one, or holds NaN or infinity where it counts; a
-            mask of another shape than (..., T). Without a mask also: fewer than three tokens, or a text (the first of a
-            batch is named) with fewer than two steps of some length.
+        InputError: (a ValueError) Z has fewer than two axes, an empty axis, or NaN or infinity in a token that counts;
+            the shape of the mask is not (..., T). Without a mask also: fewer than three tokens, or a text with fewer
+            than two steps of nonzero length (the message names the first such item of a batch).
 
     Example:
         >>> import numpy as np
@@ -72,14 +73,14 @@ def curvature(Z: Any, mask: Any = None) -> Array:
         >>> float(curvature(corner)) == np.pi / 2
         True
     """
-    batch = read("Z", Z, "T, d", mask)
+    batch = read_batch("Z", Z, "T, d", mask)
     n_tokens = batch.values.shape[1]
     if batch.mask is None and n_tokens < 3:
         raise InputError(f"Z: expected 3 tokens or more, got {n_tokens}")
     found = in_portions(_mean_angle, batch, copies=4)
     if batch.mask is None:
-        refuse(found.isnan(), batch, "expected at least two steps between tokens that differ")
-    return answer(found, batch)
+        reject_items(found.isnan(), batch, "expected at least two steps between tokens that differ")
+    return restore_shape(found, batch)
 
 
 def _mean_angle(portion: Portion) -> torch.Tensor:
@@ -88,16 +89,16 @@ def _mean_angle(portion: Portion) -> torch.Tensor:
         mask = torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device)
     if tokens.shape[1] < 3:
         return tokens.new_full((len(tokens),), math.nan)
-    mask, tokens = _packed(mask, tokens)
+    mask, tokens = _pack_rows(mask, tokens)
     steps = tokens[:, 1:] - tokens[:, :-1]
     lengths = torch.linalg.vector_norm(steps, dim=-1, keepdim=True)
-    real, steps, lengths = _packed((lengths.squeeze(-1) > 0) & mask[:, 1:] & mask[:, :-1], steps, lengths)
+    real, steps, lengths = _pack_rows((lengths.squeeze(-1) > 0) & mask[:, 1:] & mask[:, :-1], steps, lengths)
     lengths = lengths.squeeze(-1)
     before, after = steps[:, :-1], steps[:, 1:]
     turns = real[:, 1:] & real[:, :-1]
     cosines = (before * after).sum(-1) / (lengths[:, :-1] * lengths[:, 1:])
     angles = cosines.clamp(-1, 1).arccos()
-    # Near 0 and pi the arc cosine loses half the digits.
+    # The arc cosine loses half of its digits near 0 and pi.
     flat = (turns & (cosines.abs() > 0.99)).nonzero(as_tuple=True)
     if len(flat[0]):
         angles[flat] = _small_or_flat_angles(before[flat], after[flat])
@@ -105,14 +106,14 @@ def _mean_angle(portion: Portion) -> torch.Tensor:
 
 
 def _small_or_flat_angles(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """Angles between rows (k, d) to full precision (Kahan): of unit vectors u and w, 2 atan(|u - w| / |u + w|)."""
+    """Angles between rows (k, d) to full precision (Kahan): 2 atan(|u - w| / |u + w|) for unit vectors u and w."""
     u, w = (rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True) for rows in (before, after))
     halves: torch.Tensor = torch.atan2(torch.linalg.vector_norm(u - w, dim=-1), torch.linalg.vector_norm(u + w, dim=-1))
     return 2 * halves
 
 
-def _packed(kept: torch.Tensor, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Rows (s, n, d) that are kept (s, n), one after the other; the others behind. Nothing to do if none is between."""
+def _pack_rows(kept: torch.Tensor, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Move the rows (s, n, d) to keep (s, n) to the front, in order. No copy if they form one run already."""
     if kept.shape[1] == 0:
         return kept, *arrays
     runs = kept[:, 0].int() + (kept[:, 1:] & ~kept[:, :-1]).sum(-1)

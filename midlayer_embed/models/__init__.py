@@ -1,1 +1,1 @@
-"""Which model, and its weights: finding a checkpoint, loading it, and where its blocks are."""
+"""Models: finding a checkpoint, loading its weights, and locating its blocks."""

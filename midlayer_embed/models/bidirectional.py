@@ -1,7 +1,7 @@
-"""Bidirectional attention of a causal decoder (as in LLM2Vec): the config entry that asks for it, and a proof of it.
+"""Bidirectional attention for causal decoders (as in LLM2Vec): the config entry, and a check that it takes effect.
 
-The entry is stock transformers', so a saved model keeps it. Not every architecture heeds it, and an encoder needs none,
-so the loaded model has to show that it makes the difference. Nothing is loaded here.
+The entry is part of stock transformers, so saved models keep it. Some architectures ignore it and encoders do not need
+it, so the loaded model has to show that the entry makes a difference. No model is loaded here.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from midlayer_embed.errors import InputError, first_line
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# How much the last token has to change the first one's state, relative to that state. What models whose rows of a
-# matrix product depend on each other (mixtures of experts) differ by without a reason is far less.
+# Smallest change of the first token's state by the last token, relative to that state. Mixtures of experts also change
+# it slightly without attention, because the rows of their matrix products depend on each other; by far less than this.
 _LEAST_CHANGE = 1e-6
 _RATIO = 10.0
 _CLEAR_CHANGE = 1e-3
@@ -25,7 +25,7 @@ _LENGTHS = (5, 3)
 
 
 def ask_for_bidirectional(config: PretrainedConfig) -> None:
-    """Makes a config ask for bidirectional attention.
+    """Request bidirectional attention in a config.
 
     Example:
         >>> from transformers import LlamaConfig
@@ -38,51 +38,51 @@ def ask_for_bidirectional(config: PretrainedConfig) -> None:
 
 
 def asks_for_bidirectional(config: PretrainedConfig) -> bool:
-    """Whether a config asks for bidirectional attention where the architecture has a causal one."""
+    """Whether a config requests bidirectional attention from a causal architecture."""
     return getattr(config, "is_causal", None) is False
 
 
 def prove_bidirectional(model: "PreTrainedModel", original: PretrainedConfig) -> None:
-    """Makes sure that the first token sees the last one, padded or not, and that it does so because it was asked for.
+    """Check that the first token attends to the last one, padded or not, because the config requests it.
 
-    Four forward passes of a few tokens.
+    Runs four forward passes of a few tokens.
 
     Args:
-        model: A base model of at least one block, whose config asks for bidirectional attention.
-        original: The config before it was made to ask.
+        model: Base model of at least one block whose config requests bidirectional attention.
+        original: The config without that request.
 
     Raises:
-        InputError: (a ValueError) the model stays causal, or has been bidirectional all along.
+        InputError: (a ValueError) the model stays causal, or is bidirectional without the request.
     """
     name = original.model_type
     try:
-        asked = _changes(model)
-        with _as_it_was(model.config, original):
-            unasked = _changes(model)
-    except Exception as error:  # a model's code may fail with anything; each means the same here
+        requested = _measure_changes(model)
+        with _restore_causality(model.config, original):
+            default = _measure_changes(model)
+    except Exception as error:  # the code of a model may raise anything; the meaning here is always the same
         raise InputError(
-            f"bidirectional: this {name} model fails when its attention is made bidirectional: {first_line(error)}"
+            f"bidirectional: this {name} model fails with bidirectional attention: {first_line(error)}"
         ) from error
-    if not bool(torch.isfinite(asked).all()):
+    if not bool(torch.isfinite(requested).all()):
         raise InputError(
-            f"bidirectional: the states of this {name} model are not finite; half precision overflows with some: "
-            "try dtype float32"
+            f"bidirectional: the states of this {name} model are not finite; half precision overflows with some "
+            "models: try dtype float32"
         )
-    if float(asked.min()) > max(_LEAST_CHANGE, _RATIO * float(unasked.max())):
+    if float(requested.min()) > max(_LEAST_CHANGE, _RATIO * float(default.max())):
         return
-    if float(unasked.min()) > _CLEAR_CHANGE:
+    if float(default.min()) > _CLEAR_CHANGE:
         raise InputError(
-            f"bidirectional: this {name} model is bidirectional already: its first token sees the last one; leave "
-            "bidirectional out"
+            f"bidirectional: this {name} model is bidirectional already: its first token attends to the last one; omit "
+            "bidirectional"
         )
     raise InputError(
         f"bidirectional: this {name} model stays causal even with is_causal = False in its config (its first token "
-        "does not see the last one), so it has no bidirectional stock form"
+        "does not attend to the last one), so it has no bidirectional stock form"
     )
 
 
 @contextmanager
-def _as_it_was(config: PretrainedConfig, original: PretrainedConfig) -> Iterator[None]:
+def _restore_causality(config: PretrainedConfig, original: PretrainedConfig) -> Iterator[None]:
     if hasattr(original, "is_causal"):
         config.is_causal = original.is_causal
     else:
@@ -94,21 +94,25 @@ def _as_it_was(config: PretrainedConfig, original: PretrainedConfig) -> Iterator
 
 
 @torch.inference_mode()
-def _changes(model: "PreTrainedModel") -> torch.Tensor:
-    """By how much the last token changes the state of the first one, relative to it: (text alone, longer, shorter)."""
+def _measure_changes(model: "PreTrainedModel") -> torch.Tensor:
+    """Relative change of the first token's state by the last token, (3,): text alone, longer text, shorter text."""
     n_tokens = max(_LENGTHS)
     vocabulary = int(model.config.get_text_config().vocab_size)
-    tokens = (torch.arange(n_tokens + 1) + vocabulary // 2) % vocabulary  # special ones are at the ends
+    tokens = (
+        torch.arange(n_tokens + 1) + vocabulary // 2
+    ) % vocabulary  # special tokens are at both ends of the vocabulary
     ids = tokens[:n_tokens].repeat(len(_LENGTHS), 1)
     lengths = torch.tensor(_LENGTHS)
     mask = (torch.arange(n_tokens) < lengths[:, None]).long()
     changed = ids.scatter(1, lengths[:, None] - 1, tokens[n_tokens].expand(len(_LENGTHS), 1))
-    # Alone, a text needs no mask, which takes another way through most models.
-    found = [_change(model, ids[:1], changed[:1], mask[:1]), _change(model, ids, changed, mask)]
-    return torch.cat(found)
+    # A text alone needs no mask, for which most models use another code path.
+    alone = _measure_change(model, ids[:1], changed[:1], mask[:1])
+    return torch.cat([alone, _measure_change(model, ids, changed, mask)])
 
 
-def _change(model: "PreTrainedModel", ids: torch.Tensor, changed: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _measure_change(
+    model: "PreTrainedModel", ids: torch.Tensor, changed: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
     def first_state(given: torch.Tensor) -> torch.Tensor:
         output = model(input_ids=given.to(model.device), attention_mask=mask.to(model.device), use_cache=False)
         state: torch.Tensor = output.last_hidden_state[:, 0]

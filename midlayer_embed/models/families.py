@@ -1,7 +1,7 @@
-"""Where each architecture keeps its blocks and its final norm. A table and the look-up; no model is loaded here.
+"""Table of architectures: the paths of their blocks and final norm. No model is loaded here.
 
-To add an architecture, add a row and a tiny model of it to the tests. One that is not in the table is found by its
-structure (`discovery`), or told with `register`.
+To add an architecture, add a row here and a tiny model to the tests. Architectures that are not in the table are found
+by structure (`discovery`) or registered by the user (`register`).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from midlayer_embed.errors import InputError
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """Which raw states stock transformers gives as `hidden_states`, with `config.tie_last_hidden_states = False`.
+    """The raw states that stock transformers returns as `hidden_states`, with `config.tie_last_hidden_states = False`.
 
     Attributes:
-        first_layer: The layer of the first entry; the following ones are the following layers.
-        has_last_layer: Whether the raw states of layer L are among them, or only the normed ones.
+        first_layer: Layer of the first entry; the other entries follow in order.
+        has_last_layer: Whether the raw states of layer L are included, not only the normed ones.
     """
 
     first_layer: int = 0
@@ -28,17 +28,17 @@ class HiddenStates:
 
 @dataclass(frozen=True)
 class Family:
-    """What is particular to an architecture. Dotted paths start at the base model (what `AutoModel` loads).
+    """Properties of an architecture. Dotted paths start at the base model (the one that `AutoModel` loads).
 
     Attributes:
-        blocks: The list of blocks. What enters the first one is layer 0.
-        final_norm: The norm after the last block, or None where the model has none.
-        hidden_states: What stock transformers gives of the raw states; None: nobody has looked.
-        ends_with_norm: Whether `last_hidden_state` is what the final norm gives (without one, the last block).
-        calls: Which item of the list is block 1, 2, ..., where blocks share weights; None: each item is one block.
-        fewest_blocks: Blocks that stock transformers has to make at least.
-        position_offset: Positions of `max_position_embeddings` that no token can have.
-        model_class: The class to load where it is not `AutoModel`'s: the encoder of an encoder-decoder.
+        blocks: Path of the list of blocks. The input of the first block is layer 0.
+        final_norm: Path of the norm after the last block; None if the model has none.
+        hidden_states: Raw states that stock transformers returns; None if unknown.
+        ends_with_norm: Whether `last_hidden_state` is the output of the final norm (without one, of the last block).
+        calls: Indices in the list of blocks 1, 2, ..., where blocks share weights; None: each item is one block.
+        fewest_blocks: Smallest number of blocks that stock transformers can build.
+        position_offset: Number of positions in `max_position_embeddings` that no token can have.
+        model_class: Name of the class to load, if not `AutoModel`'s: the encoder of an encoder-decoder.
     """
 
     blocks: str
@@ -52,7 +52,7 @@ class Family:
 
 
 def _roberta(config: PretrainedConfig) -> Family:
-    # Positions are counted from behind the padding token's.
+    # Positions start after the index of the padding token.
     return Family("encoder.layer", None, position_offset=(config.pad_token_id or 0) + 1)
 
 
@@ -67,7 +67,7 @@ def _opt(config: PretrainedConfig) -> Family:
 
 
 def _albert(config: PretrainedConfig) -> Family:
-    # Every layer is a call of one of a few groups (of one, in all models that were published).
+    # Every layer is a call of one of a few groups (of a single group in all published models).
     if config.inner_group_num != 1:
         raise InputError(f"model: ALBERT with inner_group_num = {config.inner_group_num} is not supported, only with 1")
     n_layers, n_groups = config.num_hidden_layers, config.num_hidden_groups
@@ -79,7 +79,7 @@ _BERT = Family("encoder.layer", None)
 _LLAMA = Family("layers", "norm")
 # The embeddings are not recorded.
 _MAMBA = Family("layers", "norm_f", HiddenStates(first_layer=1))
-# A forward pass of the old kind, where the last of the hidden states is the normed one whatever the config says.
+# Older forward passes, where the last of the hidden states is always the normed one, whatever the config says.
 _LAST_IS_NORMED = HiddenStates(has_last_layer=False)
 
 _FAMILIES: dict[str, Family | Callable[[PretrainedConfig], Family]] = {
@@ -97,7 +97,7 @@ _FAMILIES: dict[str, Family | Callable[[PretrainedConfig], Family]] = {
     "mamba": _MAMBA,
     "mamba2": _MAMBA,
     "mistral": _LLAMA,
-    "modernbert": Family("layers", "final_norm", fewest_blocks=1),  # its initialisation divides by their number
+    "modernbert": Family("layers", "final_norm", fewest_blocks=1),  # its initialisation divides by the number of blocks
     "mt5": Family("encoder.block", "encoder.final_layer_norm", model_class="MT5EncoderModel"),
     "opt": _opt,
     "phi": Family("layers", "final_layernorm"),
@@ -113,7 +113,7 @@ _REGISTERED: dict[str, Family] = {}
 
 
 def known_families() -> list[str]:
-    """The `config.model_type`s of the table.
+    """Sorted `config.model_type`s of the table.
 
     Example:
         >>> "llama" in known_families()
@@ -123,10 +123,10 @@ def known_families() -> list[str]:
 
 
 def family_of(config: PretrainedConfig) -> Family | None:
-    """The family of a model's config, or None where the architecture is not in the table.
+    """The family of a model's config, or None if the architecture is not in the table.
 
     Raises:
-        InputError: (a ValueError) a variant of the architecture that is not supported.
+        InputError: (a ValueError) this variant of the architecture is not supported.
 
     Example:
         >>> from transformers import OPTConfig
@@ -138,23 +138,23 @@ def family_of(config: PretrainedConfig) -> Family | None:
 
 
 def registered_family(model_type: str) -> Family | None:
-    """What `register` was told of an architecture, or None."""
+    """The family that was registered for an architecture, or None."""
     return _REGISTERED.get(model_type)
 
 
 def register(model_type: str, *, blocks: str, final_norm: str | None) -> None:
-    """Tells where an architecture keeps its blocks and its final norm, where neither the table nor the structure does.
+    """Register the blocks and the final norm of an architecture that is neither in the table nor found by structure.
 
-    What is told is checked against the model when one is used, before its weights are read. Registering again
-    replaces what was told before.
+    The paths are checked against a model when one is loaded, before its weights are read. Registering again replaces
+    the earlier paths.
 
     Args:
-        model_type: As `config.model_type` spells it.
-        blocks: Dotted path from the base model (what `AutoModel` gives) to the list of its blocks.
+        model_type: `config.model_type` of the architecture.
+        blocks: Dotted path from the base model (the one that `AutoModel` loads) to the list of its blocks.
         final_norm: Dotted path to the norm after the last block; None for a model without one.
 
     Raises:
-        InputError: (a ValueError) not a model type, not a path, or an architecture that is in the table.
+        InputError: (a ValueError) not a model type, not a path, or the architecture is in the table.
 
     Example:
         >>> register("my_model", blocks="decoder.layers", final_norm="decoder.norm")
@@ -162,15 +162,15 @@ def register(model_type: str, *, blocks: str, final_norm: str | None) -> None:
         'decoder.layers'
     """
     if not isinstance(model_type, str) or not model_type.strip():
-        raise InputError(f"model_type: expected what config.model_type says, such as 'llama', got {model_type!r}")
+        raise InputError(f"model_type: expected a config.model_type such as 'llama', got {model_type!r}")
     if model_type in _FAMILIES:
         raise InputError(f"model_type: {model_type!r} is known already and cannot be registered")
     _check_path("blocks", blocks)
     if final_norm is not None:
         _check_path("final_norm", final_norm)
         if final_norm == blocks:
-            raise InputError(f"final_norm: expected another path than that of the blocks, got {final_norm!r}")
-    # Registered rows say nothing of hidden_states; discovery looks.
+            raise InputError(f"final_norm: expected a path other than that of the blocks, got {final_norm!r}")
+    # hidden_states is not part of a registration; discovery finds it.
     _REGISTERED[model_type] = Family(blocks, final_norm, hidden_states=None)
 
 
@@ -180,12 +180,12 @@ def _check_path(argument: str, path: object) -> None:
 
 
 def blocks_of(model: nn.Module, family: Family) -> Sequence[nn.Module]:
-    """Blocks 1..L of a base model, in the order they are called; one that is called again is there again."""
+    """Blocks 1..L of a base model in call order; a block that is called repeatedly is listed repeatedly."""
     blocks = model.get_submodule(family.blocks)
     assert isinstance(blocks, nn.ModuleList)
     return list(blocks) if family.calls is None else [blocks[call] for call in family.calls]
 
 
 def final_norm_of(model: nn.Module, family: Family) -> nn.Module | None:
-    """The final norm of a base model, or None where it has none."""
+    """The final norm of a base model, or None if it has none."""
     return None if family.final_norm is None else model.get_submodule(family.final_norm)

@@ -1,6 +1,6 @@
-"""What a model's files have to be like, looked at before the model is loaded, so that what is wrong is told in a line.
+"""Checks of a model's files before it is loaded, so that problems are reported in one line.
 
-Whether weights fit an architecture is `loading`'s.
+Whether weights fit the architecture is checked in `weights`.
 """
 
 import hashlib
@@ -16,64 +16,65 @@ from midlayer_embed.models.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-# Formats that can run code when they are read, and those that only other libraries read.
+# Formats that can run code when they are loaded, and formats of other libraries.
 _PICKLES = ("pytorch_model*.bin", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _OTHERS = ("*.h5", "*.msgpack", "*.onnx")
-# What a training leaves beside the weights.
+# Files that training writes next to the weights.
 _NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
 _LFS_POINTER = b"version https://git-lfs"
 
 
 def check_config_file(folder: Path) -> None:
-    """Refuses a folder without a config of a transformers model.
+    """Check that a folder has the config of a transformers model.
 
     Raises:
-        InputError: (a ValueError) no config.json, or one that says nothing of a model.
+        InputError: (a ValueError) no config.json, or no model_type in it.
     """
     file = folder / "config.json"
     if not file.is_file():
         gguf = sorted(path.name for path in folder.glob("*.gguf"))
-        hint = f"; to read {gguf[0]}, name it: gguf_file (--gguf-file)" if gguf else ""
-        raise InputError(f"model: the folder {folder} holds no config.json, so it is no Hugging Face model{hint}")
-    config = _json_of(file)
+        hint = f"; to read {gguf[0]}, pass it as gguf_file (--gguf-file)" if gguf else ""
+        raise InputError(f"model: the folder {folder} holds no config.json, so it is not a Hugging Face model{hint}")
+    config = _read_json(file)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise InputError(f"model: {file} has no model_type, so it does not say what model this is")
+        raise InputError(f"model: {file} has no model_type, so the architecture is unknown")
 
 
 def check_no_adapter(location: str, revision: str | None) -> None:
-    """Refuses a PEFT adapter in the place of a model: alone it is none, and beside one it would be passed over.
+    """Reject a PEFT adapter that is passed as a model. Next to model weights, an adapter would be ignored silently.
 
     Args:
-        location: A folder or a hub id.
-        revision: On the hub.
+        location: Folder or hub id.
+        revision: Revision on the hub.
 
     Raises:
-        InputError: (a ValueError) the message names the base model.
+        InputError: (a ValueError) the location has an adapter; the message names its base model.
     """
     try:
         file = find_adapter_config_file(location, revision=revision)
-    except (OSError, ValueError):  # no such repository, say: whoever loads the config tells of that
+    except (OSError, ValueError):  # no such repository, for example: loading the config reports that
         return
     if file is None:
         return
-    config = _json_of(Path(file))
+    config = _read_json(Path(file))
     base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     raise InputError(
-        f"model: {location} is a PEFT adapter ({ADAPTER_CONFIG_FILE}); load the model that it is for ({base!r}) with "
+        f"model: {location} is a PEFT adapter ({ADAPTER_CONFIG_FILE}); load its base model ({base!r}) with "
         f"adapters=[{location!r}] (--adapter)"
     )
 
 
 def check_weight_files(folder: Path) -> None:
-    """Refuses a folder whose weights are not there, are no safetensors, or are cut or damaged; reads headers only.
+    """Check that the weights of a folder exist, are safetensors, and are complete. Only headers are read.
 
     Raises:
-        InputError: (a ValueError) the message names the file.
+        InputError: (a ValueError) they are missing, in another format, truncated or damaged; the message names the
+            file.
     """
     for file in _weight_files(folder):
         if not file.is_file():
             raise InputError(
-                f"model: the folder {folder} lacks {file.name}, which {_INDEX} names as part of its weights"
+                f"model: the folder {folder} lacks {file.name}, which {_INDEX} lists as part of its weights"
             )
         try:
             with safe_open(file, framework="pt") as opened:
@@ -81,12 +82,12 @@ def check_weight_files(folder: Path) -> None:
         except (SafetensorError, OSError) as error:
             with file.open("rb") as start:
                 is_pointer = start.read(len(_LFS_POINTER)) == _LFS_POINTER
-            why = "it is git-lfs's pointer to the weights; run git lfs pull" if is_pointer else first_line(error)
-            raise InputError(f"model: {file} cannot be read, it is cut or damaged: {why}") from error
+            why = "it is a git-lfs pointer to the weights; run git lfs pull" if is_pointer else first_line(error)
+            raise InputError(f"model: {file} cannot be read, it is truncated or damaged: {why}") from error
 
 
 def weights_sha256(folder: Path) -> str:
-    """The SHA-256 of a folder's weights: of their one file, or of the names and hashes of all of them."""
+    """SHA-256 of a folder's weights: of the file if there is one, else of the names and hashes of all files."""
     files = _weight_files(folder)
     if len(files) == 1:
         return file_sha256(files[0])
@@ -98,29 +99,29 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / _WEIGHTS).is_file():
         return [folder / _WEIGHTS]
     if (folder / _INDEX).is_file():
-        index = _json_of(folder / _INDEX)
+        index = _read_json(folder / _INDEX)
         parts = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(parts, dict) or not parts or not all(isinstance(part, str) for part in parts.values()):
             raise InputError(f"model: {folder / _INDEX} does not say which files hold the weights")
         return [folder / part for part in sorted(set(parts.values()))]
-    if pickles := _found(folder, _PICKLES):
+    if pickles := _find_names(folder, _PICKLES):
         raise InputError(
             f"model: the folder {folder} holds its weights as {pickles[0]}, a pickle, which can run code when it is "
-            "read; only safetensors are read. If you trust it, convert it: "
+            "loaded; only safetensors are read. If you trust it, convert it: "
             "transformers.AutoModel.from_pretrained(folder).save_pretrained(folder)"
         )
-    others = _found(folder, _OTHERS)
-    instead = f" (there is {others[0]}, which is not read)" if others else ""
+    others = _find_names(folder, _OTHERS)
+    instead = f" (there is {others[0]}, which is not supported)" if others else ""
     raise InputError(f"model: the folder {folder} holds no weights: neither {_WEIGHTS} nor {_INDEX}{instead}")
 
 
-def _found(folder: Path, patterns: tuple[str, ...]) -> list[str]:
+def _find_names(folder: Path, patterns: tuple[str, ...]) -> list[str]:
     names = [path.name for pattern in patterns for path in sorted(folder.glob(pattern))]
     return [name for name in names if not name.startswith(_NO_WEIGHTS)]
 
 
-def _json_of(file: Path) -> object:
+def _read_json(file: Path) -> object:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"model: {file} is no valid JSON: {first_line(error)}") from error
+        raise InputError(f"model: {file} is not valid JSON: {first_line(error)}") from error

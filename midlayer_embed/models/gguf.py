@@ -1,7 +1,4 @@
-"""A GGUF file as an ordinary safetensors folder, converted once into the user's cache.
-
-Everything else reads that folder and need not know GGUF.
-"""
+"""Converts a GGUF file to a safetensors folder, once, in the user's cache. All other modules read that folder."""
 
 import json
 import logging
@@ -23,33 +20,33 @@ GGUF_RECORD = "gguf_source.json"
 
 
 def cache_folder() -> Path:
-    """The user's cache folder of this project."""
+    """Cache folder of this package for the current user."""
     return Path(platformdirs.user_cache_dir("midlayer-embed"))
 
 
 def converted_folder(gguf: Path, sha256: str | None = None) -> Path:
-    """The safetensors folder of a GGUF file; made on first use, weights in float32.
+    """The safetensors folder of a GGUF file, converted on first use, with weights in float32.
 
-    The folder is named after the file's SHA-256, so that another file never meets old weights, and holds a record of
-    the checksums of what was written. A folder that was cut or changed on disk is noticed by its sizes and made anew.
+    The folder is named after the SHA-256 of the file, so changed files are converted again, and records the sizes and
+    checksums of its files. If a size does not match, the folder is incomplete or changed, and is rebuilt.
 
     Args:
-        gguf: The file.
-        sha256: What the file's checksum has to be, where that is known.
+        gguf: Path of the GGUF file.
+        sha256: Expected checksum of the file, if known.
 
     Returns:
-        A folder that `from_pretrained` reads.
+        A folder for `from_pretrained`.
 
     Raises:
-        InputError: (a ValueError) the packages that read GGUF are not installed, the file cannot be read, or it is not
-            the file it should be.
+        InputError: (a ValueError) the packages that read GGUF are not installed, the file cannot be read, or its
+            checksum is not the expected one.
     """
     digest = file_sha256(gguf)
     if sha256 not in (None, digest):
-        raise InputError(f"{gguf} is not the file it should be: its SHA-256 is {digest}, expected {sha256}")
+        raise InputError(f"{gguf}: expected a file with SHA-256 {sha256}, got {digest}")
     folder = cache_folder() / "gguf" / f"{gguf.stem}-{digest[:12]}"
     if not _is_whole(folder, digest):
-        shutil.rmtree(folder, ignore_errors=True)  # torn or tampered with; a whole one is never touched
+        shutil.rmtree(folder, ignore_errors=True)  # incomplete or changed; complete folders are never deleted
         _convert(gguf, digest, folder)
     return folder
 
@@ -66,17 +63,17 @@ def _is_whole(folder: Path, digest: str) -> bool:
 def _convert(gguf: Path, digest: str, folder: Path) -> None:
     for package in ("gguf", "accelerate"):
         if find_spec(package) is None:
-            raise InputError(f"reading {gguf.name} needs the package {package}; pip install 'midlayer-embed[starter]'")
-    from transformers import AutoModel, AutoTokenizer  # seconds to import, and needed once
+            raise InputError(f"reading {gguf.name} needs {package}; run: pip install 'midlayer-embed[starter]'")
+    from transformers import AutoModel, AutoTokenizer  # slow to import, and only needed once
 
-    logger.info("converting %s to safetensors, once (about a minute), into %s", gguf.name, folder)
+    logger.info("converting %s to safetensors once (about a minute), in %s", gguf.name, folder)
     with atomic_folder(folder) as partial, quiet_transformers():
         try:
             quantised = AutoModel.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{gguf} cannot be read as a GGUF model: {str(error).splitlines()[0]}") from error
-        # A model loaded from GGUF refuses to be saved; the same weights in a model of a plain config do not.
+        # transformers does not save a model that was loaded from GGUF, so copy its weights to one with a plain config.
         plain = {key: value for key, value in quantised.config.to_dict().items() if key != "quantization_config"}
         model = type(quantised)(type(quantised.config).from_dict(plain))
         model.load_state_dict(quantised.state_dict())

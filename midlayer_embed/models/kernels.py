@@ -1,7 +1,7 @@
-"""Which implementation Mamba's scan and convolution run in: the CUDA kernels of their packages, or transformers' own.
+"""Reports whether Mamba runs in CUDA kernels or in transformers' own implementation.
 
-transformers decides once, as it imports the architecture: it takes the kernels wherever their packages can be imported,
-whatever the device. (Kernels from the hub it takes only when told to, and nobody tells it here.) This says which it is.
+transformers chooses when it imports the architecture: it uses the kernels if their packages can be imported, whatever
+the device. (Kernels from the hub are opt-in, and this package does not opt in.)
 """
 
 import logging
@@ -13,7 +13,7 @@ from midlayer_embed.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-# For each architecture, the modules that its kernels come from, with the names of their packages.
+# Modules of the kernels of each architecture, with the names of their packages.
 _SCAN = {"mamba_ssm.ops.selective_scan_interface": "mamba-ssm", "causal_conv1d": "causal-conv1d"}
 _KERNELS = {
     "falcon_mamba": _SCAN,
@@ -23,14 +23,14 @@ _KERNELS = {
 
 
 def log_kernels(model_type: str, device: torch.device) -> None:
-    """Logs, for a Mamba, which implementation runs; one line. Call it once transformers has the architecture imported.
+    """Log which implementation a Mamba model uses, in one line. Call this after transformers imported the architecture.
 
     Args:
-        model_type: As `config.model_type` spells it. Any but a Mamba's is passed over.
-        device: Where the model is to run.
+        model_type: `config.model_type` of the model. Other architectures are ignored.
+        device: Device of the model.
 
     Raises:
-        InputError: (a ValueError) transformers will use CUDA kernels, and the device is none of CUDA's.
+        InputError: (a ValueError) transformers uses CUDA kernels, and the device is not a CUDA device.
 
     Example:
         >>> log_kernels("llama", torch.device("cpu"))
@@ -40,15 +40,15 @@ def log_kernels(model_type: str, device: torch.device) -> None:
     used = [package for module, package in _KERNELS[model_type].items() if module in sys.modules]
     if used and device.type != "cuda":
         raise InputError(
-            f"device: {device} cannot run this {model_type} model here: transformers uses the kernels of "
-            f"{' and '.join(used)} wherever they are installed, and they need CUDA; choose cuda, or uninstall them"
+            f"device: expected cuda for this {model_type} model, got {device}: transformers uses the kernels of "
+            f"{' and '.join(used)} because they are installed, and they need CUDA; use cuda or uninstall them"
         )
     if len(used) == len(_KERNELS[model_type]):
         logger.info("%s runs in the CUDA kernels of %s", model_type, " and ".join(used))
     elif used:
         logger.info(
-            "%s runs in the CUDA kernels of %s and, for the rest, in transformers' own implementation; all kernels are "
-            "in midlayer-embed[mamba]",
+            "%s runs partly in the CUDA kernels of %s, partly in transformers' own implementation; "
+            "midlayer-embed[mamba] installs all kernels",
             model_type,
             used[0],
         )

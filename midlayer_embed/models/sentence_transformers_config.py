@@ -1,6 +1,6 @@
-"""What a sentence-transformers model says of itself: how long a text may be, and whether its vectors are normalised.
+"""Reads two settings of a sentence-transformers model: its token limit, and whether it normalises its embeddings.
 
-Its files are read, no module is loaded; Dense and other modules of its own are left out.
+Only its config files are read. Dense and other modules are ignored.
 """
 
 import json
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 _MODULES = "modules.json"
-# Tokenizers without a limit say 1e30.
+# Tokenizers without a limit have 1e30.
 _NO_LIMIT = 10**9
 
 
 def own_limit(location: str, revision: str | None) -> int | None:
-    """Tokens a text is cut at by a sentence-transformers model; None for any other, or where it does not say.
+    """Token limit of a sentence-transformers model; None for other models, or if it sets no limit.
 
     Args:
-        location: A folder or a hub id.
-        revision: On the hub.
+        location: Folder or hub id.
+        revision: Revision on the hub.
     """
     if _read(location, _MODULES, revision) is None:
         return None
@@ -29,11 +29,11 @@ def own_limit(location: str, revision: str | None) -> int | None:
 
 
 def normalizes(location: str, revision: str | None) -> bool:
-    """Whether a model is a sentence-transformers model whose vectors are of length 1.
+    """Whether a model is a sentence-transformers model that normalises its embeddings.
 
     Args:
-        location: A folder or a hub id.
-        revision: On the hub.
+        location: Folder or hub id.
+        revision: Revision on the hub.
     """
     modules = _read(location, _MODULES, revision) or []
     return any(str(module.get("type", "")).rpartition(".")[2] == "Normalize" for module in modules)
@@ -41,10 +41,10 @@ def normalizes(location: str, revision: str | None) -> bool:
 
 def _read(location: str, name: str, revision: str | None) -> Any:
     if Path(location).is_dir():
-        here = Path(location, name)
-        file = str(here) if here.exists() else None
+        path = Path(location, name)
+        file = str(path) if path.exists() else None
     else:
-        from sentence_transformers.util import load_file_path  # slow to import, and a folder is read without it
+        from sentence_transformers.util import load_file_path  # slow to import, and not needed for folders
 
         file = load_file_path(location, name, revision=revision)
     return None if file is None else json.loads(Path(file).read_text(encoding="utf-8"))

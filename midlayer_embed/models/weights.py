@@ -1,8 +1,9 @@
-"""A base model with its weights: read, checked, adapters merged, attention set. One way, for every encoder.
+"""Loads the weights of a base model: read, checked, adapters merged, attention set. Every encoder loads them this way.
 
-Which model, and how many of its blocks, others decide; tokenizers and forward passes are elsewhere.
+Tokenizers and forward passes are elsewhere.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -10,41 +11,70 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import PretrainedConfig
 
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.adapters import adapter_configs, merge_adapter
 from midlayer_embed.models.bidirectional import ask_for_bidirectional, prove_bidirectional
+from midlayer_embed.models.checkpoint import LOADING_ERRORS, Checkpoint
 from midlayer_embed.models.kernels import log_kernels
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from midlayer_embed.models.backbone import Checkpoint
+logger = logging.getLogger(__name__)
+
+# Marks an error that our code raised while a library was calling it.
+_OURS = "_raised_by_midlayer_embed"
 
 
-# What transformers and the code of models fail with where a folder is not what it should be.
-LOADING_ERRORS = (
-    *(OSError, ValueError, TypeError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError),
-    *(ImportError, SafetensorError, StrictDataclassError),
-)
+def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """A floating torch dtype by name.
+
+    Raises:
+        InputError: (a ValueError) the dtype does not exist or is not a floating one.
+
+    Example:
+        >>> resolve_dtype("bfloat16")
+        torch.bfloat16
+    """
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise InputError(f"dtype: expected float32, bfloat16, float16 or float64, got {dtype!r}")
+    return found
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """A torch device by name; None: CUDA, MPS or CPU, the fastest that is available.
+
+    Raises:
+        InputError: (a ValueError) the device does not exist or is not available.
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device: {device!r} cannot be used here ({str(error).splitlines()[0]})") from error
+    return found
 
 
 def load_base_model(
-    checkpoint: "Checkpoint", config: PretrainedConfig, dtype: torch.dtype, device: torch.device
+    checkpoint: Checkpoint, config: PretrainedConfig, dtype: torch.dtype, device: torch.device
 ) -> "PreTrainedModel":
-    """Loads the base model of a checkpoint, all of it or its first blocks, as the checkpoint is to be used.
+    """Loads the base model of a checkpoint, all of it or its first blocks, with the checkpoint's changes applied.
 
-    Adapters are merged in float32 at least, whatever the dtype: what is added up is rounded once.
+    Adapters are merged in float32 at least, whatever the dtype, so that sums are rounded only once.
 
     Args:
         checkpoint: From `find_checkpoint`.
-        config: The checkpoint's own, or one with fewer blocks. It becomes the model's.
-        dtype: Of the weights.
-        device: Where the model goes, once its weights are what they should be.
+        config: The checkpoint's own config, or one with fewer blocks. It becomes the model's.
+        dtype: dtype of the weights.
+        device: Device that the model is moved to once its weights are checked.
 
     Returns:
         The model in eval mode, on the device.
@@ -53,7 +83,7 @@ def load_base_model(
         InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture; an
             adapter that does not fit; attention that cannot be made bidirectional; a device that cannot run it.
     """
-    import transformers  # the models take seconds to import, and what is finished needs none
+    import transformers  # the models take seconds to import, and finished work needs none
 
     configs = adapter_configs(checkpoint.adapters)
     original = deepcopy(config)
@@ -69,7 +99,7 @@ def load_base_model(
             dtype=exact,
             use_safetensors=True,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # of which we tell ourselves, by name
+            ignore_mismatched_sizes=True,  # reported by _check_weights, with names
             **checkpoint.loading_kwargs(),
         )
     log_kernels(config.model_type, device)
@@ -79,14 +109,14 @@ def load_base_model(
     if exact != dtype:
         model = _rounded(model, dtype)
     model = model.to(device).eval()
-    if checkpoint.bidirectional and n_blocks > 0:  # where nothing attends, nothing shows
+    if checkpoint.bidirectional and n_blocks > 0:  # without a block there is no attention to test
         prove_bidirectional(model, original)
     loaded: PreTrainedModel = model
     return loaded
 
 
 def _rounded(model: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
-    """The model in a lower precision, but for what transformers keeps in a higher one, such as rotary frequencies."""
+    """The model in a lower precision, except what transformers keeps in a higher one, such as rotary frequencies."""
     with quiet_transformers():
         rounded: PreTrainedModel = type(model).from_pretrained(
             None, config=model.config, state_dict=model.state_dict(), dtype=dtype
@@ -96,17 +126,22 @@ def _rounded(model: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
 
 
 @contextmanager
-def loading_errors(checkpoint: "Checkpoint") -> Iterator[None]:
-    """What goes wrong inside while a checkpoint is loaded becomes an InputError that says so."""
+def loading_errors(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turns errors of a library that loads a checkpoint into an InputError.
+
+    Wrap the library's call alone: an error in our own code is a defect, and must stay a traceback. Where the library
+    calls our code back, that code goes into `own_code`.
+    """
     try:
         yield
-    except InputError:
-        raise
     except LOADING_ERRORS as error:
+        if isinstance(error, InputError) or getattr(error, _OURS, False):
+            raise
+        logger.debug("%s cannot be loaded", checkpoint.location, exc_info=error)
         where = checkpoint.location
         if Path(where).is_dir():
             raise InputError(f"model: the folder {where} cannot be loaded: {first_line(error)}") from error
-        if isinstance(error, OSError) and "safetensors" in str(error):  # and whose advice is to read others
+        if isinstance(error, OSError) and "safetensors" in str(error):  # its advice is to read other formats
             raise InputError(
                 f"model: {where!r} has no weights as safetensors (model.safetensors); other formats can run code when "
                 "they are read, so they are not"
@@ -114,23 +149,33 @@ def loading_errors(checkpoint: "Checkpoint") -> Iterator[None]:
         raise InputError(f"model: {where!r} cannot be loaded: {first_line(error)}") from error
 
 
-def _check_weights(
-    checkpoint: "Checkpoint", model: "PreTrainedModel", report: Mapping[str, Iterable[Any]], n_blocks: int
-) -> None:
-    """Refuses a model some of whose weights are made up, or some of whose checkpoint's weights belong to it unused.
+@contextmanager
+def own_code() -> Iterator[None]:
+    """Within `loading_errors`, lets the errors of our own code through as they are."""
+    try:
+        yield
+    except Exception as error:
+        setattr(error, _OURS, True)
+        raise
 
-    Weights of blocks above and of heads are meant to be unused.
+
+def _check_weights(
+    checkpoint: Checkpoint, model: "PreTrainedModel", report: Mapping[str, Iterable[Any]], n_blocks: int
+) -> None:
+    """Rejects a model with weights that are missing from the checkpoint, or a checkpoint with weights that it ignores.
+
+    The weights of higher blocks and of heads may be ignored.
 
     Args:
-        checkpoint: What was loaded.
-        model: The base model, of `n_blocks` blocks.
-        report: As `from_pretrained(..., output_loading_info=True)` gives it.
-        n_blocks: Blocks that were loaded.
+        checkpoint: The checkpoint.
+        model: The base model of `n_blocks` blocks that was loaded from it.
+        report: The loading info of `from_pretrained(..., output_loading_info=True)`.
+        n_blocks: Number of blocks that were loaded.
 
     Raises:
         InputError: (a ValueError) the message names a weight.
     """
-    # Heads above the last block (BERT's pooler) play no part here; anything else that is missing would be random.
+    # Heads above the last block (BERT's pooler) are not used; anything else that is missing would be random.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise InputError(f"model: {checkpoint.location} lacks weights that its config asks for, such as {missing[0]}")
@@ -145,7 +190,7 @@ def _check_weights(
     kept = {f"{checkpoint.family.blocks}.{number}" for number in range(n_blocks)}
 
     def is_inside(key: str) -> bool:
-        # a model that was saved with a head has its base model under a name
+        # a model that was saved with a head holds its base model under a prefix
         parents = key.removeprefix(f"{model.base_model_prefix}.").split(".")[:-1]
         paths = {".".join(parents[:length]) for length in range(1, len(parents) + 1)}
         return bool(parents) and (".".join(parents) in modules or not paths.isdisjoint(kept))

@@ -1,4 +1,4 @@
-"""Curves over layers for people: tables of text, Markdown, pictures. Nothing is measured here."""
+"""Curves over layers as text tables, Markdown and pictures. Nothing is measured here."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,30 +8,21 @@ import numpy as np
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.colours import COLOURS
 from midlayer_embed.ground.markdown import table
+from midlayer_embed.terms import METRIC_TABLE
 
 if TYPE_CHECKING:
+    from midlayer_embed.selection.criteria import LayerSelection
     from midlayer_embed.selection.profile import Profile
-    from midlayer_embed.selection.select import LayerSelection
 
-# What people call a metric, with its unit.
-LABELS = {
-    "prompt_entropy": "prompt entropy (nats)",
-    "dataset_entropy": "dataset entropy (nats)",
-    "effective_rank": "effective rank",
-    "curvature": "curvature (radians)",
-    "infonce": "InfoNCE (nats)",
-    "lidar": "LiDAR (nats)",
-    "dime": "DiME (nats)",
-}
 _BAR_WIDTH = 32
 _NO_MATPLOTLIB = "pictures need matplotlib; run: pip install 'midlayer-embed[select]'"
-# Okabe and Ito's blue and vermilion: told apart by colour-blind eyes, and in grey.
-_LINE, _MARK = "#0072B2", "#D55E00"
+_LINE, _MARK = COLOURS[:2]  # distinct in grey as well
 
 
 def profile_table(profile: "Profile") -> str:
-    """A row a layer, a column a metric."""
+    """A table with one row per layer and one column per metric."""
     names = list(profile.values)
     rows = [["layer", "depth", *names]]
     for layer in range(profile.n_layers):
@@ -42,7 +33,7 @@ def profile_table(profile: "Profile") -> str:
 
 
 def selection_summary(selection: "LayerSelection") -> list[str]:
-    """What was chosen, and how sure that is: some lines."""
+    """The layer that was chosen and how clear the choice is, in a few lines."""
     chosen = (
         f"layer {selection.layer} of {selection.n_layers - 1} (depth {selection.depth:.2f}), by {selection.criterion}"
     )
@@ -60,7 +51,7 @@ def selection_summary(selection: "LayerSelection") -> list[str]:
 
 
 def curve_bars(selection: "LayerSelection") -> str:
-    """The curve of a criterion as text: a row a layer, a bar from the lowest value to the highest."""
+    """The curve of a criterion as text: one row per layer, with a bar from the lowest value to the highest."""
     if selection.values is None or selection.metric is None:
         return ""
     low, spread = float(selection.values.min()), float(np.ptp(selection.values)) or 1.0
@@ -84,7 +75,7 @@ def curve_markdown(selection: "LayerSelection") -> str:
 
 
 def number(value: float) -> str:
-    """A number in four significant digits.
+    """A number with four significant digits; NaN is "-".
 
     Example:
         >>> number(0.0123456), number(123.456), number(float("nan"))
@@ -94,12 +85,12 @@ def number(value: float) -> str:
 
 
 def can_draw() -> bool:
-    """Whether pictures can be drawn here: matplotlib comes with the `select` extra."""
+    """Whether matplotlib is installed; it comes with the `select` extra."""
     return find_spec("matplotlib") is not None
 
 
 def check_folder_for_pictures(folder: Path) -> None:
-    """Refuses what could not be drawn or written, before anything is measured for it.
+    """Reject a folder that pictures cannot be written to, before anything is measured.
 
     Raises:
         InputError: (a ValueError) the folder is a file, or matplotlib is not installed.
@@ -111,11 +102,11 @@ def check_folder_for_pictures(folder: Path) -> None:
 
 
 def draw_profile(profile: "Profile", path: str | Path) -> None:
-    """A picture: a small chart for each metric, over depth.
+    """Draw a small chart over depth for each metric.
 
     Args:
         profile: The curves.
-        path: A .png or .svg file; it appears whole.
+        path: A .png or .svg file; it is written atomically.
 
     Raises:
         InputError: (a ValueError) matplotlib is not installed.
@@ -128,7 +119,7 @@ def draw_profile(profile: "Profile", path: str | Path) -> None:
     for position, name in enumerate(names, start=1):
         axes = figure.add_subplot(rows, columns, position)
         _draw_curve(axes, depths, profile.values[name])
-        axes.set_title(LABELS[name], fontsize=10)
+        axes.set_title(METRIC_TABLE[name].title, fontsize=10)
         if position > len(names) - columns:
             axes.set_xlabel("depth (layer / last layer)")
     states = "normed" if profile.final_norm else "raw"
@@ -137,11 +128,11 @@ def draw_profile(profile: "Profile", path: str | Path) -> None:
 
 
 def draw_selection(selection: "LayerSelection", path: str | Path) -> None:
-    """A picture: the curve of a criterion over layers, with the layer that was chosen.
+    """Draw the curve of a criterion over layers, with the layer that was chosen.
 
     Args:
-        selection: One that measured something.
-        path: A .png or .svg file; it appears whole.
+        selection: A selection by a criterion that measures texts.
+        path: A .png or .svg file; it is written atomically.
 
     Raises:
         InputError: (a ValueError) matplotlib is not installed, or the criterion measures nothing.
@@ -155,7 +146,7 @@ def draw_selection(selection: "LayerSelection", path: str | Path) -> None:
     axes.axvline(selection.layer, color=_MARK, linewidth=1, linestyle=":")
     axes.set_title(f"{selection.criterion}: layer {selection.layer} of {selection.n_layers - 1}", fontsize=10)
     axes.set_xlabel("layer")
-    axes.set_ylabel(LABELS[selection.metric])
+    axes.set_ylabel(METRIC_TABLE[selection.metric].title)
     axes.xaxis.get_major_locator().set_params(integer=True)
     _save(figure, path)
 

@@ -1,6 +1,6 @@
 """The representation metrics of every layer of a model over a corpus, as a table.
 
-How they are measured is `representations`' business, what they are `metrics`'; choosing a layer is `selection`'s.
+The forward passes are in `representations`, the formulas in `metrics`; `select` chooses a layer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,16 +14,9 @@ import numpy as np
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.metrics import NORMALIZATIONS
-from midlayer_embed.selection.representations import (
-    METRICS,
-    RAW,
-    MetricSettings,
-    Representations,
-    check_metrics,
-    check_normalizations,
-    represent,
-)
+from midlayer_embed.selection.measures import MetricSettings
+from midlayer_embed.selection.representations import MetricRequest, PassOptions, Representations, build_representations
+from midlayer_embed.terms import METRICS, NORMALIZATIONS, RAW, check_metrics, check_normalizations
 from midlayer_embed.texts.corpora import sample_texts
 
 if TYPE_CHECKING:
@@ -38,13 +31,13 @@ class Profile:
 
     Attributes:
         model: The model's name.
-        revision: What tells its weights from others of that name.
-        n_texts: How many texts were measured.
+        revision: Revision of its weights: two revisions of one model differ here.
+        n_texts: Number of texts that were measured.
         final_norm: Whether normed states were measured.
-        max_seq_length: Tokens a text was cut at.
+        max_seq_length: Number of tokens after which a text was cut.
         settings: What else the numbers depend on.
         values: For each metric float64 (L + 1,), unnormalised.
-        normalized: For each (metric, normalization) float64 (L + 1,); `mi_lower_bound` of InfoNCE stands here, too.
+        normalized: For each (metric, normalization) float64 (L + 1,); and InfoNCE's `mi_lower_bound`.
     """
 
     model: str
@@ -88,7 +81,7 @@ class Profile:
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def to_parquet(self, path: str | Path) -> None:
-        """Writes the frame, with what the numbers depend on beside each row; the file appears whole."""
+        """Write the frame with the model and the settings in further columns. The file is written atomically."""
         import polars as pl
 
         frame = self.to_frame().with_columns(
@@ -123,31 +116,31 @@ def profile_layers(
     show_progress: bool = False,
     **model_options: Any,
 ) -> Profile:
-    """Measures every layer of a model over a corpus, in one forward pass over the texts and one over each view.
+    """Measure every layer of a model over a corpus, in one forward pass over the texts and one over each view.
 
-    The numbers depend on the model, the set of texts and the settings alone; not on the order of the texts, nor on
-    `workers`, and on `batch_tokens` only by float32 rounding. Blank texts are left out.
+    The numbers depend only on the model, the set of texts and the settings. The order of the texts and `workers` change
+    nothing; `batch_tokens` changes float32 rounding only. Blank texts are left out.
 
     Args:
         model: A folder, a hub id, "starter", or a LayerwiseEncoder.
-        texts: The corpus. No labels.
-        metrics: Which of prompt_entropy, dataset_entropy, curvature, infonce, lidar, dime, effective_rank.
-        max_texts: Texts that are measured, at most, chosen by the seed; None for all. As in the paper, 1,000.
-        final_norm: Whether normed states are measured. None: those that a given LayerwiseEncoder pools, else the raw
-            ones, as in the paper.
-        seed: Of the choice of texts, the views and the permutations of DiME.
-        min_tokens: Texts of fewer tokens, special ones included, are left out.
-        normalizations: What entropies are divided by, besides being given raw (see `metrics.matrix_entropy`).
+        texts: The corpus, without labels.
+        metrics: Some of `midlayer_embed.terms.METRICS`; all of them unless given.
+        max_texts: Largest number of texts to measure, sampled with the seed; None for all. The paper takes 1,000.
+        final_norm: Whether to measure normed states. None: the setting of a given LayerwiseEncoder, else raw states, as
+            in the paper.
+        seed: Seed of the sample of texts, of the views and of DiME's permutations.
+        min_tokens: Texts with fewer tokens, special ones included, are left out.
+        normalizations: What entropies are divided by (see `metrics.matrix_entropy`); raw values are always included.
         alpha: Order of the matrix entropy behind prompt entropy, dataset entropy and DiME.
-        temperature: Of InfoNCE.
-        rates: Of augmentation: "paper" or "library" (see `views.augmented_views`).
-        workers: Processes that augment; None: as many as pay.
-        batch_tokens: Tokens a forward pass, padding included. None: what suits the device.
+        temperature: Temperature of InfoNCE.
+        rates: Rates of augmentation: "paper" or "library" (see `views.augmented_views`).
+        workers: Number of processes that augment texts. None: as many as save time.
+        batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
         show_progress: Bars with an ETA on stderr.
-        **model_options: As LayerwiseEncoder takes them, where `model` is none: max_seq_length, pooling_mode, ...
+        **model_options: Keywords of LayerwiseEncoder, unless `model` is one: max_seq_length, pooling_mode, ...
 
     Returns:
-        The profile. A metric that no text is long enough for is NaN.
+        The profile. Where no text is long enough for a metric, its values are NaN.
 
     Raises:
         InputError: (a ValueError) an unknown metric, no texts, states that are not finite; the message names it.
@@ -157,7 +150,7 @@ def profile_layers(
         >>> p.values["dataset_entropy"].shape                                                    # doctest: +SKIP
         (31,)
     """
-    with measured(
+    with open_profile(
         model,
         texts,
         metrics,
@@ -178,7 +171,7 @@ def profile_layers(
 
 
 @contextmanager
-def measured(
+def open_profile(
     model: str | Path | LayerwiseEncoder,
     texts: Sequence[str],
     metrics: Sequence[str],
@@ -196,7 +189,7 @@ def measured(
     show_progress: bool = False,
     **model_options: Any,
 ) -> Iterator[tuple[Profile, Representations]]:
-    """As `profile_layers`; inside the block, what was measured is there as well, to be measured again on parts."""
+    """`profile_layers`; within the block the states are available too, so that parts of the corpus can be measured."""
     wanted = check_metrics(metrics)
     divisors = check_normalizations(normalizations)
     settings = MetricSettings(alpha=alpha, temperature=temperature, seed=seed)
@@ -215,17 +208,9 @@ def measured(
         min_tokens=min_tokens,
         max_length=encoder.max_seq_length,
     )
-    with represent(
-        encoder,
-        sample,
-        wanted,
-        settings,
-        final_norm=normed,
-        rates=rates,
-        workers=workers,
-        batch_tokens=batch_tokens,
-        show_progress=show_progress,
-    ) as representations:
+    request = MetricRequest(wanted, list(range(encoder.n_layers)), normed, settings, rates)
+    options = PassOptions(workers, batch_tokens, show_progress=show_progress)
+    with build_representations(encoder, sample, request, options) as representations:
         curves = representations.curves(wanted, divisors, show_progress=show_progress)
         profile = Profile(
             model=encoder.checkpoint.name,

@@ -1,81 +1,66 @@
-"""What forward passes over a corpus leave behind at every layer, and each metric of the paper measured on that.
+"""The states of a corpus at every layer, from as few forward passes as its metrics need, and the metrics of them.
 
-Token states are measured while they pass and never kept; the pooled vectors of augmented views lie in a scratch file.
-Which metric chooses a layer is `selection`'s; tables are `profile`'s.
+Token states are measured during the pass and never kept; the pooled vectors of augmented views lie in a scratch file.
+The functions behind the metrics are in `measures`, tables in `profile`, the choice of a layer in `select`.
 """
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
-from midlayer_embed import metrics
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import distinct
 from midlayer_embed.forward.layerwise import LayerwiseEncoder, PooledBatch, TokenMeasure
+from midlayer_embed.ground.progress import progress
 from midlayer_embed.metrics.gram import divisor
+from midlayer_embed.selection.measures import MEASURES, MetricSettings
+from midlayer_embed.terms import METRIC_TABLE, MI_LOWER_BOUND, RAW, n_views
 from midlayer_embed.texts.views import augmented_views
-
-METRICS = ("prompt_entropy", "dataset_entropy", "curvature", "infonce", "lidar", "dime", "effective_rank")
-# What each metric is measured on: the tokens of each text, the pooled vectors of the texts, or those of their views.
-TOKEN_METRICS = ("prompt_entropy", "curvature")
-VECTOR_METRICS = ("dataset_entropy", "effective_rank")
-PAIR_METRICS = ("infonce", "dime")
-LIDAR_VIEWS = 16
-# What a metric's value may be divided by is `metrics.NORMALIZATIONS`; this is none of that, and this is no division.
-RAW, MI_LOWER_BOUND = "raw", "mi_lower_bound"
-
-
-def check_metrics(names: str | Sequence[str]) -> list[str]:
-    """Metrics by name, each once.
-
-    Raises:
-        InputError: (a ValueError) an unknown one, or none at all.
-    """
-    return _known("metrics", names, METRICS)
-
-
-def check_normalizations(names: str | Sequence[str]) -> list[str]:
-    """Normalisations by name, each once.
-
-    Raises:
-        InputError: (a ValueError) an unknown one, or none at all.
-    """
-    return _known("normalizations", names, metrics.NORMALIZATIONS)
-
-
-def _known(argument: str, names: str | Sequence[str], known: Sequence[str]) -> list[str]:
-    """The names, each once, if all are known."""
-    if isinstance(names, str):
-        names = [names]
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        got = repr(unknown[0]) if unknown else "none"
-        raise InputError(f"{argument}: expected some of {', '.join(known)}, got {got}")
-    return list(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)
-class MetricSettings:
-    """What the numbers depend on, besides model and texts.
+class MetricRequest:
+    """What is measured.
 
     Attributes:
-        alpha: Order of the matrix entropy behind prompt entropy, dataset entropy and DiME.
-        temperature: Of InfoNCE.
-        seed: Of the views and of DiME's permutations.
-        n_permutations: Of DiME.
+        metrics: Names of metrics.
+        layers: Layers 0..L; all axes of layers are in this order.
+        final_norm: Whether normed states are measured.
+        settings: What else the numbers depend on.
+        rates: Rates of augmentation, as in `views.augmented_views`.
     """
 
-    alpha: float = 1.0
-    temperature: float = 0.1
-    seed: int = 0
-    n_permutations: int = 10
+    metrics: Collection[str]
+    layers: Sequence[int]
+    final_norm: bool
+    settings: MetricSettings
+    rates: str = "paper"
+
+
+@dataclass(frozen=True)
+class PassOptions:
+    """How the forward passes are run; up to float32 rounding, no number depends on it.
+
+    Attributes:
+        workers: Processes that augment, as in `views.augmented_views`.
+        batch_tokens: Tokens a forward pass, as in LayerwiseEncoder.
+        scratch: The folder for a file that holds the views' vectors; None for the system's own.
+        show_progress: Bars with an ETA on stderr.
+        label: A prefix for the labels of the bars.
+    """
+
+    workers: int | None = None
+    batch_tokens: int | None = None
+    scratch: Path | None = None
+    show_progress: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +68,7 @@ class Representations:
     """Layers of a corpus of n texts.
 
     Attributes:
-        layers: Which, 0..L; all axes of layers are in this order.
+        layers: Layers 0..L; all axes of layers are in this order.
         n_texts: n.
         dim: Width of a state.
         n_tokens: (n,) tokens of each text, special ones included; empty where no metric asks for them.
@@ -106,13 +91,13 @@ class Representations:
         """A metric at each of the layers: float64 (n_layers,), unnormalised.
 
         Args:
-            metric: One of `METRICS` for which these representations were made.
+            metric: One of the metrics that these representations were made for.
             rows: Some of the texts, for resampling; None for all.
 
         Raises:
             InputError: (a ValueError) states that are not finite; the message names the layer.
         """
-        if metric in TOKEN_METRICS:
+        if METRIC_TABLE[metric].measured_on == "tokens":
             return _mean_of_known(self.token_values[metric], rows)
         kept = slice(None) if rows is None else rows
         values = []
@@ -126,39 +111,40 @@ class Representations:
     def curves(
         self, wanted: Sequence[str], normalizations: Sequence[str], *, show_progress: bool = False
     ) -> dict[tuple[str, str], np.ndarray]:
-        """Metrics as a table has them: for each (metric, normalization) float64 (n_layers,).
+        """Metrics in the form of a table: for each (metric, normalization) float64 (n_layers,).
 
         Args:
-            wanted: As `measure` takes them.
-            normalizations: What entropies are divided by. "raw" is there in any case, and InfoNCE's `mi_lower_bound`.
+            wanted: Metrics, as for `measure`.
+            normalizations: What entropies are divided by. "raw" is always included, and so is the `mi_lower_bound` of
+                a metric that bounds information.
             show_progress: A bar on stderr.
         """
         found: dict[tuple[str, str], np.ndarray] = {}
-        for metric in tqdm(wanted, desc="Measuring", unit="metric", dynamic_ncols=True, disable=not show_progress):
+        for metric in progress(len(wanted), "Measuring", "metric", show_progress, items=wanted):
             values = found[metric, RAW] = self.measure(metric)
             for name in normalizations:
                 if name != RAW and (divided := self.normalized(metric, values, name)) is not None:
                     found[metric, name] = divided
-            if metric == "infonce":
+            if METRIC_TABLE[metric].bounds_information:
                 found[metric, MI_LOWER_BOUND] = np.log(self.n_texts) - values
         return found
 
     def normalized(self, metric: str, values: np.ndarray, normalization: str) -> np.ndarray | None:
-        """A metric divided by what its entropy could be at most, or by a part of it: (n_layers,).
+        """A metric divided by the largest value its entropy can have, or by a part of it: (n_layers,).
 
         Args:
-            metric: One of `METRICS`.
-            values: What `measure` gave for it.
-            normalization: One of `metrics.NORMALIZATIONS`.
+            metric: A metric.
+            values: The result of `measure` for it.
+            normalization: One of `terms.NORMALIZATIONS`.
 
         Returns:
             NaN where the divisor is ln 1; None for a metric that is no entropy.
         """
-        if metric in ("dataset_entropy", "dime", "lidar"):
-            n = torch.tensor([self.n_texts])
-            return np.asarray(values / self._divisors(normalization, n))
-        if metric != "prompt_entropy":
+        counted = METRIC_TABLE[metric].normalized_by
+        if counted is None:
             return None
+        if counted == "texts":
+            return np.asarray(values / self._divisors(normalization, torch.tensor([self.n_texts])))
         shares = self.token_values[metric] / self._divisors(normalization, torch.from_numpy(self.n_tokens))
         return _mean_of_known(shares, None)
 
@@ -169,26 +155,15 @@ class Representations:
         return np.asarray(np.where(found > 0, found, np.nan))
 
     def _at_slot(self, metric: str, slot: int, rows: slice | np.ndarray) -> float:
-        settings = self.settings
-        if metric in VECTOR_METRICS:
-            assert self.vectors is not None
-            vectors = self.vectors[slot, rows]
-            if metric == "effective_rank":
-                return float(metrics.effective_rank(vectors))
-            return float(metrics.dataset_entropy(vectors, alpha=settings.alpha))
-        assert self.views is not None
-        if metric == "lidar":
-            return float(metrics.lidar(self.views[slot][:, rows].swapaxes(0, 1)))
-        a, b = (self.views[slot, view, rows] for view in (0, 1))
-        if metric == "infonce":
-            return float(metrics.infonce(a, b, temperature=settings.temperature))
-        return float(
-            metrics.dime(a, b, alpha=settings.alpha, n_permutations=settings.n_permutations, seed=settings.seed)
-        )
+        measured_on, count = METRIC_TABLE[metric].measured_on, METRIC_TABLE[metric].n_views
+        states = self.vectors if measured_on == "vectors" else self.views
+        assert states is not None
+        some = states[slot, rows] if measured_on == "vectors" else states[slot, :count][:, rows]
+        return float(MEASURES[metric](some, self.settings))
 
 
 def _mean_of_known(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
-    """The mean over texts (n_layers,) of those that are long enough; NaN where none is."""
+    """The mean over the texts (n_layers,) that are long enough; NaN where none is."""
     values = values if rows is None else values[:, rows]
     known = np.isfinite(values)
     counts = known.sum(axis=1)
@@ -197,49 +172,42 @@ def _mean_of_known(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
 
 
 class TextPass:
-    """What one forward pass over the texts leaves behind: for the metrics that look at no view of them.
+    """What one forward pass over the texts leaves behind, for the metrics that need no view of them.
 
     Args:
-        n_texts: How many texts there are.
-        layers: Which layers, 0..L.
+        n_texts: Number of texts.
         dim: Width of a state.
-        wanted: Which of `METRICS`.
-        settings: What the numbers depend on.
-        final_norm: Whether normed states are measured.
+        request: What is measured.
 
     Attributes:
-        measures: What `pooled_batches` is to measure while it passes; `take` takes it in this order.
+        measures: What `pooled_batches` has to measure during the pass; `add` expects the results in this order.
     """
 
-    def __init__(
-        self,
-        n_texts: int,
-        layers: Sequence[int],
-        dim: int,
-        wanted: Collection[str],
-        settings: MetricSettings,
-        *,
-        final_norm: bool,
-    ) -> None:
-        names = [name for name in TOKEN_METRICS if name in wanted]
-        self.measures = [TokenMeasure(_token_function(name, settings.alpha), final_norm) for name in names]
+    def __init__(self, n_texts: int, dim: int, request: MetricRequest) -> None:
+        names = [
+            name for name, metric in METRIC_TABLE.items() if name in request.metrics and metric.measured_on == "tokens"
+        ]
+        shape = (len(request.layers), n_texts)
+        self.measures = [
+            TokenMeasure(partial(_measure_tokens, name, request.settings), request.final_norm) for name in names
+        ]
         self.n_tokens = np.zeros(n_texts, dtype=np.int64)
-        self.token_values = {name: np.full((len(layers), n_texts), np.nan) for name in names}
-        self.vectors = np.zeros((len(layers), n_texts, dim), dtype=np.float32)
+        self.token_values = {name: np.full(shape, np.nan) for name in names}
+        self.vectors = np.zeros((*shape, dim), dtype=np.float32)
 
     @staticmethod
     def is_needed(wanted: Collection[str]) -> bool:
-        """Whether some of the metrics look at the texts themselves."""
-        return any(name in wanted for name in (*TOKEN_METRICS, *VECTOR_METRICS))
+        """Whether some of the metrics are measured on the texts themselves, not on views of them."""
+        return any(METRIC_TABLE[name].measured_on != "views" for name in wanted)
 
-    def take(self, rows: np.ndarray, sources: np.ndarray, pooled: PooledBatch, vectors: np.ndarray) -> None:
-        """Takes a batch.
+    def add(self, rows: np.ndarray, sources: np.ndarray, pooled: PooledBatch, vectors: np.ndarray) -> None:
+        """Add a batch.
 
         Args:
-            rows: (m,) which texts it serves.
-            sources: (m,) out of which of its rows.
-            pooled: The batch, `measures` measured on it.
-            vectors: (n_layers, b, dim) those of its vectors that pool the states which are measured.
+            rows: (m,) the texts that it serves.
+            sources: (m,) the row of the batch for each of these texts.
+            pooled: The batch, with `measures` measured on it.
+            vectors: (n_layers, b, dim) its vectors of the states that are measured, raw or normed.
         """
         self.n_tokens[rows] = pooled.n_tokens[sources]
         self.vectors[:, rows] = vectors[:, sources]
@@ -247,117 +215,92 @@ class TextPass:
             values[:, rows] = measured[:, sources]
 
 
-def n_views(wanted: Collection[str]) -> int:
-    """How many augmented views of each text some metrics look at.
-
-    Example:
-        >>> n_views(["curvature"]), n_views(["dime", "infonce"]), n_views(["dime", "lidar"])
-        (0, 2, 16)
-    """
-    return LIDAR_VIEWS if "lidar" in wanted else 2 if any(name in wanted for name in PAIR_METRICS) else 0
+def _measure_tokens(metric: str, settings: MetricSettings, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(MEASURES[metric](states, mask, settings))
 
 
 @contextmanager
-def represent(
+def build_representations(
     encoder: LayerwiseEncoder,
     texts: Sequence[str],
-    wanted: Collection[str],
-    settings: MetricSettings,
-    *,
-    final_norm: bool,
-    layers: Sequence[int] | None = None,
+    request: MetricRequest,
+    options: PassOptions,
     text_pass: TextPass | None = None,
-    rates: str = "paper",
-    workers: int | None = None,
-    batch_tokens: int | None = None,
-    scratch: Path | None = None,
-    show_progress: bool = False,
-    label: str = "",
 ) -> Iterator[Representations]:
-    """The forward passes that some metrics need: one over the texts, one over each augmented view, none twice.
+    """Run the forward passes that some metrics need: one over the texts, one over each augmented view, none twice.
 
     Args:
         encoder: The model.
-        texts: As `corpora.sample_texts` gives them.
-        wanted: Which of `METRICS`.
-        settings: What the numbers depend on.
-        final_norm: Whether normed states are measured.
-        layers: Which layers, 0..L; None for all.
-        text_pass: The pass over the texts, where somebody else has made it already.
-        rates: Of augmentation, as in `views.augmented_views`.
-        workers: Processes that augment, as there.
-        batch_tokens: Tokens a forward pass, as in LayerwiseEncoder.
-        scratch: The folder for a file that holds the views' vectors; None for the system's own.
-        show_progress: Bars with an ETA on stderr.
-        label: What stands before the bars' own labels.
+        texts: Texts as `corpora.sample_texts` gives them.
+        request: What is measured.
+        options: How the passes are run.
+        text_pass: The pass over the texts, where the caller has made it already.
 
     Yields:
-        The representations; their scratch file goes when the block ends.
+        The representations; their scratch file is deleted when the block ends.
     """
-    numbers = list(range(encoder.n_layers)) if layers is None else list(layers)
-    n_texts, dim = len(texts), encoder.dim
-
-    def passes(
-        texts: Sequence[str], measures: Sequence[TokenMeasure], description: str
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, PooledBatch]]:
-        """Each distinct text once through the model: which texts a batch serves, out of which of its rows."""
-        unique, where = distinct(texts)
-        served = np.split(np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=len(unique)))[:-1])
-        for pooled in encoder.pooled_batches(
-            unique,
-            numbers,
-            norms=[final_norm],
-            measures=measures,
-            batch_tokens=batch_tokens,
-            show_progress=show_progress,
-            description=label + description,
-        ):
-            rows = [served[row] for row in pooled.rows]
-            yield np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(some) for some in rows]), pooled
-
-    if text_pass is None and TextPass.is_needed(wanted):
-        text_pass = TextPass(n_texts, numbers, dim, wanted, settings, final_norm=final_norm)
-        for rows, sources, pooled in passes(texts, text_pass.measures, "Encoding"):
-            text_pass.take(rows, sources, pooled, pooled.vectors[0])
-
-    def representations(views: np.ndarray | None) -> Representations:
-        return Representations(
-            layers=numbers,
-            n_texts=n_texts,
-            dim=dim,
-            n_tokens=np.zeros(0, dtype=np.int64) if text_pass is None else text_pass.n_tokens,
-            token_values={} if text_pass is None else text_pass.token_values,
-            vectors=None if text_pass is None else text_pass.vectors,
-            views=views,
-            settings=settings,
-        )
-
-    count = n_views(wanted)
+    if text_pass is None and TextPass.is_needed(request.metrics):
+        text_pass = TextPass(len(texts), encoder.dim, request)
+        for rows, sources, pooled in _batches(encoder, texts, request, options, text_pass.measures, "Encoding"):
+            text_pass.add(rows, sources, pooled, pooled.vectors[0])
+    found = Representations(
+        layers=request.layers,
+        n_texts=len(texts),
+        dim=encoder.dim,
+        n_tokens=np.zeros(0, dtype=np.int64) if text_pass is None else text_pass.n_tokens,
+        token_values={} if text_pass is None else text_pass.token_values,
+        vectors=None if text_pass is None else text_pass.vectors,
+        views=None,
+        settings=request.settings,
+    )
+    count = n_views(request.metrics)
     if not count:
-        yield representations(None)
+        yield found
         return
     augmented = augmented_views(
-        texts, count, seed=settings.seed, rates=rates, workers=workers, show_progress=show_progress
+        texts,
+        count,
+        seed=request.settings.seed,
+        rates=request.rates,
+        workers=options.workers,
+        show_progress=options.show_progress,
     )
-    with _scratch_array((len(numbers), count, n_texts, dim), scratch) as views:
-        flat = views.reshape(len(numbers), count * n_texts, dim)
-        for rows, sources, pooled in passes([text for view in augmented for text in view], [], "Encoding views"):
+    shape = (len(request.layers), count, len(texts), encoder.dim)
+    with _scratch_array(shape, options.scratch) as views:
+        flat = views.reshape(shape[0], count * len(texts), encoder.dim)
+        together = [text for view in augmented for text in view]
+        for rows, sources, pooled in _batches(encoder, together, request, options, [], "Encoding views"):
             flat[:, rows] = pooled.vectors[0][:, sources]
-        yield representations(views)
+        yield replace(found, views=views)
 
 
-def _token_function(metric: str, alpha: float) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    def measure(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        if metric == "curvature":
-            return torch.as_tensor(metrics.curvature(states, mask))
-        return torch.as_tensor(metrics.prompt_entropy(states, mask, alpha=alpha))
-
-    return measure
+def _batches(
+    encoder: LayerwiseEncoder,
+    texts: Sequence[str],
+    request: MetricRequest,
+    options: PassOptions,
+    measures: Sequence[TokenMeasure],
+    description: str,
+) -> Iterator[tuple[np.ndarray, np.ndarray, PooledBatch]]:
+    """Each distinct text once through the model: the texts that a batch serves, the row of each, and the batch."""
+    unique, where = distinct(texts)
+    served = np.split(np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=len(unique)))[:-1])
+    for pooled in encoder.pooled_batches(
+        unique,
+        request.layers,
+        norms=[request.final_norm],
+        measures=measures,
+        batch_tokens=options.batch_tokens,
+        show_progress=options.show_progress,
+        description=options.label + description,
+    ):
+        rows = [served[row] for row in pooled.rows]
+        yield np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(some) for some in rows]), pooled
 
 
 @contextmanager
 def _scratch_array(shape: tuple[int, ...], folder: Path | None) -> Iterator[np.ndarray]:
-    """float32 zeros in a file that goes with the block: 16 views of a large model are more than memory holds."""
+    """float32 zeros in a file that the block's end deletes: 16 views of a large model are more than memory holds."""
     with tempfile.TemporaryFile(prefix="midlayer-embed-", dir=folder) as file:
         size = 4 * int(np.prod(shape, dtype=np.int64))
         if hasattr(os, "posix_fallocate"):  # else a full disk would end the process at some write

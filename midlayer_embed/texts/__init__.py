@@ -1,1 +1,1 @@
-"""The texts that a layer is measured on: files, corpora and augmented views."""
+"""Texts to measure layers on: files, corpora and augmented views."""

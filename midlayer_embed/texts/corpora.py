@@ -1,6 +1,6 @@
-"""Texts that a layer is measured on: out of a file, a dataset or the docstrings at hand; which of them, in which order.
+"""Texts to measure layers on: from a file, a dataset or the starter corpus; and reproducible samples of them.
 
-Knows tokenizers, but no model. Files are read by `text_files`.
+Samples need a tokenizer, but no model. `texts.files` reads the files.
 """
 
 import hashlib
@@ -11,13 +11,14 @@ from transformers import PreTrainedTokenizerBase
 
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.forward.batching import check_texts, tokenize
+from midlayer_embed.ground.checks import check_int, check_optional_int
 from midlayer_embed.texts.files import find_texts, read_texts
 
-# As in the paper: paragraphs of Wikipedia, no headings, no shorter ones.
+# The paper's setting: paragraphs of WikiText without headings, at least this long.
 WIKITEXT = "wikitext"
 WIKITEXT_MIN_TOKENS = 30
 _WIKITEXT_ID, _WIKITEXT_CONFIG = "Salesforce/wikitext", "wikitext-103-raw-v1"
-# Texts tokenised at a time while looking for some that are long enough.
+# Texts per tokenizer call in the search for texts that are long enough.
 _CHUNK = 1024
 
 
@@ -25,17 +26,17 @@ def file_texts(path: str | Path, column: str | None = None) -> list[str]:
     """The texts of a .txt, .jsonl, .csv or .parquet file.
 
     Args:
-        path: As `text_files.find_texts` takes it.
-        column: Where the texts are; None: the one column of strings.
+        path: Path of the file, see `texts.files.find_texts`.
+        column: Column of the texts; None: the only column of strings.
 
     Raises:
-        InputError: (a ValueError) no such file or column, or a row that is no text; the message names it.
+        InputError: (a ValueError) no such file or column, or a row that is not a text; the message names it.
     """
     return list(read_texts(find_texts(path, column)))
 
 
 def starter_texts() -> list[str]:
-    """English sentences out of the docstrings of the installed numpy, scipy and scikit-learn, without a download.
+    """English sentences from the docstrings of the installed numpy, scipy and scikit-learn. Needs no download.
 
     Example:
         >>> len(starter_texts()) > 500
@@ -49,13 +50,13 @@ def starter_texts() -> list[str]:
 def dataset_texts(
     dataset: str, *, config: str | None = None, split: str = "test", column: str | None = None
 ) -> list[str]:
-    """The texts of a dataset of the hub, or of a folder in a dataset's layout.
+    """The texts of a dataset from the hub, or from a folder that `datasets` can load.
 
     Args:
-        dataset: "wikitext" (WikiText-103 without its section headings, as in the paper), a hub id or a folder.
-        config: Which of the dataset's configurations.
-        split: Which of its splits.
-        column: Where the texts are; None: "text", or the one column of strings.
+        dataset: "wikitext" (WikiText-103 without section headings, as in the paper), a hub id or a folder.
+        config: Name of the dataset's configuration.
+        split: Name of the split.
+        column: Column of the texts; None: "text", or the only column of strings.
 
     Raises:
         InputError: (a ValueError) no such dataset, split or column, or the hub cannot be reached.
@@ -63,7 +64,7 @@ def dataset_texts(
     try:
         import datasets
     except ImportError:
-        raise InputError("dataset: needs the extra: pip install 'midlayer-embed[leaderboard]'") from None
+        raise InputError("dataset: needs datasets; run: pip install 'midlayer-embed[leaderboard]'") from None
     is_wikitext = dataset == WIKITEXT
     if is_wikitext:
         dataset, config = _WIKITEXT_ID, config or _WIKITEXT_CONFIG
@@ -75,14 +76,14 @@ def dataset_texts(
     if column is None:
         column = "text" if "text" in strings else strings[0] if len(strings) == 1 else None
     if column not in strings:
-        what = "name a column of strings" if column is None else f"there is no column of strings {column!r}"
-        raise InputError(f"column: {what}; {dataset!r} has {', '.join(strings) or 'none'}")
+        problem = "name a column of strings" if column is None else f"there is no column of strings {column!r}"
+        raise InputError(f"column: {problem}; {dataset!r} has {', '.join(strings) or 'none'}")
     texts = [text for text in table[column] if text is not None]
     return [text.strip() for text in texts if not is_heading(text)] if is_wikitext else texts
 
 
 def is_heading(line: str) -> bool:
-    """Whether a line of WikiText is the heading of an article or a section.
+    """Whether a line of WikiText is the heading of an article or section.
 
     Example:
         >>> is_heading(" = = Plot = = "), is_heading("a = b, and b = c")
@@ -101,27 +102,25 @@ def sample_texts(
     min_tokens: int = 1,
     max_length: int = 512,
 ) -> list[str]:
-    """Some of the texts, in an order that depends on the texts and the seed alone.
+    """Sample texts, in an order that depends only on the texts and the seed.
 
-    So the same texts give the same sample, and the same numbers, in whatever order they come.
+    The same texts give the same sample, and so the same numbers, whatever their order.
 
     Args:
-        texts: Any number of strings. Blank ones are left out; a text that is there twice counts twice.
-        max_texts: How many at most; None for all.
-        seed: Another seed, another sample and another order.
-        tokenizer: Counts tokens.
-        min_tokens: Texts of fewer tokens, special ones included, are left out.
-        max_length: Tokens a text is cut at.
+        texts: Texts to sample from. Blank texts are skipped; duplicates count each time.
+        max_texts: Largest number of texts; None for all.
+        seed: Seed of the sample and its order.
+        tokenizer: Tokenizer that counts the tokens.
+        min_tokens: Smallest number of tokens of a text, special tokens included; shorter texts are skipped.
+        max_length: Number of tokens at which texts are truncated.
 
     Raises:
-        InputError: (a ValueError) a bound below 1, or no text is left.
-        InputTypeError: (a ValueError and a TypeError) a text that is no string.
+        InputError: (a ValueError) a bound is below 1, or no text is left.
+        InputTypeError: (a ValueError and a TypeError) a text is not a string.
     """
-    for name, value in (("max_texts", max_texts), ("min_tokens", min_tokens)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise InputError(f"{name}: expected a positive int, got {value!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed: expected an int of 0 or more, got {seed!r}")
+    max_texts = check_optional_int("max_texts", max_texts, 1)
+    min_tokens = check_int("min_tokens", min_tokens, 1)
+    seed = check_int("seed", seed, 0)
     found = check_texts(texts)
     key = str(seed).encode()
     shuffled = sorted(
@@ -129,17 +128,17 @@ def sample_texts(
         key=lambda text: hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=key).digest(),
     )
     chosen: list[str] = []
-    for chunk in _chunks(shuffled):
+    for chunk in _split_chunks(shuffled):
         if max_texts is not None and len(chosen) >= max_texts:
             break
         lengths = tokenize(tokenizer, chunk, max_length).lengths
         chosen += [text for text, length in zip(chunk, lengths, strict=True) if length >= min_tokens]
     if not chosen:
-        what = "blank" if not shuffled else f"blank or shorter than {min_tokens} tokens"
-        raise InputError(f"texts: expected some text to measure on, got {len(found)} that are all {what}")
+        problem = "blank" if not shuffled else f"blank or shorter than {min_tokens} tokens"
+        raise InputError(f"texts: expected at least one usable text, got {len(found)}, all {problem}")
     return chosen[:max_texts]
 
 
-def _chunks(texts: list[str]) -> Iterator[list[str]]:
+def _split_chunks(texts: list[str]) -> Iterator[list[str]]:
     for start in range(0, len(texts), _CHUNK):
         yield texts[start : start + _CHUNK]

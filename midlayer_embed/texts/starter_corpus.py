@@ -1,10 +1,8 @@
-"""Real English sentences with labels and links, out of the docstrings of the installed numpy, scipy and scikit-learn.
+"""English sentences with labels and links, from the docstrings of the installed numpy, scipy and scikit-learn.
 
-For: the starter texts and the tasks of the leaderboard, on any machine, without a download. Pure extraction, the same
-in every process. Not for: deciding which task gets which text, and not a general docstring parser.
+Source of the starter texts and starter tasks: available without a download, and the same in every process. The tasks
+choose their texts themselves. This is not a general docstring parser.
 """
-
-from __future__ import annotations
 
 import functools
 import importlib
@@ -17,11 +15,11 @@ from importlib.metadata import version
 
 PACKAGES: tuple[str, ...] = ("numpy", "scipy", "scikit-learn")
 
-# Raise when the same installed versions would give other texts, labels or links than before.
+# Increment when texts, labels or links change for the same installed versions.
 FORMAT_VERSION = "1"
 
-# The public namespaces that are read, spelt out: walking the packages would depend on what else is installed or already
-# imported. Left out: numpy.ma, numpy.char, scipy.fftpack and scipy.stats.mstats (second copies of other docstrings) and
+# The public namespaces to read. A fixed list, because walking the packages would depend on what else is installed or
+# imported. Excluded: numpy.ma, numpy.char, scipy.fftpack and scipy.stats.mstats (copies of other docstrings) and
 # numpy.polynomial.* (one template, six times).
 _NAMESPACES: dict[str, str] = {
     "numpy": ". linalg fft random strings testing lib.stride_tricks",
@@ -40,8 +38,8 @@ _NAMESPACES: dict[str, str] = {
     ),
 }
 
-# Every label that a task may ask for, with the word stems that would give it away. A text with ANY of them is left out
-# of all tasks: leaving out only a class's own would tell by absence.
+# Labels that tasks may predict, with the word stems that reveal them. A text with ANY of the stems is excluded from all
+# tasks: if only the stems of its own label were excluded, their absence would reveal the label.
 LABEL_STEMS: dict[str, tuple[str, ...]] = {
     "interpolate": ("interpol",),
     "linalg": ("linalg", "algebra"),
@@ -55,12 +53,12 @@ LABEL_STEMS: dict[str, tuple[str, ...]] = {
 }
 
 _MIN_WORDS, _MAX_WORDS = 5, 40
-_SAME_WORDING = 0.4  # share of common words from which two sentences are one template ("... of the first/second kind")
+_SAME_WORDING = 0.4  # fraction of common words at which two sentences share a template ("... of the first/second kind")
 
 _SIGNATURE = re.compile(r"[\w.]+\s*\(")
 _UNDERLINE = re.compile(r"([-=~])\1{2,}")
 _QUOTED_WORD = re.compile(r"``([A-Za-z]+)``|(?<![:\w])`([A-Za-z]+)`(?!_)")
-# Code, mathematics and markup: what is left of it in a sentence is no English.
+# Remains of code, mathematics and markup in a sentence.
 _MARKUP = re.compile(r"[`*|<>=\\{}_@#~^$\[\]]|::|\.\.|\w\.[A-Za-z]")
 _ABBREVIATION = re.compile(r"\b(?:i\.e|e\.g|a\.k\.a)\.")
 _BOILERPLATE = re.compile(
@@ -77,18 +75,18 @@ _WORD = re.compile(r"[A-Za-z0-9]+")
 
 @dataclass(frozen=True)
 class Item:
-    """One public function or class: a sentence, where it lives, and what its "See Also" section names.
+    """A public function or class: its summary sentence, its place in the package, and its "See Also" links.
 
     Attributes:
-        name: The identifier, as in `"sosfilt"`.
+        name: Identifier, such as `"sosfilt"`.
         package: `"numpy"`, `"scipy"` or `"sklearn"`.
-        subpackage: The second part of the path, as in `"signal"`; the package's own name for its top level.
-        module: The module that defines it, as in `"scipy.signal._signaltools"`; the public namespace where the package
-            hides it (numpy, and compiled functions).
-        text: The docstring's summary on one line.
-        path: Public path, as in `"scipy.signal.sosfilt"`. Unique.
-        names: Every public name of the text, `name` first: aliases, and namesakes with the very same summary.
-        links: Sorted paths of the items that are linked by "See Also", in either direction.
+        subpackage: Second part of the path, such as `"signal"`; the name of the package for its top level.
+        module: Defining module, such as `"scipy.signal._signaltools"`; the public namespace if the package hides it
+            (numpy, and compiled functions).
+        text: Summary of the docstring, on one line.
+        path: Public path, such as `"scipy.signal.sosfilt"`. Unique.
+        names: All public names with this text, `name` first: aliases, and other objects with the same summary.
+        links: Sorted paths of the items linked by "See Also", in either direction.
     """
 
     name: str
@@ -102,12 +100,12 @@ class Item:
 
     @property
     def hides_module(self) -> bool:
-        """True if `module` says no more than the public path does."""
+        """Whether `module` is just the public namespace."""
         return self.module == self.path.rpartition(".")[0]
 
 
 def corpus_revision() -> str:
-    """Format and versions that fix the corpus, known without building it.
+    """Format version and package versions, which determine the corpus. Does not build it.
 
     Example:
         >>> corpus_revision().startswith("1-numpy")
@@ -117,7 +115,7 @@ def corpus_revision() -> str:
 
 
 def summary(docstring: str) -> str | None:
-    r"""First paragraph of a docstring, whitespace collapsed; signatures that C functions put first are passed over.
+    r"""First paragraph of a docstring on one line. The signature at the start of C functions' docstrings is skipped.
 
     Example:
         >>> summary("sin(x, /, out=None)\n\nTrigonometric sine,\nelement-wise.\n\nParameters\n----------")
@@ -133,7 +131,7 @@ def summary(docstring: str) -> str | None:
 
 
 def sentence(text: str) -> str | None:
-    """The text as plain English, or None where it is code, markup, boilerplate, too short, or names a label.
+    """The text as plain English; None if it is code, markup, boilerplate, too short or long, or reveals a label.
 
     Example:
         >>> sentence("Return the elements of ``a`` in sorted order.")
@@ -156,7 +154,7 @@ def sentence(text: str) -> str | None:
 
 
 def see_also(docstring: str) -> tuple[str, ...]:
-    r"""Names in the "See Also" section, in order, as they are written.
+    r"""Names in the "See Also" section of a docstring, in order, as written.
 
     Example:
         >>> see_also("Sum.\n\nSee Also\n--------\nmean, median : Averages.\n:func:`numpy.prod`\n    Product.")
@@ -171,7 +169,7 @@ def see_also(docstring: str) -> tuple[str, ...]:
         elif inside and line[:1].strip() and not _UNDERLINE.fullmatch(line.strip()):
             entry = _ROLE.sub(lambda match: match[1] or match[2], line).split(" :")[0].rstrip(": ")
             candidates = [name.strip() for name in entry.split(",") if name.strip()]
-            # Prose at the margin is no list of names.
+            # Unindented prose is not a list of names.
             if all(_IDENTIFIER.fullmatch(name) for name in candidates):
                 names.extend(candidates)
     return tuple(names)
@@ -182,23 +180,23 @@ def _public_names(module: object, namespace: str) -> Iterator[str]:
     if listed is not None:
         yield from sorted(name for name in set(listed) if not name.startswith("_"))
         return
-    # A module without __all__ also shows what it imports: keep what it defines.
+    # Without __all__, the names of a module include its imports: keep only what it defines.
     for name, value in sorted(vars(module).items()):
         if not name.startswith("_") and getattr(value, "__module__", None) == namespace:
             yield name
 
 
 def _public_objects(namespace: str) -> Iterator[tuple[str, object, str]]:
-    """(name, object, docstring) of the documented functions and classes of a namespace."""
+    """(name, object, docstring) of each documented function and class in a namespace."""
     module = importlib.import_module(namespace)
     numpy_scalar = importlib.import_module("numpy").generic
     for name in _public_names(module, namespace):
         try:
             value = getattr(module, name)
-        except (AttributeError, ImportError):  # names that only exist after an opt-in import (sklearn.experimental)
+        except (AttributeError, ImportError):  # names that need an opt-in import first (sklearn.experimental)
             continue
         docstring = getattr(value, "__doc__", None)
-        # Instances (scipy.stats.norm) have no __name__. Scalar types (int64) are documented platform by platform.
+        # Instances (scipy.stats.norm) have no __name__. Docstrings of scalar types (int64) depend on the platform.
         is_scalar_type = inspect.isclass(value) and issubclass(value, numpy_scalar)
         if callable(value) and hasattr(value, "__name__") and isinstance(docstring, str) and not is_scalar_type:
             yield name, value, docstring
@@ -206,17 +204,17 @@ def _public_objects(namespace: str) -> Iterator[tuple[str, object, str]]:
 
 @dataclass
 class _Entry:
-    """An item while its links are still names."""
+    """An item whose links are not resolved yet."""
 
     name: str
     namespace: str
     module: str
     text: str
-    written_links: list[tuple[str, str]]  # (namespace it was written in, name as written)
+    written_links: list[tuple[str, str]]  # (namespace of the docstring, name as written)
 
 
-def _resolve(namespace: str, written: str, known: dict[str, int]) -> int | None:
-    """Index of the entry that a "See Also" name means, nearest scope first."""
+def _resolve_link(namespace: str, written: str, known: dict[str, int]) -> int | None:
+    """Index of the entry that a "See Also" name refers to, nearest scope first."""
     scopes = [namespace]
     while "." in scopes[-1]:
         scopes.append(scopes[-1].rpartition(".")[0])
@@ -227,18 +225,18 @@ def _resolve(namespace: str, written: str, known: dict[str, int]) -> int | None:
 
 
 def _read_entries() -> tuple[list[_Entry], dict[str, int]]:
-    """Entries with distinct texts, and every public path of each of them."""
+    """Entries with distinct texts, and the index of the entry for every public path."""
     entries: list[_Entry] = []
     known: dict[str, int] = {}
     by_object: dict[int, int | None] = {}
     by_text: dict[str, int] = {}
-    contradicted: set[int] = set()
-    alive: list[object] = []  # id() is only unique among living objects
+    ambiguous: set[int] = set()
+    kept_alive: list[object] = []  # id() is unique among living objects only
     for package, names in _NAMESPACES.items():
         for short in names.split():
             namespace = package if short == "." else f"{package}.{short}"
             for name, value, docstring in _public_objects(namespace):
-                alive.append(value)
+                kept_alive.append(value)
                 if id(value) in by_object:
                     index = by_object[id(value)]
                 else:
@@ -251,16 +249,16 @@ def _read_entries() -> tuple[list[_Entry], dict[str, int]]:
                             module = defined if defined.startswith(f"{package}.") else namespace
                             entries.append(_Entry(name, namespace, module, text, []))
                         elif _subpackage(entries[index].namespace) != _subpackage(namespace):
-                            contradicted.add(index)  # one sentence, two labels
+                            ambiguous.add(index)  # one sentence, two labels
                         entries[index].written_links += [(namespace, written) for written in see_also(docstring)]
                     by_object[id(value)] = index
                 if index is not None:
                     known[f"{namespace}.{name}"] = index
-    return entries, {path: index for path, index in known.items() if index not in contradicted}
+    return entries, {path: index for path, index in known.items() if index not in ambiguous}
 
 
-def _naming_others(entries: list[_Entry], paths: dict[int, list[str]]) -> list[int]:
-    """Indices of the entries whose text calls another object by its identifier ("Inverse of pdtr with respect to k").
+def _find_naming_others(entries: list[_Entry], paths: dict[int, list[str]]) -> list[int]:
+    """Indices of entries whose text names another object by its identifier ("Inverse of pdtr with respect to k").
 
     A public name counts as English ("mean", "histogram") if texts of two subpackages use it, otherwise as code.
     """
@@ -284,10 +282,10 @@ def _subpackage(namespace: str) -> str:
 
 @functools.cache
 def read_corpus() -> tuple[Item, ...]:
-    """All usable items of the installed packages, in a fixed order; texts and paths are unique. Built once a process.
+    """All usable items of the installed packages, in a fixed order. Texts and paths are unique. Built once per process.
 
     Raises:
-        ValueError: if a package gives no sentence at all (docstrings stripped by `python -OO`, or unknown versions).
+        ValueError: A package has no usable docstring (they are stripped by `python -OO`, or the version is unknown).
 
     Example:
         >>> items = read_corpus()
@@ -295,17 +293,17 @@ def read_corpus() -> tuple[Item, ...]:
         True
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # namespaces announce their own deprecated names when looked at
+        warnings.simplefilter("ignore")  # reading deprecated names of a namespace warns
         entries, known = _read_entries()
     paths: dict[int, list[str]] = {}
     for path, index in known.items():
         paths.setdefault(index, []).append(path)
-    for index in _naming_others(entries, paths):
+    for index in _find_naming_others(entries, paths):
         del paths[index]
     links: dict[int, set[int]] = {index: set() for index in paths}
     for index in paths:
         for namespace, written in entries[index].written_links:
-            target = _resolve(namespace, written, known)
+            target = _resolve_link(namespace, written, known)
             if target is not None and target != index and target in paths:
                 links[index].add(target)
                 links[target].add(index)
@@ -337,12 +335,12 @@ def _lower_words(text: str) -> tuple[str, ...]:
 
 
 def linked(a: Item, b: Item) -> bool:
-    """True if a "See Also" section of one names the other."""
+    """Whether the "See Also" section of one item names the other."""
     return b.path in a.links
 
 
 def comparable(a: Item, b: Item) -> bool:
-    """False where a pair answers itself: one text names the other object, or repeats most of the other's words."""
+    """Whether a pair is usable: neither text names the other object or repeats most of the other's words."""
     words_a, words_b = _lower_words(a.text), _lower_words(b.text)
     named = any(name.lower() in words_b for name in a.names) or any(name.lower() in words_a for name in b.names)
     short, long = sorted((f" {' '.join(words)} " for words in (words_a, words_b)), key=len)
@@ -351,5 +349,5 @@ def comparable(a: Item, b: Item) -> bool:
 
 
 def unrelated(a: Item, b: Item) -> bool:
-    """Comparable, and neither linked nor linked to a common third: such a pair may be called negative."""
+    """Whether a pair is a valid negative: comparable, not linked, and without a common linked item."""
     return not linked(a, b) and set(a.links).isdisjoint(b.links) and comparable(a, b)

@@ -31,9 +31,9 @@ answer = loaded("sentence_transformers")
     "leaderboard": "import leaderboard; answer = loaded('mteb')",
     "starter tasks": """
 import mteb
-from leaderboard.tasks import starter
+from leaderboard.tasks import starter, starter_content
 answer = {
-    "built": starter.read_corpus.cache_info().currsize,
+    "built": starter_content.read_corpus.cache_info().currsize,
     "loaded": loaded("scipy.odr"),
     "registered": [
         task.metadata.name

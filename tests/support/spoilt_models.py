@@ -71,10 +71,10 @@ _IMAGES = {**_SMALL, "image_size": 32, "patch_size": 16}
 _BART = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
 # What is done to the folder of a tiny Llama, and what has to be said of it.
 SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
-    "vit": (_a_model_of({"model_type": "vit", **_IMAGES}), "architecture 'vit' is no plain text model"),
+    "vit": (_a_model_of({"model_type": "vit", **_IMAGES}), "architecture 'vit' is not a plain text model"),
     "clip": (
         _a_model_of({"model_type": "clip", "text_config": _SMALL, "vision_config": _IMAGES, "projection_dim": 16}),
-        "architecture 'clip' is no plain text model: its config holds the configs of several models",
+        "architecture 'clip' is not a plain text model: its config holds the configs of several models",
     ),
     "bart": (_a_model_of({"model_type": "bart", **_BART}), "it is an encoder-decoder"),
     "no weights": (
@@ -86,17 +86,17 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
         _with_weights_in("pytorch_model-00001-of-00002.bin"),
         "as pytorch_model-00001-of-00002.bin, a pickle",
     ),
-    "tensorflow": (_with_weights_in("tf_model.h5"), "holds no weights: .*there is tf_model.h5, which is not read"),
+    "tensorflow": (_with_weights_in("tf_model.h5"), "holds no weights: .*there is tf_model.h5, which is not supported"),
     "rest of a training": (_with_weights_in("training_args.bin"), "holds no weights: neither model.safetensors"),
     "missing part": (_in_parts(second=True), "lacks model-00002-of-00002.safetensors, which model.safetensors.index"),
     "no parts": (_in_parts(second=False), "model.safetensors.index.json does not say which files"),
-    "cut": (_cut_to(5000), "model.safetensors cannot be read, it is cut or damaged"),
-    "cut in its header": (_cut_to(20), "model.safetensors cannot be read, it is cut or damaged"),
-    "empty file": (_cut_to(0), "model.safetensors cannot be read, it is cut or damaged"),
+    "cut": (_cut_to(5000), "model.safetensors cannot be read, it is truncated or damaged"),
+    "cut in its header": (_cut_to(20), "model.safetensors cannot be read, it is truncated or damaged"),
+    "empty file": (_cut_to(0), "model.safetensors cannot be read, it is truncated or damaged"),
     "git-lfs": (_with("model.safetensors", "version https://git-lfs.github.com/spec/v1\n"), "run git lfs pull"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),
-    "no JSON": (_with("config.json", "{nonsense"), "config.json is no valid JSON"),
-    "no text": (_with("config.json", b"\xff\xfe\x00"), "config.json is no valid JSON"),
+    "no JSON": (_with("config.json", "{nonsense"), "config.json is not valid JSON"),
+    "no text": (_with("config.json", b"\xff\xfe\x00"), "config.json is not valid JSON"),
     "a list": (_with("config.json", "[1]"), "config.json has no model_type"),
     "no model_type": (_with_config(model_type="gone"), "config.json has no model_type"),
     "unknown model_type": (_with_config(model_type="llama99"), "model type `llama99`"),
@@ -106,5 +106,5 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "no tokenizer": (_without_tokenizer, "has no tokenizer that can be used .*no file tells its vocabulary"),
     "a broken tokenizer": (_with("tokenizer.json", "{"), "has no tokenizer that can be used"),
     "an empty tokenizer": (_with("tokenizer.json", "{}"), "has no tokenizer that can be used"),
-    "an adapter": (_an_adapter, r"is a PEFT adapter .*for \('org/base'\) with adapters=.*--adapter"),
+    "an adapter": (_an_adapter, r"is a PEFT adapter .*base model \('org/base'\) with adapters=.*--adapter"),
 }

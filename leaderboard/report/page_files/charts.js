@@ -1,55 +1,55 @@
 "use strict";
 
-// The charts of the page, drawn anew when they get other rows or another theme. What is in the rows is page.js's.
+// The charts of the page, redrawn when their rows or the colour theme change.
 class Charts {
-  // charts: by theme and name, as Vega has them. `told(datum)` hears of clicks on something that has a layer.
-  constructor(charts, told) {
-    this.charts = charts;
-    this.told = told;
+  // specs: Vega specs by theme and name. onSelect(datum): called for clicks on a datum with a layer.
+  constructor(specs, onSelect) {
+    this.specs = specs;
+    this.onSelect = onSelect;
     this.drawn = {};
     this.contents = {};
-    this.busy = Promise.resolve();
+    this.queue = Promise.resolve();
     this.dark = window.matchMedia("(prefers-color-scheme: dark)");
     this.dark.addEventListener("change", () => this.fill(this.contents));
   }
 
-  // contents: by chart, its datasets by name and its signals under "signals". A chart without rows is not shown.
+  // contents: for each chart, its datasets by name, and its signals as `signals`. A chart without rows is hidden.
   fill(contents) {
     this.contents = contents;
-    // One change after the other; of several that wait, the last.
-    this.busy = this.busy.then(async () => {
+    // Changes are drawn one after the other; waiting ones are replaced by the latest.
+    this.queue = this.queue.then(async () => {
       for (const [name, content] of Object.entries(this.contents)) await this.show(name, content);
     });
-    return this.busy;
+    return this.queue;
   }
 
   async show(name, content) {
-    const element = document.getElementById(name);
+    const element = byId(name);
     const theme = this.dark.matches ? "dark" : "light";
-    const wanted = JSON.stringify([theme, content]);
+    const key = JSON.stringify([theme, content]);
     element.hidden = !content.rows.length;
-    if (element.hidden || this.drawn[name]?.wanted === wanted) return;
+    if (element.hidden || this.drawn[name]?.key === key) return;
     this.drawn[name]?.view.finalize();
     const { signals = {}, ...datasets } = content;
-    const chart = this.charts[theme][name];
+    const spec = this.specs[theme][name];
     const filled = {
-      ...chart,
-      data: chart.data.map((one) => (one.name in datasets ? { ...one, values: datasets[one.name] } : one)),
-      signals: chart.signals.map((one) => (one.name in signals ? { ...one, value: signals[one.name] } : one)),
+      ...spec,
+      data: spec.data.map((one) => (one.name in datasets ? { ...one, values: datasets[one.name] } : one)),
+      signals: spec.signals.map((one) => (one.name in signals ? { ...one, value: signals[one.name] } : one)),
     };
-    element.style.minHeight = `${element.offsetHeight}px`; // what is below stays where it is
+    element.style.minHeight = `${element.offsetHeight}px`; // keeps the content below in place
     const { view } = await vegaEmbed(element, filled, {
       mode: "vega",
       renderer: "svg",
       actions: { export: true, source: false, compiled: false, editor: false },
       tooltip: { theme },
       downloadFileName: name,
-      logLevel: 1, // errors: a model none of whose layers has all tasks is none
+      logLevel: 1, // errors only: Vega warns about a model without a layer that has all tasks
     });
     element.style.minHeight = "";
     view.addEventListener("click", (event, item) => {
-      if (item && item.datum && Number.isInteger(item.datum.layer)) this.told(item.datum);
+      if (item && item.datum && Number.isInteger(item.datum.layer)) this.onSelect(item.datum);
     });
-    this.drawn[name] = { view, wanted };
+    this.drawn[name] = { view, key };
   }
 }

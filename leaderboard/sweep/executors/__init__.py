@@ -1,1 +1,1 @@
-"""Where the layers of a task are scored: today in processes of this machine."""
+"""Executors score the layers of a task; so far, in processes of this machine."""

@@ -1,6 +1,6 @@
-"""Layers of one task scored by several processes, which read the vectors from one store. How is `scoring`'s business.
+"""Scores layers of one task, in this process or in several processes of this machine. Scoring itself is in `scoring`.
 
-Every process has the task to itself; the vectors are mapped from the disk, not copied.
+Every process has its own copy of the task; all of them map the vectors of one store from the disk.
 """
 
 import atexit
@@ -18,17 +18,16 @@ from leaderboard.scoring.score import prepared, score
 from leaderboard.sweep.layer_view import LayerView
 from leaderboard.sweep.store import VectorStore
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_int
 
 
 def check_jobs(jobs: int) -> int:
-    """The number of processes, if it is one.
+    """Checks a number of processes.
 
     Raises:
-        InputError: (a ValueError) not a positive int.
+        InputError: (a ValueError) not an int of at least 1.
     """
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise InputError(f"jobs: expected a positive int, got {jobs!r}")
-    return jobs
+    return check_int("jobs", jobs, 1)
 
 
 def scored_layers(
@@ -38,14 +37,14 @@ def scored_layers(
     fill: Callable[[Sequence[str]], None],
     jobs: int = 1,
 ) -> Iterator[tuple[int, TaskResult]]:
-    """Scores layers of a store; each is there for the caller as soon as it is scored.
+    """Scores layers, and yields each result as soon as it is computed.
 
     Args:
-        task: The task, its data loaded.
-        store: Its texts' vectors.
-        metas: Of each layer that is to be scored.
-        fill: Encodes texts that the store misses.
-        jobs: Processes; 1 for none but this one.
+        task: The task, loaded.
+        store: Vectors of its texts.
+        metas: mteb's ModelMeta of each layer to score.
+        fill: Encodes texts that are not in the store yet; used if `jobs` is 1.
+        jobs: Number of processes; 1 scores in this process.
 
     Yields:
         (layer, result), in any order.
@@ -62,15 +61,15 @@ def scored_layers(
         )
 
 
-class _Held:
-    """What a process keeps from one layer to the next: the task, ready to be scored, and the store."""
+class _Worker:
+    """What a worker process keeps from one layer to the next: the prepared task and the store."""
 
     def __init__(self) -> None:
         self._folder: Path | None = None
         self._context = ExitStack()
 
-    def task(self, folder: Path, task: AbsTask) -> tuple[AbsTask, VectorStore]:
-        """The task and the store in `folder`; those of another one go."""
+    def prepare(self, folder: Path, task: AbsTask) -> tuple[AbsTask, VectorStore]:
+        """The prepared task and the store in `folder`; a task prepared for another folder is released."""
         if folder != self._folder:
             self.close()
             self._context.enter_context(calm_libraries())
@@ -79,25 +78,28 @@ class _Held:
         return self._task, self._store
 
     def close(self) -> None:
-        """Lets go of what is held."""
+        """Releases the task and the store."""
         self._context.close()
         self._context, self._folder = ExitStack(), None
 
 
-_HELD = _Held()
-atexit.register(_HELD.close)  # at the very end there are no modules left to restore
+# One per process, and global: a worker of loky is handed a function and its arguments, call by call, and keeps nothing
+# else. An object of the executor cannot hold the prepared task, because it stays in the process that submits the calls.
+_WORKER = _Worker()
+atexit.register(_WORKER.close)  # before the interpreter unloads the modules that `prepared` restores
 
 
 def _score_here(folder: Path, task: AbsTask, layer: int, meta: ModelMeta) -> tuple[int, TaskResult]:
-    task, store = _HELD.task(folder, task)
-    return layer, score(task, LayerView(layer, store, _refuse_unless_there(store), meta))
+    task, store = _WORKER.prepare(folder, task)
+    return layer, score(task, LayerView(layer, store, _refuse_missing(store), meta))
 
 
-def _refuse_unless_there(store: VectorStore) -> Callable[[Sequence[str]], None]:
+def _refuse_missing(store: VectorStore) -> Callable[[Sequence[str]], None]:
     def check(texts: Sequence[str]) -> None:
         if missing := store.missing(texts):
             raise InputError(
-                f"the task asks for {len(missing)} texts that it did not ask for at first; expected one job for it"
+                f"the task asks for {len(missing)} texts that it did not ask for when they were collected; such a task "
+                "can only be scored with jobs=1"
             )
 
     return check

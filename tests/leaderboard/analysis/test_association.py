@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from leaderboard import Leaderboard, load_tables
 from leaderboard.analysis.association import distance_correlation
-from leaderboard.results.folder import METRICS_SCHEMA
-from leaderboard.results.tables import SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 
 
 def _board(scores: dict[tuple[str, int], float], values: dict[tuple[str, int], float]) -> Leaderboard:

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from math import nan
 from pathlib import Path
@@ -12,9 +14,8 @@ from hypothesis import strategies as st
 
 from leaderboard import Leaderboard, load_tables
 from leaderboard.analysis.schemes import SCHEMES, Tasks
-from leaderboard.results.folder import METRICS_SCHEMA
-from leaderboard.results.tables import SCORES_SCHEMA
-from midlayer_embed.selection.select import CRITERIA
+from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
+from midlayer_embed.selection.criteria import CRITERIA
 
 _L = 4
 _TASKS = ["A", "B", "C"]
@@ -239,3 +240,11 @@ def test_the_papers_table_2(paper_folder: Path, published: Callable[[str], Leade
             found = row | {f"{column}_complete_only": of_complete[column] for column in ("best", "best_layer")}
             numbers = expected[name][tasks]
             assert {column: found[column] for column in numbers} == pytest.approx(numbers, abs=1e-3)
+
+
+def test_computations_on_tables_import_no_torch() -> None:
+    modules = ("schemes", "association", "layer_means")
+    code = "".join(f"import leaderboard.analysis.{module}; " for module in modules) + "import sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "polars" in loaded
+    assert not {"torch", "mteb", "transformers"} & set(loaded)

@@ -38,7 +38,7 @@ def _line(out: str, start: str) -> list[str]:
 def test_a_row_a_model(tables: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(tables) == 0
     out = capsys.readouterr().out
-    assert "each over the tasks it has" in out
+    assert "each over its available tasks" in out
     assert _line(out, "org/m  ") == ["2", "45.0", "2", "40.0", "34.8", "40.0", "-", "-"]
     assert _line(out, "org/[bold]n  ") == ["2", "45.0", "2", "40.0", "36.2", "-", "-", "-"]
     assert "of 1" in out and '"of N"' in out
@@ -49,7 +49,7 @@ def test_a_row_a_model(tables: list[str], capsys: pytest.CaptureFixture[str]) ->
 def test_all_over_the_same_tasks(tables: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*tables, "--tasks", "common", "--model", "org/[bold]n", "--complete-only"]) == 0
     out = capsys.readouterr().out
-    assert "all over the tasks that all have" in out
+    assert "all over the common tasks" in out
     assert "of 1" not in out
 
 
@@ -123,7 +123,7 @@ def test_page_and_figures_are_written_beside_what_is_printed(
         (["--scores", "/no/such.csv"], "scores: there is no file '/no/such.csv'"),
         (["TABLES", "--tasks", "all"], "tasks: expected one of available, common, got 'all'"),
         (["TABLES", "--model", "x"], "model: expected one of org/m (main), org/m (step1)"),
-        (["TABLES", "--seed", "-1"], "seed: expected an int of 0 or more, got -1"),
+        (["TABLES", "--seed", "-1"], "seed: expected an int of at least 0, got -1"),
         (["TABLES", "--csv", "TOUCHED"], "csv: TOUCHED cannot be written"),
         (["TABLES", "--markdown", "EMPTY"], "markdown: EMPTY cannot be written"),
         (["TABLES", "--html", "EMPTY"], "html: EMPTY cannot be written"),

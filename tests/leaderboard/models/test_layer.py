@@ -12,7 +12,8 @@ from mteb.cache import ResultCache
 from leaderboard import get_model, load_results, run_sweep
 from leaderboard.models.known import KnownModel
 from leaderboard.models.meta import DEFAULT_SETTINGS, layer_meta
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
+from midlayer_embed.options import Source
 
 LLM2VEC = "McGill-NLP/LLM2Vec-Meta-Llama-3-8B-Instruct-mntp"
 
@@ -45,11 +46,11 @@ def test_what_the_config_says_of_a_model_holds(
     known = KnownModel(LLM2VEC, 3, 32, base=str(llama_folder), bidirectional=True, adapters=adapters)
     monkeypatch.setattr("leaderboard.models.known.known_models", lambda: {LLM2VEC: known})
     found = get_model(LLM2VEC, layer=1).mteb_model_meta
-    expected = find_checkpoint(llama_folder, bidirectional=True, adapters=adapters)
+    expected = find_checkpoint(llama_folder, Source(bidirectional=True, adapters=adapters))
     assert (found.name, found.revision) == (expected.name, expected.revision)
     board = run_sweep(LLM2VEC, [tiny_sts()], tmp_path, layers=[1], metrics="none", show_progress=False)
     assert board.models() == [(expected.name, expected.revision)]
-    with pytest.raises(ValueError, match="has no 'step1'; expected a commit or a name such as main$"):
+    with pytest.raises(ValueError, match="expected a commit or a revision of .* such as main, got 'step1'$"):
         get_model(LLM2VEC, revision="step1")
 
 

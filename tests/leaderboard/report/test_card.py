@@ -15,7 +15,7 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard import Leaderboard, load_results, run_sweep
-from leaderboard.models.reload import Origin
+from leaderboard.models.origin import Origin
 from leaderboard.report.card import eval_results_files, model_card
 from leaderboard.report.layer_record import LayerRecord, find_layer
 from leaderboard.report.snippets import encoder_snippet, export_command
@@ -54,12 +54,12 @@ def test_people_read_the_scores_the_curve_the_metrics_and_what_they_are_made_of(
     assert f"| **2** | **0.67** | {scores} |" in text
     assert f"| **2** | **0.67** | **{row['dataset_entropy']:.3f}** | **{row['curvature']:.3f}** |" in text
     assert f"| STSBenchmark | STS | cosine_spearman | {row['STSBenchmark']:.1f} |" in text
-    assert f"given by the author; the highest mean score has layer {board.best_layer()}" in text
+    assert f"set by the author; layer {board.best_layer()} has the highest mean score" in text
     assert "| STSBenchmark | tests/tiny | 1 | - |" in text
     assert f"| revision | {board.models()[0][1]} |" in text
     assert "\n| mteb | 2." in text and "\n| torch | " in text
     assert "WARNING" not in text
-    assert "by labels: the highest mean score over the tasks below, of 4 layers" in model_card(tiny_results)
+    assert "with labels: highest mean score over the tasks below, out of 4 scored layers" in model_card(tiny_results)
 
 
 def _schemes(card: str) -> list[list[str]]:
@@ -145,7 +145,7 @@ def test_results_of_a_part_say_so_and_are_not_ranked(
 ) -> None:
     run_sweep(llama_folder, tiny_sts_class(), tmp_path, layers=[2], limit=20, metrics="none", show_progress=False)
     text = model_card(tmp_path)
-    assert "> [!WARNING]\n> These are results of a part: 20 evaluated items of each split" in text
+    assert "> [!WARNING]\n> These are partial results: only 20 items of each split" in text
     assert ModelCard(text).data.eval_results[0].dataset_name == "TinySTS (default), 20 items of each split"
     assert list(eval_results_files(find_layer(tmp_path))) == []
     assert "Representation metrics" not in text
@@ -164,7 +164,7 @@ def test_a_layer_that_misses_tasks_has_no_mean(
     run_sweep(llama_folder, tiny_sts_class(), tmp_path, layers=[1], **options)
     run_sweep(llama_folder, named(tiny_sts_class, "Other"), tmp_path, layers=[2], **options)
     text = model_card(tmp_path, layer=1)
-    assert "They have no mean, for this layer misses Other." in text
+    assert "There is no mean, because this layer misses Other." in text
     assert [row[0] for row in _schemes(text)] == [
         "last",
         "random_layer",

@@ -9,8 +9,7 @@ import pytest
 from leaderboard import Leaderboard, load_tables
 from leaderboard.report import figures
 from leaderboard.report.figure_rows import heat_map, marks
-from leaderboard.results.folder import METRICS_SCHEMA
-from leaderboard.results.tables import SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from midlayer_embed.errors import InputError
 
 # model, layer, task, score; layer 1 of b misses task B.
@@ -46,9 +45,7 @@ def test_score_over_depth_has_every_layer_once_and_rings_around_best_and_last(
     svg = (tmp_path / "score_over_depth.svg").read_text("utf-8")
     points = described(svg, "point")
     shown = {
-        (p["model"], p["layer"]): (float(p["mean score (x100)"]), p["tasks behind it"], p["of"])
-        for p in points
-        if "of" in p
+        (p["model"], p["layer"]): (float(p["mean score (x100)"]), p["tasks"], p["of"]) for p in points if "of" in p
     }
     assert shown == {
         ("a", "0"): (25.0, "2", "2"), ("a", "1"): (35.0, "2", "2"), ("a", "2"): (30.0, "2", "2"),
@@ -62,9 +59,9 @@ def test_a_layer_that_misses_tasks_is_hollow_and_no_line_goes_through_it(board: 
     board.save_figures(tmp_path)
     svg = (tmp_path / "score_over_depth.svg").read_text("utf-8")
     paths = re.findall(r"<path[^>]*>", svg)
-    (missing,) = [tag for tag in paths if "tasks behind it: 1;" in tag]
+    (missing,) = [tag for tag in paths if " tasks: 1;" in tag]
     assert ' fill="' not in missing and ' stroke="' in missing
-    assert all(' fill="' in tag for tag in paths if "tasks behind it: 2;" in tag and "chosen by" not in tag)
+    assert all(' fill="' in tag for tag in paths if " tasks: 2;" in tag and "chosen by" not in tag)
     lines = [tag for tag in paths if 'aria-roledescription="line mark"' in tag]
     segments = [re.search(r' d="([^"]*)"', tag)[1].count("L") for tag in lines]  # type: ignore[index]
     assert sorted(segments) == [0, 2]  # of b, whose middle is missing, and of a
@@ -134,7 +131,7 @@ def test_a_figure_of_its_own_answers_to_the_mouse_without_a_network(board: Leade
 
 
 def test_other_kinds_of_files_are_refused(board: Leaderboard, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"expected a file of .png, .svg, .html, got .*figure.pdf"):
+    with pytest.raises(InputError, match=r"expected a file with suffix .png, .svg, .html, got .*figure.pdf"):
         figures.save_figure(figures.score_heat_map(heat_map(board.scores)), tmp_path / "figure.pdf")
     assert list(tmp_path.iterdir()) == []
 

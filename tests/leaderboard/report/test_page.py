@@ -11,10 +11,9 @@ import pytest
 
 from leaderboard import Leaderboard, load_results, load_tables
 from leaderboard.report.snippets import encoder_snippet
-from leaderboard.results.folder import METRICS_SCHEMA
-from leaderboard.results.tables import SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from midlayer_embed.errors import InputError
-from midlayer_embed.selection.representations import METRICS
+from midlayer_embed.terms import METRICS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -58,7 +58,7 @@ def test_nothing_is_replaced_unless_asked(
     arguments = ["card", str(tiny_results), "--out", str(tmp_path / "README.md")]
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert ".eval_results is there already; overwrite (--overwrite) replaces it" in error
+    assert ".eval_results already exists; use overwrite (--overwrite) to replace it" in error
     assert list(_files(tmp_path)) == [".eval_results/Old.yaml"]
     assert main([*arguments, "--overwrite"]) == 0
     assert "README.md" in _files(tmp_path) and ".eval_results/Old.yaml" not in _files(tmp_path)
@@ -126,7 +126,7 @@ def test_push_merges_the_adapters_that_were_scored_and_no_others(
     run_sweep(llama_folder, tiny_sts(), tmp_path / "r", layers=[2], metrics="none", show_progress=False, **settings)
     arguments = ["card", str(tmp_path / "r"), "--push", REPO, "--model-path", str(llama_folder), "--quiet"]
     assert main([*arguments, "--adapter", str(other)]) == 2
-    assert "is not the model that was scored: its revision is" in capsys.readouterr().err
+    assert "model: expected the model that was scored, of revision" in capsys.readouterr().err
     assert upload_hub.asked == []
     assert main([*arguments, "--adapter", str(scored)]) == 0
     plain = SentenceTransformer(str(_written(upload_hub.files[REPO], tmp_path / "uploaded")), device="cpu")
@@ -143,12 +143,12 @@ def test_push_merges_the_adapters_that_were_scored_and_no_others(
         (["RESULTS", "--out", "OUT", "--revision", "abc"], "revision='abc'"),
         (["RESULTS", "--out", "OUT", "--layer", "9"], "9 is out of range"),
         (["RESULTS", "--out", "OUT", "--layer", "best"], "got 'best'"),
-        (["RESULTS", "--out", "."], ". is a folder; expected a file such as README.md"),
+        (["RESULTS", "--out", "."], "out: expected a file such as README.md, got the folder ."),
         (["RESULTS", "--push", "no-owner"], "expected owner/name, got 'no-owner'"),
         (["RESULTS", "--push", "a/b/c"], "expected owner/name, got 'a/b/c'"),
-        (["RESULTS", "--push", REPO], "local/tiny-llama was a folder; expected to be told where it is (--model-path)"),
+        (["RESULTS", "--push", REPO], "local/tiny-llama is not on the hub; pass its folder (--model-path)"),
         (["RESULTS", "--push", REPO, "--model-path", "/no/such"], "there is no folder '/no/such'"),
-        (["RESULTS", "--push", REPO, "--model-path", "OTHER"], "is not the model that was scored"),
+        (["RESULTS", "--push", REPO, "--model-path", "OTHER"], "expected the model that was scored"),
     ],
 )
 def test_mistakes_are_one_line_exit_2_and_leave_nothing(
@@ -176,12 +176,12 @@ def test_a_layer_that_was_not_scored_is_told_with_those_that_were(
 ) -> None:
     run_sweep(llama_folder, tiny_sts(), tmp_path / "r", layers=[0, 2], metrics="none", show_progress=False)
     assert main(["card", str(tmp_path / "r"), "--layer", "1", "--out", str(tmp_path / "README.md")]) == 2
-    assert "layer: expected one that was scored (0, 2), got 1" in capsys.readouterr().err
+    assert "layer: expected a scored layer (0, 2), got 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("offline", "HF_HUB_OFFLINE"), ("token", "there is no token of the hub")],
+    [("offline", "HF_HUB_OFFLINE"), ("token", "expected a token for the hub")],
 )
 def test_without_a_hub_or_a_token_nothing_begins(
     tiny_results: Path,

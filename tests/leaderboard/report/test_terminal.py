@@ -12,9 +12,8 @@ from leaderboard import PAPER_TASKS, Leaderboard
 from leaderboard.analysis.schemes import SCHEMES
 from leaderboard.report.cells import format_cell, format_coefficient, scheme_cells
 from leaderboard.report.terminal import print_associations, print_layers, print_scheme_details, print_schemes
-from leaderboard.results.folder import METRICS_SCHEMA
-from leaderboard.results.tables import SCORES_SCHEMA
-from midlayer_embed.selection.representations import METRICS
+from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
+from midlayer_embed.terms import METRICS
 
 _LAYERS = range(13)
 _LONG = "organisation/a-model-of-a-name-longer-than-any-narrow-terminal-is-wide"

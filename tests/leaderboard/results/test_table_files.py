@@ -8,8 +8,7 @@ import polars as pl
 import pytest
 
 from leaderboard import Leaderboard, load_tables
-from leaderboard.results.folder import METRICS_SCHEMA
-from leaderboard.results.tables import SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from midlayer_embed.errors import InputError
 
 _SCORES = pl.DataFrame(

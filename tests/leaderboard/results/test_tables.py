@@ -11,8 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from leaderboard import Leaderboard, load_results, load_tables, run_sweep
 from leaderboard.report.terminal import print_layers
-from leaderboard.results.folder import METRICS_SCHEMA
-from leaderboard.results.tables import SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from midlayer_embed import LayerwiseEncoder
 
 

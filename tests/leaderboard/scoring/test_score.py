@@ -235,7 +235,7 @@ def test_a_column_that_is_missing_is_told_of(
     data["test"] = data["test"].rename_column("score", "points")
     with (
         prepared(task),
-        pytest.raises(InputError, match="no column 'score'; expected one, got sentence1"),
+        pytest.raises(InputError, match="dataset: expected a column 'score', got sentence1"),
     ):
         score(task, vectors_of_words())
 

@@ -17,12 +17,12 @@ from support.forks import Fork
 from leaderboard import Leaderboard, load_results, run_sweep
 from leaderboard.cli.program import main
 from leaderboard.scoring.score import prepared
-from leaderboard.scoring.texts import texts_of
+from leaderboard.scoring.texts import collect_texts
 from leaderboard.sweep.plan import Plan
 from leaderboard.tasks.benchmarks import get_task
 from midlayer_embed import LayerwiseEncoder, profile_layers
 from midlayer_embed.forward.layerwise import LayerwiseEncoder as LayerwiseEncoderClass
-from midlayer_embed.selection.representations import METRICS
+from midlayer_embed.terms import METRICS
 
 Tasks = Callable[[], list[AbsTask]]
 
@@ -64,7 +64,7 @@ def test_metrics_are_those_of_a_profile_of_the_evaluated_texts(
     board = watched(llama_folder, [task], tmp_path, seed=3, metric_texts=20)
     task = tiny_tasks()[0]
     task.load_data()
-    texts = texts_of(task)
+    texts = collect_texts(task)
     assert set(texts.evaluated) == set(task.dataset["test"]["text"]) < set(texts.all)  # type: ignore[index]
     n_views = 16 * 20
     assert sum(watched.rows) <= len(texts.all) + n_views + 2 * 20  # the texts once, for scores and metrics together
@@ -82,7 +82,7 @@ def test_texts_are_found_without_a_model(tiny_tasks: Tasks, task_texts: Callable
         task.load_data()
         expected = task_texts(task)
         with prepared(task):
-            found = texts_of(task)
+            found = collect_texts(task)
         assert len(found.all) == len(set(found.all))
         assert set(found.evaluated) <= set(found.all) <= expected, task.metadata.name
 

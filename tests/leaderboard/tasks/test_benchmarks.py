@@ -8,8 +8,8 @@ from mteb.abstasks.abstask import AbsTask
 
 from leaderboard import PAPER_TASKS, get_benchmark
 from leaderboard.config_files import read_config
-from leaderboard.registry import BENCHMARKS
 from leaderboard.tasks.benchmarks import _pinned_task, get_task, n_samples, resolve_tasks
+from leaderboard.tasks.pins import BENCHMARKS
 
 _COUNTS = {"Classification": 10, "Clustering": 6, "PairClassification": 3, "Reranking": 4, "STS": 9}
 

@@ -29,12 +29,12 @@ from leaderboard.scoring.columns import texts_in
 from leaderboard.sweep.layer_view import LayerView
 from leaderboard.tasks.benchmarks import get_task
 from leaderboard.tasks.mirror import (
+    available_size,
     check_data_dir,
     dataset_folder,
     folder_sha256,
-    is_at_hand,
+    is_available,
     reading_from,
-    size_at_hand,
 )
 
 _PAIRS = [("The matrix factors slowly.", f"The signal {verb} at random.") for verb in "abcdefgh"]
@@ -227,7 +227,7 @@ def test_what_is_missing_is_told_first_and_made_up_for_later(
         )
     sts13, biosses = (record.getMessage() for record in caplog.records if record.levelname == "ERROR")
     missing = mirror / "mteb/sts13-sts"
-    assert sts13 == f"STS13 failed: its dataset mteb/sts13-sts is not there: there is no folder '{missing}'"
+    assert sts13 == f"STS13 failed: dataset mteb/sts13-sts not found: there is no folder '{missing}'"
     assert "'" + str(mirror / "mteb/biosses-sts") + "' holds no data" in biosses
     assert sorted(failed.value.leaderboard.scores["task"].unique()) == ["STS17", "STSBenchmark"]
 
@@ -269,7 +269,7 @@ def test_where_nothing_can_run_no_model_is_loaded_and_nothing_written(
         ),
         (
             lambda folder: _write_parquet(folder / "test.parquet", {"sentence1": ["a"]}),
-            "its data have no column 'score'; expected one, got sentence1$",
+            "dataset: expected a column 'score', got sentence1$",
         ),
     ],
 )
@@ -324,23 +324,23 @@ def test_offline_without_a_folder_no_host_is_asked_and_the_others_go_on(
 
 
 def test_what_is_at_hand(mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert is_at_hand(get_task("STSBenchmark"), mirror)
-    assert not is_at_hand(get_task("STS13"), mirror)
-    assert is_at_hand(get_task("StarterSTS"), mirror) and is_at_hand(get_task("StarterSTS"), None)
+    assert is_available(get_task("STSBenchmark"), mirror)
+    assert not is_available(get_task("STS13"), mirror)
+    assert is_available(get_task("StarterSTS"), mirror) and is_available(get_task("StarterSTS"), None)
     # The cache of the datasets library, as its own offline loader finds it.
     task = get_task("MTOPDomainClassification")
-    assert not is_at_hand(task, None)
+    assert not is_available(task, None)
     revision = task.metadata.dataset["revision"]
     prepared = tmp_path / "cache/mteb___mtop_domain_classification/en/0.0.0" / revision
     prepared.mkdir(parents=True)
     (prepared / "dataset_info.json").write_text("{}")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     assert load.CachedDatasetModuleFactory(task.metadata.dataset["path"]).get_module() is not None
-    assert is_at_hand(task, None)
+    assert is_available(task, None)
     (prepared / "test.arrow").write_bytes(b"12345")
-    assert size_at_hand(task, None) == len(b"{}12345")
+    assert available_size(task, None) == len(b"{}12345")
     prepared.rename(prepared.with_name("another-revision"))
-    assert not is_at_hand(task, None)
+    assert not is_available(task, None)
 
 
 def test_a_hash_of_what_a_folder_holds(mirror: Path) -> None:
@@ -379,10 +379,8 @@ def test_the_command_goes_on_and_exits_1(
     captured = capsys.readouterr()
     assert "best layer" in captured.out
     told, summed_up = captured.err.splitlines()
-    assert told.startswith("midlayer-leaderboard: STS13 failed: its dataset mteb/sts13-sts is not there: ")
-    assert summed_up == (
-        "midlayer-leaderboard: 1 of 2 tasks failed: STS13; run the same command again to try them again"
-    )
+    assert told.startswith("midlayer-leaderboard: STS13 failed: dataset mteb/sts13-sts not found: ")
+    assert summed_up == ("midlayer-leaderboard: 1 of 2 tasks failed: STS13; run the same command again to retry them")
     assert main([*arguments, "--tasks", "STSBenchmark", "--data-dir", str(mirror)]) == 0
     capsys.readouterr()
     assert main([*arguments, "--tasks", "STSBenchmark", "--data-dir", str(tmp_path / "nowhere")]) == 2
@@ -405,16 +403,16 @@ def test_the_command_lists_tasks(mirror: Path, capsys: pytest.CaptureFixture[str
         "test",
         "250",
         decimal((mirror / "mteb/sts17-crosslingual-sts/data/test-00000-of-00001.parquet").stat().st_size, separator=""),
-        "at hand",
+        "available",
     ]
     assert found["STS13"][-3:] == ["1500", "-", "missing"]
-    assert total == "4 of 32 at hand"
+    assert total == "4 of 32 available"
     assert main(["tasks", "--benchmark", "paper-fast", "--data-dir", str(mirror)]) == 0
     assert "\nRedditClustering.v2 " in capsys.readouterr().out
     assert main(["tasks", "--tasks", "StarterSTS"]) == 0
     _, row, total = capsys.readouterr().out.splitlines()
-    assert row.split()[-4:] == ["-", "-", "at", "hand"]
-    assert total == "1 of 1 at hand"
+    assert row.split()[-3:] == ["-", "-", "available"]
+    assert total == "1 of 1 available"
     assert main(["tasks", "--data-dir", "/no/such/folder"]) == 2
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from leaderboard.cli.program import main
 from leaderboard.tasks.benchmarks import _pinned_task, get_task, resolve_tasks
-from leaderboard.tasks.mirror import is_at_hand
+from leaderboard.tasks.mirror import is_available
 from leaderboard.tasks.prefetch import MANIFEST, DatasetsFailed, check, prefetch
 from midlayer_embed.errors import InputError
 
@@ -97,8 +97,8 @@ def test_the_folder_is_what_the_hub_has_and_a_sweep_reads_it_without_one(
     assert manifest[_STS]["revision"] == _revision("STSBenchmark")
     assert set(manifest[_COUNTERFACTUAL]["files"]) == {"README.md", _TRAIN_FILE, _TEST_FILE}
     size = sum(map(len, served.values()))
-    assert f"{size / 1000:.1f} kB of 2 datasets to fetch into {folder} (" in caplog.text
-    assert all(is_at_hand(get_task(name), folder) for name in _TASKS)
+    assert f"downloading {size / 1000:.1f} kB of 2 datasets into {folder} (" in caplog.text
+    assert all(is_available(get_task(name), folder) for name in _TASKS)
 
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
     before = len(hub.asked)
@@ -195,7 +195,7 @@ def test_a_damaged_file_is_named_and_fetched_again(
     caplog.clear()
     hub.asked.clear()
     _prefetch(hub, tmp_path)
-    assert _errors(caplog) == [f"{dataset}: {file} is not what the hub has, it is fetched again"]
+    assert _errors(caplog) == [f"{dataset}: {file} differs from the hub's file, downloading it again"]
     assert hub.fetched() == [file]
     assert _files(tmp_path) == whole
     path.unlink()
@@ -213,7 +213,7 @@ def test_a_file_that_comes_otherwise_than_listed_is_not_kept(
     monkeypatch.setattr(hub, "_listed", lambda path, found: listed(path, found[::-1] if found == content else found))
     with pytest.raises(DatasetsFailed, match=f"^1 of 2 datasets failed: {_STS}$"):
         _prefetch(hub, tmp_path)
-    assert _errors(caplog) == [f"{_STS} failed: {_STS_FILE} came otherwise than the hub lists it (size or SHA-256)"]
+    assert _errors(caplog) == [f"{_STS} failed: {_STS_FILE} does not have the size or hash that the hub lists"]
     assert not (tmp_path / _STS / _STS_FILE).exists()
 
 
@@ -229,7 +229,11 @@ def test_two_tasks_of_one_dataset_fetch_it_once_and_two_revisions_are_not_mixed(
     changed = _pinned_task(name="STS13", revision=other, **pin)
     before = _files(tmp_path)
     for tasks, said in (
-        ([same[0], changed], f"several are asked for: {_revision('STSBenchmark')} for STSBenchmark, {other} for STS13"),
+        (
+            [same[0], changed],
+            f"one revision of each dataset in a folder, got {_revision('STSBenchmark')} for STSBenchmark, "
+            f"{other} for STS13",
+        ),
         ([changed], f"holds revision {_revision('STSBenchmark')}, expected {other}"),
     ):
         for is_check in (False, True):
@@ -242,7 +246,7 @@ def test_two_tasks_of_one_dataset_fetch_it_once_and_two_revisions_are_not_mixed(
     caplog.clear()
     with pytest.raises(DatasetsFailed):
         _prefetch(hub, tmp_path, [changed])
-    assert f"holds {_STS_FILE}, not of revision {other}" in _errors(caplog)[0]
+    assert f"holds files that are not in revision {other}: {_STS_FILE}" in _errors(caplog)[0]
     assert {**_files(tmp_path), MANIFEST: before[MANIFEST]} == before
 
 
@@ -257,8 +261,8 @@ def test_one_line_for_each_way_to_fail_and_the_others_go_on(
     with pytest.raises(DatasetsFailed, match="^3 of 4 datasets failed: "):
         _prefetch(hub, tmp_path, [*_TASKS, "STS13", "BIOSSES"])
     said = dict(line.split(" failed: ") for line in _errors(caplog))
-    assert said[_COUNTERFACTUAL] == "the hub has no such dataset, or keeps it private"
-    assert said["mteb/sts13-sts"] == "the hub does not have the revision that is asked for"
+    assert said[_COUNTERFACTUAL] == "no such dataset on the hub, or it is private"
+    assert said["mteb/sts13-sts"] == "no such revision on the hub"
     assert str(tmp_path / "mteb/biosses-sts") in said["mteb/biosses-sts"]
     assert all(len(line.splitlines()) == 1 for line in said.values())
     assert (tmp_path / _STS / _STS_FILE).exists()
@@ -268,7 +272,7 @@ def test_one_line_for_each_way_to_fail_and_the_others_go_on(
     monkeypatch.setattr("leaderboard.tasks.prefetch.shutil.disk_usage", lambda _: usage(10))
     with pytest.raises(DatasetsFailed, match=f"^1 of 1 datasets failed: {_STS}$"):
         _prefetch(hub, tmp_path / "other", ["STSBenchmark"])
-    assert "are to be fetched, and 10 bytes are free in " in _errors(caplog)[-1]
+    assert "needed, 10 bytes free" in _errors(caplog)[-1]
 
 
 def test_a_hub_that_is_not_reached_is_one_line_a_dataset(
@@ -279,7 +283,7 @@ def test_a_hub_that_is_not_reached_is_one_line_a_dataset(
         _prefetch(hub, tmp_path)
     first, second = _errors(caplog)
     for line in (first, second):
-        assert "failed: the hub was not reached, or failed: " in line and len(line.splitlines()) == 1
+        assert "failed: the hub could not be reached or returned an error: " in line and len(line.splitlines()) == 1
     assert _files(tmp_path) == {}
 
 
@@ -305,13 +309,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert capsys.readouterr().err == ""
     assert main(["prefetch", "--tasks", "STS13", "--data-dir", folder, "--check"]) == 1
     told, summed_up = capsys.readouterr().err.splitlines()
-    assert told.startswith("midlayer-leaderboard: mteb/sts13-sts failed: it was not fetched whole: ")
+    assert told.startswith("midlayer-leaderboard: mteb/sts13-sts failed: not downloaded completely: ")
     assert summed_up.startswith("midlayer-leaderboard: 1 of 1 datasets failed: mteb/sts13-sts; ")
     assert main(["prefetch", "--check", "--data-dir", str(tmp_path / "nowhere")]) == 2
     capsys.readouterr()
     Path(folder, MANIFEST).write_text("{}garbage")
     assert main(["prefetch", "--tasks", "STS13", "--data-dir", folder]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"{MANIFEST} is not what prefetch writes" in line
+    assert f"{MANIFEST} is not a file that prefetch wrote" in line
     assert main(["prefetch", "--tasks", "STS13", "--data-dir", str(Path(folder, MANIFEST))]) == 2
-    assert "cannot be made" in capsys.readouterr().err
+    assert "cannot create the folder" in capsys.readouterr().err

@@ -12,8 +12,9 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from leaderboard.tasks import starter as starter_tasks
-from leaderboard.tasks.starter import CLASSIFICATION_LABELS, STARTER_TASKS
+from leaderboard.tasks import starter_content
+from leaderboard.tasks.starter import STARTER_TASKS
+from leaderboard.tasks.starter_content import CLASSIFICATION_LABELS
 from midlayer_embed.texts.starter_corpus import read_corpus
 
 CLASSIFICATION, CLUSTERING, PAIRS, RERANKING, STS = STARTER_TASKS
@@ -196,7 +197,7 @@ def test_loading_twice_builds_once_and_unloading_works(task):
 @pytest.mark.parametrize("task", STARTER_TASKS)
 def test_metadata_is_filled(task):
     assert task.metadata.is_filled()
-    assert task.metadata.revision == starter_tasks.corpus_revision()
+    assert task.metadata.revision == starter_content.corpus_revision()
     task.metadata._validate_metadata()
 
 
@@ -241,13 +242,13 @@ def test_mteb_encodes_exactly_the_texts_of_the_content(scores, task):
 
 def test_too_few_texts_of_a_label_are_named(monkeypatch):
     kept = tuple(item for item in read_corpus() if item.subpackage != "interpolate")
-    monkeypatch.setattr(starter_tasks, "read_corpus", lambda: kept)
+    monkeypatch.setattr(starter_content, "read_corpus", lambda: kept)
     with pytest.raises(ValueError, match=r"found 0 texts of subpackage 'interpolate' .* expected 22 to 28 .*scipy"):
-        starter_tasks._pools.__wrapped__()
+        starter_content._build_pools.__wrapped__()
 
 
 def test_too_few_links_are_named(monkeypatch):
     lonely = tuple(replace(item, links=()) for item in read_corpus())
-    monkeypatch.setattr(starter_tasks, "read_corpus", lambda: lonely)
+    monkeypatch.setattr(starter_content, "read_corpus", lambda: lonely)
     with pytest.raises(ValueError, match=r"linked texts for Starter\w+, expected about \d+"):
-        starter_tasks._pools.__wrapped__()
+        starter_content._build_pools.__wrapped__()

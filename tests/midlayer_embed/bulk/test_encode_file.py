@@ -132,7 +132,7 @@ def test_what_changes_the_vectors_starts_afresh(
         seen = _killed_after(100, patch)
         encode_file(llama_folder, source=source, target=tmp_path / "v.npy", **arguments)
     assert sum(seen) == N_TEXTS
-    assert f"of another {change if change == 'input' else next(iter(change))}" in caplog.text
+    assert f"differ in {change if change == 'input' else next(iter(change))}" in caplog.text
     encode_file(llama_folder, source=source, target=tmp_path / "whole.npy", **arguments)
     assert (tmp_path / "v.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
@@ -178,7 +178,7 @@ def test_a_process_killed_for_real_loses_no_finished_chunk(
     with caplog.at_level(logging.INFO), monkeypatch.context() as patch:
         seen = _killed_after(100, patch)
         encode_file(llama_folder, 2, source, target)
-    assert "going on where an earlier run stopped" in caplog.text
+    assert "resuming an earlier run" in caplog.text
     assert sum(seen) == N_TEXTS - n_done[-1]
     encode_file(llama_folder, 2, source, tmp_path / "whole.npy")
     assert target.read_bytes() == (tmp_path / "whole.npy").read_bytes()
@@ -269,4 +269,4 @@ def test_chunks_of_another_size_start_afresh(
         with monkeypatch.context() as patch, pytest.raises(_Killed):
             _killed_after(3, patch)
             encode_file(llama_folder, 2, source, tmp_path / "v.npy")
-    assert "of another chunks" in caplog.text
+    assert "differ in chunks" in caplog.text

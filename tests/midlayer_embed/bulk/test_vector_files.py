@@ -80,7 +80,7 @@ def test_other_settings_start_afresh_and_say_so(
         vectors.append(VECTORS[:2])
     with caplog.at_level(logging.WARNING), UnfinishedVectors(tmp_path / "v.npy", shape, settings) as vectors:
         assert vectors.done == 0
-    assert "starting afresh: the 2 vectors left by an earlier run are of another" in caplog.text
+    assert "starting over: the 2 vectors of an earlier run differ in" in caplog.text
 
 
 @pytest.mark.parametrize("state", ["", "[]", '{"done": 9}', '{"settings": {"shape": [4, 3]}, "done": 4}'])
@@ -138,12 +138,12 @@ def test_what_is_in_the_way_is_told_beforehand(tmp_path: Path) -> None:
     for name, message in {
         "v.bin": "expected a file ending in .npy, .jsonl, .parquet, got",
         "there.npy": "use --overwrite to replace it",
-        "folder.npy": "is a folder",
-        "a.jsonl/v.npy": "is no folder that may be written to",
+        "folder.npy": "expected a file, got the folder",
+        "a.jsonl/v.npy": "is not a writable folder",
     }.items():
         with pytest.raises(ValueError, match=message):
             check(name)
-    with pytest.raises(ValueError, match="is the input"):
+    with pytest.raises(ValueError, match="expected another file than the input"):
         check("a.jsonl", overwrite=True)
     with pytest.raises(ValueError, match="column 'embedding'"):
         check("v.jsonl", column="embedding")

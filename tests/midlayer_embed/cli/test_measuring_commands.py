@@ -53,7 +53,7 @@ def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: 
         (["select", "MODEL", "--starter-texts", "--criterion", "min-foo"], "criterion: expected one of min-dime"),
         (["select", "MODEL"], "min-dime measures texts, so some are needed: --texts FILE"),
         (["select", "MODEL", "--texts", "missing.txt"], "there is no file"),
-        (["select", "MODEL", "--texts", "empty.txt"], "texts: expected some text to measure on, got 0"),
+        (["select", "MODEL", "--texts", "empty.txt"], "texts: expected at least one usable text, got 0"),
         (["select", "MODEL", "--texts", "one.txt"], "two are needed, got 1"),
         (["select", "MODEL", "--texts", "texts.txt", "--column", "body"], "a .txt file has no columns"),
         (
@@ -61,7 +61,7 @@ def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: 
             "dataset: 'nowhere/at-all' (split 'test') cannot be loaded",
         ),
         (["select", "MODEL", "--texts", "texts.txt", "--rates", "none"], "rates: expected one of"),
-        (["select", "MODEL", "--texts", "texts.txt", "--max-texts", "0"], "max_texts: expected a positive int"),
+        (["select", "MODEL", "--texts", "texts.txt", "--max-texts", "0"], "max_texts: expected an int of at least 1"),
         (["select", "MODEL", "--texts", "texts.txt", "--starter-texts"], "not allowed with argument"),
         (["select", "no/such/folder", "--texts", "texts.txt"], "there is no folder"),
         (["profile", "MODEL"], "one of the arguments --texts --dataset --starter-texts is required"),
@@ -101,7 +101,7 @@ def test_an_interrupted_command_says_how_to_go_on_only_where_it_can(
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"midlayer_embed.cli.program._{command}", interrupted)
+    monkeypatch.setattr(f"midlayer_embed.cli.{command}._{command}", interrupted)
     options = {"select": [], "encode": ["--layer", "1", "--input", "a.txt", "--output", "a.npy"]}[command]
     assert main([command, "model", *options]) == 130
     assert ("go on where it stopped" in capsys.readouterr().err) is goes_on

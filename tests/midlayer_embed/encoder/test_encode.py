@@ -177,7 +177,7 @@ def test_progress_rises_to_1_and_the_bar_is_in_tokens(
 def test_bad_budgets_are_refused(llama_folder: Path, batch_tokens: Any) -> None:
     encoder = MidLayerEncoder(llama_folder, 1)
     encoder.batch_tokens = batch_tokens
-    with pytest.raises(ValueError, match="batch_tokens: expected a positive int"):
+    with pytest.raises(ValueError, match="batch_tokens: expected an int of at least 1"):
         encoder.encode(["a"])
 
 

@@ -109,7 +109,7 @@ def test_texts_are_cut_at_max_seq_length(llama_folder: Path, sentences: list[str
 
 @pytest.mark.parametrize("budget", [0, -1, 1.5, True])
 def test_a_token_budget_is_a_positive_int(llama_folder: Path, budget: object) -> None:
-    with pytest.raises(ValueError, match="batch_tokens: expected a positive int"):
+    with pytest.raises(ValueError, match="batch_tokens: expected an int of at least 1"):
         LayerwiseEncoder(llama_folder).encode(["a"], batch_tokens=budget)  # type: ignore[arg-type]
 
 

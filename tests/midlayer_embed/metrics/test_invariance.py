@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from midlayer_embed import metrics
-from midlayer_embed.metrics.spectrum import NORMALIZATIONS
+from midlayer_embed.terms import NORMALIZATIONS
 
 _SEEDS = st.integers(0, 2**32 - 1)
 _QUICK = settings(max_examples=30, deadline=None)
@@ -229,7 +229,7 @@ def test_a_numpy_view_beside_a_torch_view(metric: Callable[..., Any]) -> None:
         (metrics.infonce, {"temperature": math.nan}, "temperature: expected"),
         (metrics.mi_lower_bound, {"temperature": -1}, "temperature: expected"),
         (metrics.dime, {"alpha": -1}, "alpha: expected"),
-        (metrics.dime, {"n_permutations": 0}, "n_permutations: expected an integer of 1 or more, got 0"),
+        (metrics.dime, {"n_permutations": 0}, "n_permutations: expected an int of at least 1, got 0"),
         (metrics.dime, {"n_permutations": 2.5}, "n_permutations: expected"),
         (metrics.dime, {"seed": -1}, "seed: expected"),
         (metrics.dime, {"normalization": "none"}, "normalization: expected"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from midlayer_embed import metrics
-from midlayer_embed.metrics.spectrum import NORMALIZATIONS
+from midlayer_embed.terms import NORMALIZATIONS
 
 _SHAPES = st.tuples(st.integers(1, 8), st.integers(1, 8))
 _MATRICES = _SHAPES.flatmap(lambda shape: arrays(np.float64, shape, elements=st.floats(-10, 10, width=32)))

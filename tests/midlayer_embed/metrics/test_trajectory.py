@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from midlayer_embed import metrics
-from midlayer_embed.metrics.spectrum import NORMALIZATIONS
+from midlayer_embed.terms import NORMALIZATIONS
 
 _SEEDS = st.integers(0, 2**32 - 1)
 _QUICK = settings(max_examples=40, deadline=None)

@@ -25,7 +25,8 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.cli.program import main
 from midlayer_embed.models import adapters
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
+from midlayer_embed.options import Source
 
 _WEIGHTS = "adapter_model.safetensors"
 _CAUSAL = {"head": AutoModelForCausalLM, "task_type": "CAUSAL_LM"}
@@ -227,8 +228,8 @@ def test_no_peft_module_stays_behind_and_blocks_above_are_never_made(
 ) -> None:
     adapter = make_adapter(llama_folder)
     read: list[str] = []
-    original = adapters._Weights.read
-    monkeypatch.setattr(adapters._Weights, "read", lambda self, keys: read.extend(keys) or original(self, keys))
+    original = adapters._AdapterWeights.read
+    monkeypatch.setattr(adapters._AdapterWeights, "read", lambda self, keys: read.extend(keys) or original(self, keys))
     model = MidLayerEncoder(llama_folder, 1, adapters=[adapter]).transformers_model
     plain = MidLayerEncoder(llama_folder, 1).transformers_model
     assert [type(module) for module in model.modules()] == [type(module) for module in plain.modules()]
@@ -332,15 +333,15 @@ def test_a_pickle_is_refused_before_anybody_reads_it(
     with pytest.raises(
         ValueError, match=r"holds adapter_model\.bin and no adapter_model\.safetensors; a pickle can run"
     ):
-        find_checkpoint(llama_folder, adapters=[lora])
+        find_checkpoint(llama_folder, Source(adapters=[lora]))
     assert not Path("boom").exists()
 
 
 def test_a_missing_peft_is_one_line(llama_folder: Path, lora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapters, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"^adapters: merging them needs .*pip install 'midlayer-embed\[peft\]'$"):
-        find_checkpoint(llama_folder, adapters=[lora])
-    find_checkpoint(llama_folder, adapters=[])
+        find_checkpoint(llama_folder, Source(adapters=[lora]))
+    find_checkpoint(llama_folder, Source(adapters=[]))
 
 
 def test_mistakes_about_adapters_are_named_before_weights_are_read(
@@ -363,14 +364,14 @@ def test_mistakes_about_adapters_are_named_before_weights_are_read(
         ([""], "expected folders or hub ids, got ''"),
         ([tmp_path / "nowhere"], "nowhere' is neither a folder nor a hub id"),
         (["org/nowhere"], r"'org/nowhere' is neither a folder nor a repository with adapter_config\.json"),
-        ([tmp_path / "empty"], r"holds no adapter_config\.json, so it is no PEFT adapter"),
+        ([tmp_path / "empty"], r"holds no adapter_config\.json, so it is not a PEFT adapter"),
         ([bare], r"bare holds no adapter_model\.safetensors"),
-        ([spoilt("no-json", "{")], r"adapter_config\.json is no config of a PEFT adapter"),
-        ([spoilt("a-list", "[1]")], r"adapter_config\.json is no config of a PEFT adapter"),
-        ([spoilt("prompts", prompts)], "is of the kind 'PROMPT_TUNING'; those that can be merged are LORA"),
+        ([spoilt("no-json", "{")], r"adapter_config\.json is not the config of a PEFT adapter"),
+        ([spoilt("a-list", "[1]")], r"adapter_config\.json is not the config of a PEFT adapter"),
+        ([spoilt("prompts", prompts)], "expected an adapter of type LORA, .* got 'PROMPT_TUNING'"),
     ]:
         with pytest.raises(ValueError, match=f"adapters: .*{message}"):
-            find_checkpoint(llama_folder, adapters=given)  # type: ignore[arg-type]
+            find_checkpoint(llama_folder, Source(adapters=given))  # type: ignore[arg-type]
 
 
 def test_files_that_are_broken_are_named(llama_folder: Path, lora: Path) -> None:
@@ -387,12 +388,12 @@ def test_files_that_are_broken_are_named(llama_folder: Path, lora: Path) -> None
 def test_each_list_of_adapters_is_another_revision(llama_folder: Path, make_adapter: MakeAdapter) -> None:
     one, other = (make_adapter(llama_folder, seed=seed) for seed in (1, 2))
     lists: list[list[Path]] = [[], [one], [other], [one, other], [other, one]]
-    revisions = [find_checkpoint(llama_folder, adapters=given).revision for given in lists]
+    revisions = [find_checkpoint(llama_folder, Source(adapters=given)).revision for given in lists]
     assert len(set(revisions)) == len(lists)
     assert all(revision.startswith(revisions[0]) for revision in revisions)
-    assert find_checkpoint(llama_folder, adapters=[one, other]).revision == revisions[3]
+    assert find_checkpoint(llama_folder, Source(adapters=[one, other])).revision == revisions[3]
     elsewhere = Path(shutil.copytree(one, one.parent / "elsewhere"))
-    assert find_checkpoint(llama_folder, adapters=[elsewhere]).revision == revisions[1]
+    assert find_checkpoint(llama_folder, Source(adapters=[elsewhere])).revision == revisions[1]
 
 
 def test_the_prompt_tuning_that_is_refused_is_a_real_one(llama_folder: Path, make_adapter: MakeAdapter) -> None:
@@ -400,8 +401,8 @@ def test_the_prompt_tuning_that_is_refused_is_a_real_one(llama_folder: Path, mak
         return PromptTuningConfig(num_virtual_tokens=3, **given)
 
     adapter = make_adapter(llama_folder, prompt_tuning, **_CAUSAL)
-    with pytest.raises(ValueError, match="is of the kind 'PROMPT_TUNING'"):
-        find_checkpoint(llama_folder, adapters=[adapter])
+    with pytest.raises(ValueError, match="expected an adapter of type LORA, .* got 'PROMPT_TUNING'"):
+        find_checkpoint(llama_folder, Source(adapters=[adapter]))
 
 
 def test_the_command_line_merges_adapters_in_order(

@@ -12,7 +12,8 @@ from transformers import AutoModel
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.cli.program import main
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
+from midlayer_embed.options import Source
 
 _SLIDING = ["gemma2", "gemma3", "mistral", "qwen2"]
 _FULL = ["falcon", "falcon-new", "gemma", "gpt2", "gpt_neox", "llama", "opt", "phi", "phi3", "qwen3"]
@@ -203,7 +204,9 @@ def test_a_requirement_that_is_not_met_stops_a_stranger(llama_folder: Path, tmp_
 
 
 def test_it_is_another_revision(llama_folder: Path) -> None:
-    plain, bidirectional = (find_checkpoint(llama_folder, bidirectional=flag).revision for flag in (False, True))
+    plain, bidirectional = (
+        find_checkpoint(llama_folder, Source(bidirectional=flag)).revision for flag in (False, True)
+    )
     assert bidirectional == f"{plain}-bidirectional"
 
 

@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.models import discovery, families
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.models.discovery import find_family
 from midlayer_embed.models.families import Family, HiddenStates
 
@@ -61,14 +61,14 @@ def test_an_unknown_architecture_is_found_by_structure(
 @pytest.mark.parametrize(
     ("model_type", "message"),
     [
-        ("vit", "no plain text model: its config has no vocab_size"),
-        ("clip", "no plain text model: its config holds the configs of several models"),
-        ("wav2vec2", "no plain text model: it takes input_values"),
-        ("bart", "no plain text model: it is an encoder-decoder"),
+        ("vit", "not a plain text model: its config has no vocab_size"),
+        ("clip", "not a plain text model: its config holds the configs of several models"),
+        ("wav2vec2", "not a plain text model: it takes input_values"),
+        ("bart", "not a plain text model: it is an encoder-decoder"),
         # rescales its states between some blocks
         (
             "rwkv",
-            r"not known here \(known are albert, .*not called one after the other.*register_family\('rwkv'",
+            r"not known \(known are albert, .*not called one after the other.*register_family\('rwkv'",
         ),
         # gives positions and masks of its own
         ("xlnet", r"a trial forward pass without weights fails .*register_family\('xlnet'"),
@@ -105,14 +105,14 @@ class _Decoder(nn.Module):
 def test_lists_beside_the_blocks_do_not_mislead() -> None:
     with torch.device("meta"):
         model = _Decoder(in_place=False)
-    found, _ = discovery._found(LlamaConfig(num_hidden_layers=2), model)
+    found, _ = discovery._find_by_structure(LlamaConfig(num_hidden_layers=2), model)
     assert found == Family("blocks", "norm", HiddenStates())
 
 
 def test_blocks_that_write_into_their_input_leave_no_raw_states_behind() -> None:
     with torch.device("meta"):
         model = _Decoder(in_place=True)
-    found, _ = discovery._found(LlamaConfig(num_hidden_layers=2), model)
+    found, _ = discovery._find_by_structure(LlamaConfig(num_hidden_layers=2), model)
     assert found == Family("blocks", "norm", hidden_states=None)
 
 
@@ -120,7 +120,7 @@ def test_a_vision_model_is_refused(tmp_path: Path) -> None:
     config = ViTConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=32)
     ViTModel(config).save_pretrained(tmp_path)
     for encoder in (LayerwiseEncoder, lambda folder: MidLayerEncoder(folder, 1)):
-        with pytest.raises(ValueError, match="architecture 'vit' is no plain text model"):
+        with pytest.raises(ValueError, match="architecture 'vit' is not a plain text model"):
             encoder(tmp_path)
 
 

@@ -8,7 +8,7 @@ from transformers import AlbertConfig, AutoModel
 
 from midlayer_embed import LayerwiseEncoder
 from midlayer_embed.models import families
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.models.families import blocks_of, family_of
 
 
@@ -75,8 +75,8 @@ def test_what_is_registered_is_used(make_model: Callable[..., Path], sentences: 
 @pytest.mark.parametrize(
     ("blocks", "final_norm", "message"),
     [
-        ("blocks", "norm", "blocks: 'granite' is registered with 'blocks', which the model has not"),
-        ("layers.0", "norm", r"'layers\.0', which is no list of its 3 blocks"),
+        ("blocks", "norm", "blocks: 'granite' is registered with 'blocks', which the model does not have"),
+        ("layers.0", "norm", r"'layers\.0', which is not a list of its 3 blocks"),
         ("layers", None, "its forward pass does not go through these blocks"),
         ("layers", "layers.0.input_layernorm", "its forward pass does not go through these blocks"),
     ],
@@ -99,7 +99,7 @@ def test_what_is_registered_has_to_be_so(
         ("mine", "the layers", None, "blocks: expected a dotted path .* got 'the layers'"),
         ("mine", 3, None, "blocks: expected a dotted path .* got 3"),
         ("mine", "layers", "norm.", r"final_norm: expected a dotted path .* got 'norm\.'"),
-        ("mine", "layers", "layers", "final_norm: expected another path than that of the blocks"),
+        ("mine", "layers", "layers", "final_norm: expected a path other than that of the blocks"),
     ],
 )
 @pytest.mark.usefixtures("unregistered")

@@ -9,7 +9,7 @@ from support.forks import run_code
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.cli.program import main
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
 
 
 def test_what_is_wrong_with_a_folder_is_one_line(spoilt_folder: tuple[Path, str]) -> None:
@@ -70,13 +70,13 @@ def test_weights_in_parts_are_read(llama_folder: Path, tmp_path: Path) -> None:
     assert (LayerwiseEncoder(folder).encode("a text") == expected).all()
     part = sorted(folder.glob("model-*.safetensors"))[1]
     part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=f"{part} cannot be read, it is cut or damaged"):
+    with pytest.raises(ValueError, match=f"{part} cannot be read, it is truncated or damaged"):
         find_checkpoint(folder)
 
 
 def test_a_gguf_file_is_pointed_out(tmp_path: Path) -> None:
     (tmp_path / "tiny.gguf").touch()
-    with pytest.raises(ValueError, match=r"holds no config\.json.*to read tiny\.gguf, name it: gguf_file"):
+    with pytest.raises(ValueError, match=r"holds no config\.json.*to read tiny\.gguf, pass it as gguf_file"):
         find_checkpoint(tmp_path)
 
 
@@ -105,9 +105,10 @@ def test_what_is_wrong_on_the_hub_is_one_line_and_a_commit_is_a_revision(
         file.unlink()
     code = """
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
+from midlayer_embed.options import Source
 print(find_checkpoint("org/good").revision)
-print(find_checkpoint("org/good", adapters=["org/adapter"]).revision)
+print(find_checkpoint("org/good", Source(adapters=["org/adapter"])).revision)
 print(MidLayerEncoder("org/good", 1, adapters=["org/adapter"]).encode(["a text"]).shape)
 for name in ["weightless", "pickled", "cut", "spoilt", "wordless", "adapter", "nowhere"]:
     for load in (LayerwiseEncoder, lambda name: MidLayerEncoder(name, 1)):

@@ -9,7 +9,8 @@ import pytest
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.models import gguf as gguf_checkpoint
 from midlayer_embed.models import starter
-from midlayer_embed.models.backbone import find_checkpoint
+from midlayer_embed.models.checkpoint import find_checkpoint
+from midlayer_embed.options import Source
 
 gguf = pytest.importorskip("gguf", reason="the starter extra is not installed")
 pytest.importorskip("accelerate", reason="the starter extra is not installed")
@@ -128,12 +129,12 @@ def test_encoders_read_gguf_folders(tiny_gguf: Path, cache: Path) -> None:
 
 def test_mistakes_about_gguf_files_are_named(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "bad.gguf").write_bytes(b"no such thing")
-    with pytest.raises(ValueError, match="is not the file it should be"):
+    with pytest.raises(ValueError, match="expected a file with SHA-256"):
         gguf_checkpoint.converted_folder(tmp_path / "bad.gguf", "0" * 64)
     with pytest.raises(ValueError, match="no file 'other.gguf'"):
-        find_checkpoint(tmp_path, gguf_file="other.gguf")
+        find_checkpoint(tmp_path, Source(gguf_file="other.gguf"))
     with pytest.raises(ValueError, match=r"bad\.gguf cannot be read"):
-        find_checkpoint(tmp_path, gguf_file="bad.gguf")
+        find_checkpoint(tmp_path, Source(gguf_file="bad.gguf"))
 
 
 def test_without_the_wheel_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ from midlayer_embed.selection.curves import (
     profile_table,
     selection_summary,
 )
+from midlayer_embed.selection.measures import MetricSettings
 from midlayer_embed.selection.profile import Profile
-from midlayer_embed.selection.representations import METRICS, MetricSettings
+from midlayer_embed.terms import METRICS
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -10,7 +10,7 @@ from transformers import AutoModel
 
 from midlayer_embed import LayerwiseEncoder, metrics, profile_layers
 from midlayer_embed.selection.profile import Profile
-from midlayer_embed.selection.representations import LIDAR_VIEWS, METRICS
+from midlayer_embed.terms import METRICS, n_views
 from midlayer_embed.texts.corpora import sample_texts
 from midlayer_embed.texts.views import augmented_views
 
@@ -33,7 +33,7 @@ def test_corpus_metrics_are_those_of_the_pooled_vectors(
     every = LayerwiseEncoder(llama_folder, final_norm=False)
     texts = sample_texts(corpus, None, tokenizer=every.backbone.tokenizer)
     vectors = every.encode(texts)
-    views = np.stack([every.encode(view) for view in augmented_views(texts, LIDAR_VIEWS)])
+    views = np.stack([every.encode(view) for view in augmented_views(texts, n_views(METRICS))])
     assert set(profile.values) == set(METRICS)
     for layer in range(4):
         a, b = views[0, :, layer], views[1, :, layer]
@@ -183,7 +183,7 @@ def test_states_that_are_not_finite_are_told_with_their_layer(
         ({"metrics": ["dime", "depth"]}, "metrics: expected some of prompt_entropy, .*, got 'depth'"),
         ({"metrics": []}, "metrics: .* got none"),
         ({"normalizations": ["logX"]}, "normalizations: .* got 'logX'"),
-        ({"texts": []}, "texts: expected some text"),
+        ({"texts": []}, "texts: expected at least one usable text"),
         ({"max_texts": 0}, "max_texts: "),
         ({"seed": -1}, "seed: "),
         ({"alpha": 0}, "alpha: "),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from midlayer_embed import LayerSelection, LayerwiseEncoder, MidLayerEncoder, profile_layers, select_layer
-from midlayer_embed.selection.select import CRITERIA
+from midlayer_embed.selection.criteria import CRITERIA
 
 
 @pytest.fixture(scope="module")

@@ -36,10 +36,10 @@ def test_blank_and_short_texts_are_left_out_and_copies_kept(tokenizer: PreTraine
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"texts": [], "max_texts": 5}, "texts: expected some text"),
-        ({"texts": ["", " "], "max_texts": 5}, "got 2 that are all blank"),
+        ({"texts": [], "max_texts": 5}, "texts: expected at least one usable text"),
+        ({"texts": ["", " "], "max_texts": 5}, "got 2, all blank"),
         ({"texts": ["a"], "max_texts": 5, "min_tokens": 99}, "shorter than 99 tokens"),
-        ({"texts": ["a"], "max_texts": 0}, "max_texts: expected a positive int, got 0"),
+        ({"texts": ["a"], "max_texts": 0}, "max_texts: expected an int of at least 1, got 0"),
         ({"texts": ["a"], "max_texts": 5, "min_tokens": 0}, "min_tokens: "),
         ({"texts": ["a"], "max_texts": 5, "seed": -1}, "seed: "),
         ({"texts": ["a", 3], "max_texts": 5}, r"texts\[1\]"),

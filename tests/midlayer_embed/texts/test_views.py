@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midlayer_embed.texts import views
+from midlayer_embed.texts import views, views_nlpaug
 from midlayer_embed.texts.starter_corpus import read_corpus
 from midlayer_embed.texts.views import RATES, augmented_views
 
@@ -36,7 +36,7 @@ ANY_TEXT = st.one_of(
 @pytest.fixture
 def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Views are made, not remembered."""
-    monkeypatch.setattr(views, "_made", views._Memory(max_bytes=0))
+    monkeypatch.setattr(views, "_cache", views._ViewCache(max_bytes=0))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def long_texts(corpus: list[str]) -> list[str]:
     """Texts of about 200 words, without punctuation, each below the size that goes through in pieces."""
     plain = [re.sub(r"[^\w\s]", "", text) for text in corpus]
     texts = [" ".join(plain[start : start + 20]) for start in range(0, 600, 20)]
-    return [text for text in texts if len(text) < views._PIECE_CHARACTERS]
+    return [text for text in texts if len(text) < views_nlpaug.PIECE_CHARACTERS]
 
 
 def test_views_of_the_pinned_nlpaug() -> None:
@@ -106,7 +106,7 @@ def test_a_worker_is_light_leaves_no_trace_and_makes_the_same_under_another_hash
         "import json, sys; from midlayer_embed.texts import views\n"
         "lazy = not {'nlpaug', 'torch', 'joblib'} & set(sys.modules)\n"
         "keys = [(text, view, 5, 'paper') for text in json.load(sys.stdin) for view in range(3)]\n"
-        "made = views._views(keys, asking_process=0)\n"
+        "made = views._build_chunk(keys, parent=0)\n"
         "gone = not [name for name in sys.modules if name.partition('.')[0] in ('nlpaug', 'torch', 'transformers')]\n"
         "print(json.dumps([lazy, gone, made]))"
     )
@@ -144,15 +144,15 @@ def test_global_random_states_are_neither_used_nor_changed(monkeypatch: pytest.M
 
 
 def test_only_what_is_new_is_made(monkeypatch: pytest.MonkeyPatch, corpus: list[str]) -> None:
-    monkeypatch.setattr(views, "_made", views._Memory(max_bytes=2**20))
+    monkeypatch.setattr(views, "_cache", views._ViewCache(max_bytes=2**20))
     asked: list[tuple[str, int]] = []
-    original = views._Flow.view
+    original = views_nlpaug.Augmenter.view
 
-    def view(self: views._Flow, text: str, number: int, seed: int) -> str:
+    def view(self: views_nlpaug.Augmenter, text: str, number: int, seed: int) -> str:
         asked.append((text, number))
         return original(self, text, number, seed)
 
-    monkeypatch.setattr(views._Flow, "view", view)
+    monkeypatch.setattr(views_nlpaug.Augmenter, "view", view)
     a, b, c = corpus[:3]
     two = augmented_views([a, b], 2)
     assert sorted(asked) == sorted([(a, 0), (a, 1), (b, 0), (b, 1)])
@@ -169,8 +169,8 @@ def test_only_what_is_new_is_made(monkeypatch: pytest.MonkeyPatch, corpus: list[
 
 def test_memory_is_bounded_and_forgets_what_was_not_asked_for_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"{FOX} {number}" for number in range(50)]
-    memory = views._Memory(max_bytes=5000)
-    monkeypatch.setattr(views, "_made", memory)
+    memory = views._ViewCache(max_bytes=5000)
+    monkeypatch.setattr(views, "_cache", memory)
     made = augmented_views(texts, 2)
     assert 3000 < memory.bytes <= 5000
     assert memory.get((texts[0], 0, 0, "paper")) is None
@@ -181,7 +181,7 @@ def test_memory_is_bounded_and_forgets_what_was_not_asked_for_longest(monkeypatc
     assert memory.get(oldest) is not None
     memory.put(newest, "nothing changes")
     assert memory.get(newest) != "nothing changes"
-    assert memory.bytes == sum(views._size(key, view) for key, view in memory._views.items()) <= 5000
+    assert memory.bytes == sum(views._entry_bytes(key, view) for key, view in memory._views.items()) <= 5000
     assert augmented_views(texts, 2) == made
 
 
@@ -225,14 +225,14 @@ def test_a_long_text_takes_time_in_proportion(rates: str, corpus: list[str]) -> 
     share = _changed([(text, view)])
     assert 0.25 < share < 0.4 if rates == "paper" else 0 < share < 0.01
     if rates == "paper":
-        assert all(len(piece) <= views._PIECE_CHARACTERS for piece in views._pieces(text))
-        assert " ".join(views._pieces(text)) == text
+        assert all(len(piece) <= views_nlpaug.PIECE_CHARACTERS for piece in views_nlpaug.split_pieces(text))
+        assert " ".join(views_nlpaug.split_pieces(text)) == text
 
 
 def test_a_word_longer_than_a_piece_is_cut() -> None:
-    pieces = views._pieces("short " + "x" * 5000 + " end")
+    pieces = views_nlpaug.split_pieces("short " + "x" * 5000 + " end")
     assert "".join(pieces).replace(" ", "") == "short" + "x" * 5000 + "end"
-    assert max(map(len, pieces)) == views._PIECE_CHARACTERS
+    assert max(map(len, pieces)) == views_nlpaug.PIECE_CHARACTERS
     (view,) = augmented_views(["x" * 5000], 1)[0]
     assert 0.3 < _changed([("x" * 5000, view)]) < 0.6
 
@@ -279,12 +279,12 @@ def test_no_texts() -> None:
     [
         ({"texts": "one text"}, "texts: expected a list of strings, got str"),
         ({"texts": ["a", ["b"]]}, r"texts\[1\]: expected a string, got list"),
-        ({"n_views": 0}, "n_views: expected an int from 1, got 0"),
-        ({"n_views": None}, "n_views: expected an int from 1, got None"),
-        ({"n_views": True}, "n_views: expected an int from 1, got True"),
-        ({"seed": -1}, "seed: expected an int from 0, got -1"),
-        ({"seed": 0.5}, r"seed: expected an int from 0, got 0\.5"),
-        ({"workers": 0}, "workers: expected an int from 1, got 0"),
+        ({"n_views": 0}, "n_views: expected an int of at least 1, got 0"),
+        ({"n_views": None}, "n_views: expected an int of at least 1, got None"),
+        ({"n_views": True}, "n_views: expected an int of at least 1, got True"),
+        ({"seed": -1}, "seed: expected an int of at least 0, got -1"),
+        ({"seed": 0.5}, r"seed: expected an int of at least 0, got 0\.5"),
+        ({"workers": 0}, "workers: expected an int of at least 1, got 0"),
         ({"rates": "papers"}, "rates: expected one of paper, library, got 'papers'"),
     ],
 )
@@ -305,7 +305,7 @@ def test_a_missing_dependency_of_nlpaug_is_told(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "gdown", None)
     with pytest.raises(ValueError, match=r"gdown.*pip install 'midlayer-embed\[select\]'$"):
-        views._nlpaug.__wrapped__(False)
+        views_nlpaug.load_classes.__wrapped__(False)
 
 
 def test_a_bar_on_stderr_when_asked(

@@ -1,0 +1,1 @@
+"""Time and accuracy of scoring layers on MTEB tasks."""

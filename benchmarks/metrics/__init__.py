@@ -1,0 +1,1 @@
+"""Time of the representation metrics and of a profile."""

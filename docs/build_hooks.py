@@ -1,0 +1,74 @@
+"""Fills in what pages take from the repository when they are built: help texts and benchmark figures.
+
+MkDocs calls `on_page_markdown` for every page. Not for the reference, which mkdocstrings makes from docstrings.
+"""
+
+import io
+import os
+import re
+import sys
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mkdocs.exceptions import PluginError
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PROGRAMS = {"midlayer-embed": "midlayer_embed.cli", "midlayer-leaderboard": "leaderboard.cli"}
+_HELP = re.compile(r"^<!-- help: (\S+) -->$", re.MULTILINE)
+_RESULTS = re.compile(r"^<!-- results -->$", re.MULTILINE)
+# argparse lists each command with four spaces before its name.
+_COMMAND = re.compile(r"^ {4}([a-z]+)\b", re.MULTILINE)
+_TABLE = re.compile(r"^\|.*(?:\n\|.*)+", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replaces the markers of a page.
+
+    Args:
+        markdown: The source of the page.
+
+    Raises:
+        PluginError: A marker cannot be filled in; the build stops.
+    """
+    markdown = _HELP.sub(lambda marker: _commands(marker[1]), markdown)
+    return _RESULTS.sub(lambda _: _results(), markdown)
+
+
+def _commands(program: str) -> str:
+    """A section for a program, and one for each of its commands."""
+    overview = _help(program)
+    names = _COMMAND.findall(overview)
+    if not names:
+        raise PluginError(f"{program} --help lists no commands")
+    sections = [f"## {program}\n\n{_block(overview)}"]
+    sections += [f"### {program} {name}\n\n{_block(_help(program, name))}" for name in names]
+    return "\n\n".join(sections)
+
+
+def _block(text: str) -> str:
+    return f"```text\n{text.strip()}\n```"
+
+
+def _help(program: str, *command: str) -> str:
+    if str(_ROOT) not in sys.path:
+        sys.path.insert(0, str(_ROOT))
+    os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            import_module(_PROGRAMS[program]).main([*command, "--help"])
+    except SystemExit as end:
+        if end.code:
+            raise PluginError(f"{program} {' '.join(command)} --help ends with exit code {end.code}") from end
+    return printed.getvalue()
+
+
+def _results() -> str:
+    """The table of `make bench`."""
+    results = (_ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+    written, table = re.search(r"^Written by .*$", results, re.MULTILINE), _TABLE.search(results)
+    if written is None or table is None:
+        raise PluginError("benchmarks/RESULTS.md has no table")
+    return f"{written[0]}\n\n{table[0]}"

@@ -1,0 +1,157 @@
+"""The leaderboard: tables that can be written as files, pages and figures. Loading functions return it."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from leaderboard.results.tables import Tables
+from midlayer_embed.errors import InputError
+from midlayer_embed.ground.atomic import atomic_file
+
+
+class Leaderboard(Tables):
+    """Scores and metrics of models, layer by layer, with writers.
+
+    Attributes:
+        scores: Columns model, revision, layer, depth, task, task_type, main_score (0..1).
+        metrics: Columns model, revision, task, metric, normalization, layer, value.
+        paper_scores: Same columns as `scores`, for the task types where the paper reports another score than mteb's
+            main score: the paper's score. `configs/benchmarks/paper.yaml` names these scores.
+        origins: How to load the models again, by (name, revision). Models from table files have none.
+    """
+
+    def to_parquet(self, folder: str | Path, **options: Any) -> None:
+        """Writes all tables as .parquet: scores, paper_scores, metrics, schemes, layers and associations.
+
+        Args:
+            folder: Target folder, created if needed.
+            **options: Options of `schemes`: tasks, complete_only, seed.
+        """
+        for name, frame in self._all_tables(options).items():
+            with atomic_file(Path(folder) / f"{name}.parquet") as partial:
+                frame.write_parquet(partial)
+
+    def to_csv(self, folder: str | Path, **options: Any) -> None:
+        """Writes the tables of `to_parquet` as .csv. `load_tables` reads scores.csv and metrics.csv.
+
+        Args:
+            folder: Target folder, created if needed.
+            **options: Options of `schemes`: tasks, complete_only, seed.
+        """
+        for name, frame in self._all_tables(options).items():
+            with atomic_file(Path(folder) / f"{name}.csv") as partial:
+                frame.write_csv(partial)
+
+    def to_markdown(self, **options: Any) -> str:
+        """The schemes of all models; then for each model its layers, the best one in bold, and its associations.
+
+        Args:
+            **options: Options of `schemes`: tasks, complete_only, seed.
+        """
+        from leaderboard.report.markdown import markdown
+
+        return markdown(self, **options)
+
+    def save_markdown(self, path: str | Path, **options: Any) -> None:
+        """Writes `to_markdown` to a file.
+
+        Args:
+            path: Target file, replaced atomically.
+            **options: Options of `schemes`: tasks, complete_only, seed.
+        """
+        with atomic_file(path) as partial:
+            partial.write_text(self.to_markdown(**options), encoding="utf-8")
+
+    def to_html(self, path: str | Path, **options: Any) -> None:
+        """Writes the page: tables and charts of all models in one file, which a browser opens without a network.
+
+        Args:
+            path: Target file, replaced atomically.
+            **options: Options of `schemes`: tasks, complete_only, seed.
+
+        Raises:
+            InputError: (a ValueError) there is no score.
+        """
+        from leaderboard.report.page import page  # a slow import, only needed for a page
+
+        if self.scores.is_empty():
+            raise InputError("page: there are no scores to show")
+        with atomic_file(path) as partial:
+            partial.write_text(page(self, **options), encoding="utf-8")
+
+    def save_figures(self, folder: str | Path, **options: Any) -> None:
+        """Draws the paper's figures as .png and .svg: of all models together, and associations and heat map of each.
+
+        Args:
+            folder: Target folder, created if needed.
+            **options: Options of `schemes`: tasks, complete_only, seed.
+        """
+        from leaderboard.report.figure_rows import save_figures
+
+        save_figures(self, folder, **options)
+
+    def _all_tables(self, options: dict[str, Any]) -> dict[str, pl.DataFrame]:
+        frames = {
+            "scores": self.scores,
+            "paper_scores": self.paper_scores,
+            "metrics": self.metrics,
+            "schemes": self.schemes(**options),
+        }
+        if self.models():
+            frames["layers"] = self.of_every_model(self.layer_table)
+            frames["associations"] = self.of_every_model(self.associations)
+        return frames
+
+
+def load_results(results_dir: str | Path) -> Leaderboard:
+    """Reads the results of every model in a folder.
+
+    Args:
+        results_dir: The `results_dir` of `run_sweep`.
+
+    Returns:
+        The leaderboard; its tables are empty if no task is finished.
+
+    Raises:
+        InputError: (a ValueError) there is no such folder.
+
+    Example:
+        >>> board = load_results("results/starter")                                    # doctest: +SKIP
+    """
+    from leaderboard.results.load import read_results  # imports mteb and torch
+
+    return _with_writers(read_results(results_dir))
+
+
+def load_tables(scores: str | Path | None = None, metrics: str | Path | None = None) -> Leaderboard:
+    """Reads scores and metrics of any number of models from table files, such as those that `to_csv` writes.
+
+    Columns may come in any order, and further columns are ignored. Without `revision`, all rows get "main"; without
+    `depth`, it is the layer divided by the highest layer of the model and revision. Every metric belongs to a task: a
+    metrics file without `task` is refused.
+
+    Args:
+        scores: A .csv, .csv.gz or .parquet file: model, revision, layer, depth, task, task_type, main_score. Scores
+            are fractions, not points. They may be negative, as correlations can be.
+        metrics: A file of metrics: model, revision, task, metric, normalization, layer, value. The older names
+            entropy_prompt, entropy_sentence and entropy_dataset are renamed. A value may be NaN.
+
+    Returns:
+        The leaderboard; a table is empty if its file is not given.
+
+    Raises:
+        InputError: (a ValueError) no such file, a missing column, a value of the wrong type or range, or a duplicate
+            row; the message names the file, the column and the row, counted from 1 without the header.
+
+    Example:
+        >>> board = load_tables(scores="scores.csv.gz", metrics="metrics.parquet")     # doctest: +SKIP
+        >>> board.schemes()                                                            # doctest: +SKIP
+    """
+    from leaderboard.results.table_files import read_tables
+
+    return _with_writers(read_tables(scores, metrics))
+
+
+def _with_writers(tables: Tables) -> Leaderboard:
+    return Leaderboard(tables.scores, tables.metrics, tables.paper_scores, tables.origins)

@@ -1,0 +1,132 @@
+"""The command `run`: scores layers of a model on tasks, prints the tables and keeps them in the results folder."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from leaderboard.cli.options import PROGRAM, add_task_options
+from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, model_options
+from midlayer_embed.errors import InputError
+from midlayer_embed.layers import parse_layer
+from midlayer_embed.terms import METRIC_TABLE, views_needed
+
+if TYPE_CHECKING:
+    from leaderboard.board import Leaderboard
+    from leaderboard.sweep.plan import Plan
+
+
+def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Adds the command to the program."""
+    run = commands.add_parser(
+        "run",
+        help="score layers of a model on tasks",
+        description="Scores layers of a model on tasks. Results that are already in the results folder are not "
+        "computed again. A task that fails does not stop the others; the exit code is then 1.",
+        epilog=f"example: {PROGRAM} run starter --benchmark starter --layers 0,0.5,-1 --results results/starter",
+    )
+    run.set_defaults(command=_run, resumes=True)
+    add_model_options(run)
+    add_task_options(run, default="starter")
+    run.add_argument("--layers", default="all", metavar="LAYERS", help='"all", or e.g. 0,6,-1; 0.5 is a depth')
+    run.add_argument("--results", default="results", metavar="FOLDER", help="results folder (default: results)")
+    run.add_argument("--overwrite", action="store_true", help="compute finished layers again")
+    run.add_argument("--plan", action="store_true", help="print the expected cost and exit")
+    run.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: 0)")
+    metrics = run.add_argument_group("metrics")
+    metrics.add_argument(
+        "--metrics",
+        nargs="+",
+        default=["all"],
+        metavar="NAME",
+        help=f"all (default), none, or some of {', '.join(METRIC_TABLE)}; encoded views of each text: {views_needed()}",
+    )
+    metrics.add_argument(
+        "--metric-texts",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="texts per task on which metrics are measured (default: 1000)",
+    )
+    size = run.add_argument_group("size")
+    size.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that score layers (default: 1)")
+    size.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="keep N evaluated items of each split, for a first look; such results are stored under their own name",
+    )
+    size.add_argument(
+        "--store-budget",
+        metavar="SIZE",
+        help="disk space for vectors at a time, e.g. 20GB; layers that do not fit take another forward pass (default: "
+        "four fifths of the free space)",
+    )
+    size.add_argument(
+        "--store-dtype",
+        default="float32",
+        metavar="DTYPE",
+        help="dtype of vectors on disk: float32 (default), or float16 for half the space",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    # Tokenizers warn when a process that has used their threads forks; a sweep tokenises in one piece.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    layers = _layers(arguments.layers)
+    from leaderboard.sweep.run import TasksFailed, run_sweep
+
+    metrics = arguments.metrics[0] if arguments.metrics in (["all"], ["none"]) else arguments.metrics
+    failed = None
+    try:
+        board = run_sweep(
+            arguments.model,
+            arguments.tasks or arguments.benchmark,
+            arguments.results,
+            layers=layers,
+            data_dir=arguments.data_dir,
+            jobs=arguments.jobs,
+            store_budget=arguments.store_budget,
+            store_dtype=arguments.store_dtype,
+            limit=arguments.limit,
+            metrics=metrics,
+            metric_texts=arguments.metric_texts,
+            seed=arguments.seed,
+            overwrite=arguments.overwrite,
+            show_progress=not arguments.quiet,
+            on_plan=_print_plan if arguments.plan else None,
+            **model_options(arguments),
+        )
+    except TasksFailed as error:  # each failure is logged already
+        board, failed = error.leaderboard, error
+    if board.models() and not arguments.plan:
+        _show(board, Path(arguments.results))
+    if failed is not None:
+        print(f"{PROGRAM}: {failed}; run the same command again to retry them", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+def _print_plan(plan: "Plan") -> bool:
+    print("\n".join(plan.lines()))
+    return False
+
+
+def _show(board: "Leaderboard", folder: Path) -> None:
+    from leaderboard.report.terminal import print_layers
+
+    board.to_parquet(folder)
+    board.save_markdown(folder / "leaderboard.md")
+    for model, revision in board.models():
+        print_layers(board, model, revision)
+    print(f"tables: {folder / 'leaderboard.md'}; layers, schemes, scores, metrics and more as .parquet in {folder}")
+
+
+def _layers(text: str) -> str | list[int | float]:
+    if text == "all":
+        return text
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise InputError(f'layers: expected "all" or layers such as 0,6,-1, got {text!r}')
+    return [parse_layer(part) for part in parts]

@@ -1,0 +1,122 @@
+"use strict";
+
+// The table of models: one row per model, one column per scheme.
+const MAX_COMPARED = 7; // as many as there are colours
+
+const SCHEME_TITLES = { random_layer: "random", depth_0_7: "depth 0.7", oracle: "best of each task" };
+
+// What the cells of a scheme can show: note below the table, text, and value to sort by.
+const CELLS = {
+  score: {
+    note: "Mean score over the tasks. A small number is the number of tasks behind a mean that misses some of the model's tasks; means over different tasks are not comparable.",
+    text: (row, scheme) => formatPoints(row[scheme]),
+    value: (row, scheme) => row[scheme],
+  },
+  // Without a plus sign; regret may be negative for schemes that pick a layer for each task.
+  regret: {
+    note: "Points below the best single layer over the same tasks.",
+    text: (row, scheme) => formatPoints(row[`regret_${scheme}`]),
+    value: (row, scheme) => row[`regret_${scheme}`],
+  },
+  interval: {
+    note: "95% interval of the mean, from 1,000 resamples of the tasks with the chosen layers fixed.",
+    text: (row, scheme) => (row[scheme] === null ? "-" : `${formatPoints(row[`${scheme}_low`])} to ${formatPoints(row[`${scheme}_high`])}`),
+    value: (row, scheme) => row[scheme],
+  },
+  tasks: {
+    note: "Number of tasks behind each mean.",
+    text: (row, scheme) => String(row[`n_${scheme}`]),
+    value: (row, scheme) => row[`n_${scheme}`],
+  },
+};
+
+function buildColumns(schemes, shown) {
+  const { text, value } = CELLS[shown];
+  const [best, ...others] = schemes.map((scheme) => ({
+    key: scheme,
+    title: SCHEME_TITLES[scheme] || scheme.replaceAll("_", "-"),
+    value: (model, row) => value(row, scheme),
+    text: (row) => text(row, scheme),
+    fewerTasks: (row) => {
+      const n = row[`n_${scheme}`];
+      return shown === "score" && n > 0 && n < row.n_tasks ? n : null;
+    },
+  }));
+  return [
+    { key: "name", title: "model", value: (model) => model.label.toLowerCase() },
+    { key: "n_tasks", title: "tasks", value: (model, row) => row.n_tasks, text: (row) => String(row.n_tasks) },
+    best,
+    { key: "best_layer", title: "at layer", value: (model, row) => row.best_layer, text: (row) => String(row.best_layer ?? "-") },
+    ...others,
+  ];
+}
+
+// Missing values come last, in either direction.
+function compareValues(a, b, ascending) {
+  const [x, y] = [a ?? null, b ?? null];
+  if (x === null || y === null) return x === y ? 0 : x === null ? 1 : -1;
+  return (x < y ? -1 : x > y ? 1 : 0) * (ascending ? 1 : -1);
+}
+
+function buildHeader(columns, sort) {
+  const header = buildElement("tr");
+  for (const { key, title } of columns) {
+    const cell = buildElement("th", undefined, { scope: "col", className: key === "name" ? "name" : "" });
+    const button = buildElement("button", title, { type: "button" });
+    button.dataset.sorts = key;
+    if (sort.key === key) cell.ariaSort = sort.ascending ? "ascending" : "descending";
+    cell.append(button);
+    header.append(cell);
+  }
+  return header;
+}
+
+// The name of a model, with its checkbox and its colour in the charts.
+function buildNameCell(model, index, state, colours) {
+  const checkbox = buildElement("input", undefined, { type: "checkbox", checked: state.compared.includes(index) });
+  checkbox.ariaLabel = `compare ${model.label}`;
+  checkbox.disabled = !checkbox.checked && state.compared.length >= MAX_COMPARED;
+  checkbox.dataset.compares = index;
+  const swatch = buildElement("span", undefined, { className: "swatch" });
+  const colour = state.compared.indexOf(index);
+  if (colour >= 0) swatch.style.background = colours[colour];
+  const button = buildElement("button", model.label, { type: "button" });
+  button.dataset.opens = index;
+  const content = buildElement("div", undefined, { className: "cell" });
+  content.append(checkbox, swatch, button);
+  const cell = buildElement("td", undefined, { className: "name" });
+  cell.append(content);
+  return cell;
+}
+
+function buildValueCell(column, row) {
+  const fewer = column.fewerTasks ? column.fewerTasks(row) : null;
+  const className = fewer !== null ? "part" : column.key === "best" ? "best" : "";
+  const cell = buildElement("td", column.text(row), { className });
+  if (fewer !== null) cell.append(buildElement("small", `of ${fewer}`));
+  return cell;
+}
+
+// order: indices of the models before sorting. state: active, compared and sort of the page.
+function showTable(data, order, state) {
+  const columns = buildColumns(data.schemes, byId("cells").value);
+  const over = byId("over").value;
+  const filter = byId("filter").value.trim().toLowerCase();
+  const rows = order
+    .map((index) => ({ index, model: data.models[index], row: data.models[index].schemes[over] }))
+    .filter(({ model }) => `${model.model} ${model.revision}`.toLowerCase().includes(filter));
+  const sorted = columns.find((column) => column.key === state.sort.key);
+  if (sorted) {
+    rows.sort((a, b) => compareValues(sorted.value(a.model, a.row), sorted.value(b.model, b.row), state.sort.ascending));
+  }
+  const table = byId("table");
+  table.tHead.replaceChildren(buildHeader(columns, state.sort));
+  table.tBodies[0].replaceChildren(...rows.map(({ index, model, row }) => {
+    const built = buildElement("tr", undefined, { className: index === state.active ? "active" : "" });
+    built.append(...columns.map((column) =>
+      column.key === "name" ? buildNameCell(model, index, state, data.colours) : buildValueCell(column, row)));
+    return built;
+  }));
+  byId("shown").textContent = rows.length === data.models.length ? "" : `${rows.length} of ${data.models.length} models`;
+  byId("table-note").textContent = `${CELLS[byId("cells").value].note} Select up to ${MAX_COMPARED} models to compare them below; click a name for its details.`;
+}

@@ -1,0 +1,43 @@
+"""Names of our benchmarks, the tasks that they pin, and mteb Benchmarks of them. Making tasks is done in `benchmarks`.
+
+`leaderboard.registry` imports this module while mteb is being imported: it must not import modules of ours that need
+mteb.
+"""
+
+from collections.abc import Sequence
+
+from mteb.abstasks.abstask import AbsTask
+from mteb.benchmarks.benchmark import Benchmark
+
+from leaderboard.config_files import read_config
+
+STARTER_BENCHMARK = "starter"
+PAPER_BENCHMARK = "paper"
+FAST_BENCHMARK = "paper-fast"
+BENCHMARKS = (STARTER_BENCHMARK, PAPER_BENCHMARK, FAST_BENCHMARK)
+
+# For each benchmark, by task name: name, dataset, revision, subset and split. The tasks of "starter" make their own
+# data and pin nothing.
+PINS: dict[str, dict[str, dict[str, str]]] = {
+    benchmark: {pin["name"]: pin for pin in read_config("benchmarks", benchmark)["tasks"]}
+    for benchmark in (PAPER_BENCHMARK, FAST_BENCHMARK)
+}
+# Names of the 32 tasks in the paper's Table 1.
+PAPER_TASKS: tuple[str, ...] = tuple(PINS[PAPER_BENCHMARK])
+
+
+def make_benchmark(name: str, tasks: Sequence[AbsTask]) -> Benchmark:
+    """A Benchmark with the description in `configs/benchmarks`.
+
+    Args:
+        name: One of `BENCHMARKS`.
+        tasks: Its tasks.
+    """
+    config = read_config("benchmarks", name)
+    return Benchmark(
+        name=name,
+        tasks=tasks,
+        description=config["description"],
+        display_name=config["display_name"],
+        language_view=["eng-Latn"],
+    )

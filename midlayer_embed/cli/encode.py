@@ -1,0 +1,76 @@
+"""The command `encode`: embeds a file of texts with one layer."""
+
+import argparse
+import os
+
+from midlayer_embed.cli.options import PROGRAM
+from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.ground.checks import check_int
+from midlayer_embed.layers import parse_layer
+
+
+def add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Adds the command to the program."""
+    encode = commands.add_parser(
+        "encode",
+        help="embed a file of texts with one layer",
+        description="Embeds a file of texts with one layer of a model. Files may be larger than memory. Run the "
+        "same command again to resume a run that was interrupted.",
+        epilog=f"example: {PROGRAM} encode starter --layer 7 --input texts.txt --output vectors.npy",
+    )
+    encode.set_defaults(command=_encode, resumes=True)
+    add_model_options(encode)
+    add_file_options(encode)
+    encode.add_argument(
+        "--layer", required=True, metavar="LAYER", help="a layer (17, or -1 from the end) or depth (0.7)"
+    )
+    files = encode.add_argument_group("files")
+    files.add_argument(
+        "--input",
+        required=True,
+        metavar="FILE",
+        help=".txt (one text per line; a blank line is an empty text), .jsonl, .csv or .parquet, all UTF-8",
+    )
+    files.add_argument(
+        "--column",
+        metavar="NAME",
+        help="column of the texts in a .jsonl, .csv or .parquet file (default: its one column of strings)",
+    )
+    files.add_argument(
+        "--output",
+        required=True,
+        metavar="FILE",
+        help=".npy (float32, texts x dimensions, in the order of the texts), "
+        "or .jsonl or .parquet (each text with its embedding)",
+    )
+    files.add_argument(
+        "--overwrite", action="store_true", help="replace an existing output, once the new one is complete"
+    )
+    vectors = encode.add_argument_group("vectors")
+    vectors.add_argument("--normalize", action="store_true", help="normalise each vector to length 1")
+    vectors.add_argument(
+        "--batch-tokens", type=int, metavar="N", help="tokens in a forward pass (default: what suits the device)"
+    )
+    vectors.add_argument("--seed", type=int, default=0, metavar="N", help="has no effect: nothing is drawn at random")
+
+
+def _encode(arguments: argparse.Namespace) -> None:
+    # Tokenizers stop using threads, with a warning, once a process may fork; nothing forks here.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    layer = parse_layer(arguments.layer)
+    check_int("seed", arguments.seed, 0)
+    from midlayer_embed.bulk.encode_file import encode_file
+
+    n_texts, dim = encode_file(
+        arguments.model,
+        layer,
+        arguments.input,
+        arguments.output,
+        column=arguments.column,
+        normalize=arguments.normalize,
+        batch_tokens=arguments.batch_tokens,
+        overwrite=arguments.overwrite,
+        **model_options(arguments),
+        show_progress=not arguments.quiet,
+    )
+    print(f"{arguments.output}: {n_texts} vectors of {dim} dimensions")

@@ -1,0 +1,62 @@
+"""The command `export`: saves one layer as an ordinary SentenceTransformer."""
+
+import argparse
+from pathlib import Path
+
+from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_options, read_texts_for
+from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.layers import parse_layer_or_name
+from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, check_layer
+
+
+def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Adds the command to the program."""
+    export = commands.add_parser(
+        "export",
+        help="save one layer of a model as an ordinary SentenceTransformer",
+        description="Saves one layer of a model as a folder that plain SentenceTransformer loads, without this "
+        "package. A fresh process loads the folder and compares vectors before it appears.",
+        epilog=f"example: {PROGRAM} export starter smollm2-layer-7 --layer 7",
+    )
+    export.set_defaults(command=_export)
+    add_model_options(export)
+    add_file_options(export)
+    export.add_argument("folder", metavar="OUT", help="folder to save to; it must be empty or not exist")
+    export.add_argument(
+        "--layer",
+        required=True,
+        metavar="LAYER",
+        help=f"a layer (17, or -1 from the end), a depth (0.7), or a criterion that chooses one: {', '.join(CRITERIA)}",
+    )
+    export.add_argument("--overwrite", action="store_true", help="replace the contents of OUT")
+    add_text_options(export, required=False)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from midlayer_embed.encoder.export import check_target, export_encoder
+    from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+    from midlayer_embed.selection.curves import selection_summary
+    from midlayer_embed.selection.select import select_layer
+
+    layer = parse_layer_or_name(arguments.layer)
+    check_layer(layer)
+    check_target(Path(arguments.folder), overwrite=arguments.overwrite)
+    options = model_options(arguments)
+    chosen: int | float | LayerSelection
+    if isinstance(layer, str):
+        chosen = select_layer(
+            arguments.model,
+            read_texts_for(layer, arguments),
+            criterion=layer,
+            **measuring_options(arguments),
+            **{**options, "final_norm": None},
+        )
+        print("\n".join(selection_summary(chosen)))
+    else:
+        chosen = layer
+    encoder = MidLayerEncoder(arguments.model, chosen, **options)
+    difference = export_encoder(encoder, arguments.folder, overwrite=arguments.overwrite)
+    print(
+        f"{arguments.folder}: layer {encoder.layer} of {encoder.n_layers - 1}; plain SentenceTransformer gives the "
+        f"same vectors to {difference:.1g}"
+    )

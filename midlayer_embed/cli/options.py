@@ -1,0 +1,85 @@
+"""The program's name, and the options that say which texts a layer is measured on."""
+
+import argparse
+from typing import Any
+
+from midlayer_embed.errors import InputError
+from midlayer_embed.selection.criteria import needs_texts
+
+PROGRAM = "midlayer-embed"
+
+
+def add_text_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Adds the source of the texts, how many of them are measured, and the seed.
+
+    Args:
+        parser: Parser of the command.
+        required: Whether a source has to be given.
+    """
+    texts = parser.add_argument_group("texts to measure on, without labels")
+    source = texts.add_mutually_exclusive_group(required=required)
+    source.add_argument("--texts", metavar="FILE", help=".txt (one text per line), .jsonl, .csv or .parquet")
+    source.add_argument(
+        "--dataset",
+        metavar="ID",
+        help='"wikitext" (paragraphs of at least 30 tokens), a dataset on the Hub, or a folder',
+    )
+    source.add_argument(
+        "--starter-texts", action="store_true", help="about 1,000 sentences from the docstrings of installed packages"
+    )
+    texts.add_argument("--column", metavar="NAME", help="column of the texts (default: the one column of strings)")
+    texts.add_argument("--config", metavar="NAME", help="configuration of the dataset")
+    texts.add_argument("--split", default="test", metavar="NAME", help="split of the dataset (default: test)")
+    texts.add_argument(
+        "--max-texts", type=int, metavar="N", help="measure at most N texts, drawn by the seed (default: 1000)"
+    )
+    texts.add_argument("--min-tokens", type=int, metavar="N", help="leave out texts of fewer tokens")
+    texts.add_argument(
+        "--rates", default="paper", metavar="RATES", help='rates of the augmentation: "paper" (default) or "library"'
+    )
+    texts.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: 0)")
+
+
+def read_texts(arguments: argparse.Namespace) -> list[str] | None:
+    """The texts of the source that was given; None where none was given."""
+    from midlayer_embed.texts import corpora
+
+    if arguments.texts is not None:
+        return corpora.file_texts(arguments.texts, arguments.column)
+    if arguments.starter_texts:
+        return corpora.starter_texts()
+    if arguments.dataset is not None:
+        return corpora.dataset_texts(
+            arguments.dataset, config=arguments.config, split=arguments.split, column=arguments.column
+        )
+    return None
+
+
+def read_texts_for(criterion: str, arguments: argparse.Namespace) -> list[str] | None:
+    """The texts that a criterion measures; None for a criterion that measures nothing.
+
+    Raises:
+        InputError: (a ValueError) it needs texts, and no source was given.
+    """
+    if not needs_texts(criterion):
+        return None
+    texts = read_texts(arguments)
+    if texts is None:
+        raise InputError(
+            f"texts: {criterion} measures texts, so some are needed: --texts FILE, --dataset ID or --starter-texts"
+        )
+    return texts
+
+
+def measuring_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The keywords of `profile_layers` that `add_text_options` stands for; its defaults hold for options left out."""
+    from midlayer_embed.texts.corpora import WIKITEXT, WIKITEXT_MIN_TOKENS
+
+    options = {"rates": arguments.rates, "seed": arguments.seed, "show_progress": not arguments.quiet}
+    if arguments.max_texts is not None:
+        options["max_texts"] = arguments.max_texts
+    if arguments.min_tokens is not None:
+        options["min_tokens"] = arguments.min_tokens
+    elif arguments.dataset == WIKITEXT:
+        options["min_tokens"] = WIKITEXT_MIN_TOKENS
+    return options

@@ -1,0 +1,50 @@
+"""The command `profile`: measures every layer over texts."""
+
+import argparse
+from pathlib import Path
+
+from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_options, read_texts
+from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.terms import METRIC_TABLE
+
+
+def add_profile(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Adds the command to the program."""
+    labels = [metric.label for metric in METRIC_TABLE.values()]
+    slowest = max(METRIC_TABLE.values(), key=lambda metric: metric.n_views)
+    profile = commands.add_parser(
+        "profile",
+        help="measure every layer over texts, without labels",
+        description=f"Measures every layer of a model over texts: {', '.join(labels)}. {slowest.label} takes "
+        f"{slowest.n_views} of the {slowest.n_views + 1} forward passes; leave it out for a quick look.",
+        epilog=f"example: {PROGRAM} profile starter --starter-texts --max-texts 200 --out profile",
+    )
+    profile.set_defaults(command=_profile)
+    add_model_options(profile, raw=True)
+    add_file_options(profile)
+    add_text_options(profile, required=True)
+    profile.add_argument(
+        "--metrics", nargs="+", metavar="METRIC", help=f"some of {', '.join(METRIC_TABLE)} (default: all)"
+    )
+    profile.add_argument("--out", metavar="FOLDER", help="also write profile.parquet and profile.png to FOLDER")
+
+
+def _profile(arguments: argparse.Namespace) -> None:
+    from midlayer_embed.selection.curves import check_folder_for_pictures, draw_profile, profile_table
+    from midlayer_embed.selection.profile import profile_layers
+
+    if arguments.out is not None:
+        check_folder_for_pictures(Path(arguments.out))
+    profile = profile_layers(
+        arguments.model,
+        read_texts(arguments) or [],
+        metrics=arguments.metrics or list(METRIC_TABLE),
+        **measuring_options(arguments),
+        **model_options(arguments),
+    )
+    print(profile_table(profile))
+    if arguments.out is not None:
+        folder = Path(arguments.out)
+        profile.to_parquet(folder / "profile.parquet")
+        draw_profile(profile, folder / "profile.png")
+        print(f"{folder}: profile.parquet, profile.png")

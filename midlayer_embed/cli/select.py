@@ -1,0 +1,46 @@
+"""The command `select`: chooses a layer over texts, without labels."""
+
+import argparse
+
+from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_options, read_texts_for
+from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.selection.criteria import CRITERIA, check_criterion
+
+
+def add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Adds the command to the program."""
+    select = commands.add_parser(
+        "select",
+        help="choose a layer over texts, without labels",
+        description="Chooses a layer of a model with texts like those you will embed, without labels.",
+        epilog=f"example: {PROGRAM} select starter --starter-texts --criterion min-dime",
+    )
+    select.set_defaults(command=_select)
+    add_model_options(select, raw=True)
+    add_file_options(select)
+    add_text_options(select, required=False)
+    select.add_argument(
+        "--criterion",
+        default="min-dime",
+        metavar="NAME",
+        help=f"one of {', '.join(CRITERIA)} (default: min-dime); or last, middle, depth:0.7, which need no texts",
+    )
+    select.add_argument("--no-layer-zero", action="store_true", help="do not choose layer 0, the embeddings")
+
+
+def _select(arguments: argparse.Namespace) -> None:
+    from midlayer_embed.selection.curves import curve_bars, selection_summary
+    from midlayer_embed.selection.select import select_layer
+
+    check_criterion(arguments.criterion)
+    selection = select_layer(
+        arguments.model,
+        read_texts_for(arguments.criterion, arguments),
+        criterion=arguments.criterion,
+        layer_zero=not arguments.no_layer_zero,
+        **measuring_options(arguments),
+        **model_options(arguments),
+    )
+    if selection.values is not None:
+        print(curve_bars(selection))
+    print("\n".join(selection_summary(selection)))

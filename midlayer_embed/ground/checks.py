@@ -1,0 +1,47 @@
+"""Checks of arguments that many functions share, each with one wording."""
+
+from numbers import Integral
+from typing import Any
+
+from midlayer_embed.errors import InputError, InputTypeError
+
+
+def check_int(name: str, value: Any, at_least: int) -> int:
+    """An int with a lower bound; integers of numpy are turned into ints.
+
+    Args:
+        name: Name of the argument, for messages.
+        value: Value of the argument.
+        at_least: Smallest value that is accepted.
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) not an int; True and False are none.
+        InputError: (a ValueError) below the bound.
+
+    Example:
+        >>> check_int("seed", 0, at_least=0)
+        0
+        >>> check_int("n_views", 0, at_least=1)
+        Traceback (most recent call last):
+        midlayer_embed.errors.InputError: n_views: expected an int of at least 1, got 0
+    """
+    message = f"{name}: expected an int of at least {at_least}, got {value!r}"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InputTypeError(message)
+    if value < at_least:
+        raise InputError(message)
+    return int(value)
+
+
+def check_optional_int(name: str, value: Any, at_least: int) -> int | None:
+    """`check_int` for an argument that may be None.
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) neither an int nor None.
+        InputError: (a ValueError) below the bound.
+
+    Example:
+        >>> check_optional_int("workers", None, at_least=1) is None
+        True
+    """
+    return None if value is None else check_int(name, value, at_least)

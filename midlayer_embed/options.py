@@ -1,0 +1,189 @@
+"""The options that say which model is loaded and how its states become a vector. Each is declared here, once.
+
+Public functions take the fields of `Source` and `Recipe` as plain keywords and fold them with `fold`; what they call
+takes the two records. No torch is imported here.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+
+from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.ground.checks import check_optional_int
+
+if TYPE_CHECKING:
+    import torch
+
+POOLING_MODES = ("mean", "cls", "lasttoken", "weightedmean", "max")
+# Options for models whose files are not the usual ones. A sweep does not take them, since mteb could not load such a
+# model again by its name.
+FILE_OPTIONS = ("gguf_file", "trust_remote_code")
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _flag(flag: str, help_: str, **argument: Any) -> dict[str, Any]:
+    """The command-line option of a field; `argument` holds more keywords of `add_argument`."""
+    return {"flag": flag, "argument": {"help": help_, **argument}}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which weights are loaded, and how.
+
+    Attributes:
+        revision: Branch, tag or commit on the Hub.
+        device: Device of the model. None: CUDA, MPS or CPU, the fastest that is available.
+        dtype: dtype of the weights.
+        bidirectional: Let every token of a causal decoder attend to every other token, as LLM2Vec does. An error where
+            the architecture cannot do this, or does it already.
+        adapters: PEFT adapters (folders or Hub ids) to merge into the weights, in this order.
+        gguf_file: Name of a GGUF file in the model's folder.
+        trust_remote_code: Whether the model's own code may run. Leave it off unless you trust its author.
+    """
+
+    revision: str | None = field(
+        default=None, metadata=_flag("--revision", "branch, tag or commit on the Hub", metavar="REV")
+    )
+    device: "str | torch.device | None" = field(
+        default=None,
+        metadata=_flag("--device", "cpu, cuda, ... (default: the fastest that is available)", metavar="DEVICE"),
+    )
+    dtype: "str | torch.dtype" = field(
+        default="float32", metadata=_flag("--dtype", "dtype of the weights (default: float32)", metavar="DTYPE")
+    )
+    bidirectional: bool = field(
+        default=False,
+        metadata=_flag(
+            "--bidirectional", "let every token of a causal decoder attend to every other token", action="store_true"
+        ),
+    )
+    adapters: Sequence[str | Path] = field(
+        default=(),
+        metadata=_flag(
+            "--adapter",
+            "PEFT adapter (a folder or a Hub id) to merge into the weights; repeat it for several, in order",
+            action="append",
+            metavar="NAME",
+        ),
+    )
+    gguf_file: str | None = field(
+        default=None, metadata=_flag("--gguf-file", "name of a GGUF file in the folder MODEL", metavar="NAME")
+    )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata=_flag("--trust-remote-code", "let the model's own code run", action="store_true"),
+    )
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.bidirectional, bool):
+            raise InputTypeError(f"bidirectional: expected True or False, got {self.bidirectional!r}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the states of a layer become a vector.
+
+    Attributes:
+        final_norm: True: pool the states after the model's own final norm; False: pool the residual stream as the block
+            leaves it. The same for models without a final norm. On the command line `--normed` and `--raw`.
+        pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean" or "max".
+        max_seq_length: Number of tokens after which a text is cut, at least 1. None: the limit of the folder's own
+            sentence-transformers config if it has one, else the smaller of the model's limit and 512.
+    """
+
+    final_norm: bool = True
+    pooling_mode: str = field(
+        default="mean", metadata=_flag("--pooling", "mean (default), cls, lasttoken, weightedmean, max", metavar="MODE")
+    )
+    max_seq_length: int | None = field(
+        default=None,
+        metadata=_flag("--max-seq-length", "number of tokens after which a text is cut", type=int, metavar="N"),
+    )
+
+    def __post_init__(self) -> None:
+        if self.pooling_mode not in POOLING_MODES:
+            raise InputError(f"pooling_mode: expected one of {', '.join(POOLING_MODES)}, got {self.pooling_mode!r}")
+        limit = check_optional_int("max_seq_length", self.max_seq_length, 1)
+        object.__setattr__(self, "max_seq_length", limit)  # an int, where an integer of numpy came
+
+
+class ModelOptions(TypedDict, total=False):
+    """The fields of both records for type checkers, but for `FILE_OPTIONS`."""
+
+    final_norm: bool
+    pooling_mode: str
+    max_seq_length: int | None
+    revision: str | None
+    bidirectional: bool
+    adapters: Sequence[str | Path]
+    dtype: "str | torch.dtype"
+    device: "str | torch.device | None"
+
+
+class AnyModelOptions(ModelOptions, total=False):
+    """The fields of both records for type checkers."""
+
+    gguf_file: str | None
+    trust_remote_code: bool
+
+
+def fold(options: Mapping[str, Any]) -> tuple[Source, Recipe]:
+    """The records that a public function's keywords stand for.
+
+    Raises:
+        InputError: (a ValueError) a value that an option does not take; the message names the option.
+
+    Example:
+        >>> source, recipe = fold({"revision": "step1000", "pooling_mode": "cls"})
+        >>> source.revision, recipe.pooling_mode, recipe.final_norm
+        ('step1000', 'cls', True)
+    """
+    source, recipe = ({f.name for f in fields(record)} for record in (Source, Recipe))
+    return (
+        Source(**{name: value for name, value in options.items() if name in source}),
+        Recipe(**{name: value for name, value in options.items() if name in recipe}),
+    )
+
+
+def takes_options(*, without: Collection[str] = ()) -> Callable[[_Function], _Function]:
+    """Decorator of a function with `**options`: its signature shows the fields of both records as keywords.
+
+    A keyword that no record has is a TypeError, as for any function.
+
+    Args:
+        without: Fields that the function does not take.
+
+    Example:
+        >>> @takes_options(without=FILE_OPTIONS)
+        ... def load(model, **options):
+        ...     return fold(options)[1].pooling_mode
+        >>> load("a model", pooling_mode="cls")
+        'cls'
+        >>> load("a model", gguf_file="a.gguf")
+        Traceback (most recent call last):
+        ...
+        TypeError: load() got an unexpected keyword argument 'gguf_file'
+    """
+    taken = [f for record in (Source, Recipe) for f in fields(record) if f.name not in without]
+    shown = [inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default) for f in taken]
+
+    def decorate(function: _Function) -> _Function:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        known = {parameter.name for parameter in (*own, *shown)}
+
+        @wraps(function)
+        def checked(*arguments: Any, **keywords: Any) -> Any:
+            for name in keywords:
+                if name not in known:
+                    raise TypeError(f"{function.__qualname__}() got an unexpected keyword argument {name!r}")
+            return function(*arguments, **keywords)
+
+        checked.__signature__ = signature.replace(parameters=[*own, *shown])  # type: ignore[attr-defined]
+        return cast("_Function", checked)
+
+    return decorate

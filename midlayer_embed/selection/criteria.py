@@ -1,0 +1,160 @@
+"""Criteria, which pick a layer without labels, and the layer that a criterion picked.
+
+Nothing is measured here. Neither torch nor numpy is imported, so that command lines can list the criteria.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from midlayer_embed.errors import InputError
+from midlayer_embed.layers import layer_number
+from midlayer_embed.terms import METRIC_TABLE, Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from midlayer_embed.selection.profile import Profile
+
+# The paper's three come first, in the order of its tables; criteria that are not named here follow.
+_ORDER = ("min-dime", "min-infonce", "min-entropy", "min-lidar", "max-curvature")
+
+
+def criteria_of(metrics: Iterable[Metric]) -> dict[str, tuple[str, str]]:
+    """The criteria that measure texts: for each its metric and the end of the metric's curve, "min" or "max".
+
+    Example:
+        >>> criteria_of([METRIC_TABLE["curvature"], METRIC_TABLE["dime"], METRIC_TABLE["effective_rank"]])
+        {'min-dime': ('dime', 'min'), 'max-curvature': ('curvature', 'max')}
+    """
+    found = {metric.criterion: (metric.name, metric.criterion[:3]) for metric in metrics if metric.criterion}
+    return {name: found[name] for name in dict.fromkeys((*_ORDER, *found)) if name in found}
+
+
+CRITERIA = criteria_of(METRIC_TABLE.values())
+# Criteria that pick the same layer for every corpus.
+_FIXED: dict[str, int | float] = {"last": -1, "middle": 0.5}
+_DEPTH = "depth:"
+
+
+@dataclass(frozen=True)
+class LayerSelection:
+    """A layer, and why it was chosen.
+
+    Attributes:
+        layer: The layer, 0..L.
+        n_layers: L + 1.
+        criterion: The criterion that chose it.
+        values: The criterion's metric at every layer, float64 (L + 1,); None if the criterion measures nothing.
+        runner_up: The second-best layer; None if nothing was measured or no other layer was eligible.
+        margin: How much worse the runner-up's value is, at least 0, in the unit of the metric; None if there is none.
+        stability: The share 0..1 of random halves of the texts on which the criterion picks the same layer; None if
+            nothing was measured, or with fewer than four texts.
+        n_resamples: Number of halves that were tried.
+        profile: The curve with its settings; None if nothing was measured.
+    """
+
+    layer: int
+    n_layers: int
+    criterion: str
+    values: "np.ndarray | None" = field(default=None, repr=False)
+    runner_up: int | None = None
+    margin: float | None = None
+    stability: float | None = None
+    n_resamples: int = 0
+    profile: "Profile | None" = field(default=None, repr=False)
+
+    @property
+    def depth(self) -> float:
+        """Layer / L, 0..1."""
+        return self.layer / (self.n_layers - 1)
+
+    @property
+    def metric(self) -> str | None:
+        """The metric behind the criterion; None if it measures nothing."""
+        return CRITERIA[self.criterion][0] if self.criterion in CRITERIA else None
+
+
+def is_criterion(name: object) -> bool:
+    """Whether `select_layer` knows a criterion of this name.
+
+    Example:
+        >>> is_criterion("min-dime"), is_criterion("depth:1.5"), is_criterion(17)
+        (True, False, False)
+    """
+    return isinstance(name, str) and (name in CRITERIA or name in _FIXED or _depth_of(name) is not None)
+
+
+def needs_texts(criterion: str) -> bool:
+    """Whether a criterion measures texts.
+
+    Example:
+        >>> needs_texts("min-dime"), needs_texts("last")
+        (True, False)
+    """
+    return criterion in CRITERIA
+
+
+def check_criterion(criterion: object) -> None:
+    """Reject anything but a criterion.
+
+    Raises:
+        InputError: (a ValueError) the message lists the criteria.
+    """
+    if not is_criterion(criterion):
+        raise InputError(f"criterion: expected one of {_known()}, got {criterion!r}")
+
+
+def check_layer(layer: object) -> None:
+    """Reject a name that is no criterion, where a layer may be given as a number or by a criterion.
+
+    Raises:
+        InputError: (a ValueError) the message says what a layer may be.
+    """
+    if isinstance(layer, str) and not is_criterion(layer):
+        raise InputError(f"layer: expected a layer (17, -1), a depth (0.7) or one of {_known()}, got {layer!r}")
+
+
+def ranking(criterion: str, values: "np.ndarray", layer_zero: bool = True) -> list[int]:
+    """The eligible layers, best first; equal layers in order of depth.
+
+    Args:
+        criterion: One of `CRITERIA`.
+        values: Its metric at every layer, (L + 1,).
+        layer_zero: Whether the embeddings are eligible.
+
+    Example:
+        >>> import numpy as np
+        >>> ranking("min-dime", np.array([0.3, 0.1, 0.2]))
+        [1, 2, 0]
+    """
+    _, end = CRITERIA[criterion]
+    order = (values if end == "min" else -values).argsort(kind="stable")
+    return [int(layer) for layer in order if layer_zero or layer > 0]
+
+
+def fixed_layer(criterion: str, n_blocks: int) -> LayerSelection:
+    """The layer of a criterion that measures nothing.
+
+    Example:
+        >>> fixed_layer("depth:0.7", n_blocks=24).layer
+        17
+    """
+    depth = _depth_of(criterion)
+    layer = layer_number(_FIXED[criterion] if depth is None else depth, n_blocks)
+    return LayerSelection(layer, n_blocks + 1, criterion)
+
+
+def _known() -> str:
+    return ", ".join((*CRITERIA, *_FIXED, f"{_DEPTH}0.7"))
+
+
+def _depth_of(criterion: str) -> float | None:
+    """The depth that a name such as "depth:0.7" stands for; None for other names."""
+    if not criterion.startswith(_DEPTH):
+        return None
+    try:
+        depth = float(criterion.removeprefix(_DEPTH))
+    except ValueError:
+        return None
+    return depth if 0 <= depth <= 1 else None

@@ -1,0 +1,41 @@
+"""How each metric of `terms.METRIC_TABLE` is computed from the states it is measured on: one function a metric."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from midlayer_embed import metrics
+
+
+@dataclass(frozen=True)
+class MetricSettings:
+    """What the numbers depend on, besides model and texts.
+
+    Attributes:
+        alpha: Order of the matrix entropy behind prompt entropy, dataset entropy and DiME.
+        temperature: Temperature of InfoNCE.
+        seed: Seed of the views and of DiME's permutations.
+        n_permutations: Number of DiME's permutations.
+    """
+
+    alpha: float = 1.0
+    temperature: float = 0.1
+    seed: int = 0
+    n_permutations: int = 10
+
+
+# What a function gets depends on `Metric.measured_on`, and the settings come last:
+#   tokens: states (b, T, dim) and mask (b, T) of some texts -> a value for each text, (b,), NaN where it is too short
+#   vectors: (n, dim), the pooled vectors of the texts -> a number
+#   views: (n_views, n, dim), the pooled vectors of the views of the texts -> a number
+MEASURES: dict[str, Callable[..., Any]] = {
+    "prompt_entropy": lambda states, mask, settings: metrics.prompt_entropy(states, mask, alpha=settings.alpha),
+    "dataset_entropy": lambda vectors, settings: metrics.dataset_entropy(vectors, alpha=settings.alpha),
+    "curvature": lambda states, mask, settings: metrics.curvature(states, mask),
+    "infonce": lambda views, settings: metrics.infonce(views[0], views[1], temperature=settings.temperature),
+    "lidar": lambda views, settings: metrics.lidar(views.swapaxes(0, 1)),
+    "dime": lambda views, settings: metrics.dime(
+        views[0], views[1], alpha=settings.alpha, n_permutations=settings.n_permutations, seed=settings.seed
+    ),
+    "effective_rank": lambda vectors, settings: metrics.effective_rank(vectors),
+}

@@ -1,0 +1,124 @@
+"""Every argument of both packages that `check_int` guards is tried with bad values, through a function of its table."""
+
+import ast
+import re
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from leaderboard import run_sweep
+from leaderboard.cli import main as leaderboard_main
+from leaderboard.sweep.executors.local import check_jobs
+from leaderboard.tasks.limit import check_limit
+from midlayer_embed import LayerwiseEncoder, metrics, select_layer
+from midlayer_embed.cli import main
+from midlayer_embed.errors import InputError
+from midlayer_embed.forward.batching import token_budget
+from midlayer_embed.ground.checks import check_int
+from midlayer_embed.texts.corpora import sample_texts
+from midlayer_embed.texts.views import augmented_views
+
+VIEWS = np.eye(4)
+TEXTS: dict[str, Any] = {"texts": ["a"], "tokenizer": None}
+Place = tuple[str, str]  # the module that checks, the name of the argument
+# For each place its bound, and a call with a value and the folder of a model.
+FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
+    ("midlayer_embed.metrics.invariance", "n_permutations"): (
+        1,
+        lambda value, _: metrics.dime(VIEWS, VIEWS, n_permutations=value),
+    ),
+    ("midlayer_embed.metrics.invariance", "seed"): (0, lambda value, _: metrics.dime(VIEWS, VIEWS, seed=value)),
+    ("midlayer_embed.options", "max_seq_length"): (
+        1,
+        lambda value, folder: LayerwiseEncoder(folder, max_seq_length=value),
+    ),
+    ("midlayer_embed.forward.batching", "batch_tokens"): (
+        1,
+        lambda value, _: token_budget(value, torch.device("cpu")),
+    ),
+    ("midlayer_embed.texts.corpora", "max_texts"): (1, lambda value, _: sample_texts(max_texts=value, seed=0, **TEXTS)),
+    ("midlayer_embed.texts.corpora", "min_tokens"): (
+        1,
+        lambda value, _: sample_texts(max_texts=1, min_tokens=value, seed=0, **TEXTS),
+    ),
+    ("midlayer_embed.texts.corpora", "seed"): (0, lambda value, _: sample_texts(max_texts=1, seed=value, **TEXTS)),
+    ("midlayer_embed.texts.views", "n_views"): (1, lambda value, _: augmented_views(["a"], value)),
+    ("midlayer_embed.texts.views", "seed"): (0, lambda value, _: augmented_views(["a"], seed=value)),
+    ("midlayer_embed.texts.views", "workers"): (1, lambda value, _: augmented_views(["a"], workers=value)),
+    ("midlayer_embed.selection.select", "n_resamples"): (
+        0,
+        lambda value, folder: select_layer(folder, ["a", "b"], n_resamples=value),
+    ),
+    ("leaderboard.tasks.limit", "limit"): (2, lambda value, _: check_limit(value)),
+    ("leaderboard.sweep.executors.local", "jobs"): (1, lambda value, _: check_jobs(value)),
+    ("leaderboard.sweep.run", "seed"): (
+        0,
+        lambda value, folder: run_sweep(folder, "starter", folder / "results", seed=value),
+    ),
+    ("leaderboard.sweep.run", "metric_texts"): (
+        2,
+        lambda value, folder: run_sweep(folder, "starter", folder / "results", metric_texts=value),
+    ),
+}
+# Commands get their ints from argparse, which refuses other types.
+COMMANDS: dict[Place, tuple[int, Callable[[list[str]], int], list[str]]] = {
+    ("midlayer_embed.cli.encode", "seed"): (
+        0,
+        main,
+        ["encode", "starter", "--layer", "1", "--input", "texts.txt", "--output", "vectors.npy", "--seed"],
+    ),
+    ("leaderboard.cli.report", "seed"): (0, leaderboard_main, ["report", "results", "--seed"]),
+}
+
+
+def _checked() -> dict[Place, int]:
+    """Every place that calls `check_int` or `check_optional_int`, with its bound, out of the source."""
+    found = {}
+    for package in ("midlayer_embed", "leaderboard"):
+        spec = find_spec(package)
+        assert spec is not None and spec.origin is not None
+        root = Path(spec.origin).parent
+        for path in root.rglob("*.py"):
+            if path == root / "ground" / "checks.py":
+                continue
+            module = ".".join((package, *path.relative_to(root).with_suffix("").parts))
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.Call) and re.match(r"check_(optional_)?int$", getattr(node.func, "id", "")):
+                    name, _, bound = (*node.args, *(keyword.value for keyword in node.keywords))
+                    found[module, ast.literal_eval(name)] = ast.literal_eval(bound)
+    return found
+
+
+def test_every_place_that_checks_an_int_is_tried_here() -> None:
+    assert _checked() == {place: bound for place, (bound, *_) in (FUNCTIONS | COMMANDS).items()}
+
+
+@pytest.mark.parametrize(("module", "name"), FUNCTIONS)
+def test_a_bad_int_is_refused_with_its_name_and_bound(module: str, name: str, llama_folder: Path) -> None:
+    bound, call = FUNCTIONS[module, name]
+    for value in (True, "3", 2.5, np.float64(3), bound - 1):
+        message = re.escape(f"{name}: expected an int of at least {bound}, got {value!r}")
+        with pytest.raises(InputError, match=f"^{message}$") as refused:
+            call(value, llama_folder)
+        assert isinstance(refused.value, TypeError) == (type(value) is not int), value
+    assert not (llama_folder / "results").exists()
+
+
+@pytest.mark.parametrize(("module", "name"), COMMANDS)
+def test_a_bad_int_of_a_command_is_a_mistake(
+    module: str, name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound, command, arguments = COMMANDS[module, name]
+    monkeypatch.chdir(tmp_path)
+    assert command([*arguments, str(bound - 1)]) == 2
+    assert f"{name}: expected an int of at least {bound}, got {bound - 1}\n" in capsys.readouterr().err
+
+
+def test_integers_of_numpy_become_ints() -> None:
+    found = check_int("n", np.int64(3), 1)
+    assert found == 3 and type(found) is int
