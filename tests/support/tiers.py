@@ -41,6 +41,7 @@ _FIXTURES = {
 }
 # The longest that a test's path begins with counts. The last two are doctests.
 _FOLDERS = {
+    "tests/architecture/": "unit",
     "tests/benchmarks/": "process",
     "tests/golden/": "model",
     "tests/leaderboard/": "unit",
