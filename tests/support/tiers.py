@@ -43,6 +43,7 @@ _FIXTURES = {
 _FOLDERS = {
     "tests/architecture/": "unit",
     "tests/benchmarks/": "process",
+    "tests/docs/": "unit",
     "tests/golden/": "model",
     "tests/leaderboard/": "unit",
     "tests/midlayer_embed/": "unit",
