@@ -1,5 +1,7 @@
 # make leaderboard   sets everything up, runs every layer of SmolLM2-135M over five offline tasks, makes page and card
-# make test          sets everything up, then runs the tests
+# make test          sets everything up, then runs the tests: all but those of whole real tasks
+# make test-fast     the tests that start no processes, under a minute and a half on 2 cores
+# make test-all      style and types, the documentation, all tests
 # make lint          style and types
 # make docs          the documentation, into site/; warnings are errors
 # make bench         the benchmarks, into benchmarks/RESULTS.md: under 15 minutes on 2 cores
@@ -18,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: help leaderboard test test-fast test-all lint docs bench setup
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
 
 leaderboard: setup
 	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --metrics $(METRICS) --results $(RESULTS)
@@ -27,15 +29,16 @@ leaderboard: setup
 	@echo "page: $(RESULTS)/report.html; card: $(RESULTS)/card/README.md; pictures: $(RESULTS)/figures"
 
 # One worker a core, each of one thread: tiny models gain nothing from more.
+PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+
 test: setup
-	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+	@$(PYTEST)
 
-# Without what is marked slow; with whole real tasks, too, where the machine has their data.
 test-fast: setup
-	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto -m "not slow and not real"
+	@$(PYTEST) -m "(unit or model) and not real"
 
-test-all: setup
-	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto -m ""
+test-all: lint docs
+	@$(PYTEST) -m ""
 
 lint: setup
 	@$(BIN)/ruff check .

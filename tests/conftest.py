@@ -5,6 +5,7 @@ pytest-xdist's controller loads this module, too; what needs torch imports it wh
 
 import gc
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -14,9 +15,41 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from support import forks
+from support import forks, schedule, tiers
 from support.architectures import ARCHITECTURES, FAMILIES, GROUPED, MODELS, SENTENCES
 from support.spoilt_models import SPOILT
+
+
+def is_controller(config: pytest.Config) -> bool:
+    """Whether this is the process that has workers."""
+    return bool(getattr(config.option, "tx", None)) and not hasattr(config, "workerinput")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-durations", action="store_true", help=f"write {schedule.DURATIONS.name} anew")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for tier, meaning in tiers.TIERS.items():
+        config.addinivalue_line("markers", f"{tier}: {meaning}")
+    if config.option.record_durations and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(schedule.Recorder())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    tiers.set_tier(item)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = schedule.in_order(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with tiers.within_tier(item):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -36,8 +69,15 @@ def pytest_xdist_setupnodes(specs: list[Any]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[None]:
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """Nothing is garbage while modules are imported; what they define stays, and is not searched for garbage later."""
+    config = session.config
+    if not config.option.hypothesis_profile and not is_controller(config):
+        from hypothesis import settings
+
+        # The same examples in every run. More of them: --hypothesis-profile default.
+        settings.register_profile("tests", derandomize=True, deadline=None, database=None)
+        settings.load_profile("tests")
     gc.disable()
     yield
     gc.enable()

@@ -86,6 +86,7 @@ def test_a_card_of_a_part_has_no_results_for_the_hub(
     assert "(scores_by_layer.png)" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.usefixtures("forked_stranger")
 def test_push_uploads_the_encoder_with_the_card_of_its_scores(
     llama_folder: Path, tiny_results: Path, sentences: list[str], tmp_path: Path, upload_hub: Any
 ) -> None:

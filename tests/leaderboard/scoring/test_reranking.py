@@ -172,7 +172,7 @@ def test_scores_that_are_no_numbers_are_told_of(vectors_of_words: Callable[..., 
 _GRADED = st.lists(st.tuples(st.sampled_from([-0.5, 0.0, 0.25, 0.5, 1.0]), st.integers(-1, 3)), min_size=1, max_size=12)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(queries=st.lists(_GRADED, min_size=1, max_size=12))
 def test_any_ranking_scores_as_by_mteb(
     queries: list[list[tuple[float, int]]], assert_same: Callable[..., None]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from support.forks import Fork
 from support.tiny_tasks import TINY_TASKS
 
@@ -34,6 +35,7 @@ def _files(results: Path) -> list[Path]:
     return [path for path in results.glob("[!.]*/**/*") if path.is_file() and not path.name.startswith(".")]
 
 
+@pytest.mark.process
 def test_a_run_that_is_killed_before_every_file_that_it_finishes_gives_the_same_tables(
     llama_folder: Path, tmp_path: Path
 ) -> None:

@@ -42,6 +42,7 @@ def test_half_precision_takes_half_the_room_and_rounds(tmp_path: Path) -> None:
         VectorStore(tmp_path, layers=[0], dim=2, dtype="int8")
 
 
+@pytest.mark.process
 def test_a_disk_without_room_is_told_of_before_anything_is_written(tmp_path: Path) -> None:
     """As a full disk does, a limit on the size of files refuses a file's room."""
     code = f"""

@@ -117,6 +117,7 @@ def test_a_budget_below_one_layer_is_told_of(
     assert "one layer takes 22,272 bytes on the disk, more than the 1,000 there are" in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_processes_find_the_same_scores(llama_folder: Path, tiny_tasks: Tasks, tmp_path: Path) -> None:
     one = run_sweep(llama_folder, tiny_tasks(), tmp_path / "1", metrics="none", show_progress=False)
     two = run_sweep(llama_folder, tiny_tasks(), tmp_path / "2", metrics="none", jobs=2, show_progress=False)
@@ -221,6 +222,7 @@ def test_a_full_disk_ends_in_one_line_and_a_folder_that_is_gone_on_with(
     assert load_results(tmp_path).scores.equals(whole.scores)
 
 
+@pytest.mark.process
 def test_two_runs_on_one_folder_do_not_lose_each_others_results(llama_folder: Path, tmp_path: Path) -> None:
     tasks = ["StarterSTS", "StarterPairClassification"]
     code = "import sys, json; from leaderboard import run_sweep; run_sweep(**json.loads(sys.argv[1]))"

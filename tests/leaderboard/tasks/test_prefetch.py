@@ -78,6 +78,7 @@ def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "leaderboard.tasks.prefetch"]
 
 
+@pytest.mark.process
 def test_the_folder_is_what_the_hub_has_and_a_sweep_reads_it_without_one(
     hub: Any, llama_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_connection_that_breaks_is_one_dataset_and_is_made_up_for(
     check(resolve_tasks(_TASKS), tmp_path / "data")
 
 
+@pytest.mark.process
 def test_a_killed_run_is_gone_on_with(hub: Any, tmp_path: Path) -> None:
     _prefetch(hub, tmp_path / "whole")
     hub.broken[_TEST_FILE], hub.stalls = 100, True

@@ -137,6 +137,7 @@ def test_what_changes_the_vectors_starts_afresh(
     assert (tmp_path / "v.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
     ("kills", "n_done"),

@@ -12,6 +12,7 @@ from midlayer_embed.encoder.export import export_encoder
 from midlayer_embed.selection.curves import curve_markdown, selection_summary
 
 
+@pytest.mark.process
 def test_an_export_is_tried_by_a_process_of_its_own_and_holds_stock_files_only(
     llama_folder: Path, sentences: list[str], tmp_path: Path
 ) -> None:

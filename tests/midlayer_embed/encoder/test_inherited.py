@@ -194,6 +194,7 @@ def pool(pool_encoder: MidLayerEncoder) -> Iterator[dict[str, Any]]:
     pool_encoder.stop_multi_process_pool(started)
 
 
+@pytest.mark.process
 def test_several_processes_give_what_one_gives(
     pool_encoder: MidLayerEncoder, pool: dict[str, Any], sentences: list[str]
 ) -> None:

@@ -38,6 +38,7 @@ def test_every_layer_equals_the_all_layers_pass_and_survives_saving(
         np.testing.assert_allclose(plain.encode(sentences), vectors, atol=1e-6)
 
 
+@pytest.mark.process
 def test_a_stranger_loads_what_was_saved(llama_folder: Path, sentences: list[str], tmp_path: Path) -> None:
     encoder = MidLayerEncoder(llama_folder, 2)
     encoder.save_pretrained(str(tmp_path / "saved"))

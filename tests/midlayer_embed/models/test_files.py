@@ -80,6 +80,7 @@ def test_a_gguf_file_is_pointed_out(tmp_path: Path) -> None:
         find_checkpoint(tmp_path)
 
 
+@pytest.mark.process
 def test_what_is_wrong_on_the_hub_is_one_line_and_a_commit_is_a_revision(
     llama_folder: Path, tiny_model: Callable[[str], Path], make_adapter: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_other_models_have_nothing_to_say(llama_folder: Path, caplog: pytest.Log
     assert not caplog.records
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("packages", "message"),
     [
@@ -100,6 +101,7 @@ for load in (LayerwiseEncoder, lambda folder, **given: MidLayerEncoder(folder, 1
     assert ("kernel: scan" in out) == ("mamba_ssm" in packages)
 
 
+@pytest.mark.process
 def test_nothing_is_fetched_for_a_folder(tiny_model: Callable[[str], Path]) -> None:
     code = """
 import socket, sys
@@ -116,6 +118,7 @@ MidLayerEncoder(sys.argv[1], 1).encode(["a text"])
     run_code(code, tiny_model("mamba"), env=online)
 
 
+@pytest.mark.process
 def test_the_command_line_says_it_once_and_not_when_quiet(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n")
     arguments = ["encode", str(tiny_model("mamba")), "--layer", "1", "--input", str(tmp_path / "a.txt"), "--overwrite"]

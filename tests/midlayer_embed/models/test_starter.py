@@ -144,7 +144,6 @@ def test_without_the_wheel_one_line_says_what_to_install(monkeypatch: pytest.Mon
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.slow
 def test_the_starter_model_is_smollm2() -> None:
     try:
         starter.starter_gguf()

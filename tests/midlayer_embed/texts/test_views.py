@@ -77,6 +77,7 @@ def test_every_view_and_every_seed_is_another_one(corpus: list[str]) -> None:
         assert len({text, *of_text}) == 33
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("no_memory")
 def test_workers_change_nothing(corpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[int] = []
@@ -99,6 +100,7 @@ def test_workers_change_nothing(corpus: list[str], monkeypatch: pytest.MonkeyPat
     assert started == [2, 2]
 
 
+@pytest.mark.process
 def test_a_worker_is_light_leaves_no_trace_and_makes_the_same_under_another_hash_seed(corpus: list[str]) -> None:
     code = (
         "import json, sys; from midlayer_embed.texts import views\n"

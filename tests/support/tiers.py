@@ -1,0 +1,93 @@
+"""Three tiers of tests, so that most of them can be run often. Every test is of one; `make test-fast` runs two.
+
+- unit: no model is built or loaded.
+- model: tiny models.
+- process: processes of their own, fresh or forked, that may be killed; a browser.
+
+A mark on a test or a module says its tier. Without one, its fixtures do, and then its folder. What a test of a tier may
+not do fails in it.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from support.forks import Fork
+
+TIERS = {
+    "unit": "loads no model",
+    "model": "loads tiny models",
+    "process": "starts processes, fresh or forked, or a browser",
+}
+_FIXTURES = {
+    "process": {"browser", "forked_stranger", "fresh_answers"},
+    "model": {
+        "any_folder",
+        "llama_folder",
+        "make_adapter",
+        "make_model",
+        "minilm",
+        "spoilt_folder",
+        "tiny_folder",
+        "tiny_folders",
+        "tiny_model",
+        "tiny_results",
+    },
+}
+# The longest that a test's path begins with counts. The last two are doctests.
+_FOLDERS = {
+    "tests/architecture/": "unit",
+    "tests/benchmarks/": "process",
+    "tests/docs/": "unit",
+    "tests/golden/": "model",
+    "tests/leaderboard/": "unit",
+    "tests/midlayer_embed/": "unit",
+    "tests/midlayer_embed/models/": "model",
+    "midlayer_embed/": "unit",
+    "leaderboard/": "unit",
+}
+
+
+def set_tier(item: pytest.Item) -> None:
+    """Marks a test with its tier.
+
+    Raises:
+        pytest.UsageError: it has none, or a mark contradicts its fixtures.
+    """
+    fixtures = set(getattr(item, "fixturenames", ()))
+    by_fixture = next((tier for tier, names in _FIXTURES.items() if names & fixtures), None)
+    marked = next((marker.name for marker in item.iter_markers() if marker.name in TIERS), None)
+    if marked and by_fixture and list(TIERS).index(marked) < list(TIERS).index(by_fixture):
+        names = ", ".join(sorted(_FIXTURES[by_fixture] & fixtures))
+        raise pytest.UsageError(f"{item.nodeid} is marked {marked}; expected {by_fixture}, since it uses {names}")
+    if marked:
+        return
+    folder = max((folder for folder in _FOLDERS if item.nodeid.startswith(folder)), key=len, default=None)
+    if folder is None:
+        raise pytest.UsageError(f"{item.nodeid} is of no tier: mark it {', '.join(TIERS)}, or give its folder one")
+    item.add_marker(by_fixture or _FOLDERS[folder])
+
+
+def _refuse(what: str) -> Any:
+    def refuse(*_: Any, **__: Any) -> None:
+        pytest.fail(f"a test that {what} is of another tier: mark it (see tests/support/tiers.py)")
+
+    return refuse
+
+
+@contextmanager
+def within_tier(item: pytest.Item) -> Iterator[None]:
+    """Lets a test fail that does what its tier may not."""
+    with ExitStack() as stack:
+        if not item.get_closest_marker("process"):
+            starts = _refuse("starts a process")
+            for kind in (subprocess.Popen, Fork):
+                stack.enter_context(patch.object(kind, "__init__", starts))
+        if item.get_closest_marker("unit") and (models := sys.modules.get("transformers.modeling_utils")):
+            stack.enter_context(patch.object(models.PreTrainedModel, "__init__", _refuse("loads a model")))
+        yield
