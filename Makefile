@@ -1,7 +1,7 @@
 # make leaderboard   sets everything up, runs every layer of SmolLM2-135M over five offline tasks, makes page and card
 # make test          sets everything up, then runs the tests: all but those of whole real tasks
 # make test-fast     the tests that start no processes, under a minute and a half on 2 cores
-# make test-all      style and types, the documentation, all tests
+# make test-all      style and types, the documentation, all tests, other Pythons that are installed
 # make lint          style and types
 # make docs          the documentation, into site/; warnings are errors
 # make bench         the benchmarks, into benchmarks/RESULTS.md: under 15 minutes on 2 cores
@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard test test-fast test-all lint docs bench setup
+.PHONY: help leaderboard test test-fast test-all test-pythons lint docs bench setup
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
@@ -37,8 +37,13 @@ test: setup
 test-fast: setup
 	@$(PYTEST) -m "(unit or model) and not real"
 
-test-all: lint docs
+test-all: lint docs test-pythons
 	@$(PYTEST) -m ""
+
+# What needs no torch, under the supported Pythons that are installed.
+PYTHONS ?= python3.10 python3.12 python3.13
+test-pythons: setup
+	@$(BIN)/python tests/other_pythons.py $(PYTHONS)
 
 lint: setup
 	@$(BIN)/ruff check .
