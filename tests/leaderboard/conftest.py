@@ -8,15 +8,18 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import unquote, urlsplit
 
 import datasets
 import mteb
 import numpy as np
 import pytest
+import vl_convert
 from datasets import Dataset
 from mteb.abstasks.abstask import AbsTask
 from mteb.models.abs_encoder import AbsEncoder
@@ -27,6 +30,13 @@ from support.tiny_tasks import TINY_TASKS, TinySTS
 from threadpoolctl import threadpool_info
 
 from leaderboard.scoring.score import ENCODE_KWARGS, prepared, score
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_bundle() -> Iterator[None]:
+    """The scripts of a page are the same for every page, and take a second to bundle."""
+    with patch.object(vl_convert, "javascript_bundle", cache(vl_convert.javascript_bundle)):
+        yield
 
 
 @pytest.fixture

@@ -22,6 +22,10 @@ answer = {{"said": said.getvalue(), "loaded": loaded("torch", "numpy", "pyarrow"
 _QUESTIONS = {
     "midlayer-embed --help": _HELP.format(package="midlayer_embed", command="encode"),
     "midlayer-leaderboard --help": _HELP.format(package="leaderboard", command="run"),
+    "computations on tables": """
+from leaderboard.analysis import association, layer_means, schemes
+answer = loaded("polars", "torch", "mteb", "transformers")
+""",
     "metrics": "import midlayer_embed.metrics; answer = loaded('transformers', 'mteb', 'scipy')",
     "encode a folder": """
 from midlayer_embed import LayerwiseEncoder

@@ -80,14 +80,23 @@ def _refuse(what: str) -> Any:
     return refuse
 
 
+_start = subprocess.Popen.__init__
+
+
+def _starts_no_python(process: Any, args: Any, *more: Any, **options: Any) -> None:
+    """Libraries may ask other programs, such as compilers, what they are."""
+    if not isinstance(args, str) and args[0] == sys.executable:
+        _refuse("starts a process")()
+    _start(process, args, *more, **options)
+
+
 @contextmanager
 def within_tier(item: pytest.Item) -> Iterator[None]:
     """Lets a test fail that does what its tier may not."""
     with ExitStack() as stack:
         if not item.get_closest_marker("process"):
-            starts = _refuse("starts a process")
-            for kind in (subprocess.Popen, Fork):
-                stack.enter_context(patch.object(kind, "__init__", starts))
+            stack.enter_context(patch.object(Fork, "__init__", _refuse("starts a process")))
+            stack.enter_context(patch.object(subprocess.Popen, "__init__", _starts_no_python))
         if item.get_closest_marker("unit") and (models := sys.modules.get("transformers.modeling_utils")):
             stack.enter_context(patch.object(models.PreTrainedModel, "__init__", _refuse("loads a model")))
         yield

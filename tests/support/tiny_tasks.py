@@ -92,6 +92,7 @@ class TinyFastClustering(_InMemory, AbsTaskClustering):
 
     metadata = _metadata("TinyFastClustering", "Clustering", "v_measure")
     max_document_to_embed = 30
+    n_clusters = 3
     max_fraction_of_documents_to_embed = None
 
     def make(self) -> DatasetDict:
