@@ -5,19 +5,23 @@ pytest-xdist's controller loads this module, too; what needs torch imports it wh
 
 import gc
 import json
+import multiprocessing
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from filelock import FileLock
 from support import forks, schedule, tiers
 from support.architectures import ARCHITECTURES, FAMILIES, GROUPED, MODELS, SENTENCES
 from support.spoilt_models import SPOILT
+
+if TYPE_CHECKING:
+    from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 
 
 def is_controller(config: pytest.Config) -> bool:
@@ -84,7 +88,11 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
     gc.freeze()
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.option.collectonly:
+        return
+    tiers.watch()
+    multiprocessing.set_executable(forks.as_python())  # a process of a pool would import for five seconds
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)  # tiny tensors: more threads cost more than they save
 
@@ -164,6 +172,39 @@ def any_folder(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]
 def llama_folder(tiny_model: Callable[[str], Path]) -> Path:
     """The folder of the tiny Llama, for what does not depend on the family."""
     return tiny_model("llama")
+
+
+@pytest.fixture(scope="session")
+def llama(llama_folder: Path) -> Iterator["LayerwiseEncoder"]:
+    """The tiny Llama, every layer. To be read only: what a test changes in it fails the session."""
+    from support.read_only import unchanged
+
+    from midlayer_embed import LayerwiseEncoder
+
+    with unchanged(LayerwiseEncoder(llama_folder)) as encoder:
+        yield encoder
+
+
+@pytest.fixture(scope="session")
+def llama_raw(llama_folder: Path) -> Iterator["LayerwiseEncoder"]:
+    """As `llama`, without the final norm."""
+    from support.read_only import unchanged
+
+    from midlayer_embed import LayerwiseEncoder
+
+    with unchanged(LayerwiseEncoder(llama_folder, final_norm=False)) as encoder:
+        yield encoder
+
+
+@pytest.fixture(scope="session")
+def llama_2(llama_folder: Path) -> Iterator["MidLayerEncoder"]:
+    """Layer 2 of the tiny Llama, as a SentenceTransformer; to be read only, too."""
+    from support.read_only import unchanged
+
+    from midlayer_embed import MidLayerEncoder
+
+    with unchanged(MidLayerEncoder(llama_folder, 2)) as encoder:
+        yield encoder
 
 
 @pytest.fixture(params=sorted(SPOILT))

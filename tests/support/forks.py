@@ -30,7 +30,17 @@ from typing import IO, Any
 
 # The variable that says where the process to fork from listens.
 _ADDRESS = "TESTS_FORK_SERVER"
-_LIBRARIES = ("torch", "transformers", "sentence_transformers", "mteb", "peft", "sklearn.svm", "altair", "hypothesis")
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "mteb.models.model_implementations",
+    "peft",
+    "scipy.stats",
+    "sklearn.svm",
+    "altair",
+    "hypothesis",
+)
 _OURS = ("midlayer_embed", "leaderboard")
 
 

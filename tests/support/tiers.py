@@ -10,10 +10,9 @@ not do fails in it.
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
@@ -28,7 +27,10 @@ _FIXTURES = {
     "process": {"browser", "forked_stranger", "fresh_answers"},
     "model": {
         "any_folder",
+        "llama",
+        "llama_2",
         "llama_folder",
+        "llama_raw",
         "make_adapter",
         "make_model",
         "minilm",
@@ -73,30 +75,32 @@ def set_tier(item: pytest.Item) -> None:
     item.add_marker(by_fixture or _FOLDERS[folder])
 
 
-def _refuse(what: str) -> Any:
-    def refuse(*_: Any, **__: Any) -> None:
-        pytest.fail(f"a test that {what} is of another tier: mark it (see tests/support/tiers.py)")
-
-    return refuse
-
-
-_start = subprocess.Popen.__init__
-
-
-def _starts_no_python(process: Any, args: Any, *more: Any, **options: Any) -> None:
-    """Libraries may ask other programs, such as compilers, what they are."""
-    if not isinstance(args, str) and args[0] == sys.executable:
-        _refuse("starts a process")()
-    _start(process, args, *more, **options)
+_running = "process"  # the tier of the test that runs
 
 
 @contextmanager
 def within_tier(item: pytest.Item) -> Iterator[None]:
     """Lets a test fail that does what its tier may not."""
-    with ExitStack() as stack:
-        if not item.get_closest_marker("process"):
-            stack.enter_context(patch.object(Fork, "__init__", _refuse("starts a process")))
-            stack.enter_context(patch.object(subprocess.Popen, "__init__", _starts_no_python))
-        if item.get_closest_marker("unit") and (models := sys.modules.get("transformers.modeling_utils")):
-            stack.enter_context(patch.object(models.PreTrainedModel, "__init__", _refuse("loads a model")))
-        yield
+    global _running
+    _running = next(tier for tier in TIERS if item.get_closest_marker(tier))
+    yield
+    _running = "process"
+
+
+def watch() -> None:
+    """Has those watched who start processes or load models, once a session. Libraries may start other programs."""
+
+    def watched(kind: Any, tiers: set[str], what: str, is_meant: Callable[..., bool]) -> None:
+        start = kind.__init__
+
+        def refuse_or_start(instance: Any, *args: Any, **options: Any) -> None:
+            if _running in tiers and is_meant(*args):
+                pytest.fail(f"a test that {what} is of another tier: mark it (see tests/support/tiers.py)")
+            start(instance, *args, **options)
+
+        kind.__init__ = refuse_or_start
+
+    watched(Fork, {"unit", "model"}, "starts a process", lambda *_: True)
+    watched(subprocess.Popen, {"unit", "model"}, "starts a process", lambda command, *_: command[0] == sys.executable)
+    if models := sys.modules.get("transformers.modeling_utils"):
+        watched(models.PreTrainedModel, {"unit"}, "loads a model", lambda *_: True)

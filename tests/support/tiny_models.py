@@ -1,9 +1,11 @@
 """Tiny models of every architecture, built from configs, so that no test needs a hub; an oracle of their states."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import (
@@ -19,6 +21,7 @@ from transformers import (
 from support.architectures import N_BLOCKS, NORMS, SENTENCES, VOCABULARY
 
 _ENCODERS = {"mt5": MT5EncoderModel, "t5": T5EncoderModel, "umt5": UMT5EncoderModel}
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 # Tiny tensors: more threads cost more than they save.
 torch.set_num_threads(1)
@@ -94,3 +97,7 @@ def plain_token_states(folder: Path, text: str) -> list[torch.Tensor]:
     with torch.inference_mode():
         inputs = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
         return [state[0] for state in model(**inputs, output_hidden_states=True).hidden_states]
+
+
+def change_adapter(adapter: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    save_file(change(load_file(adapter / ADAPTER_WEIGHTS)), adapter / ADAPTER_WEIGHTS, metadata={"format": "pt"})

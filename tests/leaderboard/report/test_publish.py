@@ -86,7 +86,12 @@ def test_a_card_of_a_part_has_no_results_for_the_hub(llama_folder: Path, tmp_pat
 
 @pytest.mark.usefixtures("forked_stranger")
 def test_push_uploads_the_encoder_with_the_card_of_its_scores(
-    llama_folder: Path, tiny_results: Path, sentences: list[str], tmp_path: Path, upload_hub: Any
+    llama_folder: Path,
+    tiny_results: Path,
+    sentences: list[str],
+    tmp_path: Path,
+    upload_hub: Any,
+    llama_2: MidLayerEncoder,
 ) -> None:
     base = Path(shutil.copytree(llama_folder, tmp_path / "base"))
     (base / "README.md").write_text("---\nlicense: mit\n---\n# Base\n")
@@ -101,7 +106,7 @@ def test_push_uploads_the_encoder_with_the_card_of_its_scores(
     assert {"README.md", "scores_by_layer.png", ".eval_results/STSBenchmark.yaml"} <= set(card_files)
     uploaded = _written(files, tmp_path / "uploaded")
     plain = SentenceTransformer(str(uploaded), device="cpu")
-    np.testing.assert_allclose(plain.encode(sentences), MidLayerEncoder(llama_folder, 2).encode(sentences), atol=1e-6)
+    np.testing.assert_allclose(plain.encode(sentences), llama_2.encode(sentences), atol=1e-6)
     card = ModelCard.load(uploaded / "README.md")
     assert f'SentenceTransformer("{REPO}")' in card.text
     assert card.data.license == "mit" and len(card.data.eval_results) == 2

@@ -154,18 +154,21 @@ def _precision_of_candidates(task: Any, vectors: Callable[..., np.ndarray]) -> f
     return float(np.mean(found))
 
 
-def test_the_papers_scores_stand_beside_the_main_ones(llama_folder: Path, tmp_path: Path) -> None:
+def test_the_papers_scores_stand_beside_the_main_ones(
+    llama_folder: Path,
+    tmp_path: Path,
+    llama: LayerwiseEncoder,
+) -> None:
     board = run_sweep(llama_folder, tiny_tasks(), tmp_path, metrics="none", show_progress=False)
     found = {
         (task, layer): score for task, layer, score in board.paper_scores.select("task", "layer", "main_score").rows()
     }
-    every = LayerwiseEncoder(llama_folder)
     tasks = {task.metadata.name: task for task in tiny_tasks()}
     by_hand = {"TinyPairClassification": _precision_of_pairs, "TinyReranking": _precision_of_candidates}
     assert set(found) == {(name, layer) for name in by_hand for layer in range(4)}
     for (name, layer), score in found.items():
         tasks[name].load_data()
-        plain = by_hand[name](tasks[name], partial(every.encode, layers=[layer]))
+        plain = by_hand[name](tasks[name], partial(llama.encode, layers=[layer]))
         assert score == pytest.approx(plain, abs=1e-5), (name, layer)
     main = board.scores.join(board.paper_scores, on=["task", "layer"], suffix="_of_paper")
     differing = main.filter((pl.col("main_score") - pl.col("main_score_of_paper")).abs() > 1e-6)

@@ -169,11 +169,15 @@ def test_metrics_that_are_lost_are_measured_again(llama_folder: Path, tmp_path: 
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*.json")} == results
 
 
-def test_dataset_entropy_is_that_of_the_tasks_raw_vectors(llama_folder: Path, tmp_path: Path) -> None:
+def test_dataset_entropy_is_that_of_the_tasks_raw_vectors(
+    llama_folder: Path,
+    tmp_path: Path,
+    llama_raw: LayerwiseEncoder,
+) -> None:
     task = TinySTS()
     task.load_data()
     board = _sweep(llama_folder, [task], tmp_path)
-    vectors = LayerwiseEncoder(llama_folder, final_norm=False).encode(sorted(strings_in_data(task))).astype(np.float64)
+    vectors = llama_raw.encode(sorted(strings_in_data(task))).astype(np.float64)
     for layer in range(4):
         rows = vectors[:, layer] - vectors[:, layer].mean(axis=0)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)

@@ -116,21 +116,25 @@ def test_less_is_padded_than_by_the_inherited_path(llama_folder: Path, passes: C
     ],
     ids=["string", "tuple", "array", "pairs", "dicts", "none"],
 )
-def test_inputs_of_every_kind_give_what_the_inherited_path_gives(llama_folder: Path, inputs: Any) -> None:
-    encoder = MidLayerEncoder(llama_folder, 2)
-    expected = plain(encoder).encode(inputs)
-    vectors = encoder.encode(inputs)
+def test_inputs_of_every_kind_give_what_the_inherited_path_gives(
+    inputs: Any,
+    llama_2: MidLayerEncoder,
+) -> None:
+    expected = plain(llama_2).encode(inputs)
+    vectors = llama_2.encode(inputs)
     assert (vectors.shape, vectors.dtype) == (expected.shape, expected.dtype)
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("inputs", [[None], [b"bytes"], [[1, 2, 3]], 5, ["a", None]])
-def test_inputs_of_no_kind_are_refused_as_by_the_inherited_path(llama_folder: Path, inputs: Any) -> None:
-    encoder = MidLayerEncoder(llama_folder, 2)
+def test_inputs_of_no_kind_are_refused_as_by_the_inherited_path(
+    inputs: Any,
+    llama_2: MidLayerEncoder,
+) -> None:
     with pytest.raises(Exception) as expected:  # noqa: PT011
-        plain(encoder).encode(inputs)
+        plain(llama_2).encode(inputs)
     with pytest.raises(expected.type, match="Unsupported|NoneType"):
-        encoder.encode(inputs)
+        llama_2.encode(inputs)
 
 
 @pytest.mark.parametrize("mode", ["mean", "cls", "lasttoken", "weightedmean", "max"])
@@ -146,14 +150,17 @@ def test_texts_without_tokens_are_zero_vectors(llama_folder: Path, sentences: li
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_other_precisions_come_out_as_from_the_inherited_path(
-    llama_folder: Path, sentences: list[str], dtype: str
+    llama_folder: Path,
+    sentences: list[str],
+    dtype: str,
+    llama_2: MidLayerEncoder,
 ) -> None:
     encoder = MidLayerEncoder(llama_folder, 2, dtype=dtype)
     for kwargs in ({}, {"convert_to_tensor": True}):
         vectors, expected = encoder.encode(sentences, **kwargs), plain(encoder).encode(sentences, **kwargs)
         assert vectors.dtype == expected.dtype
         torch.testing.assert_close(torch.as_tensor(vectors), torch.as_tensor(expected), atol=0.05, rtol=0.05)
-    np.testing.assert_allclose(encoder.encode(sentences), MidLayerEncoder(llama_folder, 2).encode(sentences), atol=0.1)
+    np.testing.assert_allclose(encoder.encode(sentences), llama_2.encode(sentences), atol=0.1)
 
 
 def test_progress_rises_to_1_and_the_bar_is_in_tokens(

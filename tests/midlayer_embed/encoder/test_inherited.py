@@ -4,7 +4,6 @@ The oracles are the tokens' own states, pooled in numpy, and sentence-transforme
 """
 
 import copy
-import multiprocessing.spawn
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer, quantize_embeddings
-from support import forks
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 
@@ -99,16 +97,18 @@ def test_a_prompt_is_read_and_is_pooled_or_not(
 
 
 def test_queries_documents_and_the_default_prompt(
-    llama_folder: Path, sentences: list[str], saved: Callable[..., SentenceTransformer]
+    llama_folder: Path,
+    sentences: list[str],
+    saved: Callable[..., SentenceTransformer],
+    llama_2: MidLayerEncoder,
 ) -> None:
     encoder = MidLayerEncoder(llama_folder, 2, prompts=PROMPTS, default_prompt_name="short")
-    bare = MidLayerEncoder(llama_folder, 2)
     plain = saved(encoder)
     assert plain.prompts == encoder.prompts == PROMPTS
     assert plain.default_prompt_name == "short"
 
     def with_prompt(prompt: str) -> np.ndarray:
-        return bare.encode([prompt + text for text in sentences])
+        return llama_2.encode([prompt + text for text in sentences])
 
     for model in (encoder, plain):
         np.testing.assert_allclose(model.encode_query(sentences), with_prompt(PROMPTS["query"]), atol=1e-5)
@@ -120,9 +120,12 @@ def test_queries_documents_and_the_default_prompt(
 
 
 def test_vectors_are_cut_where_told(
-    llama_folder: Path, sentences: list[str], saved: Callable[..., SentenceTransformer]
+    llama_folder: Path,
+    sentences: list[str],
+    saved: Callable[..., SentenceTransformer],
+    llama_2: MidLayerEncoder,
 ) -> None:
-    whole = MidLayerEncoder(llama_folder, 2).encode(sentences)
+    whole = llama_2.encode(sentences)
     encoder = MidLayerEncoder(llama_folder, 2, truncate_dim=10)
     for model in (encoder, saved(encoder)):
         assert model.get_embedding_dimension() == 10
@@ -137,10 +140,13 @@ def test_vectors_are_cut_where_told(
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8", "uint8", "binary", "ubinary"])
-def test_every_precision(llama_folder: Path, sentences: list[str], precision: Any) -> None:
-    encoder = MidLayerEncoder(llama_folder, 2)
-    vectors = encoder.encode(sentences)
-    found = encoder.encode(sentences, precision=precision)
+def test_every_precision(
+    sentences: list[str],
+    precision: Any,
+    llama_2: MidLayerEncoder,
+) -> None:
+    vectors = llama_2.encode(sentences)
+    found = llama_2.encode(sentences, precision=precision)
     assert found.dtype == {"binary": "int8", "ubinary": "uint8"}.get(precision, precision)
     if precision.endswith("binary"):
         bits = np.packbits(vectors > 0, axis=1)
@@ -149,34 +155,39 @@ def test_every_precision(llama_folder: Path, sentences: list[str], precision: An
         np.testing.assert_array_equal(found, quantize_embeddings(vectors, precision=precision))
 
 
-def test_results_of_every_kind(llama_folder: Path, sentences: list[str]) -> None:
-    encoder = MidLayerEncoder(llama_folder, 2)
-    vectors = encoder.encode(sentences)
-    tensor = encoder.encode(sentences, convert_to_tensor=True)
+def test_results_of_every_kind(
+    sentences: list[str],
+    llama_2: MidLayerEncoder,
+) -> None:
+    vectors = llama_2.encode(sentences)
+    tensor = llama_2.encode(sentences, convert_to_tensor=True)
     assert isinstance(tensor, torch.Tensor)
     np.testing.assert_array_equal(tensor, vectors)
-    rows = encoder.encode(sentences, convert_to_numpy=False)
+    rows = llama_2.encode(sentences, convert_to_numpy=False)
     assert isinstance(rows, list) and all(isinstance(row, torch.Tensor) for row in rows)
     np.testing.assert_array_equal(torch.stack(rows), vectors)
-    single = encoder.encode(sentences[0])
+    single = llama_2.encode(sentences[0])
     assert single.shape == (32,)
     np.testing.assert_allclose(single, vectors[0], atol=1e-6)
-    assert encoder.encode(sentences[0], convert_to_tensor=True).shape == (32,)
-    assert encoder.encode([], convert_to_tensor=True).shape == (0,)
+    assert llama_2.encode(sentences[0], convert_to_tensor=True).shape == (32,)
+    assert llama_2.encode([], convert_to_tensor=True).shape == (0,)
 
 
-def test_states_of_the_tokens(llama_folder: Path, sentences: list[str]) -> None:
-    encoder = MidLayerEncoder(llama_folder, 2)
+def test_states_of_the_tokens(
+    llama_folder: Path,
+    sentences: list[str],
+    llama_2: MidLayerEncoder,
+) -> None:
     repeated = [sentences[4], *sentences, sentences[0]]
     expected = plain_states(llama_folder, repeated)
-    for found, states in zip(encoder.encode(repeated, output_value="token_embeddings"), expected, strict=True):
+    for found, states in zip(llama_2.encode(repeated, output_value="token_embeddings"), expected, strict=True):
         np.testing.assert_allclose(found, states, atol=1e-5)
-    features = encoder.encode(repeated, output_value=None)
+    features = llama_2.encode(repeated, output_value=None)
     assert len(features) == len(repeated)
     for found, states in zip(features, expected, strict=True):
         np.testing.assert_allclose(found["sentence_embedding"], states.mean(axis=0), atol=1e-5)
         assert int(found["attention_mask"].sum()) == len(states)
-    assert encoder.encode(sentences[0], output_value=None)["sentence_embedding"].shape == (32,)
+    assert llama_2.encode(sentences[0], output_value=None)["sentence_embedding"].shape == (32,)
 
 
 @pytest.fixture(scope="module")
@@ -186,10 +197,7 @@ def pool_encoder(llama_folder: Path) -> MidLayerEncoder:
 
 @pytest.fixture(scope="module")
 def pool(pool_encoder: MidLayerEncoder) -> Iterator[dict[str, Any]]:
-    before = multiprocessing.spawn.get_executable()
-    multiprocessing.set_executable(forks.as_python())  # each of them would import for five seconds
     started = pool_encoder.start_multi_process_pool(["cpu", "cpu"])
-    multiprocessing.set_executable(before)
     yield started
     pool_encoder.stop_multi_process_pool(started)
 

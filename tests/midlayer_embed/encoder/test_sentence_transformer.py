@@ -82,10 +82,12 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
     return max((list(part) for part in model.modules() if isinstance(part, nn.ModuleList)), key=len)
 
 
-def test_empty_texts_are_defined(llama_folder: Path, sentences: list[str]) -> None:
-    encoder = MidLayerEncoder(llama_folder, 2)
-    np.testing.assert_array_equal(encoder.encode([""]), np.zeros((1, 32), dtype=np.float32))
-    np.testing.assert_allclose(encoder.encode(["", sentences[0]])[0], np.zeros(32), atol=1e-6)
+def test_empty_texts_are_defined(
+    sentences: list[str],
+    llama_2: MidLayerEncoder,
+) -> None:
+    np.testing.assert_array_equal(llama_2.encode([""]), np.zeros((1, 32), dtype=np.float32))
+    np.testing.assert_allclose(llama_2.encode(["", sentences[0]])[0], np.zeros(32), atol=1e-6)
 
 
 @pytest.mark.parametrize("layer", [4, -5, 1.5, "min-foo", None, True])

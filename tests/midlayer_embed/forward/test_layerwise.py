@@ -36,10 +36,12 @@ def test_each_distinct_text_goes_through_the_model_once(llama_folder: Path, sent
     np.testing.assert_array_equal(vectors[: len(sentences)], vectors[len(sentences) :][::-1])
 
 
-def test_layers_come_in_the_order_asked_for(llama_folder: Path, sentences: list[str]) -> None:
-    encoder = LayerwiseEncoder(llama_folder)
-    every = encoder.encode(sentences)
-    np.testing.assert_array_equal(encoder.encode(sentences, layers=[-1, 0, 0.7]), every[:, [3, 0, 2]])
+def test_layers_come_in_the_order_asked_for(
+    sentences: list[str],
+    llama: LayerwiseEncoder,
+) -> None:
+    every = llama.encode(sentences)
+    np.testing.assert_array_equal(llama.encode(sentences, layers=[-1, 0, 0.7]), every[:, [3, 0, 2]])
 
 
 def test_blocks_above_the_highest_layer_are_not_run(llama_folder: Path, sentences: list[str]) -> None:
@@ -57,13 +59,17 @@ def test_no_hook_stays_behind(llama_folder: Path, sentences: list[str]) -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in encoder.backbone.model.modules())
 
 
-def test_one_string_drops_the_first_axis(llama_folder: Path, sentences: list[str]) -> None:
-    encoder = LayerwiseEncoder(llama_folder)
-    np.testing.assert_array_equal(encoder.encode(sentences[0]), encoder.encode(sentences[:1])[0])
+def test_one_string_drops_the_first_axis(
+    sentences: list[str],
+    llama: LayerwiseEncoder,
+) -> None:
+    np.testing.assert_array_equal(llama.encode(sentences[0]), llama.encode(sentences[:1])[0])
 
 
-def test_no_texts(llama_folder: Path) -> None:
-    assert LayerwiseEncoder(llama_folder).encode([]).shape == (0, 4, 32)
+def test_no_texts(
+    llama: LayerwiseEncoder,
+) -> None:
+    assert llama.encode([]).shape == (0, 4, 32)
 
 
 def test_the_empty_text_is_zero_without_bos_and_never_a_crash(tiny_folder: Path, sentences: list[str]) -> None:
@@ -83,9 +89,13 @@ def test_the_empty_text_is_zero_without_bos_and_never_a_crash(tiny_folder: Path,
         ([None], "None"),
     ],
 )
-def test_what_is_no_text_is_named(llama_folder: Path, texts: object, message: str) -> None:
+def test_what_is_no_text_is_named(
+    texts: object,
+    message: str,
+    llama: LayerwiseEncoder,
+) -> None:
     with pytest.raises(TypeError, match=message):
-        LayerwiseEncoder(llama_folder).encode(texts)  # type: ignore[arg-type]
+        llama.encode(texts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("mode", ["cls", "lasttoken", "max", "weightedmean"])
@@ -108,13 +118,20 @@ def test_texts_are_cut_at_max_seq_length(llama_folder: Path, sentences: list[str
 
 
 @pytest.mark.parametrize("budget", [0, -1, 1.5, True])
-def test_a_token_budget_is_a_positive_int(llama_folder: Path, budget: object) -> None:
+def test_a_token_budget_is_a_positive_int(
+    budget: object,
+    llama: LayerwiseEncoder,
+) -> None:
     with pytest.raises(ValueError, match="batch_tokens: expected an int of at least 1"):
-        LayerwiseEncoder(llama_folder).encode(["a"], batch_tokens=budget)  # type: ignore[arg-type]
+        llama.encode(["a"], batch_tokens=budget)  # type: ignore[arg-type]
 
 
-def test_half_precision_gives_float32_vectors_close_by(llama_folder: Path, sentences: list[str]) -> None:
-    whole = LayerwiseEncoder(llama_folder).encode(sentences, layers=[1])
+def test_half_precision_gives_float32_vectors_close_by(
+    llama_folder: Path,
+    sentences: list[str],
+    llama: LayerwiseEncoder,
+) -> None:
+    whole = llama.encode(sentences, layers=[1])
     half = LayerwiseEncoder(llama_folder, dtype="bfloat16").encode(sentences, layers=[1])
     assert half.dtype == np.float32
     assert 0 < np.abs(half - whole).max() < 0.2

@@ -14,7 +14,7 @@ import torch
 from peft import (
     PromptTuningConfig,
 )
-from support.adapters import WEIGHTS, change_weights
+from support.tiny_models import ADAPTER_WEIGHTS, change_adapter
 from transformers import AutoModelForCausalLM
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
@@ -61,7 +61,7 @@ def test_nothing_of_an_adapter_is_passed_over_in_silence(
     change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]],
     message: str,
 ) -> None:
-    change_weights(lora, change)
+    change_adapter(lora, change)
     for load in (LayerwiseEncoder, lambda folder, **given: MidLayerEncoder(folder, 3, **given)):
         with pytest.raises(ValueError, match=f"adapters: .*lora.*{message}") as error:
             load(llama_folder, adapters=[lora])
@@ -97,7 +97,7 @@ def test_a_pickle_is_refused_before_anybody_reads_it(
     monkeypatch.chdir(tmp_path)
     (lora / "adapter_model.bin").write_bytes(pickle.dumps({"weight": _Bomb()}))
     LayerwiseEncoder(llama_folder, adapters=[lora])  # the safetensors beside it are read
-    (lora / WEIGHTS).unlink()
+    (lora / ADAPTER_WEIGHTS).unlink()
     with pytest.raises(
         ValueError, match=r"holds adapter_model\.bin and no adapter_model\.safetensors; a pickle can run"
     ):
@@ -122,7 +122,7 @@ def test_mistakes_about_adapters_are_named_before_weights_are_read(
 
     (tmp_path / "empty").mkdir()
     bare = Path(shutil.copytree(lora, tmp_path / "bare"))
-    (bare / WEIGHTS).unlink()
+    (bare / ADAPTER_WEIGHTS).unlink()
     prompts = json.dumps({"peft_type": "PROMPT_TUNING"})
     for given, message in [
         (str(lora), "expected a list of folders or hub ids, got '"),
@@ -148,7 +148,7 @@ def test_files_that_are_broken_are_named(llama_folder: Path, lora: Path) -> None
     with pytest.raises(ValueError, match=r"adapters: .*lora"):
         LayerwiseEncoder(llama_folder, adapters=[lora])
     (lora / "adapter_config.json").write_text(json.dumps(config))
-    (lora / WEIGHTS).write_bytes((lora / WEIGHTS).read_bytes()[:1000])
+    (lora / ADAPTER_WEIGHTS).write_bytes((lora / ADAPTER_WEIGHTS).read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"adapters: .*adapter_model\.safetensors cannot be read"):
         LayerwiseEncoder(llama_folder, adapters=[lora])
 
@@ -188,7 +188,7 @@ def test_the_command_line_merges_adapters_in_order(
 def test_on_the_command_line_a_bad_adapter_is_one_line_and_exit_2(
     llama_folder: Path, lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    change_weights(lora, lambda w: _without_place(w, "0.self_attn.q_proj", "0.self_attn.z_proj"))
+    change_adapter(lora, lambda w: _without_place(w, "0.self_attn.q_proj", "0.self_attn.z_proj"))
     (tmp_path / "a.txt").write_text("one\n")
     before = sorted(tmp_path.rglob("*"))
     files = ["--input", str(tmp_path / "a.txt"), "--output", str(tmp_path / "v.npy")]

@@ -16,7 +16,7 @@ from peft import (
 )
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
-from support.adapters import WEIGHTS
+from support.tiny_models import ADAPTER_WEIGHTS
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
@@ -93,8 +93,8 @@ def test_an_adapter_of_the_base_model_and_one_of_a_causal_model_go_together(
 ) -> None:
     one = make_adapter(llama_folder, seed=1)
     other = make_adapter(llama_folder, seed=2, **_CAUSAL)
-    assert any(key.startswith("base_model.model.layers.") for key in load_file(one / WEIGHTS))
-    assert any(key.startswith("base_model.model.model.layers.") for key in load_file(other / WEIGHTS))
+    assert any(key.startswith("base_model.model.layers.") for key in load_file(one / ADAPTER_WEIGHTS))
+    assert any(key.startswith("base_model.model.model.layers.") for key in load_file(other / ADAPTER_WEIGHTS))
     halfway = merged_by_peft(llama_folder, one)
     whole = merged_by_peft(halfway, other, head=AutoModelForCausalLM)
     _check_against(whole, llama_folder, [one, other], sentences)
@@ -190,7 +190,7 @@ def test_what_is_saved_is_stock_and_holds_the_merged_weights(
         key for key in load_file(llama_folder / "model.safetensors") if not key.startswith("layers.2.")
     }
     base = load_file(llama_folder / "model.safetensors")
-    added = load_file(given[0] / WEIGHTS), load_file(given[1] / WEIGHTS)
+    added = load_file(given[0] / ADAPTER_WEIGHTS), load_file(given[1] / ADAPTER_WEIGHTS)
     module = "layers.1.self_attn.q_proj"
     delta = sum(
         weights[f"{prefix}.{module}.lora_B.weight"] @ weights[f"{prefix}.{module}.lora_A.weight"] * 8 / 4

@@ -1,0 +1,35 @@
+"""What the tests' own guards notice."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from support.read_only import unchanged
+
+from midlayer_embed import LayerwiseEncoder
+
+
+@pytest.mark.parametrize("what", ["weights", "hooks", "recipe"])
+def test_a_change_of_a_shared_encoder_is_noticed(llama_folder: Path, what: str) -> None:
+    noticed = pytest.raises(AssertionError, match=f"what tests share: {what} of")
+    with noticed, unchanged(LayerwiseEncoder(llama_folder)) as encoder:
+        model = encoder.backbone.model
+        if what == "weights":
+            with torch.no_grad():
+                next(model.parameters()).add_(1)
+        elif what == "hooks":
+            model.register_forward_hook(lambda *_: None)
+        else:
+            encoder.recipe = replace(encoder.recipe, final_norm=False)
+
+
+@pytest.mark.unit
+def test_a_unit_test_starts_no_process_and_loads_no_model() -> None:
+    from transformers import BertConfig, BertModel
+
+    for start in (lambda: subprocess.run([sys.executable, "-c", "pass"]), lambda: BertModel(BertConfig())):
+        with pytest.raises(pytest.fail.Exception, match="is of another tier"):
+            start()
