@@ -203,7 +203,7 @@ def llama_2(llama_folder: Path) -> Iterator["MidLayerEncoder"]:
 
     from midlayer_embed import MidLayerEncoder
 
-    with unchanged(MidLayerEncoder(llama_folder, 2)) as encoder:
+    with unchanged(MidLayerEncoder(llama_folder, 2).eval()) as encoder:
         yield encoder
 
 
