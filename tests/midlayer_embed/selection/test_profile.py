@@ -224,5 +224,7 @@ def test_no_room_for_the_views_is_one_line(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.posix_fallocate", full)
-    with pytest.raises(ValueError, match=r"views: .* GB are needed .* No space left on device; measure fewer texts"):
+    with pytest.raises(
+        ValueError, match=r"views: their vectors need .* GB .* No space left on device; measure fewer texts"
+    ):
         profile_layers(llama_folder, sentences, ["dime"])
