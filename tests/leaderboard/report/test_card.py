@@ -164,7 +164,7 @@ def test_a_layer_that_misses_tasks_has_no_mean(
     run_sweep(llama_folder, tiny_sts_class(), tmp_path, layers=[1], **options)
     run_sweep(llama_folder, named(tiny_sts_class, "Other"), tmp_path, layers=[2], **options)
     text = model_card(tmp_path, layer=1)
-    assert "There is no mean, because this layer misses Other." in text
+    assert "There is no mean, because this layer has no score for Other." in text
     assert [row[0] for row in _schemes(text)] == [
         "last",
         "random_layer",
