@@ -107,7 +107,7 @@ def find_fastest_threads() -> int:
 
 def load_plain_metrics() -> ModuleType:
     """Load the module with the plain implementations from the tests."""
-    path = Path(__file__).parents[2] / "tests" / "midlayer_embed" / "metrics" / "plain_metrics.py"
+    path = Path(__file__).parents[2] / "tests" / "support" / "plain_metrics.py"
     spec = importlib.util.spec_from_file_location("plain_metrics", path)
     assert spec is not None
     assert spec.loader is not None

@@ -1,16 +1,16 @@
 """What mteb finds by name once `leaderboard` is imported."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import mteb
 import pytest
-from mteb.abstasks.abstask import AbsTask
 from mteb.cache import ResultCache
 from mteb.models.model_implementations import MODEL_REGISTRY, get_all_model_meta_objects
 from mteb.models.model_meta import ModelMeta
 from support.forks import WITHOUT_MTEB, run_code
+from support.tiny_tasks import TinySTS, tiny_tasks
 
 from leaderboard import get_benchmark, run_sweep
 from leaderboard.models.known import KnownModel, known_models
@@ -113,7 +113,7 @@ def tiny_name(llama_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
 
 
 def test_mteb_evaluates_a_layer_by_name_as_a_sweep_does_and_keeps_it_in_the_same_place(
-    tiny_name: str, llama_folder: Path, tiny_tasks: Callable[[], list[AbsTask]], tmp_path: Path
+    tiny_name: str, llama_folder: Path, tmp_path: Path
 ) -> None:
     board = run_sweep(
         llama_folder, tiny_tasks(), tmp_path / "sweep", layers=[1, -1], metrics="none", show_progress=False
@@ -132,12 +132,10 @@ def test_mteb_evaluates_a_layer_by_name_as_a_sweep_does_and_keeps_it_in_the_same
     assert _results(tmp_path / "mteb") == _results(tmp_path / "sweep")
 
 
-def test_mteb_evaluates_a_model_by_name_that_is_not_loaded_yet(
-    tiny_name: str, tiny_sts: Callable[[], AbsTask], tmp_path: Path
-) -> None:
+def test_mteb_evaluates_a_model_by_name_that_is_not_loaded_yet(tiny_name: str, tmp_path: Path) -> None:
     meta = mteb.get_model_meta(tiny_name)
-    (by_meta,) = mteb.evaluate(meta, tiny_sts(), cache=ResultCache(tmp_path), co2_tracker=False).task_results
-    (by_model,) = mteb.evaluate(mteb.get_model(tiny_name), tiny_sts(), cache=None, co2_tracker=False).task_results
+    (by_meta,) = mteb.evaluate(meta, TinySTS(), cache=ResultCache(tmp_path), co2_tracker=False).task_results
+    (by_model,) = mteb.evaluate(mteb.get_model(tiny_name), TinySTS(), cache=None, co2_tracker=False).task_results
     assert by_meta.get_score() == by_model.get_score()
     assert _results(tmp_path) == {"results/tests__tiny/main/experiments/layer_3/TinySTS.json"}
 

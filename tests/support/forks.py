@@ -198,7 +198,10 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _serve(listener: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """Forks for each request. Returns it in the fork, and None when the session ends."""
+    """Forks for each request. Returns it in the fork, and None when the session ends.
+
+    A fork ends with the process that asked for it.
+    """
     running: dict[int, socket.socket] = {}
     ended, wake = socket.socketpair()
     for end in (ended, wake):
@@ -212,12 +215,24 @@ def _serve(listener: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     while True:
         for key, _ in selector.select():
             if key.fileobj is sys.stdin:
+                signal.set_wakeup_fd(-1)
+                for pid in running:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
                 return None
+            if key.data is not None:  # nothing is said on a connection, so its other end is gone
+                if running.get(key.data) is key.fileobj:
+                    selector.unregister(key.fileobj)
+                    os.kill(key.data, signal.SIGKILL)
+                continue
             if key.fileobj is ended:
                 ended.recv(4096)
                 while running and (found := os.waitpid(-1, os.WNOHANG))[0]:
-                    with running.pop(found[0]) as connection, contextlib.suppress(BrokenPipeError):
-                        connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(found[1]))
+                    with running.pop(found[0]) as connection:
+                        with contextlib.suppress(KeyError):
+                            selector.unregister(connection)
+                        with contextlib.suppress(OSError):
+                            connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(found[1]))
                 continue
             connection, _ = listener.accept()
             request, files = _receive(connection)
@@ -231,8 +246,8 @@ def _serve(listener: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
-                for number in (signal.SIGCHLD, signal.SIGINT):
-                    signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.default_int_handler)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 selector.close()
                 for end in (listener, connection, ended, wake, *running.values()):
                     end.close()
@@ -241,6 +256,7 @@ def _serve(listener: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
                 os.close(file)
             running[pid] = connection
             connection.sendall(b"%d\n" % pid)
+            selector.register(connection, selectors.EVENT_READ, pid)
 
 
 def _become(request: dict[str, Any], files: list[int], own_paths: list[str]) -> str:

@@ -13,6 +13,7 @@ from mteb.abstasks import (
     AbsTaskRetrieval,
     AbsTaskSTS,
 )
+from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.task_metadata import TaskMetadata
 
 _NOUNS = ["matrix", "signal", "cluster", "tree", "kernel", "mesh", "graph", "filter", "image", "sample"]
@@ -142,7 +143,7 @@ class TinySTS(_InMemory, AbsTaskSTS):
         )
 
 
-TINY_TASKS = [
+TINY_TASKS: list[type[AbsTask]] = [
     TinyClassification,
     TinyClustering,
     TinyFastClustering,
@@ -150,3 +151,14 @@ TINY_TASKS = [
     TinyReranking,
     TinySTS,
 ]
+
+
+def tiny_tasks() -> list[AbsTask]:
+    """A fresh set of tasks of all types, none of them loaded."""
+    return [task() for task in TINY_TASKS]
+
+
+def renamed(task: type[AbsTask], name: str) -> AbsTask:
+    """A task of the same data under another name, such as that of one that mteb knows."""
+    metadata = task.metadata.model_copy(update={"name": name})
+    return type(task.__name__, (task,), {"metadata": metadata})()

@@ -1,23 +1,20 @@
 """mteb calls a MidLayerEncoder as it calls any SentenceTransformer, and gets the same vectors."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mteb
 import numpy as np
 import pytest
-from mteb.abstasks.abstask import AbsTask
 from sentence_transformers import SentenceTransformer
+from support.tiny_tasks import tiny_tasks
 
 from midlayer_embed import MidLayerEncoder
 
 PROMPTS = {"query": "A question: ", "STS": "Alike or not: "}
 
 
-def test_scores_equal_those_of_plain_sentence_transformers(
-    llama_folder: Path, tiny_tasks: Callable[[], list[AbsTask]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scores_equal_those_of_plain_sentence_transformers(llama_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = MidLayerEncoder(llama_folder, 2, prompts=PROMPTS)
     plain = SentenceTransformer(modules=list(encoder), device="cpu", prompts=PROMPTS)
     scores: list[list[float]] = []

@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from mteb.abstasks.abstask import AbsTask
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
+from support.tiny_tasks import TinySTS, renamed
 
 from leaderboard import Leaderboard, load_results, run_sweep
 from leaderboard.models.origin import Origin
@@ -121,11 +122,9 @@ def test_eval_results_are_those_that_mteb_would_push(task: str, subset: str) -> 
     assert (entry.value, entry.date) == (12.34568, "2026-11-22")
 
 
-def test_names_of_tasks_and_models_are_data(
-    llama_folder: Path, tiny_sts_class: type[AbsTask], named: Named, tmp_path: Path
-) -> None:
+def test_names_of_tasks_and_models_are_data(llama_folder: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(llama_folder, tmp_path / "a|b<script>```\n# c"))
-    task = named(tiny_sts_class, "T|<script>alert(1)")
+    task = renamed(TinySTS, "T|<script>alert(1)")
     run_sweep(base, task, tmp_path / "results", layers=[1], metrics=["curvature"], show_progress=False)
     text = model_card(tmp_path / "results")
     body = text.split("\n---\n", 1)[1]
@@ -140,10 +139,8 @@ def test_names_of_tasks_and_models_are_data(
     assert name == "T__script_alert_1_.yaml"
 
 
-def test_results_of_a_part_say_so_and_are_not_ranked(
-    llama_folder: Path, tiny_sts_class: type[AbsTask], tmp_path: Path
-) -> None:
-    run_sweep(llama_folder, tiny_sts_class(), tmp_path, layers=[2], limit=20, metrics="none", show_progress=False)
+def test_results_of_a_part_say_so_and_are_not_ranked(llama_folder: Path, tmp_path: Path) -> None:
+    run_sweep(llama_folder, TinySTS(), tmp_path, layers=[2], limit=20, metrics="none", show_progress=False)
     text = model_card(tmp_path)
     assert "> [!WARNING]\n> These are partial results: only 20 items of each split" in text
     assert ModelCard(text).data.eval_results[0].dataset_name == "TinySTS (default), 20 items of each split"
@@ -157,12 +154,10 @@ def test_results_of_a_part_say_so_and_are_not_ranked(
     ]
 
 
-def test_a_layer_that_misses_tasks_has_no_mean(
-    llama_folder: Path, tiny_sts_class: type[AbsTask], named: Named, tmp_path: Path
-) -> None:
+def test_a_layer_that_misses_tasks_has_no_mean(llama_folder: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"metrics": "none", "show_progress": False}
-    run_sweep(llama_folder, tiny_sts_class(), tmp_path, layers=[1], **options)
-    run_sweep(llama_folder, named(tiny_sts_class, "Other"), tmp_path, layers=[2], **options)
+    run_sweep(llama_folder, TinySTS(), tmp_path, layers=[1], **options)
+    run_sweep(llama_folder, renamed(TinySTS, "Other"), tmp_path, layers=[2], **options)
     text = model_card(tmp_path, layer=1)
     assert "There is no mean, because this layer has no score for Other." in text
     assert [row[0] for row in _schemes(text)] == [
@@ -177,13 +172,13 @@ def test_a_layer_that_misses_tasks_has_no_mean(
 
 
 def test_the_snippet_and_the_command_have_the_settings_of_the_results(
-    llama_folder: Path, make_adapter: Callable[..., Path], tiny_sts_class: type[AbsTask], tmp_path: Path
+    llama_folder: Path, make_adapter: Callable[..., Path], tmp_path: Path
 ) -> None:
     changes = {"bidirectional": True, "adapters": [make_adapter(llama_folder)]}
     settings = {"final_norm": False, "pooling_mode": "max", "max_seq_length": 16, "dtype": "float64", **changes}
     every = LayerwiseEncoder(llama_folder, **settings)  # type: ignore[arg-type]
     options = {"metrics": "none", "store_dtype": "float16", "show_progress": False}
-    run_sweep(every, tiny_sts_class(), tmp_path, layers=[2], **options)  # type: ignore[arg-type]
+    run_sweep(every, TinySTS(), tmp_path, layers=[2], **options)  # type: ignore[arg-type]
     record = find_layer(tmp_path)
     assert record.origin.settings == {**settings, "adapters": ["path/to/adapter-0"]}
     snippet = encoder_snippet(record.origin.loaded_from, record.layer, record.origin.settings)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
-from mteb.abstasks.abstask import AbsTask
 from sentence_transformers import SentenceTransformer
+from support.tiny_tasks import TinySTS
 
 from leaderboard import run_sweep
 from leaderboard.cli.program import main
@@ -76,11 +76,9 @@ def test_where_drawing_fails_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_card_of_a_part_has_no_results_for_the_hub(
-    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
-) -> None:
+def test_a_card_of_a_part_has_no_results_for_the_hub(llama_folder: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    run_sweep(llama_folder, tiny_sts(), results, layers=[2], limit=20, metrics="none", show_progress=False)
+    run_sweep(llama_folder, TinySTS(), results, layers=[2], limit=20, metrics="none", show_progress=False)
     assert main(["card", str(results), "--out", str(tmp_path / "out" / "README.md")]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "scores_by_layer.png"]
     assert "(scores_by_layer.png)" in (tmp_path / "out" / "README.md").read_text()
@@ -115,7 +113,6 @@ def test_push_uploads_the_encoder_with_the_card_of_its_scores(
 def test_push_merges_the_adapters_that_were_scored_and_no_others(
     llama_folder: Path,
     make_adapter: Callable[..., Path],
-    tiny_sts: Callable[[], AbsTask],
     sentences: list[str],
     tmp_path: Path,
     upload_hub: Any,
@@ -123,7 +120,7 @@ def test_push_merges_the_adapters_that_were_scored_and_no_others(
 ) -> None:
     scored, other = make_adapter(llama_folder), make_adapter(llama_folder, seed=1)
     settings: dict[str, Any] = {"final_norm": False, "bidirectional": True, "adapters": [scored]}
-    run_sweep(llama_folder, tiny_sts(), tmp_path / "r", layers=[2], metrics="none", show_progress=False, **settings)
+    run_sweep(llama_folder, TinySTS(), tmp_path / "r", layers=[2], metrics="none", show_progress=False, **settings)
     arguments = ["card", str(tmp_path / "r"), "--push", REPO, "--model-path", str(llama_folder), "--quiet"]
     assert main([*arguments, "--adapter", str(other)]) == 2
     assert "model: expected the model that was scored, of revision" in capsys.readouterr().err
@@ -172,9 +169,9 @@ def test_mistakes_are_one_line_exit_2_and_leave_nothing(
 
 
 def test_a_layer_that_was_not_scored_is_told_with_those_that_were(
-    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_sweep(llama_folder, tiny_sts(), tmp_path / "r", layers=[0, 2], metrics="none", show_progress=False)
+    run_sweep(llama_folder, TinySTS(), tmp_path / "r", layers=[0, 2], metrics="none", show_progress=False)
     assert main(["card", str(tmp_path / "r"), "--layer", "1", "--out", str(tmp_path / "README.md")]) == 2
     assert "layer: expected a scored layer (0, 2), got 1" in capsys.readouterr().err
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from mteb.abstasks.abstask import AbsTask
 from sklearn.metrics import average_precision_score
+from support.tiny_tasks import tiny_tasks
 
 from leaderboard import Leaderboard, load_results, load_tables, run_sweep
 from leaderboard.report.terminal import print_layers
@@ -154,9 +154,7 @@ def _precision_of_candidates(task: Any, vectors: Callable[..., np.ndarray]) -> f
     return float(np.mean(found))
 
 
-def test_the_papers_scores_stand_beside_the_main_ones(
-    llama_folder: Path, tiny_tasks: Callable[[], list[AbsTask]], tmp_path: Path
-) -> None:
+def test_the_papers_scores_stand_beside_the_main_ones(llama_folder: Path, tmp_path: Path) -> None:
     board = run_sweep(llama_folder, tiny_tasks(), tmp_path, metrics="none", show_progress=False)
     found = {
         (task, layer): score for task, layer, score in board.paper_scores.select("task", "layer", "main_score").rows()
@@ -177,7 +175,7 @@ def test_the_papers_scores_stand_beside_the_main_ones(
 
 
 def test_a_query_of_several_parts_has_the_papers_score_over_its_parts(
-    llama_folder: Path, tiny_tasks: Callable[[], list[AbsTask]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (task,) = [task for task in tiny_tasks() if task.metadata.name == "TinyReranking"]
     parts = {"max_over_subqueries_map_at_1000": 0.25}  # as mteb's MindSmallReranking adds it

@@ -10,9 +10,9 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mteb._evaluators.retrieval_metrics import calculate_retrieval_scores, make_score_dict
-from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.models.model_meta import ScoringFunction
+from support.scoring import VectorsOfWords, assert_same, assert_scored_as_by_mteb
 
 from leaderboard.scoring.ranking import Candidates, ranking_scores
 from leaderboard.scoring.score import prepared, score
@@ -79,26 +79,21 @@ def by_mteb(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("name", _NAMES)
-def test_the_papers_reranking_tasks_score_as_by_mteb(
-    name: str,
-    by_mteb: list[str],
-    vectors_of_words: Callable[..., Any],
-    assert_scored_as_by_mteb: Callable[[AbsTask], None],
-) -> None:
+def test_the_papers_reranking_tasks_score_as_by_mteb(name: str, by_mteb: list[str]) -> None:
     task = made_up(name)
     with prepared(task):
-        found = score(task, vectors_of_words())
+        found = score(task, VectorsOfWords())
     assert not by_mteb
     assert (name == "MindSmallReranking") == ("max_over_subqueries_map_at_1000" in found.scores["test"][0])
     assert_scored_as_by_mteb(task)
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_subqueries_score_as_by_mteb(seed: int, assert_scored_as_by_mteb: Callable[[AbsTask], None]) -> None:
+def test_subqueries_score_as_by_mteb(seed: int) -> None:
     assert_scored_as_by_mteb(made_up("MindSmallReranking", seed, n_queries=15))
 
 
-def test_each_distinct_query_is_encoded_once(vectors_of_words: Callable[..., Any]) -> None:
+def test_each_distinct_query_is_encoded_once() -> None:
     task = made_up("MindSmallReranking")
     split = task.dataset["default"]["test"]
     texts = {
@@ -106,7 +101,7 @@ def test_each_distinct_query_is_encoded_once(vectors_of_words: Callable[..., Any
         for name, text in zip(split["queries"]["id"][:], split["queries"]["text"][:], strict=True)
         if split["relevant_docs"].get(name)
     }
-    model = vectors_of_words()
+    model = VectorsOfWords()
     with prepared(task):
         score(task, model)
     assert len(split["queries"]) > len(texts)
@@ -123,27 +118,23 @@ def _whole_corpus(split: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [_twice, _whole_corpus])
-def test_what_is_not_plain_reranking_is_left_to_mteb(
-    change: Callable[[Any], None], by_mteb: list[str], assert_scored_as_by_mteb: Callable[[AbsTask], None]
-) -> None:
+def test_what_is_not_plain_reranking_is_left_to_mteb(change: Callable[[Any], None], by_mteb: list[str]) -> None:
     task = made_up("SciDocsRR", n_queries=8)
     change(task.dataset["default"]["test"])
     assert_scored_as_by_mteb(task)
     assert by_mteb == ["SciDocsRR"] * 4
 
 
-def test_more_candidates_than_ranks_are_left_to_mteb(
-    by_mteb: list[str], assert_scored_as_by_mteb: Callable[[AbsTask], None]
-) -> None:
+def test_more_candidates_than_ranks_are_left_to_mteb(by_mteb: list[str]) -> None:
     task = made_up("SciDocsRR", n_queries=8)
     task._top_k = 3
     assert_scored_as_by_mteb(task)
     assert by_mteb == ["SciDocsRR"] * 4
 
 
-def test_another_similarity_is_left_to_mteb(by_mteb: list[str], vectors_of_words: Callable[..., Any]) -> None:
+def test_another_similarity_is_left_to_mteb(by_mteb: list[str]) -> None:
     task = made_up("SciDocsRR", n_queries=8)
-    model = vectors_of_words()
+    model = VectorsOfWords()
     model.mteb_model_meta = model.mteb_model_meta.model_copy(update={"similarity_fn_name": ScoringFunction.DOT_PRODUCT})
     with prepared(task):
         score(task, model)
@@ -151,19 +142,17 @@ def test_another_similarity_is_left_to_mteb(by_mteb: list[str], vectors_of_words
 
 
 @pytest.mark.parametrize("setting", ["ignore_identical_ids", "skip_first_result"])
-def test_a_task_that_drops_results_is_left_to_mteb(
-    setting: str, by_mteb: list[str], vectors_of_words: Callable[..., Any]
-) -> None:
+def test_a_task_that_drops_results_is_left_to_mteb(setting: str, by_mteb: list[str]) -> None:
     task = made_up("SciDocsRR", n_queries=8)
     setattr(task, setting, True)
     with prepared(task):
-        score(task, vectors_of_words())
+        score(task, VectorsOfWords())
     assert by_mteb == ["SciDocsRR"]
 
 
-def test_scores_that_are_no_numbers_are_told_of(vectors_of_words: Callable[..., Any]) -> None:
+def test_scores_that_are_no_numbers_are_told_of() -> None:
     task = made_up("SciDocsRR", n_queries=8)
-    model = vectors_of_words()
+    model = VectorsOfWords()
     model.encode = lambda inputs, **_: np.full((len(inputs.dataset), 3), np.nan)  # type: ignore[method-assign]
     with prepared(task), pytest.raises(ValueError, match="NaN values detected in the similarity scores"):
         score(task, model)
@@ -174,9 +163,7 @@ _GRADED = st.lists(st.tuples(st.sampled_from([-0.5, 0.0, 0.25, 0.5, 1.0]), st.in
 
 @settings(deadline=None, max_examples=30)
 @given(queries=st.lists(_GRADED, min_size=1, max_size=12))
-def test_any_ranking_scores_as_by_mteb(
-    queries: list[list[tuple[float, int]]], assert_same: Callable[..., None]
-) -> None:
+def test_any_ranking_scores_as_by_mteb(queries: list[list[tuple[float, int]]]) -> None:
     k_values = [1, 3, 10]
     names = [[f"d{number}" for number in range(len(rows))] for rows in queries]
     judged = {

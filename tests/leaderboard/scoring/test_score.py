@@ -1,6 +1,5 @@
 """Scores as mteb's own: every kind of task, made here, starter, and real data, on the same vectors."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from hypothesis import strategies as st
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.classification import AbsTaskClassification
 from mteb.abstasks.pair_classification import AbsTaskPairClassification
+from support.scoring import VectorsOfWords, assert_same, assert_scored_as_by_mteb
+from support.tiny_tasks import TinySTS, tiny_tasks
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from leaderboard.scoring.classification import best_accuracy, best_f1, classification_metrics
@@ -42,33 +43,25 @@ def load_real(mteb_mirror: Path, name: str) -> AbsTask:
     return task
 
 
-def test_tiny_tasks_of_every_kind_score_as_by_mteb(
-    tiny_tasks: Callable[[], list[AbsTask]], assert_scored_as_by_mteb: Callable[[AbsTask], None]
-) -> None:
+def test_tiny_tasks_of_every_kind_score_as_by_mteb() -> None:
     for task in tiny_tasks():
         task.load_data()
         assert_scored_as_by_mteb(task)
 
 
 @pytest.mark.parametrize("kind", STARTER_TASKS, ids=lambda kind: kind.metadata.name)
-def test_starter_tasks_score_as_by_mteb(
-    kind: type[AbsTask], assert_scored_as_by_mteb: Callable[[AbsTask], None]
-) -> None:
+def test_starter_tasks_score_as_by_mteb(kind: type[AbsTask]) -> None:
     task = kind()
     task.load_data()
     assert_scored_as_by_mteb(task)
 
 
 @pytest.mark.parametrize("name", ["STSBenchmark", "STS17", "BIOSSES"])
-def test_real_sts_scores_as_by_mteb(
-    mteb_mirror: Path, name: str, assert_scored_as_by_mteb: Callable[[AbsTask], None]
-) -> None:
+def test_real_sts_scores_as_by_mteb(mteb_mirror: Path, name: str) -> None:
     assert_scored_as_by_mteb(load_real(mteb_mirror, name))
 
 
-def test_real_classification_with_string_labels_scores_as_by_mteb(
-    mteb_mirror: Path, assert_scored_as_by_mteb: Callable[[AbsTask], None]
-) -> None:
+def test_real_classification_with_string_labels_scores_as_by_mteb(mteb_mirror: Path) -> None:
     task = load_real(mteb_mirror, "MassiveIntentClassification")
     assert task.dataset is not None
     task.dataset["en"] = DatasetDict(
@@ -77,9 +70,7 @@ def test_real_classification_with_string_labels_scores_as_by_mteb(
     assert_scored_as_by_mteb(task)
 
 
-def test_real_binary_classification_scores_as_by_mteb(
-    mteb_mirror: Path, assert_scored_as_by_mteb: Callable[[AbsTask], None]
-) -> None:
+def test_real_binary_classification_scores_as_by_mteb(mteb_mirror: Path) -> None:
     task = load_real(mteb_mirror, "AmazonCounterfactualClassification")
     assert task.dataset is not None
     for split, n_rows in {"train": 600, "test": 40}.items():
@@ -87,9 +78,7 @@ def test_real_binary_classification_scores_as_by_mteb(
     assert_scored_as_by_mteb(task)
 
 
-def test_real_clustering_scores_as_by_mteb(
-    mteb_mirror: Path, assert_scored_as_by_mteb: Callable[[AbsTask], None]
-) -> None:
+def test_real_clustering_scores_as_by_mteb(mteb_mirror: Path) -> None:
     task = load_real(mteb_mirror, "TwentyNewsgroupsClustering")
     data: Any = task.dataset
     rows = [{name: values[:600] for name, values in row.items()} for row in data["test"].select(range(2))]
@@ -97,37 +86,28 @@ def test_real_clustering_scores_as_by_mteb(
     assert_scored_as_by_mteb(task)
 
 
-def test_real_pair_classification_scores_as_by_mteb(
-    mteb_mirror: Path, assert_scored_as_by_mteb: Callable[[AbsTask], None]
-) -> None:
+def test_real_pair_classification_scores_as_by_mteb(mteb_mirror: Path) -> None:
     task = load_real(mteb_mirror, "TwitterURLCorpus")
     data: Any = task.dataset
     data["test"] = data["test"].select(range(3000))
     assert_scored_as_by_mteb(task)
 
 
-def test_pairs_in_blocks_of_distinct_texts_score_as_by_mteb(
-    tiny_tasks: Callable[[], list[AbsTask]],
-    monkeypatch: pytest.MonkeyPatch,
-    vectors_of_words: Callable[..., Any],
-    assert_scored_as_by_mteb: Callable[[AbsTask], None],
-) -> None:
+def test_pairs_in_blocks_of_distinct_texts_score_as_by_mteb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leaderboard.scoring.pairs._BLOCK_PAIRS", 7)
     task = next(task for task in tiny_tasks() if isinstance(task, AbsTaskPairClassification))
     task.load_data()
     data: Any = task.dataset
     columns = {name: values * 2 for name, values in data["test"].to_dict().items()}
     data["test"] = Dataset.from_dict({**columns, "labels": [*columns["labels"][1:], 1]})
-    model = vectors_of_words()
+    model = VectorsOfWords()
     with prepared(task):
         score(task, model)
     assert model.n_encoded == [len(columns["sentence1"]) // 2] * 2
     assert_scored_as_by_mteb(task)
 
 
-def test_pairs_in_a_single_row_score_as_by_mteb(
-    tiny_tasks: Callable[[], list[AbsTask]], assert_scored_as_by_mteb: Callable[[AbsTask], None]
-) -> None:
+def test_pairs_in_a_single_row_score_as_by_mteb() -> None:
     task = next(task for task in tiny_tasks() if isinstance(task, AbsTaskPairClassification))
     task.load_data()
     data: Any = task.dataset
@@ -135,16 +115,14 @@ def test_pairs_in_a_single_row_score_as_by_mteb(
     assert_scored_as_by_mteb(task)
 
 
-def test_cross_validated_classification_scores_as_by_mteb(
-    tiny_tasks: Callable[[], list[AbsTask]], assert_scored_as_by_mteb: Callable[[AbsTask], None]
-) -> None:
+def test_cross_validated_classification_scores_as_by_mteb() -> None:
     task = next(task for task in tiny_tasks() if isinstance(task, AbsTaskClassification))
     task.load_data()
     task.is_cross_validation, task.train_split = True, "test"
     assert_scored_as_by_mteb(task)
 
 
-def test_everything_is_restored(tiny_tasks: Callable[[], list[AbsTask]]) -> None:
+def test_everything_is_restored() -> None:
     makers = [vars(module)["Dataset"] for module in _MAKERS]
     for task in tiny_tasks():
         task.load_data()
@@ -160,9 +138,7 @@ def test_everything_is_restored(tiny_tasks: Callable[[], list[AbsTask]]) -> None
         assert not sklearn.get_config()["skip_parameter_validation"]
 
 
-def test_columns_are_read_once(
-    tiny_tasks: Callable[[], list[AbsTask]], monkeypatch: pytest.MonkeyPatch, vectors_of_words: Callable[..., Any]
-) -> None:
+def test_columns_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[str] = []
     read = Dataset.__getitem__
 
@@ -174,16 +150,14 @@ def test_columns_are_read_once(
     for task in tiny_tasks():
         task.load_data()
         with prepared(task):
-            score(task, vectors_of_words(0))
+            score(task, VectorsOfWords(0))
             reads.clear()
-            score(task, vectors_of_words(1))
+            score(task, VectorsOfWords(1))
         assert len(reads) <= 4, (task.metadata.name, reads)  # the rows of a classification's drawn texts
 
 
-def test_a_task_that_evaluates_in_its_own_way_is_left_alone(
-    tiny_sts: Callable[[], AbsTask], vectors_of_words: Callable[..., Any]
-) -> None:
-    class Own(tiny_sts):  # type: ignore[misc, valid-type]
+def test_a_task_that_evaluates_in_its_own_way_is_left_alone() -> None:
+    class Own(TinySTS):  # type: ignore[misc, valid-type]
         def _evaluate_subset(self, model: Any, data_split: Any, **kwargs: Any) -> Any:
             assert isinstance(data_split, Dataset)
             return {"cosine_spearman": 0.5}
@@ -193,15 +167,15 @@ def test_a_task_that_evaluates_in_its_own_way_is_left_alone(
     dataset = task.dataset
     with prepared(task):
         assert task.dataset is dataset
-        assert score(task, vectors_of_words()).get_score() == 0.5
+        assert score(task, VectorsOfWords()).get_score() == 0.5
 
 
-def test_a_task_with_any_method_of_its_own_is_left_alone(tiny_sts: Callable[[], AbsTask]) -> None:
-    class Halved(tiny_sts):  # type: ignore[misc, valid-type]
+def test_a_task_with_any_method_of_its_own_is_left_alone() -> None:
+    class Halved(TinySTS):  # type: ignore[misc, valid-type]
         def _normalize(self, x: float) -> float:
             return x / 2
 
-    patched = tiny_sts()
+    patched = TinySTS()
     patched.evaluate = patched.evaluate  # type: ignore[method-assign]
     for task in (Halved(), patched):
         task.load_data()
@@ -210,26 +184,22 @@ def test_a_task_with_any_method_of_its_own_is_left_alone(tiny_sts: Callable[[], 
             assert task.dataset is dataset
 
 
-def test_preparing_twice_does_no_harm(
-    tiny_tasks: Callable[[], list[AbsTask]], vectors_of_words: Callable[..., Any], assert_same: Callable[..., None]
-) -> None:
+def test_preparing_twice_does_no_harm() -> None:
     for task in tiny_tasks():
         task.load_data()
         dataset = task.dataset
         with prepared(task):
             held, makers = task.dataset, [vars(module)["Dataset"] for module in _MAKERS]
-            expected = score(task, vectors_of_words()).scores
+            expected = score(task, VectorsOfWords()).scores
             with prepared(task):
-                assert_same(score(task, vectors_of_words()).scores, expected)
+                assert_same(score(task, VectorsOfWords()).scores, expected)
             assert task.dataset is held
             assert [vars(module)["Dataset"] for module in _MAKERS] == makers == [Columns] * len(_MAKERS)
         assert task.dataset is dataset
 
 
-def test_a_column_that_is_missing_is_told_of(
-    tiny_sts: Callable[[], AbsTask], vectors_of_words: Callable[..., Any]
-) -> None:
-    task = tiny_sts()
+def test_a_column_that_is_missing_is_told_of() -> None:
+    task = TinySTS()
     task.load_data()
     data: Any = task.dataset
     data["test"] = data["test"].rename_column("score", "points")
@@ -237,13 +207,13 @@ def test_a_column_that_is_missing_is_told_of(
         prepared(task),
         pytest.raises(InputError, match="dataset: expected a column 'score', got sentence1"),
     ):
-        score(task, vectors_of_words())
+        score(task, VectorsOfWords())
 
 
-def test_only_encoding_has_all_threads(tiny_sts: Callable[[], AbsTask], vectors_of_words: Callable[..., Any]) -> None:
-    task = tiny_sts()
+def test_only_encoding_has_all_threads() -> None:
+    task = TinySTS()
     task.load_data()
-    model = vectors_of_words()
+    model = VectorsOfWords()
     similarity_threads: list[int] = []
     similarity = model.similarity_pairwise
 
@@ -276,9 +246,7 @@ def test_best_thresholds_as_by_mteb(rows: list[tuple[float, int]], high: bool) -
 @given(
     rows=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40), n_classes=st.integers(1, 5)
 )
-def test_classification_metrics_as_by_mteb(
-    rows: list[tuple[int, int]], n_classes: int, assert_same: Callable[..., None]
-) -> None:
+def test_classification_metrics_as_by_mteb(rows: list[tuple[int, int]], n_classes: int) -> None:
     truth, predicted = (np.array([row[side] % n_classes for row in rows]) for side in (0, 1))
     kind: Any = AbsTaskClassification
     two_without_1 = len(set(truth.tolist())) == 2 and 1 not in truth

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict
 from mteb.abstasks.abstask import AbsTask
+from support.tiny_tasks import TinySTS, tiny_tasks
 
 from leaderboard import run_sweep
 from leaderboard.scoring.texts import TaskTexts, collect_texts
@@ -20,7 +21,7 @@ Tasks = Callable[[], list[AbsTask]]
 
 
 @pytest.fixture
-def loads(tiny_tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, int]]:
+def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, int]]:
     """Counts how often each tiny task's data were made since the test began."""
     kinds = [type(task) for task in tiny_tasks()]
     for kind in kinds:
@@ -44,7 +45,6 @@ def listened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 @pytest.mark.parametrize("options", [{}, {"limit": 20}, {"store_budget": "20KB"}], ids=["whole", "limit", "groups"])
 def test_each_dataset_is_loaded_and_listened_to_once(
     llama_folder: Path,
-    tiny_tasks: Tasks,
     tmp_path: Path,
     loads: Callable[[], dict[str, int]],
     listened: Counter[str],
@@ -72,9 +72,9 @@ def test_each_dataset_is_loaded_and_listened_to_once(
 
 
 def test_a_task_that_is_loaded_already_keeps_its_data(
-    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path, listened: Counter[str]
+    llama_folder: Path, tmp_path: Path, listened: Counter[str]
 ) -> None:
-    task = tiny_sts()
+    task = TinySTS()
     task.load_data()
     data = task.dataset
     run_sweep(llama_folder, task, tmp_path, metrics="none", show_progress=False)
@@ -83,7 +83,7 @@ def test_a_task_that_is_loaded_already_keeps_its_data(
 
 
 def test_a_plan_that_is_refused_leaves_neither_data_nor_files(
-    llama_folder: Path, tiny_tasks: Tasks, tmp_path: Path, loads: Callable[[], dict[str, int]]
+    llama_folder: Path, tmp_path: Path, loads: Callable[[], dict[str, int]]
 ) -> None:
     tasks = tiny_tasks()
     run_sweep(llama_folder, tasks, tmp_path / "a" / "b", show_progress=False, on_plan=lambda _: False)
@@ -93,7 +93,7 @@ def test_a_plan_that_is_refused_leaves_neither_data_nor_files(
 
 
 def test_data_of_one_task_at_a_time_are_in_memory(
-    llama_folder: Path, tiny_sts_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def make(self: Any) -> DatasetDict:
         columns = {"sentence1": ["a b"] * 40, "sentence2": ["c d"] * 40, "score": [float(n) for n in range(40)]}
@@ -106,10 +106,10 @@ def test_data_of_one_task_at_a_time_are_in_memory(
         in_memory.append(pa.total_allocated_bytes() - before)
         return True
 
-    monkeypatch.setattr(tiny_sts_class, "make", make)
-    metadata = tiny_sts_class.metadata
+    monkeypatch.setattr(TinySTS, "make", make)
+    metadata = TinySTS.metadata
     tasks = [
-        type(f"Large{n}", (tiny_sts_class,), {"metadata": metadata.model_copy(update={"name": f"Large{n}"})})()
+        type(f"Large{n}", (TinySTS,), {"metadata": metadata.model_copy(update={"name": f"Large{n}"})})()
         for n in range(4)
     ]
     for task in tasks:
@@ -140,7 +140,7 @@ def test_data_of_one_task_at_a_time_are_in_memory(
 
 
 def test_data_that_are_kept_go_when_their_task_is_finished(
-    llama_folder: Path, tiny_tasks: Tasks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[int] = []
     remove = shutil.rmtree

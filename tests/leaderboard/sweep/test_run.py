@@ -15,7 +15,8 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from support.tiny_tasks import TINY_TASKS, TinySTS
+from support.scoring import strings_in_data
+from support.tiny_tasks import TINY_TASKS, TinySTS, tiny_tasks
 
 from leaderboard import TasksFailed, load_results, run_sweep
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
@@ -95,7 +96,7 @@ def test_scores_of_every_layer_equal_mteb_on_a_plain_truncated_model_and_each_te
 
 
 def test_vectors_of_length_1_are_scored_where_the_model_is_one_that_gives_such(
-    tiny_folders: dict[str, Path], tiny_tasks: Tasks, tmp_path: Path
+    tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
     plain = _plain(tiny_folders["bert"], 3)
     scores = {}
@@ -112,7 +113,7 @@ def test_vectors_of_length_1_are_scored_where_the_model_is_one_that_gives_such(
 
 
 def test_a_rerun_computes_nothing_and_gives_the_same_tables(
-    llama_folder: Path, tiny_tasks: Tasks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = _sweep(llama_folder, tiny_tasks(), tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
@@ -127,26 +128,24 @@ def test_a_rerun_computes_nothing_and_gives_the_same_tables(
 
 
 def test_what_is_missing_is_computed_and_what_is_there_is_not(
-    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    llama_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = _sweep(llama_folder, [tiny_sts()], tmp_path / "whole")
+    whole = _sweep(llama_folder, [TinySTS()], tmp_path / "whole")
     folder = tmp_path / "parts"
-    _sweep(llama_folder, [tiny_sts()], folder, layers=[0, -1])
+    _sweep(llama_folder, [TinySTS()], folder, layers=[0, -1])
     (kept,) = folder.rglob("layer_3/TinySTS.json")
     (torn,) = folder.rglob("layer_0/TinySTS.json")
     kept_at = kept.stat().st_mtime_ns
     torn.write_text(torn.read_text()[:100])
-    board = _sweep(llama_folder, [tiny_sts()], folder)
+    board = _sweep(llama_folder, [TinySTS()], folder)
     assert [str(torn) in record.getMessage() for record in caplog.records] == [True]  # told once
     assert kept.stat().st_mtime_ns == kept_at
     assert board.scores.equals(whole.scores)
     assert board.metrics.equals(whole.metrics)
 
 
-def test_results_of_other_data_are_computed_again(
-    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
-) -> None:
-    whole = _sweep(llama_folder, [tiny_sts()], tmp_path)
+def test_results_of_other_data_are_computed_again(llama_folder: Path, tmp_path: Path) -> None:
+    whole = _sweep(llama_folder, [TinySTS()], tmp_path)
     (old,) = tmp_path.rglob("layer_1/TinySTS.json")
     content = json.loads(old.read_text())
     content["dataset_revision"] = "0"
@@ -155,30 +154,26 @@ def test_results_of_other_data_are_computed_again(
     (measured,) = (tmp_path / "metrics").rglob("*.parquet")
     frame = pl.read_parquet(measured)
     frame.with_columns(pl.lit("0").alias("dataset_revision"), pl.col("value") + 1).write_parquet(measured)
-    again = _sweep(llama_folder, [tiny_sts()], tmp_path)
+    again = _sweep(llama_folder, [TinySTS()], tmp_path)
     assert again.scores.equals(whole.scores)
     assert again.metrics.equals(whole.metrics)
 
 
-def test_metrics_that_are_lost_are_measured_again(
-    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
-) -> None:
-    first = _sweep(llama_folder, [tiny_sts()], tmp_path)
+def test_metrics_that_are_lost_are_measured_again(llama_folder: Path, tmp_path: Path) -> None:
+    first = _sweep(llama_folder, [TinySTS()], tmp_path)
     (metrics,) = (tmp_path / "metrics").rglob("*.parquet")
     metrics.write_bytes(b"torn")
     results = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*.json")}
-    again = _sweep(llama_folder, [tiny_sts()], tmp_path)
+    again = _sweep(llama_folder, [TinySTS()], tmp_path)
     assert again.metrics.equals(first.metrics)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*.json")} == results
 
 
-def test_dataset_entropy_is_that_of_the_tasks_raw_vectors(
-    llama_folder: Path, tiny_sts: Callable[[], AbsTask], task_texts: Callable[[AbsTask], set[str]], tmp_path: Path
-) -> None:
-    task = tiny_sts()
+def test_dataset_entropy_is_that_of_the_tasks_raw_vectors(llama_folder: Path, tmp_path: Path) -> None:
+    task = TinySTS()
     task.load_data()
     board = _sweep(llama_folder, [task], tmp_path)
-    vectors = LayerwiseEncoder(llama_folder, final_norm=False).encode(sorted(task_texts(task))).astype(np.float64)
+    vectors = LayerwiseEncoder(llama_folder, final_norm=False).encode(sorted(strings_in_data(task))).astype(np.float64)
     for layer in range(4):
         rows = vectors[:, layer] - vectors[:, layer].mean(axis=0)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -190,12 +185,7 @@ def test_dataset_entropy_is_that_of_the_tasks_raw_vectors(
 
 @pytest.mark.parametrize(("family", "kinds"), [("bert", 1), ("llama", 2)])
 def test_states_that_are_the_same_are_pooled_once(
-    tiny_folders: dict[str, Path],
-    tiny_sts: Callable[[], AbsTask],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    family: str,
-    kinds: int,
+    tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, kinds: int
 ) -> None:
     norms = set()
     forward = LayerwiseEncoderClass._forward
@@ -205,15 +195,13 @@ def test_states_that_are_the_same_are_pooled_once(
         return forward(self, batch, layers, which, measures)
 
     monkeypatch.setattr(LayerwiseEncoderClass, "_forward", spy)
-    _sweep(tiny_folders[family], [tiny_sts()], tmp_path, layers=[1], on_plan=lambda _: norms.clear() is None)
+    _sweep(tiny_folders[family], [TinySTS()], tmp_path, layers=[1], on_plan=lambda _: norms.clear() is None)
     assert norms == {kinds}  # BERT has no final norm
 
 
-def test_settings_that_are_not_the_default_are_never_mixed(
-    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
-) -> None:
-    _sweep(llama_folder, [tiny_sts()], tmp_path)
-    board = _sweep(llama_folder, [tiny_sts()], tmp_path, final_norm=False, max_seq_length=5)
+def test_settings_that_are_not_the_default_are_never_mixed(llama_folder: Path, tmp_path: Path) -> None:
+    _sweep(llama_folder, [TinySTS()], tmp_path)
+    board = _sweep(llama_folder, [TinySTS()], tmp_path, final_norm=False, max_seq_length=5)
     assert [name for name, _ in board.models()] == [
         "local/tiny-llama",
         "local/tiny-llama (final_norm=False, max_seq_length=5)",
@@ -223,44 +211,38 @@ def test_settings_that_are_not_the_default_are_never_mixed(
 
 
 def test_another_attention_and_other_adapters_are_never_mixed(
-    llama_folder: Path,
-    make_adapter: Callable[..., Path],
-    tiny_sts: Callable[[], AbsTask],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    llama_folder: Path, make_adapter: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapters = [make_adapter(llama_folder, seed=seed) for seed in (1, 2)]
     changes = [{}, {"bidirectional": True}, {"adapters": adapters[:1]}, {"bidirectional": True, "adapters": adapters}]
     for change in changes:
-        board = _sweep(llama_folder, [tiny_sts()], tmp_path, layers=[2], **change)
+        board = _sweep(llama_folder, [TinySTS()], tmp_path, layers=[2], **change)
     names, revisions = zip(*board.models(), strict=True)
     assert set(names) == {"local/tiny-llama"}
     assert len(set(revisions)) == len(changes)
     assert len(set(board.scores["main_score"])) == len(changes)
     assert board.metrics.filter(normalization="raw")["value"].n_unique() == len(changes)
     with _count_texts(monkeypatch) as rows:
-        again = _sweep(llama_folder, [tiny_sts()], tmp_path, layers=[2], **changes[-1])
+        again = _sweep(llama_folder, [TinySTS()], tmp_path, layers=[2], **changes[-1])
     assert not rows
     assert again.scores.equals(board.scores)
     encoder = LayerwiseEncoder(llama_folder, **changes[-1])  # brings them along
-    assert _sweep(encoder, [tiny_sts()], tmp_path, layers=[2]).scores.equals(board.scores)
+    assert _sweep(encoder, [TinySTS()], tmp_path, layers=[2]).scores.equals(board.scores)
     (path,) = (tmp_path / "results").glob("*/*-bidirectional-adapters-*/*/*/TinySTS.json")
     provenance = json.loads(path.read_text())["scores"]["test"][0]["provenance"]
     assert provenance["bidirectional"] is True
     assert provenance["adapters"] == [adapter.name for adapter in adapters]
 
 
-def test_an_encoder_object_brings_its_own_settings(
-    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path
-) -> None:
-    by_path = _sweep(llama_folder, [tiny_sts()], tmp_path / "a", final_norm=False)
+def test_an_encoder_object_brings_its_own_settings(llama_folder: Path, tmp_path: Path) -> None:
+    by_path = _sweep(llama_folder, [TinySTS()], tmp_path / "a", final_norm=False)
     encoder = LayerwiseEncoder(llama_folder, final_norm=False)
-    by_object = _sweep(encoder, [tiny_sts()], tmp_path / "b")
+    by_object = _sweep(encoder, [TinySTS()], tmp_path / "b")
     assert by_object.scores.equals(by_path.scores)
 
 
-def test_mteb_reads_the_results_folder(llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path) -> None:
-    board = _sweep(llama_folder, [tiny_sts()], tmp_path)
+def test_mteb_reads_the_results_folder(llama_folder: Path, tmp_path: Path) -> None:
+    board = _sweep(llama_folder, [TinySTS()], tmp_path)
     read = mteb.ResultCache(tmp_path).load_results(load_experiments="match_name", validate_and_filter=False)
     by_layer = {
         model.task_results[0].scores["test"][0]["provenance"]["layer"]: model.task_results[0].get_score()
@@ -269,8 +251,8 @@ def test_mteb_reads_the_results_folder(llama_folder: Path, tiny_sts: Callable[[]
     assert by_layer == pytest.approx(dict(board.scores.select("layer", "main_score").rows()))
 
 
-def test_a_result_says_how_it_was_made(llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path) -> None:
-    _sweep(llama_folder, [tiny_sts()], tmp_path, layers=[2], seed=7)
+def test_a_result_says_how_it_was_made(llama_folder: Path, tmp_path: Path) -> None:
+    _sweep(llama_folder, [TinySTS()], tmp_path, layers=[2], seed=7)
     (path,) = tmp_path.rglob("TinySTS.json")
     assert path.parent.name == "layer_2"
     provenance = json.loads(path.read_text())["scores"]["test"][0]["provenance"]
@@ -281,12 +263,7 @@ def test_a_result_says_how_it_was_made(llama_folder: Path, tiny_sts: Callable[[]
 
 @pytest.mark.parametrize("where", ["make", "_evaluate_subset"])
 def test_a_failing_task_is_told_in_one_line_and_stops_no_other(
-    llama_folder: Path,
-    tiny_tasks: Tasks,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    where: str,
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
 ) -> None:
     tasks = tiny_tasks()[1:4]
     fails = tasks[1]
@@ -314,7 +291,7 @@ def test_a_failing_task_is_told_in_one_line_and_stops_no_other(
 
 @pytest.mark.parametrize("error", [MemoryError("no room for the weights"), KeyboardInterrupt()])
 def test_what_would_fail_every_task_ends_the_sweep(
-    llama_folder: Path, tiny_tasks: Tasks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     loads = []
 

@@ -13,6 +13,8 @@ import polars as pl
 import pytest
 from mteb.abstasks.abstask import AbsTask
 from support.forks import Fork
+from support.scoring import strings_in_data
+from support.tiny_tasks import TinySTS, tiny_tasks
 
 from leaderboard import Leaderboard, load_results, run_sweep
 from leaderboard.cli.program import main
@@ -58,7 +60,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> _Watched:
 
 
 def test_metrics_are_those_of_a_profile_of_the_evaluated_texts(
-    llama_folder: Path, tiny_tasks: Tasks, tmp_path: Path, watched: _Watched
+    llama_folder: Path, tmp_path: Path, watched: _Watched
 ) -> None:
     task = tiny_tasks()[0]  # has training texts
     board = watched(llama_folder, [task], tmp_path, seed=3, metric_texts=20)
@@ -77,10 +79,10 @@ def test_metrics_are_those_of_a_profile_of_the_evaluated_texts(
     assert {"infonce", "lidar", "dime", "curvature"} < set(found["metric"])
 
 
-def test_texts_are_found_without_a_model(tiny_tasks: Tasks, task_texts: Callable[[AbsTask], set[str]]) -> None:
+def test_texts_are_found_without_a_model() -> None:
     for task in tiny_tasks():
         task.load_data()
-        expected = task_texts(task)
+        expected = strings_in_data(task)
         with prepared(task):
             found = collect_texts(task)
         assert len(found.all) == len(set(found.all))
@@ -88,7 +90,7 @@ def test_texts_are_found_without_a_model(tiny_tasks: Tasks, task_texts: Callable
 
 
 def test_layers_that_do_not_fit_go_in_groups_and_the_plan_says_so(
-    llama_folder: Path, tiny_tasks: Tasks, tmp_path: Path, watched: _Watched
+    llama_folder: Path, tmp_path: Path, watched: _Watched
 ) -> None:
     whole = watched(llama_folder, tiny_tasks(), tmp_path / "whole", metrics=["dataset_entropy"])
     rows, tokens = sum(watched.rows), watched.tokens
@@ -110,7 +112,7 @@ def test_layers_that_do_not_fit_go_in_groups_and_the_plan_says_so(
 
 
 def test_a_budget_below_one_layer_is_told_of(
-    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["run", str(llama_folder), "--tasks", "StarterSTS", "--results", str(tmp_path), "--metrics", "none"]
     assert main([*arguments, "--store-budget", "1KB", "--quiet"]) == 1
@@ -118,7 +120,7 @@ def test_a_budget_below_one_layer_is_told_of(
 
 
 @pytest.mark.process
-def test_processes_find_the_same_scores(llama_folder: Path, tiny_tasks: Tasks, tmp_path: Path) -> None:
+def test_processes_find_the_same_scores(llama_folder: Path, tmp_path: Path) -> None:
     one = run_sweep(llama_folder, tiny_tasks(), tmp_path / "1", metrics="none", show_progress=False)
     two = run_sweep(llama_folder, tiny_tasks(), tmp_path / "2", metrics="none", jobs=2, show_progress=False)
     assert two.scores.equals(one.scores)
@@ -129,9 +131,7 @@ def test_processes_find_the_same_scores(llama_folder: Path, tiny_tasks: Tasks, t
         assert found == expected
 
 
-def test_half_precision_is_another_experiment_and_moves_scores_little(
-    llama_folder: Path, tiny_tasks: Tasks, tmp_path: Path
-) -> None:
+def test_half_precision_is_another_experiment_and_moves_scores_little(llama_folder: Path, tmp_path: Path) -> None:
     run_sweep(llama_folder, tiny_tasks()[-1:], tmp_path, metrics="none", show_progress=False)
     board = run_sweep(
         llama_folder, tiny_tasks()[-1:], tmp_path, metrics="none", store_dtype="float16", show_progress=False
@@ -176,11 +176,11 @@ def test_a_plan_alone_leaves_nothing_behind(
 
 
 def test_metrics_that_are_added_later_cost_their_own_passes_alone(
-    llama_folder: Path, tiny_sts: Callable[[], AbsTask], tmp_path: Path, watched: _Watched
+    llama_folder: Path, tmp_path: Path, watched: _Watched
 ) -> None:
-    first = watched(llama_folder, [tiny_sts()], tmp_path, metrics=["dataset_entropy", "curvature"])
+    first = watched(llama_folder, [TinySTS()], tmp_path, metrics=["dataset_entropy", "curvature"])
     texts = sum(watched.rows)
-    board = watched(llama_folder, [tiny_sts()], tmp_path, metrics=["dataset_entropy", "curvature", "infonce"])
+    board = watched(llama_folder, [TinySTS()], tmp_path, metrics=["dataset_entropy", "curvature", "infonce"])
     assert sum(watched.rows) <= 2 * texts
     assert watched.plan is not None and watched.plan.tasks[0].score_tokens == 0
     assert watched.plan.tasks[0].metric_tokens == pytest.approx(watched.tokens, rel=0.3)
@@ -188,7 +188,7 @@ def test_metrics_that_are_added_later_cost_their_own_passes_alone(
     old = board.metrics.filter(pl.col("metric") != "infonce")
     assert old.equals(first.metrics)
     assert set(board.metrics["metric"]) == {"dataset_entropy", "curvature", "infonce"}
-    watched(llama_folder, [tiny_sts()], tmp_path, metrics=["infonce", "curvature"])
+    watched(llama_folder, [TinySTS()], tmp_path, metrics=["infonce", "curvature"])
     assert watched.plan.tasks[0].task == "TinySTS"  # of the run before: nothing was left to plan
 
 

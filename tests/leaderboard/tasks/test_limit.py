@@ -1,7 +1,6 @@
 """Tasks cut to a few items: which are kept, and that mteb evaluates what is left."""
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
+from support.tiny_tasks import TinySTS, tiny_tasks
 
 from leaderboard.tasks.benchmarks import get_task, resolve_tasks
 from leaderboard.tasks.limit import limit_task
@@ -60,9 +60,7 @@ def _expected_texts(task: Any, split: Any) -> int:
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_tiny_tasks_of_every_type_evaluate_the_items_that_are_kept(
-    tiny_tasks: Callable[[], list[Any]], number: int
-) -> None:
+def test_tiny_tasks_of_every_type_evaluate_the_items_that_are_kept(number: int) -> None:
     task = tiny_tasks()[number]
     task.load_data()
     _check_limited(task)
@@ -96,9 +94,9 @@ def _check_limited(task: Any) -> None:
     assert len(_evaluated(task)["test"]) == expected
 
 
-def test_the_seed_chooses_and_the_order_stays(tiny_sts: Callable[[], Any]) -> None:
+def test_the_seed_chooses_and_the_order_stays() -> None:
     def kept(seed: int, limit: int = _LIMIT) -> list[str]:
-        task = tiny_sts()
+        task = TinySTS()
         task.load_data()
         limit_task(task, limit, seed)
         return list(task.dataset["test"]["sentence1"])
@@ -111,7 +109,7 @@ def test_the_seed_chooses_and_the_order_stays(tiny_sts: Callable[[], Any]) -> No
         assert len(places) == _LIMIT and places == sorted(places)
 
 
-def test_the_data_that_were_there_are_not_changed(tiny_tasks: Callable[[], list[Any]]) -> None:
+def test_the_data_that_were_there_are_not_changed() -> None:
     for task in tiny_tasks():
         task.load_data()
         before = task.dataset
@@ -129,14 +127,14 @@ def _sizes(data: Any) -> Any:
     return data
 
 
-def test_the_fewest_items_evaluate(tiny_tasks: Callable[[], list[Any]]) -> None:
+def test_the_fewest_items_evaluate() -> None:
     for task in tiny_tasks():
         task.load_data()
         limit_task(task, 2, seed=0)
         _evaluated(task)
 
 
-def _classification(tiny_tasks: Callable[[], list[Any]], labels: list[int]) -> Any:
+def _classification(labels: list[int]) -> Any:
     task = tiny_tasks()[0]
     task.load_data()
     texts = [f"text {number}" for number in range(len(labels))]
@@ -148,11 +146,9 @@ def _classification(tiny_tasks: Callable[[], list[Any]], labels: list[int]) -> A
 
 @pytest.mark.parametrize("limit", [2, 3, 4, 10])
 @pytest.mark.parametrize("labels", [[0] * 50 + [1], [0] * 40 + [1] + [2] * 9, [0, 2] * 20 + [1], [2, 0, 1]])
-def test_a_classification_task_evaluates_whatever_labels_are_left(
-    tiny_tasks: Callable[[], list[Any]], labels: list[int], limit: int
-) -> None:
+def test_a_classification_task_evaluates_whatever_labels_are_left(labels: list[int], limit: int) -> None:
     for seed in range(5):
-        task = _classification(tiny_tasks, labels)
+        task = _classification(labels)
         limit_task(task, limit, seed)
         kept = task.dataset["test"]["label"][:]
         two_of_more = len(set(kept)) == 2 < len(set(labels))  # mteb would ask which of them is 1
@@ -161,7 +157,7 @@ def test_a_classification_task_evaluates_whatever_labels_are_left(
         _evaluated(task)
 
 
-def test_both_layouts_of_pairs_keep_the_same_pairs(tiny_tasks: Callable[[], list[Any]]) -> None:
+def test_both_layouts_of_pairs_keep_the_same_pairs() -> None:
     kept = []
     for in_one_row in (False, True):
         task = tiny_tasks()[3]
@@ -192,9 +188,7 @@ def test_every_subset_that_is_evaluated_is_cut_and_no_other() -> None:
     assert len(_evaluated(task)["test"]) == 2 * 8
 
 
-def test_queries_without_answers_are_not_drawn_and_a_corpus_without_rankings_is_kept(
-    tiny_tasks: Callable[[], list[Any]],
-) -> None:
+def test_queries_without_answers_are_not_drawn_and_a_corpus_without_rankings_is_kept() -> None:
     task = tiny_tasks()[4]
     task.load_data()
     tables = task.dataset["default"]["test"]
@@ -208,7 +202,7 @@ def test_queries_without_answers_are_not_drawn_and_a_corpus_without_rankings_is_
     assert len(_evaluated(task)["test"]) == 2 + 40
 
 
-def test_retrieval_data_of_the_old_layout_are_cut_too(tiny_tasks: Callable[[], list[Any]]) -> None:
+def test_retrieval_data_of_the_old_layout_are_cut_too() -> None:
     task = tiny_tasks()[4]
     new = task.make()["default"]["test"]
     task.queries = {"test": dict(zip(new["queries"]["id"], new["queries"]["text"], strict=True))}
@@ -221,7 +215,7 @@ def test_retrieval_data_of_the_old_layout_are_cut_too(tiny_tasks: Callable[[], l
     assert len(_evaluated(task)["test"]) == 2 + len(set().union(*cut["top_ranked"].values()))
 
 
-def test_a_clustering_task_that_embeds_a_share_embeds_what_is_kept(tiny_tasks: Callable[[], list[Any]]) -> None:
+def test_a_clustering_task_that_embeds_a_share_embeds_what_is_kept() -> None:
     for limit, expected in ((5, 5), (100, 20)):
         task = tiny_tasks()[2]
         task.max_document_to_embed, task.max_fraction_of_documents_to_embed = None, 0.5
@@ -230,12 +224,12 @@ def test_a_clustering_task_that_embeds_a_share_embeds_what_is_kept(tiny_tasks: C
         assert len(_evaluated(task)["test"]) == expected
 
 
-def test_what_cannot_be_limited_is_told(tiny_sts: Callable[[], Any]) -> None:
+def test_what_cannot_be_limited_is_told() -> None:
     with pytest.raises(InputError, match="expected a task with loaded data"):
-        limit_task(tiny_sts(), 5, seed=0)
+        limit_task(TinySTS(), 5, seed=0)
     for limit in (1, -1, True, 2.5):
         with pytest.raises(InputError, match="limit: expected an int of at least 2, got "):
-            limit_task(tiny_sts(), limit, seed=0)  # type: ignore[arg-type]
+            limit_task(TinySTS(), limit, seed=0)  # type: ignore[arg-type]
     unknown = {
         "SummEval": "Summarization",
         "Tatoeba": "BitextMining",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from mteb.abstasks.abstask import AbsTask
+from support.tiny_tasks import TinySTS
 
 from leaderboard.scoring.columns import Columns
 from leaderboard.scoring.score import prepared
@@ -16,10 +17,10 @@ from midlayer_embed.errors import InputError
 
 
 @pytest.fixture
-def own_task(tiny_sts_class: Any) -> AbsTask:
+def own_task() -> AbsTask:
     """A task that makes its own data, and adds to the scores."""
 
-    class Own(tiny_sts_class):  # type: ignore[misc, valid-type]
+    class Own(TinySTS):  # type: ignore[misc, valid-type]
         makes_its_own_data = True
 
         def evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -28,16 +29,16 @@ def own_task(tiny_sts_class: Any) -> AbsTask:
     return Own()
 
 
-def test_it_needs_no_dataset(own_task: AbsTask, tiny_sts_class: type[AbsTask], tmp_path: Path) -> None:
+def test_it_needs_no_dataset(own_task: AbsTask, tmp_path: Path) -> None:
     assert dataset_folder(tmp_path, own_task) is None
     assert available_size(own_task, tmp_path) == available_size(own_task, None) == 0
     prefetch([own_task, *get_benchmark("starter").tasks], tmp_path, show_progress=False)
     assert not (tmp_path / MANIFEST).exists() or json.loads((tmp_path / MANIFEST).read_text()) == {"datasets": {}}
     with pytest.raises(InputError):
-        dataset_folder(tmp_path, tiny_sts_class())
+        dataset_folder(tmp_path, TinySTS())
 
 
-def test_it_may_add_to_the_scores_and_is_scored_fast_all_the_same(own_task: AbsTask, tiny_sts_class: Any) -> None:
+def test_it_may_add_to_the_scores_and_is_scored_fast_all_the_same(own_task: AbsTask) -> None:
     class NotOwn(type(own_task)):  # type: ignore[misc]
         makes_its_own_data = False
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-import plain_metrics
 import pytest
 import torch
+from support import plain_metrics
 
 from midlayer_embed import metrics
 

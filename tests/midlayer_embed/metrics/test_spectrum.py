@@ -2,12 +2,12 @@ import itertools
 import math
 
 import numpy as np
-import plain_metrics
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from support import plain_metrics
 
 from midlayer_embed import metrics
 from midlayer_embed.terms import NORMALIZATIONS

@@ -2,11 +2,11 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import plain_metrics
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import plain_metrics
 
 from midlayer_embed import metrics
 from midlayer_embed.terms import NORMALIZATIONS
