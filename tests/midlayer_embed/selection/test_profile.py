@@ -196,7 +196,7 @@ def test_mistakes_are_named(llama_folder: Path, sentences: list[str], keywords: 
 
 
 def test_settings_of_an_encoder_are_given_where_it_is_made(llama_folder: Path, sentences: list[str]) -> None:
-    with pytest.raises(ValueError, match="max_seq_length: settings of a LayerwiseEncoder"):
+    with pytest.raises(ValueError, match="max_seq_length: pass settings of a LayerwiseEncoder to its constructor"):
         profile_layers(LayerwiseEncoder(llama_folder), sentences, max_seq_length=8)
 
 
