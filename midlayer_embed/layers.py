@@ -54,6 +54,7 @@ def layer_numbers(layers: str | Iterable[int | float] | None, n_blocks: int) -> 
 
     Raises:
         InputError: (a ValueError) a layer is out of range or named twice, or there is none.
+        InputTypeError: (a ValueError and a TypeError) not a list, or an item is neither an int nor a float.
 
     Example:
         >>> layer_numbers([0, 6, -1], 12), layer_numbers("all", 3)

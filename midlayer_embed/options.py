@@ -1,7 +1,7 @@
-"""The options that say which model is loaded and how its states become a vector. Each is declared here, once.
+"""The options for loading a model and pooling its states, each declared once.
 
-Public functions take the fields of `Source` and `Recipe` as plain keywords and fold them with `fold`; what they call
-takes the two records. No torch is imported here.
+Public functions take the fields of `Source` and `Recipe` as plain keywords and fold them with `fold`. Internal
+functions take the two records. torch is not imported here.
 """
 
 import inspect
@@ -89,9 +89,9 @@ class Recipe:
 
     Attributes:
         final_norm: True: pool the states after the model's own final norm; False: pool the residual stream as the block
-            leaves it. The same for models without a final norm. On the command line `--normed` and `--raw`.
+            leaves it. No difference for models without a final norm. On the command line `--normed` and `--raw`.
         pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean" or "max".
-        max_seq_length: Number of tokens after which a text is cut, at least 1. None: the limit of the folder's own
+        max_seq_length: Number of tokens to which a text is truncated, at least 1. None: the limit of the folder's own
             sentence-transformers config if it has one, else the smaller of the model's limit and 512.
     """
 
@@ -101,18 +101,18 @@ class Recipe:
     )
     max_seq_length: int | None = field(
         default=None,
-        metadata=_flag("--max-seq-length", "number of tokens after which a text is cut", type=int, metavar="N"),
+        metadata=_flag("--max-seq-length", "truncate texts to this many tokens", type=int, metavar="N"),
     )
 
     def __post_init__(self) -> None:
         if self.pooling_mode not in POOLING_MODES:
             raise InputError(f"pooling_mode: expected one of {', '.join(POOLING_MODES)}, got {self.pooling_mode!r}")
         limit = check_optional_int("max_seq_length", self.max_seq_length, 1)
-        object.__setattr__(self, "max_seq_length", limit)  # an int, where an integer of numpy came
+        object.__setattr__(self, "max_seq_length", limit)  # integers of numpy become ints
 
 
 class ModelOptions(TypedDict, total=False):
-    """The fields of both records for type checkers, but for `FILE_OPTIONS`."""
+    """The fields of both records for type checkers, except `FILE_OPTIONS`."""
 
     final_norm: bool
     pooling_mode: str
@@ -132,10 +132,10 @@ class AnyModelOptions(ModelOptions, total=False):
 
 
 def fold(options: Mapping[str, Any]) -> tuple[Source, Recipe]:
-    """The records that a public function's keywords stand for.
+    """The two records from the keywords of a public function.
 
     Raises:
-        InputError: (a ValueError) a value that an option does not take; the message names the option.
+        InputError: (a ValueError) the value of an option is invalid; the message names the option.
 
     Example:
         >>> source, recipe = fold({"revision": "step1000", "pooling_mode": "cls"})
@@ -152,7 +152,7 @@ def fold(options: Mapping[str, Any]) -> tuple[Source, Recipe]:
 def takes_options(*, without: Collection[str] = ()) -> Callable[[_Function], _Function]:
     """Decorator of a function with `**options`: its signature shows the fields of both records as keywords.
 
-    A keyword that no record has is a TypeError, as for any function.
+    An unknown keyword raises a TypeError, as for any function.
 
     Args:
         without: Fields that the function does not take.

@@ -1,4 +1,4 @@
-"""What a metric is, as data: names, what each is measured on, units. Nothing is measured here and nothing is imported.
+"""The metrics as data: names, units and the states they are measured on. No numbers are computed, no torch is imported.
 
 A new metric takes one entry in `METRIC_TABLE` and one function in `selection.measures.MEASURES`.
 """
@@ -15,14 +15,14 @@ class Metric:
     """A metric of a layer.
 
     Attributes:
-        name: Its name in tables and arguments.
-        label: Its name in pictures and sentences.
+        name: Name in tables and arguments.
+        label: Name in pictures and sentences.
         measured_on: The states it needs: the token states of each text, the pooled vectors of the texts, or the pooled
             vectors of augmented views of the texts.
-        unit: The unit of its values; empty for a plain number.
-        n_views: How many views of each text it needs; 0 unless it is measured on views.
+        unit: Unit of the values; empty for a plain number.
+        n_views: Number of views of each text that it needs; 0 unless it is measured on views.
         normalized_by: The n of its normalisations (see `metrics.matrix_entropy`), for an entropy: the number of tokens
-            of a text or the number of texts. None: no entropy, so it is not normalised.
+            of a text or the number of texts. None: not an entropy, so it is not normalised.
         bounds_information: Whether ln n minus its value is a lower bound of the mutual information of two views.
         criterion: The criterion that picks the layer at the good end of its curve, "min-..." or "max-..."; None: no end
             is good.
@@ -62,9 +62,9 @@ METRIC_TABLE: dict[str, Metric] = {
 }
 METRICS = tuple(METRIC_TABLE)
 
-# What an entropy may be divided by; `metrics.gram` has the formulas.
+# Normalizations of an entropy; `metrics.gram` has the formulas.
 NORMALIZATIONS = ("raw", "maxEntropy", "logN", "logD", "logNlogD")
-# In tables, values as they are; and the row of a metric that bounds information, which is no division.
+# Normalizations in tables for values as they are, and for the lower bound of the mutual information.
 RAW, MI_LOWER_BOUND = "raw", "mi_lower_bound"
 
 
@@ -95,7 +95,7 @@ def check_normalizations(names: str | Sequence[str]) -> list[str]:
 
 
 def n_views(metrics: Collection[str]) -> int:
-    """How many augmented views of each text some metrics need together; they share the views.
+    """The number of augmented views of each text that these metrics need. Metrics share views.
 
     Example:
         >>> n_views(["curvature"]), n_views(["dime", "infonce"]), n_views(["dime", "lidar"])
@@ -105,7 +105,7 @@ def n_views(metrics: Collection[str]) -> int:
 
 
 def views_needed() -> str:
-    """The metrics that need augmented views, with how many, for help texts.
+    """The metrics that need augmented views, with their number of views, for help texts.
 
     Example:
         >>> views_needed()

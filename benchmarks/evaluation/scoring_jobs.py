@@ -2,7 +2,7 @@
 
     python -m benchmarks.evaluation.scoring_jobs [--layers 31] [--jobs 2]
 
-Uses the function of the sweep on the starter tasks. Vectors are random with 576 dimensions, like those of the starter
+Runs the sweep's `scored_layers` on the starter tasks. Vectors are random with 576 dimensions, like those of the starter
 model, and in the store before timing starts. The processes of a sweep are kept for the next task, unless they wait for
 more than five minutes; their start is measured separately and reported in the note. Checks that scores are equal.
 """

@@ -4,8 +4,8 @@
 
 The plain implementations are `plain_metrics` of the tests: numpy float64, a Python loop over layers, `eigvalsh` for
 each matrix, LiDAR's scatter matrices summed from outer products as in the paper's code, DiME's pairings as permutation
-matrices. They run on as many layers as fit in a few seconds; times are per layer. States are random, of 576 dimensions
-like those of the starter model, with a decaying spectrum; each text has two views around it, and 16 for LiDAR.
+matrices. They run on as many layers as fit in a few seconds; times are per layer. States are random, with a decaying
+spectrum and 576 dimensions, like those of the starter model; each text has two views, and 16 for LiDAR.
 
 On a busy machine, several numpy threads can be many times slower than one, because they wait for each other: the plain
 implementations get one thread or all, whichever is faster at the time.
@@ -127,8 +127,8 @@ def main() -> None:
     print(f"{arguments.texts} texts, {DIM} dimensions, {VIEWS} views for lidar, {arguments.layers} layers")
     plain_threads = find_fastest_threads()
     print(f"plain: numpy on {plain_threads} thread{'s' if plain_threads > 1 else ''}")
-    print(f"{'':<16} {'ours':>10} {'plain':>10} {'plain way':>10} {'times':>7}   largest relative")
-    print(f"{'':<16} {'ms a layer':>10} {'ms a layer':>10} {'on layers':>10} {'faster':>7}   difference")
+    print(f"{'':<16} {'ours':>10} {'plain':>10} {'layers':>10} {'times':>7}   largest relative")
+    print(f"{'':<16} {'ms a layer':>10} {'ms a layer':>10} {'of plain':>10} {'faster':>7}   difference")
     found = {}
     for metric in PLAIN_LAYERS:
         found[metric] = figures = measure(metric, plain, arguments.layers, arguments.texts, plain_threads)

@@ -73,8 +73,8 @@ def associations(scores: pl.DataFrame, metrics: pl.DataFrame, per_task: bool = F
 
     Returns:
         One row per metric, or per metric and task, sorted by name: metric, (task,) spearman, kendall, pearson, dcor,
-        n_layers (in the coefficients), n_tasks (that have the metric). Coefficients are null if there are fewer than
-        two layers, or if the metric or the score is the same at all of them.
+        n_layers (in the coefficients), n_tasks (with the metric). Coefficients are null if there are fewer than two
+        layers, or if the metric or the score is the same at all of them.
     """
     by = ["metric", "task"] if per_task else ["metric"]
     side = ["task"] if per_task else []
@@ -107,4 +107,4 @@ def _means(frame: pl.DataFrame, column: str, by: list[str]) -> pl.DataFrame:
 def _coefficients(x: list[float], y: list[float]) -> dict[str, float | None]:
     if len(set(x)) < 2 or len(set(y)) < 2:
         return dict.fromkeys(_COEFFICIENTS)
-    return {name: of(np.asarray(x), np.asarray(y)) for name, of in _COEFFICIENTS.items()}
+    return {name: coefficient(np.asarray(x), np.asarray(y)) for name, coefficient in _COEFFICIENTS.items()}

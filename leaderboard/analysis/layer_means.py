@@ -24,7 +24,7 @@ def layer_means(frame: pl.DataFrame, column: str, by: Sequence[str]) -> pl.DataF
         by: Columns to group by, besides layer.
 
     Returns:
-        Columns of `by`, layer, `column`, n_tasks (in the mean) and of_tasks (that any layer has); sorted by layer.
+        Columns of `by`, layer, `column`, n_tasks (in the mean) and of_tasks (at any layer); sorted by layer.
     """
     n_tasks = pl.col("task").n_unique()
     finite = frame.filter(pl.col(column).is_finite())

@@ -1,7 +1,7 @@
-"""Compares ways to pick a layer: the paper's Table 2, and more. Nothing is read or shown here.
+"""Compares ways to pick a layer: the paper's Table 2, and more. Does not read files or format tables.
 
 As in the paper, a criterion picks a layer for each task, by the raw metric of the task's own texts, among the layers
-that have a score; the number of a scheme is the mean of the tasks' scores at the layers that it picks.
+that have a score; the score of a scheme is the mean of the tasks' scores at the layers that it picks.
 """
 
 from functools import cached_property
@@ -50,8 +50,8 @@ class SchemeComparison:
     def picked_layers(self) -> pl.DataFrame:
         """The layer that each scheme picks for each task, among those that have a score of the task.
 
-        Columns model, revision, scheme, task, layer. The schemes best, which is one layer for all tasks, and
-        random_layer, which is none, are left out.
+        Columns model, revision, scheme, task, layer. The schemes best (one layer for all tasks) and random_layer (no
+        particular layer) are left out.
         """
         scores = self._scores
         scored = scores.filter(pl.col("main_score").is_finite()).select(*_MODEL, "task", "layer", score="main_score")
@@ -80,7 +80,7 @@ class SchemeComparison:
             scored, picked = (frame.join(shared, on=[*_MODEL, "task"], how="semi") for frame in (scored, picked))
         best = _best_layers(scored.with_columns(scheme=pl.lit("best")), complete_only)
         at_best = scored.join(best.rename({"best_layer": "layer"}), on=[*_MODEL, "layer"])
-        compared = self._compared(pl.concat([picked, at_best.select(picked.columns)]), scored, complete_only, seed)
+        compared = self._summarize(pl.concat([picked, at_best.select(picked.columns)]), scored, complete_only, seed)
         models = self._scores.select(_MODEL).unique(maintain_order=True)
         for frame in (
             scored.group_by(_MODEL).agg(n_tasks=pl.col("task").n_unique()),
@@ -104,11 +104,11 @@ class SchemeComparison:
 
     @cached_property
     def _picked(self) -> pl.DataFrame:
-        """The score of each scheme but best for each task: model, revision, scheme, task, score."""
+        """The score of each scheme except best for each task: model, revision, scheme, task, score."""
         at_layers = self.picked_layers.join(self._scored, on=[*_MODEL, "task", "layer"]).drop("layer")
         return pl.concat([at_layers, _random_layers(self._scored).select(at_layers.columns)])
 
-    def _compared(self, picked: pl.DataFrame, scored: pl.DataFrame, complete_only: bool, seed: int) -> pl.DataFrame:
+    def _summarize(self, picked: pl.DataFrame, scored: pl.DataFrame, complete_only: bool, seed: int) -> pl.DataFrame:
         """Mean, number of tasks, regret and interval: one row per model and scheme."""
         by = [*_MODEL, "scheme"]
         same_tasks = scored.join(picked.select(*by, "task"), on=[*_MODEL, "task"])
@@ -129,10 +129,10 @@ def schemes(
     """The schemes of every model and revision, in points.
 
     - best: the single layer with the highest mean over the tasks, `best_layer`. Like the authors, we average a layer
-      without a score for some tasks over those that it has (see n_best); `complete_only` excludes such layers.
+      that lacks some tasks over the tasks that it has (see n_best); `complete_only` excludes such layers.
     - last: the highest layer in the tables; middle and depth_0_7: the layers at these depths.
     - random_layer: the expected score of a layer drawn at random for each task. oracle: the best layer of each task.
-    - min_dime, ..., max_curvature: the criteria of `select_layer`. Null, over no task, if the metric is missing.
+    - min_dime, ..., max_curvature: the criteria of `select_layer`. Null if the metric is missing.
 
     Args:
         scores: Scores with the columns of `Leaderboard.scores`.
@@ -149,7 +149,7 @@ def schemes(
         the tasks.
 
     Raises:
-        InputError: (a ValueError) `tasks` is neither.
+        InputError: (a ValueError) `tasks` is neither "available" nor "common".
     """
     return SchemeComparison(scores, metrics).table(tasks, complete_only, seed)
 
@@ -236,8 +236,8 @@ def _intervals(scores: pl.Series, seed: int, resamples: dict[tuple[int, int], np
     Args:
         scores: A list of scores per row.
         seed: Seed of the resamples.
-        resamples: Weights (N_RESAMPLES, n) by n and seed, extended here. Lists of one length share them, so that the
-            intervals of schemes are comparable.
+        resamples: Weights (N_RESAMPLES, n) by (n, seed); missing ones are added. Lists of the same length share them,
+            so that the intervals of schemes are comparable.
     """
     found = np.empty((len(scores), 2))
     for row, of_tasks in enumerate(scores):

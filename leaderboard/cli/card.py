@@ -33,7 +33,7 @@ def add_card(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--adapter",
         action="append",
         metavar="NAME",
-        help="an adapter that was merged into the model, if any was a folder: then give each of them, in order",
+        help="an adapter of the scored model; if any of its adapters was a folder, repeat the option for all, in order",
     )
     push.add_argument("--device", metavar="DEVICE", help="cpu, cuda, ... (default: the fastest available)")
     add_plain_options(card)

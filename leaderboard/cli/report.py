@@ -21,7 +21,7 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Adds the command to the program."""
     report = commands.add_parser(
         "report",
-        help="which layer to take: schemes and associations from results or tables",
+        help="compare ways to pick a layer, from results or tables",
         description="Compares ways to pick a layer (the paper's Table 2 and more) and shows how metrics are associated "
         "with scores. Reads the results folder of a run, or tables of any number of models (.csv, .csv.gz, .parquet).",
         epilog=f"example: {PROGRAM} report --scores scores.csv.gz --metrics metrics.csv.gz --model Pythia-410m",
@@ -44,11 +44,11 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
     how.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap resamples (default: 0)")
     out = report.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print schemes and associations as JSON, with every column")
-    out.add_argument("--parquet", metavar="FOLDER", help="also write all tables there as .parquet")
-    out.add_argument("--csv", metavar="FOLDER", help="also write all tables there as .csv")
-    out.add_argument("--markdown", metavar="FILE", help="also write schemes, layers and associations there")
-    out.add_argument("--html", metavar="FILE", help="also write a page there that a browser opens without a network")
-    out.add_argument("--figures", metavar="FOLDER", help="also draw the paper's figures there, as .png and .svg")
+    out.add_argument("--parquet", metavar="FOLDER", help="also write all tables to FOLDER as .parquet")
+    out.add_argument("--csv", metavar="FOLDER", help="also write all tables to FOLDER as .csv")
+    out.add_argument("--markdown", metavar="FILE", help="also write schemes, layers and associations to FILE")
+    out.add_argument("--html", metavar="FILE", help="also write an HTML page to FILE; it needs no network")
+    out.add_argument("--figures", metavar="FOLDER", help="also draw the paper's figures to FOLDER, as .png and .svg")
     out.add_argument("--quiet", action="store_true", help="only results and errors")
 
 
@@ -58,7 +58,7 @@ def _report(arguments: argparse.Namespace) -> None:
     options = {"tasks": arguments.tasks, "complete_only": arguments.complete_only, "seed": arguments.seed}
     schemes = board.schemes(**options)
     if schemes.is_empty():
-        raise InputError(f"{arguments.results or arguments.scores}: there are no scores in it")
+        raise InputError(f"{arguments.results or arguments.scores}: contains no scores")
     writers: dict[str, Callable[..., None]] = {
         "parquet": board.to_parquet,
         "csv": board.to_csv,
@@ -95,7 +95,7 @@ def _read(arguments: argparse.Namespace) -> "Leaderboard":
 
     if arguments.results is not None:
         if arguments.metrics is not None:
-            raise InputError("metrics: a results folder has its own; --metrics needs --scores")
+            raise InputError("metrics: a results folder includes its metrics; use --metrics with --scores only")
         return load_results(arguments.results)
     return load_tables(arguments.scores, arguments.metrics)
 
@@ -107,7 +107,7 @@ def _print(board: "Leaderboard", schemes: "pl.DataFrame", in_detail: str | None)
     print_schemes(schemes)
     shown = [which for which in board.models() if schemes.height == 1 or which == (in_detail, "main")]
     if not shown:
-        print("all schemes of one model, and its associations: --model NAME [--revision NAME]")
+        print("--model NAME [--revision NAME] prints all schemes and associations of a model")
     for model, revision in shown:
         print()
         print_scheme_details(schemes.filter(model=model, revision=revision).row(0, named=True))

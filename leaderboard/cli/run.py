@@ -60,8 +60,8 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
     size.add_argument(
         "--store-budget",
         metavar="SIZE",
-        help="disk space for vectors at a time, e.g. 20GB; layers that do not fit take another forward pass (default: "
-        "four fifths of the free space)",
+        help="disk space that vectors may take at a time, e.g. 20GB; layers that do not fit take another forward pass "
+        "(default: four fifths of the free space)",
     )
     size.add_argument(
         "--store-dtype",
@@ -72,7 +72,7 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    # Tokenizers warn when a process that has used their threads forks; a sweep tokenises in one piece.
+    # Unless this is set, tokenizers warn when a process forks after it has used their threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     layers = _layers(arguments.layers)
     from leaderboard.sweep.run import TasksFailed, run_sweep

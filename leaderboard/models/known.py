@@ -71,11 +71,11 @@ def known_models() -> dict[str, KnownModel]:
 
 
 def resolve_known_model(model: str | Path, source: Source) -> tuple[str | Path, Source]:
-    """What is loaded for a model: what `configs/models` says of it if it is listed there, then what is asked for.
+    """Combine the entry of a model in `configs/models`, if it has one, with the requested options.
 
     Args:
         model: A name in `configs/models`, or any other model.
-        source: The options that are asked for.
+        source: The requested options.
 
     Returns:
         The model to load, and its options.

@@ -33,7 +33,7 @@ def get_model(
     Args:
         model: The name of a model in `configs/models` (whose adapters and attention apply), a Hub id, a folder, or
             "starter".
-        layer: As for MidLayerEncoder; the last layer by default.
+        layer: A layer, depth or criterion, as for MidLayerEncoder.
         seed: Seed of the choice of a layer by a criterion.
         selection_texts: Texts for a criterion such as "min-dime", as for MidLayerEncoder.
         **options: The fields of `Recipe` and `Source`, as for MidLayerEncoder, without gguf_file and trust_remote_code.

@@ -22,7 +22,7 @@ DEFAULT_SETTINGS: dict[str, Any] = {
 
 
 def scoring_settings(recipe: Recipe, dtype: "str | torch.dtype") -> dict[str, Any]:
-    """The settings of a model that change its scores, as in `DEFAULT_SETTINGS`, without those of a sweep alone."""
+    """The settings of a model that change its scores: `DEFAULT_SETTINGS` without the options of a sweep."""
     return {**asdict(recipe), "dtype": str(resolve_dtype(dtype)).removeprefix("torch.")}
 
 

@@ -1,4 +1,4 @@
-"""How to load the model behind a row of the tables again. A record of names: no mteb, no torch."""
+"""How to load the model behind a row of the tables again. Imports neither mteb nor torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Origin:
-    """The arguments with which `MidLayerEncoder` gives the vectors that were scored.
+    """Arguments of `MidLayerEncoder` that reproduce the scored vectors.
 
     Attributes:
         hub_id: Hub id of the base model; None for a folder.
@@ -21,5 +21,5 @@ class Origin:
 
 
 def origin_by_name(model: str, revision: str) -> Origin:
-    """The origin of a model of which only the name in a table is known: it is loaded by that name."""
+    """The origin of a model that is only known from table files: its name in the table is loaded."""
     return Origin(None, model, {} if revision == "main" else {"revision": revision})

@@ -1,4 +1,4 @@
-"""Reads from a result how its model is loaded again: under which name, with which keywords."""
+"""Derives from a result how to load its model again."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,1 +1,1 @@
-"""Tables, figures, the page and model cards. Computes no numbers; `leaderboard.results.tables` does."""
+"""Tables, figures, the page and model cards. Numbers are computed in `leaderboard.analysis`."""

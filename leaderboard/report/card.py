@@ -191,8 +191,8 @@ def _scores_section(record: LayerRecord) -> str:
     warning = ""
     if record.limit is not None:
         warning = f"""> [!WARNING]
-> These are partial results: only {record.limit} items of each split were evaluated. They are not MTEB scores and do not
-> compare with other results.
+> These are partial results: only {record.limit} items of each split were evaluated. They are not MTEB scores and are
+> not comparable with other results.
 
 """
     rows = [("task", "type", "main score", "x100")]
@@ -211,7 +211,7 @@ def _scores_section(record: LayerRecord) -> str:
     missing = [task for task in record.tasks if record.layers.filter(layer=record.layer)[task][0] is None]
     mean_sentence = f"The mean is {format_cell('mean', mean)}."
     if missing:
-        mean_sentence = f"There is no mean, because this layer misses {', '.join(map(escaped, missing))}."
+        mean_sentence = f"There is no mean, because this layer has no score for {', '.join(map(escaped, missing))}."
     return f"""## Scores of layer {record.layer}
 
 {warning}Scores by [MTEB](https://github.com/embeddings-benchmark/mteb). {mean_sentence}

@@ -55,7 +55,7 @@ def scheme_cells(row: Mapping[str, Any], scheme: str) -> tuple[str, ...]:
 
 
 def fewer_tasks(row: Mapping[str, Any], scheme: str) -> int | None:
-    """Number of tasks behind a scheme in a row of the schemes table; None if it has all tasks, or none.
+    """Number of tasks that a scheme is averaged over, if it lacks some; None if it has all tasks, or none.
 
     Example:
         >>> fewer_tasks({"n_tasks": 32, "n_min_dime": 29, "n_last": 32}, "min_dime")

@@ -12,7 +12,7 @@ from leaderboard.results.tables import Tables, picked_layers
 from midlayer_embed.terms import METRICS
 
 # Schemes whose layers are marked in figures, with their labels.
-_POINTED_OUT = {
+_MARKED_SCHEMES = {
     "oracle": "best",
     "last": "last",
     "min_dime": "min-dime",
@@ -44,7 +44,7 @@ def marks(board: Tables, **options: Any) -> pl.DataFrame:
     Returns:
         Columns model, revision, task (null: all tasks together), layer, and said, the label of the mark.
     """
-    picked = picked_layers(board).filter(pl.col("scheme").is_in(list(_POINTED_OUT)))
+    picked = picked_layers(board).filter(pl.col("scheme").is_in(list(_MARKED_SCHEMES)))
     last = board.scores.group_by(MODEL).agg(layer=pl.col("layer").max())
     best = board.schemes(**options).select(*MODEL, layer="best_layer").drop_nulls()
     together = pl.concat(
@@ -53,11 +53,11 @@ def marks(board: Tables, **options: Any) -> pl.DataFrame:
             for scheme, frame in (("oracle", best), ("last", last))
         ]
     )
-    order = list(_POINTED_OUT)
+    order = list(_MARKED_SCHEMES)
     return (
         pl.concat([together, picked.select(together.columns)])
         .sort(pl.col("scheme").cast(pl.Enum(order)))
-        .with_columns(pl.col("scheme").replace(_POINTED_OUT))
+        .with_columns(pl.col("scheme").replace(_MARKED_SCHEMES))
         .group_by(*MODEL, "task", "layer", maintain_order=True)
         .agg(said=pl.col("scheme").str.join(", "))
     )
@@ -122,16 +122,16 @@ def layer_figure(board: Tables, layer: int) -> figures.Figure:
     return _score_over_depth(board, board.scores.select(MODEL).unique().join(mark, how="cross"))
 
 
-def _score_over_depth(board: Tables, pointed_out: pl.DataFrame) -> figures.Figure:
+def _score_over_depth(board: Tables, layers: pl.DataFrame) -> figures.Figure:
     scores = score_curves(board.scores).rename({"score": "value"})
-    chosen = pointed_out.select(*MODEL, "layer", "said", word="said").join(scores, on=[*MODEL, "layer"])
+    chosen = layers.select(*MODEL, "layer", "said", word="said").join(scores, on=[*MODEL, "layer"])
     return figures.score_over_depth(
         with_labels(scores, board), with_labels(chosen, board), list(board.labels().values())
     )
 
 
 def _file_names(labels: list[str]) -> list[str]:
-    """Unique parts of file names from the labels of models."""
+    """A unique part of a file name for each label."""
     plain = ["".join(letter if letter.isalnum() or letter in "-." else "_" for letter in label) for label in labels]
     before = [sum(other.lower() == name.lower() for other in plain[:place]) for place, name in enumerate(plain)]
     return [f"{name}-{n + 1}" if n else name for name, n in zip(plain, before, strict=True)]

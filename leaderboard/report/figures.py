@@ -43,12 +43,12 @@ def score_over_depth(
 ) -> Figure:
     """Score over depth, one line per model (the paper's Figure 1).
 
-    Layers that miss tasks are hollow points, not connected by a line.
+    Layers without a score for some tasks are hollow points, not connected by a line.
 
     Args:
         rows: Columns model, layer, depth, value, n_tasks, of_tasks.
         marks: Layers to highlight, with columns model, layer, depth, value, said (tooltip), word (label).
-        models: Model names in the order of their colours. If rows are set later, so is this: the signal "models".
+        models: Model names in the order of their colours. Like rows, they can be set later: in the signal "models".
         title: Title of the score axis.
     """
     return _build_over_depth(rows, marks, title, ".1f").add_params(_build_models_param(models))

@@ -114,7 +114,7 @@ def find_layer(
     ]
     number = board.best_layer(name, which) if layer is None else layer_number(layer, every[0][0]["n_blocks"])
     if number is None:
-        raise InputError(f"layer: no layer of {name} has all tasks, so there is no best layer; pass one")
+        raise InputError(f"layer: no layer of {name} has all tasks, so there is no best layer; pass a layer")
     by_task = {result.task_name: (meta, result) for provenance, meta, result in every if provenance["layer"] == number}
     layers = board.layer_table(name, which)
     if not by_task:

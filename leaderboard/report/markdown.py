@@ -12,7 +12,7 @@ from midlayer_embed.ground.markdown import escaped, table
 
 
 def markdown(board: Tables, **options: Any) -> str:
-    """The schemes of all models; then for each model its layers, the best one in bold, and its associations.
+    """Schemes of all models, then layers (the best in bold) and associations of each model.
 
     Args:
         board: The tables.
@@ -26,7 +26,7 @@ def markdown(board: Tables, **options: Any) -> str:
 
 def _schemes(board: Tables, options: dict[str, Any]) -> Iterator[str]:
     yield "## Schemes\n"
-    yield "In points. In brackets: the tasks behind a number, where they are not all of the model's.\n"
+    yield "Scores in points. In brackets: the number of tasks in a mean that lacks some of the model's tasks.\n"
     rows = [["model", "revision", "n_tasks", "best_layer", *SCHEMES]]
     for row in board.schemes(**options).iter_rows(named=True):
         cells = [escaped(row["model"]), escaped(row["revision"]), str(row["n_tasks"])]

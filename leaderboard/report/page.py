@@ -38,7 +38,7 @@ def page(board: Tables, **options: Any) -> str:
 
     Args:
         board: The tables, with at least one score.
-        **options: Options of `Leaderboard.schemes`: tasks (which the table shows first), complete_only, seed.
+        **options: Options of `Leaderboard.schemes`: tasks (the initial choice of the table), complete_only, seed.
     """
     scripts = {
         "library": vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;"),
@@ -55,13 +55,13 @@ def page(board: Tables, **options: Any) -> str:
         n_tasks=len(data["tasks"]),
         version=__version__,
         style=Markup((_FILES / "page.css").read_text(encoding="utf-8")),
-        data=Markup(_for_a_script(data)),
+        data=Markup(_script_json(data)),
         hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts.values()),
         **{name: Markup(script) for name, script in scripts.items()},
     )
 
 
-def _for_a_script(data: dict[str, Any]) -> str:
+def _script_json(data: dict[str, Any]) -> str:
     """JSON that cannot end the script element around it."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
@@ -127,12 +127,12 @@ def _charts(*, dark: bool) -> dict[str, Any]:
 
 
 def _numbers(of: dict[str, pl.DataFrame], tasks: list[str]) -> dict[str, Any]:
-    """The numbers of one model: lists by the position of a layer, in objects by the position of a task or "all"."""
+    """The numbers of one model: lists over the layers, in objects by the index of a task or "all"."""
     depths = of["scores"].select("layer", "depth").unique("layer").sort("layer")
     layers = depths["layer"].to_list()
-    pointed_out: dict[str, dict[int, str]] = {}
+    layer_marks: dict[str, dict[int, str]] = {}
     for task, layer, said in of["marks"].select("task", "layer", "said").iter_rows():
-        pointed_out.setdefault(_place(task, tasks), {})[layer] = said
+        layer_marks.setdefault(_task_key(task, tasks), {})[layer] = said
     by_metric = of["metrics"].partition_by("metric", as_dict=True)
     curves = of["metric_curves"].partition_by("metric", as_dict=True)
     return {
@@ -145,7 +145,7 @@ def _numbers(of: dict[str, pl.DataFrame], tasks: list[str]) -> dict[str, Any]:
             for (name,), frame in by_metric.items()
             if (name,) in curves
         },
-        "marks": pointed_out,
+        "marks": layer_marks,
         "schemes": {over: _row(of[over]) for over in get_args(Tasks)},
     }
 
@@ -161,20 +161,20 @@ def _associations(board: Tables, which: tuple[str, str], tasks: list[str]) -> di
     for associations in (together, board.associations(*which, per_task=True)):
         rows = association_rows(associations).select("task", "metric", "coefficient", "value")
         for task, metric, coefficient, value in rows.iter_rows():
-            found.setdefault(_place(task, tasks), []).append([metric, coefficient, _round(value)])
+            found.setdefault(_task_key(task, tasks), []).append([metric, coefficient, _round(value)])
     return found
 
 
 def _use(board: Tables, which: tuple[str, str]) -> dict[str, Any]:
-    """Snippets to load and export each layer, by its position."""
+    """Snippets that load and export each layer, in the order of the layers."""
     origin = board.origin(*which)
     layers = board.only(*which).scores["layer"].unique().sort().to_list()
     name = origin.loaded_from
     note = ""
     if which not in board.origins:
-        note = f"{name} is what the table calls it: put its hub id or folder there."
+        note = f"{name} is the name in the table: replace it with the hub id or folder of the model."
     elif name.startswith("path/to/"):
-        note = f"{name}: put the model's own folder there."
+        note = f"Replace {name} with the folder of the model."
     return {
         "note": note,
         "python": [encoder_snippet(name, layer, origin.settings) for layer in layers],
@@ -184,8 +184,8 @@ def _use(board: Tables, which: tuple[str, str]) -> dict[str, Any]:
     }
 
 
-def _place(task: str | None, tasks: list[str]) -> str:
-    """The key of a task in the data of the page: its position, because its name may be any string."""
+def _task_key(task: str | None, tasks: list[str]) -> str:
+    """The key of a task in the data of the page: its index, because its name may be any string."""
     return _ALL if task is None else str(tasks.index(task))
 
 
@@ -197,13 +197,13 @@ def _curve(means: pl.DataFrame, column: str, layers: list[int]) -> dict[str, dic
 
 def _of_tasks(frame: pl.DataFrame, column: str, layers: list[int], tasks: list[str]) -> dict[str, list[Any]]:
     return {
-        _place(task, tasks): _by_layer(rows.select("layer", column), layers)
+        _task_key(task, tasks): _by_layer(rows.select("layer", column), layers)
         for (task,), rows in frame.partition_by("task", as_dict=True).items()
     }
 
 
 def _by_layer(values: pl.DataFrame, layers: list[int]) -> list[Any]:
-    """The values of two columns, layer and value, by the position of the layer; null if a layer has none."""
+    """The values of two columns, layer and value, in the order of `layers`; null if a layer has none."""
     found = dict(values.iter_rows())
     return _rounded(found.get(layer) for layer in layers)
 
@@ -213,7 +213,7 @@ def _rounded(values: Iterable[Any]) -> list[Any]:
 
 
 def _round(value: Any) -> Any:
-    """Rounds to six significant digits, more than the page shows. NaN and infinity become null, as JSON lacks them."""
+    """Rounds to six significant digits, more than the page shows. NaN and infinity, which JSON lacks, become null."""
     if not isinstance(value, float):
         return value
     rounded = float(f"{value:.6g}")

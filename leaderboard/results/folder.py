@@ -3,7 +3,7 @@
     results/<org__name>/<revision>/experiments/layer_12/<Task>.json   mteb's own result, in mteb's own layout
     metrics/<org__name>/<revision>/<Task>.parquet                     representation metrics of every layer
 
-`leaderboard.results.load` makes tables of them.
+`leaderboard.results.load` builds tables from them.
 """
 
 import json
@@ -67,8 +67,8 @@ class ResultsFolder:
     def scratch(self) -> Iterator[Path]:
         """A temporary folder in the results folder, for files that only this process needs.
 
-        It is deleted afterwards, and with it the results folder and its parents if they were created here and are
-        empty. Scratch folders of processes on this machine that were killed are deleted, too.
+        It is deleted on exit, and so are the results folder and its parents if they were created here and are empty.
+        Scratch folders of processes on this machine that were killed are deleted, too.
         """
         created = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         self.root.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from leaderboard.results.schemas import SCORES_SCHEMA
 from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
 
-# By task type, the scores that the paper reports where mteb's main score is another one.
+# Scores that the paper reports instead of mteb's main score, by task type.
 _PAPER_SCORES: dict[str, list[str]] = read_config("benchmarks", "paper")["paper_scores"]
 
 
@@ -56,7 +56,7 @@ def read_results(results_dir: str | Path) -> Tables:
 def _score_rows(
     meta: ModelMeta, result: TaskResult, provenance: Mapping[str, Any]
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The row of the main score and, if it is another one, the row of the paper's score."""
+    """The row of the main score and, if the paper reports another score, the row of that score."""
     layer, n_blocks, task_type = (provenance[key] for key in ("layer", "n_blocks", "task_type"))
     head = (model_label(meta), meta.revision, layer, layer / n_blocks, result.task_name, task_type)
     yield "main", (*head, float(result.get_score()))

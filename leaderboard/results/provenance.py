@@ -9,7 +9,7 @@ from mteb.results import TaskResult
 from midlayer_embed import __version__
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 
-# Its key in each entry of mteb's result files.
+# Key of the provenance in each entry of mteb's result files.
 PROVENANCE = "provenance"
 _PACKAGES = ("mteb", "sentence-transformers", "transformers", "torch", "scikit-learn", "numpy")
 
@@ -57,5 +57,5 @@ def entries_of(result: TaskResult) -> list[Any]:
 
 
 def provenance_of(result: TaskResult) -> dict[str, Any] | None:
-    """The provenance of a result; None if no sweep made it, in which case our tables cannot use it."""
+    """The provenance of a result; None if it was not written by a sweep, so that the tables leave it out."""
     return next((entry[PROVENANCE] for entry in entries_of(result) if PROVENANCE in entry), None)

@@ -35,7 +35,9 @@ _REVISION = "main"
 
 
 def read_tables(scores: str | Path | None = None, metrics: str | Path | None = None) -> Tables:
-    """The tables in files: what `leaderboard.load_tables` returns, without the writers. It describes the files.
+    """The tables in files: what `leaderboard.load_tables` returns, without the writers.
+
+    `load_tables` describes the columns of the files.
 
     Args:
         scores: A .csv, .csv.gz or .parquet file of scores.
@@ -84,10 +86,10 @@ class _Source:
         if len(twice):
             row = frame.row(twice[0], named=True)
             first = frame.select(same=pl.all_horizontal(pl.col(name) == row[name] for name in key))["same"].arg_true()
-            said = ", ".join(f"{name} {row[name]!r}" for name in key)
+            values = ", ".join(f"{name} {row[name]!r}" for name in key)
             raise InputError(
-                f"{self.name}: {self.path}, columns {', '.join(key)}: rows {first[0] + 1} and {twice[0] + 1} are both "
-                f"of {said}"
+                f"{self.name}: {self.path}, columns {', '.join(key)}: rows {first[0] + 1} and {twice[0] + 1} have the "
+                f"same values: {values}"
             )
 
     def refuse(self, column: str, row: int, message: str) -> NoReturn:
@@ -96,7 +98,7 @@ class _Source:
     def _read(self) -> pl.DataFrame:
         ending = next((known for known in _READERS if self.path.name.lower().endswith(known)), None)
         if ending is None:
-            raise InputError(f"{self.name}: expected a file of {', '.join(_READERS)}, got {str(self.path)!r}")
+            raise InputError(f"{self.name}: expected a file with suffix {', '.join(_READERS)}, got {str(self.path)!r}")
         if not self.path.is_file():
             raise InputError(f"{self.name}: there is no file {str(self.path)!r}")
         try:
@@ -120,9 +122,9 @@ class _Source:
 
 
 def _scores(source: _Source) -> pl.DataFrame:
-    found = _of_revision(source.read(SCORES_SCHEMA))
+    found = _with_revision(source.read(SCORES_SCHEMA))
     source.check(found, "layer", pl.col("layer") >= 0, "0 or more")
-    source.check(found, "main_score", pl.col("main_score").is_between(-1, 1), "a fraction of at most 1, not points")
+    source.check(found, "main_score", pl.col("main_score").is_between(-1, 1), "a fraction from -1 to 1, not points")
     if "depth" not in found.columns:
         highest = pl.col("layer").max().over("model", "revision")
         found = found.with_columns(depth=pl.when(highest > 0).then(pl.col("layer") / highest).otherwise(0.0))
@@ -132,12 +134,12 @@ def _scores(source: _Source) -> pl.DataFrame:
 
 
 def _metrics(source: _Source) -> pl.DataFrame:
-    found = _of_revision(source.read(METRICS_SCHEMA))
+    found = _with_revision(source.read(METRICS_SCHEMA))
     found = found.with_columns(pl.col(column).replace(names) for column, names in _OLDER_NAMES.items())
     source.check(found, "layer", pl.col("layer") >= 0, "0 or more")
     source.check_once(found, [column for column in METRICS_SCHEMA if column != "value"])
     return found.select(list(METRICS_SCHEMA))
 
 
-def _of_revision(found: pl.DataFrame) -> pl.DataFrame:
+def _with_revision(found: pl.DataFrame) -> pl.DataFrame:
     return found if "revision" in found.columns else found.with_columns(revision=pl.lit(_REVISION))

@@ -55,8 +55,8 @@ class Tables:
     Attributes:
         scores: Columns model, revision, layer, depth, task, task_type, main_score (0..1).
         metrics: Columns model, revision, task, metric, normalization, layer, value.
-        paper_scores: Same columns as `scores`, for the task types where the paper reports another score than mteb's
-            main score: the paper's score. `configs/benchmarks/paper.yaml` names these scores.
+        paper_scores: The scores that the paper reports, with the columns of `scores`, for the task types where these
+            are not mteb's main scores. `configs/benchmarks/paper.yaml` names them.
         origins: How to load the models again, by (name, revision). Models from table files have none.
     """
 
@@ -89,8 +89,8 @@ class Tables:
 
         Returns:
             Columns layer, depth, mean, one per task, and the mean of each metric over the tasks that have it. The mean
-            is null for a layer without a score for some task: means over different tasks are not comparable. Likewise
-            for a metric that some task has at another layer, but not at this one.
+            is null for a layer without a score for some task: means over different tasks are not comparable. Likewise,
+            the mean of a metric is null at a layer where a task lacks it, if the task has it at another layer.
 
         Raises:
             InputError: (a ValueError) no such model, or more than one.
@@ -120,7 +120,7 @@ class Tables:
         return None if best_first.is_empty() else int(best_first[0])
 
     def summary(self, model: str | None = None, revision: str | None = None) -> LayerSummary | None:
-        """The best layer against the last one; None if no layer, or not the last one, has all tasks."""
+        """The best layer compared with the last one; None if the last layer does not have all tasks."""
         layers = self.layer_table(model, revision)
         best = self.best_layer(model, revision)
         last = layers.row(-1, named=True)
@@ -195,7 +195,7 @@ class Tables:
         )
 
     def origin(self, model: str, revision: str) -> Origin:
-        """How to load a model again; if only table files name it, by its name there."""
+        """How to load a model again; a model from table files is loaded by its name."""
         return self.origins.get((model, revision)) or origin_by_name(model, revision)
 
     def find_model(self, model: str | None = None, revision: str | None = None) -> tuple[str, str]:

@@ -129,7 +129,7 @@ class Undersampling:
         self._samples: dict[tuple[int, int], tuple[Any, Any, list[int], list[int]]] = {}
 
     def __call__(self, dataset: Any, experiment_num: int, idxs: list[int] | None = None) -> tuple[Any, Any, list[int]]:
-        """Same as `AbsTaskClassification._undersample_data`, where each sample depends on the order of the last one."""
+        """Same as `AbsTaskClassification._undersample_data`, where a sample starts from the previous order."""
         key = (id(dataset), experiment_num)
         if key not in self._samples:
             sample, shuffled, selected = self._undersample(dataset, experiment_num, idxs)

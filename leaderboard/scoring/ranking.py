@@ -1,8 +1,8 @@
 """Ranking scores over arrays, equal to mteb's but without a Python object per ranked pair.
 
 mteb builds dictionaries, heaps and sorted lists for every query and layer. Here the candidates of all queries are
-arrays, built once per task, and each layer is scored in passes over blocks of them. Does not compute similarities and
-knows nothing of mteb's tasks.
+arrays, built once per task, and each layer is scored in passes over blocks of them. Does not compute similarities or
+access mteb's tasks.
 """
 
 import functools
@@ -150,7 +150,7 @@ def heap_places(candidates: Candidates, scores: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=2048)
 def _heap_order(size: int) -> list[int]:
-    """Ranks in heap order, after pushing them from the most similar candidate on."""
+    """Ranks in heap order, after pushing candidates from the most to the least similar."""
     heap: list[int] = []
     for rank in range(size):
         heapq.heappush(heap, -rank)

@@ -38,7 +38,7 @@ from leaderboard.scoring.reranking import Reranking
 # Texts per batch of mteb. It does not affect forward passes: the store encodes all texts of a call together.
 ENCODE_KWARGS: EncodeKwargs = {"batch_size": 512, "show_progress_bar": False}
 
-# Task types whose evaluators use nothing of a dataset that `Columns` lacks.
+# Task types whose evaluators only use what `Columns` provides.
 _SUPPORTED_TYPES: tuple[type[AbsTask], ...] = (
     AbsTaskClassification,
     AbsTaskClusteringLegacy,
@@ -107,7 +107,7 @@ def _single_thread(model: EncoderProtocol) -> Iterator[None]:
 
 @contextmanager
 def prepared(task: AbsTask) -> Iterator[None]:
-    """Hold the task's data in memory for mteb's evaluators, so that columns are read once and not for every layer.
+    """Hold the task's data in memory for mteb's evaluators, so that columns are read once instead of for every layer.
 
     Scores do not change. Tasks of other types than the paper's, and tasks that override an evaluation method, are left
     alone. The task and mteb are restored on exit. Nested calls for the same task are harmless. Inside, mteb builds

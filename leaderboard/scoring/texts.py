@@ -36,7 +36,7 @@ def collect_texts(task: AbsTask) -> TaskTexts:
     """Run mteb's evaluation with an encoder that records its inputs.
 
     Args:
-        task: Task whose data are loaded. Faster inside `scoring.prepared(task)`.
+        task: Task whose data are loaded. Faster inside `leaderboard.scoring.score.prepared(task)`.
     """
     recorder = _Recorder(task.eval_splits)
     score(task, recorder)

@@ -12,7 +12,7 @@ class KeptTexts:
 
     Attributes:
         all: Distinct texts that a score needs.
-        sample: Those of them on which metrics are measured.
+        sample: The texts among them that metrics are measured on.
 
     Example:
         >>> import tempfile

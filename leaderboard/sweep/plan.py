@@ -27,7 +27,7 @@ class TaskPlan:
     Attributes:
         task: Name of the task.
         n_texts: Number of distinct texts to encode for the scores; 0 if no score is missing.
-        groups: Groups of layers whose vectors are on disk together; each group takes forward passes of its own.
+        groups: Groups of layers whose vectors are on disk together; each group needs its own forward passes.
         score_tokens: Tokens to encode for the scores, in all passes together.
         metric_tokens: Tokens to encode for the metrics only, in all passes together.
         disk: Bytes needed on disk at a time.
@@ -126,7 +126,7 @@ def layer_groups(layers: Sequence[int], bytes_a_layer: int, budget: int) -> tupl
     fit = budget // bytes_a_layer if bytes_a_layer else len(layers)
     if fit < 1:
         raise InputError(
-            f"store_budget: one layer takes {bytes_a_layer:,} bytes on the disk, more than the {budget:,} there are"
+            f"store_budget: one layer takes {bytes_a_layer:,} bytes on the disk, more than the budget of {budget:,}"
         )
     n_groups = -(-len(layers) // fit)
     return tuple(tuple(int(layer) for layer in group) for group in np.array_split(np.array(layers), n_groups))
@@ -170,7 +170,7 @@ def measure_speed(encoder: LayerwiseEncoder, texts: Sequence[str]) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Formats a duration for people.
+    """Formats a duration.
 
     Example:
         >>> duration(4.2), duration(75), duration(40000)

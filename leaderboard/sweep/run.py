@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Number of texts per task that metrics are measured on, at most; as in the paper.
+# Maximum number of texts per task that metrics are measured on, as in the paper.
 METRIC_TEXTS = 1000
 # Default share of the free disk space that vectors may take.
 _FREE_SHARE = 0.8
@@ -110,13 +110,12 @@ def run_sweep(
             under another name than complete ones.
         metrics: "all", "none", or some of `midlayer_embed.terms.METRICS`. InfoNCE, DiME and LiDAR encode augmented
             views of each text, LiDAR the most.
-        metric_texts: Number of texts per task that metrics are measured on, at most; they are drawn from the evaluated
-            splits.
+        metric_texts: Maximum number of texts per task that metrics are measured on, drawn from the evaluated splits.
         seed: Seed of the texts that metrics are measured on, of their views, and of the items that `limit` keeps.
         overwrite: Whether to compute finished layers again.
         show_progress: Whether to show progress bars with an ETA on stderr.
-        on_plan: Called with the plan of all tasks before anything is encoded; if it returns False, nothing is. None
-            logs the plan.
+        on_plan: Called with the plan of all tasks before anything is encoded; if it returns False, the sweep stops.
+            None: log the plan.
         **options: The fields of `Recipe` and `Source`, as for LayerwiseEncoder, without gguf_file and
             trust_remote_code. final_norm: whether scores use pooled normed states; metrics always use raw states.
             Ignored if `model` is a LayerwiseEncoder, which has its own.
@@ -191,7 +190,7 @@ def run_sweep(
 
 
 def log_plan(plan: Plan) -> bool:
-    """Logs the plan. Returns True: the sweep goes on."""
+    """Logs the plan. Returns True, so that the sweep continues."""
     for line in plan.lines():
         logger.info("%s", line)
     return True

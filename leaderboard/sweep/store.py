@@ -109,7 +109,7 @@ class VectorStore:
             raise InputError("texts: expected texts that are distinct and not in the store yet")
         path = self.folder / _segment_name(len(self._segments))
         shape = (len(self.layers), len(texts), self.dim)
-        segment = _made(path, shape, self.dtype)
+        segment = _create_segment(path, shape, self.dtype)
         start = len(self._number)
         self._number.update((text, start + number) for number, text in enumerate(texts))
         self._segments.append(segment)
@@ -164,7 +164,7 @@ def _segment_name(number: int) -> str:
     return f"vectors-{number:04d}.npy"
 
 
-def _made(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
+def _create_segment(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
     """Creates a file of zeros with all its blocks: writing to a mapped file on a full disk kills the process."""
     try:
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
@@ -175,7 +175,7 @@ def _made(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
         path.unlink(missing_ok=True)
         size = np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize
         raise InputError(
-            f"the vectors of its texts need {size / 1e9:.1f} GB in the results folder: {error.strerror}; make room, or "
-            "give a store budget"
+            f"the vectors of its texts need {size / 1e9:.1f} GB in the results folder: {error.strerror}; free some "
+            "space, or set a store budget"
         ) from error
     return array

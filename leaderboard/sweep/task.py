@@ -53,7 +53,7 @@ class SweepOptions:
     Attributes:
         layers: Layers to score, 0..L.
         metrics: Metrics to measure.
-        metric_texts: Number of texts per task that metrics are measured on, at most.
+        metric_texts: Maximum number of texts per task that metrics are measured on.
         seed: Seed of the choice of these texts, and of the items that `limit` keeps.
         limit: Evaluated items to keep of each split; None for all.
         jobs: Number of processes that score layers.
@@ -154,7 +154,7 @@ class TaskSweep:
         return plan, encoded or list(texts.sample)
 
     def run(self, encoder: LayerwiseEncoder) -> None:
-        """Computes and saves the missing scores and metrics. `plan` comes first."""
+        """Computes and saves the missing scores and metrics. `plan` must be called first."""
         assert self._kept_in is not None
         try:
             with self.data.loaded():
@@ -213,7 +213,7 @@ class TaskSweep:
     def _text_pass(
         self, encoder: LayerwiseEncoder, sample: Sequence[str], unscored: list[int], unmeasured: dict[int, list[str]]
     ) -> TextPass | None:
-        """Computes metrics in the forward pass for the scores; None if that pass is over other layers."""
+        """Computes metrics in the forward pass for the scores; None if none is needed or its layers differ."""
         wanted = self._wanted(unmeasured)
         if list(unmeasured) != unscored or not TextPass.is_needed(wanted):
             return None

@@ -15,7 +15,7 @@ from midlayer_embed.errors import InputError, InputTypeError
 
 
 def get_benchmark(name: str) -> Benchmark:
-    """One of our benchmarks by name. Every call makes new task objects.
+    """One of our benchmarks by name. Every call creates new task objects.
 
     Args:
         name: "starter": five offline tasks built from docstrings, for a first look, not part of MTEB. "paper": the 32
@@ -38,7 +38,7 @@ def get_benchmark(name: str) -> Benchmark:
 
 
 def _pinned_task(name: str, dataset: str, revision: str, subset: str, split: str) -> AbsTask:
-    """A new mteb task with the dataset and revision that we pin, whatever the installed mteb uses."""
+    """A new mteb task with the dataset and revision that we pin, instead of those in the installed mteb."""
     task = mteb.get_task(name)
     pinned = {"path": dataset, "revision": revision}
     if pinned.items() - task.metadata.dataset.items():
@@ -59,7 +59,7 @@ def get_task(name: str) -> AbsTask:
     for task in STARTER_TASKS:
         if task.metadata.name == name:
             return task()
-    # Names are read from the classes: `mteb.get_tasks` would make a thousand task objects.
+    # Names are read from the classes: `mteb.get_tasks` would create a thousand task objects.
     classes = [item for item in vars(mteb.tasks).values() if isinstance(item, type) and issubclass(item, AbsTask)]
     names = [task.metadata.name for task in (*STARTER_TASKS, *classes)]
     if name not in names:
@@ -97,7 +97,7 @@ def n_samples(task: AbsTask) -> int | None:
 
 
 def resolve_tasks(benchmark_or_tasks: "str | Benchmark | AbsTask | Iterable[str | AbsTask]") -> list[AbsTask]:
-    """The tasks of a benchmark, of its name, or of a list of tasks and names.
+    """The tasks of a benchmark, given as object or name, or of a list of tasks and task names.
 
     Raises:
         InputError: (a ValueError) an unknown name, no task at all, or the same task twice.

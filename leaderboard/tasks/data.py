@@ -91,7 +91,7 @@ class TaskData:
         try:
             with nullcontext() if self._folder is None else reading_from(self._folder, self._task):
                 self._task.load_data()
-        except Exception as error:  # of many types; DatasetGenerationError itself gives no reason
+        except Exception as error:  # many types are possible; the reason of a DatasetGenerationError is its cause
             known = isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception)
             reason = first_line(cast(Exception, error.__cause__) if known else error)
             raise InputError(f"its data cannot be loaded {where}: {reason}") from error

@@ -1,6 +1,6 @@
 """Limits the evaluated items of a task, for trials that take minutes. The scores are not MTEB scores.
 
-`sweep` decides which texts the representation metrics are measured on.
+`leaderboard.sweep.task` chooses the texts that representation metrics are measured on.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Names of our benchmarks, the tasks that they pin, and mteb Benchmarks of them. Making tasks is done in `benchmarks`.
+"""Names of our benchmarks, the tasks that they pin, and their mteb Benchmarks. `benchmarks` creates the tasks.
 
 `leaderboard.registry` imports this module while mteb is being imported: it must not import modules of ours that need
 mteb.
@@ -16,7 +16,7 @@ PAPER_BENCHMARK = "paper"
 FAST_BENCHMARK = "paper-fast"
 BENCHMARKS = (STARTER_BENCHMARK, PAPER_BENCHMARK, FAST_BENCHMARK)
 
-# For each benchmark, by task name: name, dataset, revision, subset and split. The tasks of "starter" make their own
+# For each benchmark, by task name: name, dataset, revision, subset and split. The tasks of "starter" build their own
 # data and pin nothing.
 PINS: dict[str, dict[str, dict[str, str]]] = {
     benchmark: {pin["name"]: pin for pin in read_config("benchmarks", benchmark)["tasks"]}

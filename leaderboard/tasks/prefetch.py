@@ -239,7 +239,7 @@ def _is_finished(folder: Path, fetched: _Fetched | None, revision: str) -> bool:
 
 
 def _find_damaged(folder: Path, fetched: _Fetched) -> dict[str, str]:
-    """Files that are missing or damaged, with that word."""
+    """Files that are not intact: "missing" or "damaged", by name."""
     damaged = {}
     for name, file in fetched.files.items():
         path = folder / name

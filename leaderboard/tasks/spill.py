@@ -9,13 +9,13 @@ from typing import Any
 
 from datasets import Dataset
 
-# Subset, split and table: how deep tables are nested in a task's data.
+# Nesting depth of the tables in a task's data: subset, split, table.
 _DEPTH = 3
 
 
 @dataclass(frozen=True)
 class _JsonFile:
-    """Stands for lists and dicts that are in a file."""
+    """Placeholder for a dict that was written to a file."""
 
     path: Path
 
@@ -37,7 +37,7 @@ def spill(data: Any, folder: Path) -> Any:
 
 
 def unspill(data: Any) -> Any:
-    """The data that were given to `spill`. Tables stay memory-mapped, so their files must stay."""
+    """The data that were given to `spill`. Tables stay memory-mapped, so their files must not be deleted."""
     if isinstance(data, _JsonFile):
         return json.loads(data.path.read_text(encoding="ascii"))
     if isinstance(data, dict):
@@ -47,7 +47,7 @@ def unspill(data: Any) -> Any:
 
 def _spilled(data: Any, folder: Path, depth: int) -> Any:
     if isinstance(data, Dataset):
-        if data.cache_files or not len(data):  # memory-mapped already, or empty, of which no file can be read
+        if data.cache_files or not len(data):  # memory-mapped already, or empty: its file could not be read
             return data
         table = tempfile.mkdtemp(prefix="table-", dir=folder)
         data.save_to_disk(table)
@@ -71,7 +71,7 @@ def _with_items(data: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _is_json(value: Any) -> bool:
-    """Whether JSON gives the value back exactly as it is."""
+    """Whether JSON restores the value exactly."""
     if type(value) is dict:
         return all(type(key) is str and _is_json(item) for key, item in value.items())
     if type(value) is list:

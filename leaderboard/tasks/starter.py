@@ -1,6 +1,6 @@
 """Five small mteb tasks, one of each type in the paper, built from the docstrings of numpy, scipy and scikit-learn.
 
-They evaluate every layer on real sentences in minutes, offline. Scores do not compare with published MTEB scores: the
+They evaluate every layer on real sentences in minutes, offline. Scores are not comparable with MTEB scores: the
 texts are one genre, and change with the versions of the three packages (see the revision).
 """
 
@@ -27,7 +27,7 @@ from midlayer_embed.texts.starter_corpus import corpus_revision
 class _StarterTask(AbsTask):
     """Base of the five tasks: loads data without files, and adds the hash of the data to every score."""
 
-    # Such a task needs no dataset from the Hub or a folder. If it overrides `evaluate`, then only to add to the scores.
+    # Such a task needs no dataset from the Hub or a folder. It may override `evaluate`, but only to add entries.
     makes_its_own_data = True
 
     @classmethod
@@ -106,7 +106,7 @@ class StarterPairClassification(_StarterTask, AbsTaskPairClassification):
 
     metadata = _build_metadata(
         "PairClassification",
-        'Tell pairs linked by a "See Also" section from an equal number of unlinked pairs, mostly of one subpackage.',
+        'Distinguish pairs linked by "See Also" from an equal number of unlinked pairs, mostly of one subpackage.',
         category="t2t",
         main_score="max_ap",
     )
@@ -138,7 +138,7 @@ class StarterReranking(_StarterTask, AbsTaskRetrieval):
 
 
 class StarterSTS(_StarterTask, AbsTaskSTS):
-    """Score the relatedness of two functions from 0 to 4, as graded by `_grade`. Pairs in numpy never have grade 3."""
+    """Score the relatedness of two functions from 0 to 4, see `starter_content`. Pairs in numpy never have grade 3."""
 
     min_score = 0
     max_score = 4

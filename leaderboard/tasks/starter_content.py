@@ -1,6 +1,6 @@
 """Texts and labels of the five starter tasks, from the docstrings of numpy, scipy and scikit-learn, as plain values.
 
-The tasks of mteb around them are in `starter`.
+`starter` turns them into mteb tasks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Embeds a file of texts into a file of vectors, for `midlayer-embed encode`.
 
-Mistakes in the arguments and the input are reported before a model is loaded, so heavy imports are inside functions.
+Invalid arguments and input are reported before a model is loaded, so heavy imports are inside functions.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -43,20 +43,20 @@ def encode_file(
     show_progress: bool = False,
     **options: "Unpack[AnyModelOptions]",
 ) -> tuple[int, int]:
-    """Embeds a file of any size, in memory that does not grow with it.
+    """Embed a file of any size, in memory that does not grow with it.
 
     A run that was interrupted resumes when it is called again with the same arguments, and the file is then the same,
-    byte for byte. With other arguments, or another input, it starts afresh.
+    byte for byte. With other arguments, or another input, it starts over.
 
     Args:
         model: A folder, a Hub id, or "starter".
-        layer: 17, or -1 from the end, or a depth as a float in [0, 1].
+        layer: A layer (17, or -1 from the end), or a depth as a float in [0, 1].
         source: A .txt, .jsonl, .csv or .parquet file, see `find_texts`.
         target: A .npy file (float32 (n, dim), in the order of the texts), or a .jsonl or .parquet file (each text with
             its `embedding`).
         column: Name of the column with the texts, see `find_texts`.
         normalize: Normalise the vectors to length 1.
-        batch_tokens: Number of tokens in a forward pass, padding included. None: what suits the device.
+        batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
         overwrite: Replace an existing target, once the new file is complete.
         show_progress: Show a bar with an ETA on stderr.
         **options: The fields of `Recipe` and `Source`, as for MidLayerEncoder. The vectors are float32 in any case.
@@ -65,7 +65,7 @@ def encode_file(
         (n, dim) of the vectors.
 
     Raises:
-        InputError: (a ValueError) an argument, the input or the disk is not what it should be.
+        InputError: (a ValueError) an argument or the input is invalid, or the output cannot be written.
 
     Example:
         >>> encode_file("starter", 12, "texts.txt", "vectors.npy")     # doctest: +SKIP
@@ -143,7 +143,7 @@ def _append_all(
     embed: Callable[[list[str], Callable[[float], None]], np.ndarray],
     show_progress: bool,
 ) -> None:
-    """Embeds the chunks that are missing. Progress counts characters, since texts differ too much in length."""
+    """Embed the chunks that are missing. Progress counts characters, because texts differ in length."""
     read = read_characters = 0
     with progress(found.n_characters, "Encoding", "char", show_progress) as bar:
 

@@ -41,7 +41,7 @@ def check_target(target: str | Path, column: str, *, source: Path, overwrite: bo
         overwrite: Whether an existing file may be replaced.
 
     Raises:
-        InputError: (a ValueError) the file cannot be written; the message has the reason.
+        InputError: (a ValueError) the file cannot be written; the message says why.
     """
     target = Path(target)
     suffix = target.suffix.lower()
@@ -165,7 +165,7 @@ class UnfinishedVectors:
             state = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
             earlier, done = dict(state["settings"]), int(state["done"])
             size = (self.folder / _ROWS).stat().st_size
-        except (FileNotFoundError, ValueError, TypeError, KeyError):  # killed before the first row, or not written here
+        except (FileNotFoundError, ValueError, TypeError, KeyError):  # killed before the first row, or not our file
             return 0
         if earlier != self._settings:
             changed = [key for key in {**earlier, **self._settings} if earlier.get(key) != self._settings.get(key)]

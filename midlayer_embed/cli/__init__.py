@@ -1,4 +1,4 @@
-"""The command line `midlayer-embed`, one module a command."""
+"""The command line `midlayer-embed`, one module per command."""
 
 from midlayer_embed.cli.program import main
 

@@ -10,7 +10,7 @@ from midlayer_embed.layers import parse_layer
 
 
 def add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
-    """Adds the command to the program."""
+    """Add the command to the program."""
     encode = commands.add_parser(
         "encode",
         help="embed a file of texts with one layer",
@@ -34,7 +34,7 @@ def add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
     files.add_argument(
         "--column",
         metavar="NAME",
-        help="column of the texts in a .jsonl, .csv or .parquet file (default: its one column of strings)",
+        help="column of the texts in a .jsonl, .csv or .parquet file (default: its only column of strings)",
     )
     files.add_argument(
         "--output",
@@ -49,7 +49,7 @@ def add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
     vectors = encode.add_argument_group("vectors")
     vectors.add_argument("--normalize", action="store_true", help="normalise each vector to length 1")
     vectors.add_argument(
-        "--batch-tokens", type=int, metavar="N", help="tokens in a forward pass (default: what suits the device)"
+        "--batch-tokens", type=int, metavar="N", help="tokens in a forward pass (default: depends on the device)"
     )
     vectors.add_argument("--seed", type=int, default=0, metavar="N", help="has no effect: nothing is drawn at random")
 

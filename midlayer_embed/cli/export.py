@@ -10,7 +10,7 @@ from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, check_la
 
 
 def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
-    """Adds the command to the program."""
+    """Add the command to the program."""
     export = commands.add_parser(
         "export",
         help="save one layer of a model as an ordinary SentenceTransformer",

@@ -10,11 +10,11 @@ PROGRAM = "midlayer-embed"
 
 
 def add_text_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Adds the source of the texts, how many of them are measured, and the seed.
+    """Add the options for the texts to measure on: their source, their number and the seed.
 
     Args:
         parser: Parser of the command.
-        required: Whether a source has to be given.
+        required: Whether a source is required.
     """
     texts = parser.add_argument_group("texts to measure on, without labels")
     source = texts.add_mutually_exclusive_group(required=required)
@@ -27,7 +27,7 @@ def add_text_options(parser: argparse.ArgumentParser, *, required: bool) -> None
     source.add_argument(
         "--starter-texts", action="store_true", help="about 1,000 sentences from the docstrings of installed packages"
     )
-    texts.add_argument("--column", metavar="NAME", help="column of the texts (default: the one column of strings)")
+    texts.add_argument("--column", metavar="NAME", help="column of the texts (default: the only column of strings)")
     texts.add_argument("--config", metavar="NAME", help="configuration of the dataset")
     texts.add_argument("--split", default="test", metavar="NAME", help="split of the dataset (default: test)")
     texts.add_argument(
@@ -41,7 +41,7 @@ def add_text_options(parser: argparse.ArgumentParser, *, required: bool) -> None
 
 
 def read_texts(arguments: argparse.Namespace) -> list[str] | None:
-    """The texts of the source that was given; None where none was given."""
+    """Read the texts of the source that was given; None if none was given."""
     from midlayer_embed.texts import corpora
 
     if arguments.texts is not None:
@@ -56,23 +56,21 @@ def read_texts(arguments: argparse.Namespace) -> list[str] | None:
 
 
 def read_texts_for(criterion: str, arguments: argparse.Namespace) -> list[str] | None:
-    """The texts that a criterion measures; None for a criterion that measures nothing.
+    """Read the texts for a criterion; None for a criterion that measures nothing.
 
     Raises:
-        InputError: (a ValueError) it needs texts, and no source was given.
+        InputError: (a ValueError) the criterion needs texts, and no source was given.
     """
     if not needs_texts(criterion):
         return None
     texts = read_texts(arguments)
     if texts is None:
-        raise InputError(
-            f"texts: {criterion} measures texts, so some are needed: --texts FILE, --dataset ID or --starter-texts"
-        )
+        raise InputError(f"texts: {criterion} needs texts: pass --texts FILE, --dataset ID or --starter-texts")
     return texts
 
 
 def measuring_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The keywords of `profile_layers` that `add_text_options` stands for; its defaults hold for options left out."""
+    """Keywords of `profile_layers` for the options of `add_text_options`, without those to leave at their defaults."""
     from midlayer_embed.texts.corpora import WIKITEXT, WIKITEXT_MIN_TOKENS
 
     options = {"rates": arguments.rates, "seed": arguments.seed, "show_progress": not arguments.quiet}

@@ -1,4 +1,4 @@
-"""What both command lines share: model options, one-line messages for mistakes, and exit codes."""
+"""What both command lines share: model options, one-line error messages and exit codes."""
 
 import argparse
 import errno
@@ -19,19 +19,19 @@ INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose error message is one line, followed by one that says where help is."""
+    """An ArgumentParser that reports an error in one line, and where to find help in another."""
 
     def error(self, message: str) -> NoReturn:
-        """Ends the program with exit code 2."""
+        """End the program with exit code 2."""
         self.exit(MISTAKE, f"{self.prog}: {message}\nSee {self.prog} --help\n")
 
 
 def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False) -> None:
-    """Adds MODEL, and the options that say how it is loaded and pooled: the fields of `Source` and `Recipe`.
+    """Add MODEL, and the options for loading and pooling it: the fields of `Source` and `Recipe`.
 
     Args:
         parser: Parser of the command.
-        raw: Whether the command pools raw states by default, as those that measure do.
+        raw: Whether the command pools raw states by default, as `profile` and `select` do.
     """
     parser.add_argument("model", metavar="MODEL", help='a Hub id, a folder, or "starter"')
     pooling = parser.add_argument_group("pooling")
@@ -43,11 +43,11 @@ def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False) -> 
         norm.add_argument(flag, dest="final_norm", action=action, default=not raw, help=help_)
     _add_fields(pooling, Recipe)
     _add_fields(parser.add_argument_group("loading"), Source, without=FILE_OPTIONS)
-    parser.add_argument("--quiet", action="store_true", help="no progress bars, nothing but results and errors")
+    parser.add_argument("--quiet", action="store_true", help="print only results and errors, no progress bars")
 
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options for models whose files are not the usual ones."""
+    """Add the options for models whose files are not the usual ones."""
     files = parser.add_argument_group("model files")
     _add_fields(files, Source, without=[f.name for f in fields(Source) if f.name not in FILE_OPTIONS])
 
@@ -63,13 +63,13 @@ def _add_fields(
 
 
 def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The values of the options that were added, as keywords of our functions."""
+    """The values of the model options, as keywords of the public functions."""
     names = [option.name for record in (Source, Recipe) for option in fields(record)]
     return {name: getattr(arguments, name) for name in names if name in arguments}
 
 
 def model_arguments(options: Mapping[str, Any]) -> list[str]:
-    """The command-line arguments for these keywords: `model_options` backwards. Keywords left out keep their defaults.
+    """The command-line arguments for keywords, the inverse of `model_options`. Missing keywords keep their defaults.
 
     Example:
         >>> model_arguments({"final_norm": False, "max_seq_length": 128, "adapters": ["org/a"]})
@@ -91,28 +91,28 @@ def model_arguments(options: Mapping[str, Any]) -> list[str]:
 
 
 def run(parser: Parser, arguments: Sequence[str] | None) -> int:
-    """Runs the command that the arguments name: the function that its parser has as the default of `command`.
+    """Run the command named by the arguments: the function in the default `command` of its parser.
 
-    A command returns None, or an exit code after it has reported an error by itself. A command that can resume sets a
-    default `resumes` in its parser.
+    A command returns None, or an exit code if it has reported an error itself. The parser of a command that can resume
+    has a default `resumes`.
 
     Args:
         parser: Parser of all commands.
         arguments: Command-line arguments; None: those of the process.
 
     Returns:
-        The exit code: the command's, or 0; 2 for a mistake of the user, which is reported in one line; 1 when the disk
-        is full; 130 when interrupted.
+        The exit code: the command's, or 0; 2 for a user error, which is reported in one line; 1 if the disk is full;
+        130 if interrupted.
     """
     program, parsed = parser.prog, parser.parse_args(arguments)
     try:
-        with _our_messages(program, logging.WARNING if parsed.quiet else logging.INFO):
+        with _show_logs(program, logging.WARNING if parsed.quiet else logging.INFO):
             return parsed.command(parsed) or 0
     except InputError as error:
         one_line = " ".join(str(error).split())
         print(f"{program}: {one_line}", file=sys.stderr)
         return MISTAKE
-    except BrokenPipeError:  # the reader of our output has gone, for instance `| head`
+    except BrokenPipeError:  # the reader of our output is gone, as with `| head`
         sys.stderr.close()
         return 0
     except OSError as error:
@@ -121,18 +121,18 @@ def run(parser: Parser, arguments: Sequence[str] | None) -> int:
         print(f"{program}: the disk is full: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        how = "; run the same command again to go on where it stopped" if "resumes" in parsed else ""
+        how = "; run the same command again to resume" if "resumes" in parsed else ""
         print(f"\n{program}: interrupted{how}", file=sys.stderr)
         return INTERRUPTED
 
 
 @contextmanager
-def _our_messages(program: str, level: int) -> Iterator[None]:
-    """Shows the log messages of our packages on stderr."""
+def _show_logs(program: str, level: int) -> Iterator[None]:
+    """Show the log messages of our packages on stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
     packages = ("midlayer_embed", "leaderboard")
-    # `log_kernels` says the same as transformers, in one line.
+    # `log_kernels` logs in one line what this module of transformers warns about.
     with log_level(level, *packages), log_level(logging.ERROR, "transformers.integrations.hub_kernels"):
         for package in packages:
             logging.getLogger(package).addHandler(handler)

@@ -9,7 +9,7 @@ from midlayer_embed.terms import METRIC_TABLE
 
 
 def add_profile(commands: "argparse._SubParsersAction[Parser]") -> None:
-    """Adds the command to the program."""
+    """Add the command to the program."""
     labels = [metric.label for metric in METRIC_TABLE.values()]
     slowest = max(METRIC_TABLE.values(), key=lambda metric: metric.n_views)
     profile = commands.add_parser(

@@ -12,7 +12,7 @@ from midlayer_embed.cli.select import add_select
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line.
+    """Run the command line.
 
     Args:
         arguments: Arguments to parse instead of `sys.argv`.

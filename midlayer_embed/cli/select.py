@@ -8,7 +8,7 @@ from midlayer_embed.selection.criteria import CRITERIA, check_criterion
 
 
 def add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
-    """Adds the command to the program."""
+    """Add the command to the program."""
     select = commands.add_parser(
         "select",
         help="choose a layer over texts, without labels",

@@ -19,12 +19,12 @@ from midlayer_embed.terms import METRIC_TABLE
 if TYPE_CHECKING:
     from midlayer_embed.selection.criteria import LayerSelection
 
-# File name, in the folder of the README.md.
+# File name of the curve, next to README.md.
 CURVE_PICTURE = "layer_selection.png"
-# Stands for the name of a model that has none yet.
+# Placeholder for the name of a model that is not published yet.
 NAME_TO_COME = "path/or/name/of/this/model"
-# Entries of a base model's card that hold for its first blocks, too.
-_CARRIED = ("license", "license_name", "license_link", "language")
+# Entries of a base model's card that also apply to its first blocks.
+_INHERITED = ("license", "license_name", "license_link", "language")
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class CardFacts:
     """The facts that a card states.
 
     Attributes:
-        base_name: Name of the base model, as people know it.
+        base_name: Name of the base model to show.
         base_model: Its Hub id, or None.
-        license: Its licence, where it is known without its card.
+        license: Its licence, if known without its card.
         base_card: Metadata of the base model's own card.
         layer: The layer that is pooled.
         n_blocks: L of the base model.
-        recipe: How states are pooled; its max_seq_length is the limit in force.
+        recipe: How states are pooled; its max_seq_length is the effective limit.
         dim: Width of a vector.
         how_chosen: How the layer was chosen, in a few words.
         name: Name to load the model by.
@@ -46,7 +46,7 @@ class CardFacts:
         normalized: Whether vectors are normalised to length 1.
         bidirectional: Whether a causal decoder was made bidirectional.
         adapters: Labels of the adapters that were merged into the weights, in order.
-        has_final_norm: Whether the architecture is known to have a final norm, or may have one.
+        has_final_norm: False if the architecture is known to have no final norm.
     """
 
     base_name: str
@@ -67,7 +67,7 @@ class CardFacts:
 
 
 def base_card_of(location: str) -> ModelCardData:
-    """Metadata of a base model's README, from its folder or the Hub's cache; empty where there is none."""
+    """Metadata of a base model's README, from its folder or the Hub's cache; empty if there is none."""
     readme = Path(location) / "README.md"
     if not readme.is_file():
         from huggingface_hub import try_to_load_from_cache
@@ -86,20 +86,20 @@ def card(facts: CardFacts, sections: Sequence[str] = (), *, tags: Sequence[str] 
     """The text of the card, with metadata for the Hub.
 
     Args:
-        facts: The facts that it states.
+        facts: The facts to state.
         sections: More sections, in Markdown.
         tags: Tags in addition to those of every card.
-        **metadata: Metadata in addition to what follows from the facts.
+        **metadata: Metadata in addition to those of the facts.
     """
-    carried = {key: facts.base_card.get(key) for key in _CARRIED if facts.base_card.get(key)}
+    inherited = {key: facts.base_card.get(key) for key in _INHERITED if facts.base_card.get(key)}
     if facts.license is not None:
-        carried["license"] = facts.license
+        inherited["license"] = facts.license
     data = ModelCardData(
         base_model=facts.base_model,
         library_name="sentence-transformers",
         pipeline_tag="sentence-similarity",
         tags=["sentence-transformers", "feature-extraction", "sentence-similarity", "midlayer-embed", *tags],
-        **carried,
+        **inherited,
     )
     for key, value in metadata.items():
         data[key] = value
@@ -162,7 +162,7 @@ def _facts_table(facts: CardFacts) -> str:
 
 
 def how_chosen(selection: "LayerSelection | None") -> str:
-    """How a layer was chosen, for `CardFacts`; None: its author gave the number."""
+    """How a layer was chosen, for `CardFacts`; None: the author gave its number."""
     return "given by the author" if selection is None else "; ".join(selection_summary(selection))
 
 

@@ -1,6 +1,6 @@
-"""Saves a MidLayerEncoder as a folder: written under a temporary name, tried by a stranger, then moved into place.
+"""Saves a MidLayerEncoder as a folder: written under a temporary name, checked in a fresh process, moved into place.
 
-The stranger is a fresh process that cannot import this package: it loads the folder as any user will.
+The fresh process cannot import this package: it loads the folder as any user will.
 """
 
 import json
@@ -16,7 +16,7 @@ from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_folder
 
-# Short and long, plain and odd texts, which exercise padding, truncation and the corners of the tokenizer.
+# Short and long, plain and odd texts, which exercise padding, truncation and edge cases of the tokenizer.
 PROBES = (
     "The weather is lovely today.",
     "A",
@@ -25,7 +25,7 @@ PROBES = (
     "Which layer embeds best is a question that the last layer rarely answers. " * 40,
 )
 
-_STRANGER = """
+_LOAD = """
 import json, sys
 sys.modules["midlayer_embed"] = None
 import numpy as np
@@ -37,7 +37,7 @@ np.save(vectors, model.encode(json.loads(probes)).astype("float32"), allow_pickl
 
 
 def export_encoder(encoder: MidLayerEncoder, folder: str | Path, *, overwrite: bool = False) -> float:
-    """Saves an encoder and checks that plain sentence-transformers returns the same vectors.
+    """Save an encoder and check that plain sentence-transformers returns the same vectors.
 
     Args:
         encoder: The encoder to save.
@@ -49,7 +49,7 @@ def export_encoder(encoder: MidLayerEncoder, folder: str | Path, *, overwrite: b
 
     Raises:
         InputError: (a ValueError) the folder is not empty and `overwrite` is not set.
-        RuntimeError: the stranger's vectors differ, or it could not load the folder; nothing is left behind.
+        RuntimeError: plain sentence-transformers cannot load the folder or returns other vectors; nothing is saved.
 
     Example:
         >>> export_encoder(MidLayerEncoder("starter", 12), "smollm2-layer-12")           # doctest: +SKIP
@@ -59,35 +59,35 @@ def export_encoder(encoder: MidLayerEncoder, folder: str | Path, *, overwrite: b
     check_target(target, overwrite=overwrite)
     with atomic_folder(target, replace=True) as partial:
         encoder.save_pretrained(str(partial))
-        difference = _difference_to_a_stranger(encoder, partial)
+        difference = _difference_after_loading(encoder, partial)
     return difference
 
 
 def check_target(folder: Path, *, overwrite: bool) -> None:
-    """Rejects a folder that must not be written to, before any work is done.
+    """Reject a folder that must not be written to, before any work is done.
 
     Raises:
-        InputError: (a ValueError) a file, or a folder that is not empty while `overwrite` is not set.
+        InputError: (a ValueError) a file, or a folder that is not empty if `overwrite` is not set.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"export: {folder} is a file; expected a folder that is empty or not there yet")
+        raise InputError(f"export: {folder} is a file; expected an empty folder or a new one")
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"export: the folder {folder} is not empty; overwrite (--overwrite) replaces what it holds")
+        raise InputError(f"export: the folder {folder} is not empty; overwrite (--overwrite) replaces its contents")
 
 
-def _difference_to_a_stranger(encoder: MidLayerEncoder, folder: Path) -> float:
+def _difference_after_loading(encoder: MidLayerEncoder, folder: Path) -> float:
     expected = encoder.encode(list(PROBES)).astype(np.float32)
     with tempfile.TemporaryDirectory() as scratch:
         vectors = Path(scratch) / "vectors.npy"
-        command = [sys.executable, "-c", _STRANGER, str(folder), json.dumps(PROBES), str(vectors), str(encoder.device)]
-        # The folder must be enough: nothing may come from the Hub.
+        command = [sys.executable, "-c", _LOAD, str(folder), json.dumps(PROBES), str(vectors), str(encoder.device)]
+        # The folder must be sufficient: nothing may come from the Hub.
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch)
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise RuntimeError(f"export: plain SentenceTransformer cannot load what was written: {last}")
+            raise RuntimeError(f"export: plain SentenceTransformer cannot load the saved folder: {last}")
         found = np.load(vectors, allow_pickle=False)
     difference = float(np.abs(found - expected).max())
     if not difference <= 1e-5 * max(1.0, float(np.abs(expected).max())):
-        raise RuntimeError(f"export: plain SentenceTransformer gives other vectors, by up to {difference:.2g}")
+        raise RuntimeError(f"export: plain SentenceTransformer returns vectors that differ by up to {difference:.2g}")
     return difference

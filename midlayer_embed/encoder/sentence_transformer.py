@@ -64,17 +64,17 @@ class MidLayerEncoder(SentenceTransformer):
         default_prompt_name: Name of the prompt that is used by default, as for SentenceTransformer.
         similarity_fn_name: Name of the similarity function, as for SentenceTransformer.
         truncate_dim: Number of dimensions that `encode` keeps, as for SentenceTransformer.
-        seed: Seed of the choice of a layer by a criterion.
+        seed: Seed of the random draws of a criterion.
         selection_texts: Texts like those that will be embedded, without labels, for a criterion. The whole model is
             loaded to measure them and released afterwards. Their raw states are measured, pooled as here;
             `select_layer` has more options.
         **options: The fields of `Recipe` and `Source` (see `midlayer_embed.options`):
 
             - final_norm: True (default): pool the states after the model's own final norm; False: pool the residual
-              stream as the block leaves it. The same for models without a final norm.
+              stream as the block leaves it. No difference for models without a final norm.
             - pooling_mode: "mean" over attended tokens (default), "cls", "lasttoken", "weightedmean" or "max".
-            - max_seq_length: Number of tokens after which a text is cut. None (default): the limit of the folder's own
-              sentence-transformers config if it has one, else the smaller of the model's limit and 512.
+            - max_seq_length: Number of tokens to which a text is truncated. None (default): the limit of the folder's
+              own sentence-transformers config if it has one, else the smaller of the model's limit and 512.
             - device: None (default): CUDA, MPS or CPU, the fastest that is available.
             - dtype: dtype of the weights, "float32" by default.
             - revision: Branch, tag or commit on the Hub.
@@ -86,11 +86,11 @@ class MidLayerEncoder(SentenceTransformer):
 
     Attributes:
         batch_tokens: Maximum number of tokens in a forward pass of `encode`, padding included (a longer text goes
-            alone). None: what suits the device.
+            alone). None: a default for the device.
         on_progress: Function that `encode` calls after each forward pass with the share that is done, up to 1; or None.
 
     Raises:
-        InputError: (a ValueError) an argument is not what it should be; the message names it.
+        InputError: (a ValueError) an argument is invalid; the message names it.
 
     Example:
         >>> enc = MidLayerEncoder("starter", layer=0.4)                              # doctest: +SKIP
@@ -160,7 +160,7 @@ class MidLayerEncoder(SentenceTransformer):
 
     @property
     def selection(self) -> "LayerSelection | None":
-        """How the layer was chosen, or None where it was given as a number or depth."""
+        """How the layer was chosen, or None if it was given as a number or depth."""
         return self._selection
 
     def save(self, path: str, *args: Any, **kwargs: Any) -> None:
@@ -181,7 +181,7 @@ class MidLayerEncoder(SentenceTransformer):
         return config | ({"requirements": {"transformers": f">={oldest}"}} if oldest else {})
 
     def _create_model_card(self, path: str, model_name: str | None = None, train_datasets: Any = None) -> None:
-        """Writes the README.md of a saved folder: our card in place of the parent's, which describes a training."""
+        """Write the README.md of a saved folder: our card instead of the parent's, which describes training."""
         checkpoint = self._checkpoint
         selection = self.selection
         facts = CardFacts(
@@ -216,7 +216,7 @@ class MidLayerEncoder(SentenceTransformer):
         return tip.replace(type(self).__name__, SentenceTransformer.__name__)
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Like the parent's method; a batch of empty texts alone becomes masked padding, hence zero vectors."""
+        """Like the parent's method, but a batch of only empty texts becomes masked padding, so its vectors are zero."""
         features = super().preprocess(inputs, prompt=prompt, **kwargs)  # type: ignore[arg-type]
         if "input_ids" in features and features["input_ids"].shape[1] == 0:
             shape = (len(inputs), 1)
@@ -226,11 +226,11 @@ class MidLayerEncoder(SentenceTransformer):
 
     @torch.inference_mode()
     def _inference(self, inputs: list[Any], **kwargs: Any) -> Any:
-        """Like the parent's method, which `encode` calls, also in each process of a pool; but in batches of our own.
+        """Like the parent's method, but with our own batches. `encode` calls it, also in each process of a pool.
 
-        The batches are those of LayerwiseEncoder: duplicates once, similar lengths together. The tokens are counted
-        here and the parent tokenises again, since it offers no way to pass token ids in. A text without tokens (the
-        empty text, where the tokenizer adds no special tokens) becomes a zero vector.
+        The batches are those of LayerwiseEncoder: duplicates removed, similar lengths together. Texts are tokenised
+        twice, here to count tokens and again by the parent, which does not accept token ids. A text without tokens (the
+        empty text, if the tokenizer adds no special tokens) becomes a zero vector.
         """
         inherited: Callable[..., Any] = super()._inference
         strings = all(isinstance(item, str) for item in inputs)
@@ -261,13 +261,13 @@ class MidLayerEncoder(SentenceTransformer):
 
 
 def _check_choice(layer: "int | float | str | LayerSelection", texts: Sequence[str] | None) -> None:
-    """Rejects unknown criteria, and criteria without texts, before any download."""
+    """Reject unknown criteria, and criteria without texts, before any download."""
     from midlayer_embed.selection.criteria import check_layer, needs_texts
 
     if isinstance(layer, str):
         check_layer(layer)
         if needs_texts(layer) and texts is None:
-            raise InputError(f"selection_texts: layer {layer!r} is chosen by texts, so some are needed, got None")
+            raise InputError(f"selection_texts: layer {layer!r} needs texts, got None")
 
 
 def _select(
@@ -278,14 +278,16 @@ def _select(
     source: Source,
     recipe: Recipe,
 ) -> "LayerSelection | None":
-    """The choice of a criterion, made now or given; None where the layer is given as a number or depth."""
+    """The selection by a criterion, or the one given as `layer`; None if the layer is a number or depth."""
     from midlayer_embed.forward.layerwise import LayerwiseEncoder
     from midlayer_embed.selection.criteria import LayerSelection, fixed_layer, needs_texts
     from midlayer_embed.selection.select import select_layer
 
     if isinstance(layer, LayerSelection):
         if layer.n_layers != checkpoint.n_blocks + 1:
-            raise InputError(f"layer: chosen among {layer.n_layers} layers; this model has {checkpoint.n_blocks + 1}")
+            raise InputError(
+                f"layer: chosen for a model of {layer.n_layers} layers; this model has {checkpoint.n_blocks + 1}"
+            )
         return layer
     if not isinstance(layer, str):
         return None
@@ -297,7 +299,7 @@ def _select(
 
 
 class _CheckpointTransformer(Transformer):
-    """The Transformer module of sentence-transformers, with weights that are loaded as for every encoder of ours."""
+    """The Transformer module of sentence-transformers, with weights from `load_base_model`, as in LayerwiseEncoder."""
 
     def _load_model(
         self,
@@ -319,9 +321,9 @@ def _truncated_transformer(
 ) -> Transformer:
     """A Transformer module of sentence-transformers with the blocks up to `layer`; it returns that layer's states."""
     form = stock_form(checkpoint, layer, recipe.final_norm)
-    load_tokenizer(checkpoint)  # reports a missing one before the weights are read
+    load_tokenizer(checkpoint)  # report a missing one before the weights are read
     if checkpoint.bidirectional and form.n_blocks == 0:
-        # Without a block there is no attention; a model of one block shows whether the architecture obeys.
+        # Without a block there is no attention to check, so check a model of one block.
         _truncated_transformer(checkpoint, 1, recipe, dtype, device)
     kwargs = checkpoint.loading_kwargs()
     with quiet_transformers(), loading_errors(checkpoint):
@@ -338,7 +340,7 @@ def _truncated_transformer(
     transformer.__class__ = Transformer  # a saved folder names its classes, which have to be stock ones
     tokenizer = transformer.tokenizer
     if tokenizer is None:
-        raise InputError(f"model: {checkpoint.location} has no tokenizer, so it is no text model")
+        raise InputError(f"model: {checkpoint.location} has no tokenizer, so it is not a text model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     limit = recipe.max_seq_length

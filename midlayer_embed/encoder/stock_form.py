@@ -30,7 +30,7 @@ class StockForm:
     Attributes:
         n_blocks: Number of blocks of the truncated model.
         output: Path into the model's output, as `method_output_name` of sentence-transformers.
-        config_entries: More config entries, whether the config class declares them or not.
+        config_entries: More config entries, which the config class need not declare.
     """
 
     n_blocks: int
@@ -44,15 +44,15 @@ def stock_form(checkpoint: Checkpoint, layer: int, final_norm: bool) -> StockFor
     Args:
         checkpoint: From `find_checkpoint`.
         layer: 0..L.
-        final_norm: True for the normed states, False for the raw ones; the same for models without a final norm.
+        final_norm: True for the normed states, False for the raw ones; no difference for models without a final norm.
 
     Raises:
         InputError: (a ValueError) there is no such form; the message suggests another layer or norm.
     """
     family, total = checkpoint.family, checkpoint.n_blocks
     normed = final_norm and family.final_norm is not None
-    gives_it_last = family.ends_with_norm and (normed or family.final_norm is None)
-    if gives_it_last and layer >= family.fewest_blocks and _keeps_calls(checkpoint, layer):
+    is_last_hidden_state = family.ends_with_norm and (normed or family.final_norm is None)
+    if is_last_hidden_state and layer >= family.fewest_blocks and _keeps_calls(checkpoint, layer):
         return StockForm(layer, "last_hidden_state", {})
     recorded = family.hidden_states
     if not normed and recorded is not None and layer >= recorded.first_layer:
@@ -71,9 +71,10 @@ def stock_form(checkpoint: Checkpoint, layer: int, final_norm: bool) -> StockFor
 
 
 def oldest_transformers(checkpoint: Checkpoint, form: StockForm) -> str | None:
-    """The oldest version of transformers that returns these states, if older ones silently return others; else None.
+    """The oldest version of transformers that returns these states, if older ones silently return other ones.
 
-    sentence-transformers needs no such bound: versions without `method_output_name` cannot load the folder at all.
+    None without such a bound. sentence-transformers needs none: versions without `method_output_name` cannot load the
+    folder at all.
 
     Args:
         checkpoint: From `find_checkpoint`.

@@ -1,1 +1,1 @@
-"""Every layer out of one forward pass: batches, hooks and pooling."""
+"""Every layer from one forward pass: batches, hooks and pooling."""

@@ -111,7 +111,7 @@ class TokenIds:
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> TokenIds:
-    """Token ids of each text, special tokens included, cut at `max_length` tokens."""
+    """Token ids of each text, special tokens included, truncated to `max_length` tokens."""
     parts = [TokenIds.of([])]
     for start in range(0, len(texts), _TEXTS_AT_ONCE):  # some tokenizers fail on an empty list
         encoded = tokenizer(
@@ -132,7 +132,7 @@ _TOKENS_ACCELERATOR = 16384
 # of the budget: padding costs as much as text, but batches too small to keep the cores busy cost time as well.
 _LEAST_LENGTH = 0.9
 _LEAST_FILL = 1 / 8
-# When tokens are only counted: number of characters that are read for each token that a text may have.
+# Number of characters to read per token when tokens are only counted.
 _CHARACTERS_A_TOKEN = 16
 
 
@@ -140,7 +140,7 @@ def token_budget(batch_tokens: int | None, device: torch.device) -> int:
     """Number of tokens in a forward pass, padding included.
 
     Args:
-        batch_tokens: The number that the user asks for; None: what suits the device.
+        batch_tokens: The number requested by the user; None: a default for the device.
         device: Device of the model.
 
     Raises:
@@ -158,16 +158,16 @@ def token_budget(batch_tokens: int | None, device: torch.device) -> int:
 def token_counts(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, *, prompt: str = ""
 ) -> np.ndarray:
-    """About how many tokens each text has in a forward pass, for `row_batches`.
+    """The approximate number of tokens of each text in a forward pass, for `row_batches`.
 
-    Only the token ids of a few texts are held at a time, and a long text is read only as far as its tokens are expected
-    to reach, so that a book costs no more than its first page.
+    Only the token ids of a few texts are held at a time, and of a long text only the start is tokenised, which is
+    expected to fill `max_length`.
 
     Args:
         tokenizer: The tokenizer.
         texts: Any number of strings.
-        max_length: Number of tokens after which a text is cut.
-        prompt: Text that is put in front of each text.
+        max_length: Number of tokens to which a text is truncated.
+        prompt: Text to put in front of each text.
 
     Returns:
         int64 (n_texts,), special tokens included; 0 for a text without tokens, and for no other.

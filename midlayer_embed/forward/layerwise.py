@@ -1,6 +1,6 @@
-"""One forward pass, the pooled vector of EVERY layer.
+"""The pooled vector of every layer from one forward pass.
 
-A hook pools the states of each block as soon as it is done, so that no layer's token states outlive the next block:
+A hook pools the states of each block as soon as the block returns, so no layer's token states outlive the next block:
 memory does not grow with the number of layers.
 """
 
@@ -48,7 +48,7 @@ class PooledBatch:
         rows: (b,) indices of the texts.
         n_tokens: (b,) number of tokens of each, special tokens included.
         vectors: (n_norms, n_layers, b, dim), float32.
-        measured: (n_measures, n_layers, b), float64.
+        measured: (n_measures, n_layers, b), float64, the results of the measurements.
     """
 
     rows: np.ndarray
@@ -58,21 +58,21 @@ class PooledBatch:
 
 
 class LayerwiseEncoder:
-    """A language model whose every layer embeds texts, out of one forward pass.
+    """Embeds texts with every layer of a language model in one forward pass.
 
-    The vectors are pooled states as they are. What a sentence-transformers model does to its vectors afterwards, such
-    as normalising them, is left to MidLayerEncoder and to the sweep.
+    The vectors are pooled states as they are. Modules that a sentence-transformers model applies after pooling, such as
+    Normalize, are not applied.
 
     Args:
         model_name_or_path: A folder, a Hub id, "starter", or a checkpoint that has been found already.
         **options: The fields of `Recipe` and `Source` (see `midlayer_embed.options`):
 
             - final_norm: True (default): pool the states after the model's own final norm, which is what a truncated
-              checkpoint gives; False: pool the residual stream as the block leaves it. The same for models without a
-              final norm.
+              checkpoint gives; False: pool the residual stream as the block leaves it. No difference for models without
+              a final norm.
             - pooling_mode: "mean" over attended tokens (default), "cls", "lasttoken", "weightedmean" or "max".
-            - max_seq_length: Number of tokens after which a text is cut. None (default): the limit of the folder's own
-              sentence-transformers config if it has one, else the smaller of the model's limit and 512.
+            - max_seq_length: Number of tokens to which a text is truncated. None (default): the limit of the folder's
+              own sentence-transformers config if it has one, else the smaller of the model's limit and 512.
             - device: None (default): CUDA, MPS or CPU, the fastest that is available.
             - dtype: dtype of the weights, "float32" by default. The vectors are float32 in any case.
             - revision: Branch, tag or commit on the Hub.
@@ -84,11 +84,11 @@ class LayerwiseEncoder:
 
     Attributes:
         checkpoint: The checkpoint: where the model's files are, its name and revision.
-        recipe: How states are pooled, as it was asked for.
+        recipe: How states are pooled, as requested.
         backbone: The loaded model.
 
     Raises:
-        InputError: (a ValueError) an argument is not what it should be; the message names it.
+        InputError: (a ValueError) an argument is invalid; the message names it.
 
     Example:
         >>> every = LayerwiseEncoder("starter")                     # doctest: +SKIP
@@ -147,7 +147,7 @@ class LayerwiseEncoder:
 
     @property
     def max_seq_length(self) -> int:
-        """Number of tokens after which a text is cut."""
+        """Number of tokens to which a text is truncated."""
         return self.backbone.max_seq_length
 
     def encode(
@@ -160,14 +160,14 @@ class LayerwiseEncoder:
     ) -> np.ndarray:
         """The vector of every text at every layer.
 
-        A text without tokens (the empty text, where the tokenizer adds no BOS token) becomes a zero vector, as with
+        A text without tokens (the empty text, if the tokenizer adds no BOS token) becomes a zero vector, as with
         mean pooling in sentence-transformers.
 
         Args:
             texts: Any number of strings; each distinct one goes through the model once. A single string drops the
                 first axis of the result.
-            layers: None for all, or layers in the order wanted: ints (negative from the end) or depths.
-            batch_tokens: Number of tokens in a forward pass, padding included. None: what suits the device.
+            layers: None for all, or layers in the order of the result: ints (negative from the end) or depths.
+            batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
             show_progress: Show a bar with an ETA on stderr.
 
         Returns:
@@ -205,9 +205,9 @@ class LayerwiseEncoder:
         Args:
             texts: Distinct strings.
             layers: Layer numbers 0..L.
-            norms: For each True the normed states are pooled, for each False the raw ones, all in the same pass.
+            norms: True pools the normed states, False the raw ones; several are pooled in the same pass.
             measures: Measurements of token states, made in the same pass. Token states are never kept.
-            batch_tokens: Number of tokens in a forward pass, padding included. None: what suits the device.
+            batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
             show_progress: Show a bar with an ETA on stderr.
             description: Label of the bar.
 
@@ -237,7 +237,7 @@ class LayerwiseEncoder:
         vectors = torch.empty((len(norms), len(layers), len(batch.rows), self.dim), device=device)
         measured = torch.empty((len(measures), len(layers), len(batch.rows)), dtype=torch.float64)
 
-        def take_layer(slot: int, raw: torch.Tensor) -> None:
+        def record_layer(slot: int, raw: torch.Tensor) -> None:
             @cache
             def states(normed: bool) -> torch.Tensor:
                 norm = self.backbone.final_norm if normed else None
@@ -252,20 +252,20 @@ class LayerwiseEncoder:
                     raise InputError(f"layer {layers[slot]}: {error}") from error
 
         with ExitStack() as hooks:
-            _attach(hooks, self.backbone, layers, take_layer)
+            _attach(hooks, self.backbone, layers, record_layer)
             with suppress(_LastLayerReached):
                 self.backbone.model(input_ids=batch.input_ids.to(device), attention_mask=mask, use_cache=False)
         return vectors.cpu().numpy(), measured.numpy()
 
 
 class _LastLayerReached(Exception):
-    """Ends a forward pass after the highest layer that is wanted."""
+    """Ends a forward pass after the highest requested layer."""
 
 
 def _attach(
-    hooks: ExitStack, backbone: Backbone, layers: Sequence[int], take_layer: Callable[[int, torch.Tensor], None]
+    hooks: ExitStack, backbone: Backbone, layers: Sequence[int], record_layer: Callable[[int, torch.Tensor], None]
 ) -> None:
-    """Adds hooks that pass each layer's states to `take_layer(slot, states)` and stop after the highest layer.
+    """Add hooks that pass each layer's states to `record_layer(slot, states)` and stop after the highest layer.
 
     Layer k is the k-th call of a block: models that share weights call one block many times.
     """
@@ -273,21 +273,21 @@ def _attach(
     highest = max(layers)
     calls = 0
 
-    def take(layer: int, states: torch.Tensor) -> None:
+    def record(layer: int, states: torch.Tensor) -> None:
         if layer in slots:
-            take_layer(slots[layer], states)
+            record_layer(slots[layer], states)
         if layer == highest:
             raise _LastLayerReached
 
     def before_block_1(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if calls == 0:
-            take(0, args[0] if args else kwargs["hidden_states"])
+            record(0, args[0] if args else kwargs["hidden_states"])
 
     def after_block(_module: Any, _args: Any, out: Any) -> None:
         nonlocal calls
         calls += 1
         # Some blocks return a tensor, some a tuple that starts with it.
-        take(calls, out if isinstance(out, torch.Tensor) else out[0])
+        record(calls, out if isinstance(out, torch.Tensor) else out[0])
 
     hooks.callback(backbone.blocks[0].register_forward_pre_hook(before_block_1, with_kwargs=True).remove)
     for block in dict.fromkeys(backbone.blocks[:highest]):

@@ -12,7 +12,7 @@ class Pooler(Protocol):
     """A function that pools the token states of one layer."""
 
     def __call__(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Pools states (b, t, d) of any float type under a mask (b, t) into (b, d), float32 (float64 for float64)."""
+        """Pool states (b, t, d) of any float type under a mask (b, t) into (b, d), float32 (float64 for float64)."""
         ...
 
 

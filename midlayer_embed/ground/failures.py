@@ -30,7 +30,7 @@ def report_failures(
     reason: Callable[[Exception], str] = reason_of,
     stops_all: Callable[[Exception], bool] = lambda error: False,
 ) -> Iterator[None]:
-    """Records an error of the block instead of raising it, and logs one line; the traceback is logged at DEBUG.
+    """Record an error of the block instead of raising it, and log one line; the traceback is logged at DEBUG.
 
     Args:
         item: Name of the item that the block works on.

@@ -90,7 +90,7 @@ def lidar(V: Any, delta: float = 1e-4, normalization: str = "raw") -> Array:
     Thilak et al. (2024); section 3.3.3 of "Layer by Layer" (ICML 2025). Each text is a class, its views are the
     samples. LiDAR is S_1 of W^(-1/2) B W^(-1/2): B is the scatter of the class means (a mean over classes), W the
     scatter of the views about their class mean (a mean over views) with delta added to its diagonal. Views are neither
-    centred nor scaled. The exp of it is the rank of Thilak et al. Higher: more directions separate texts.
+    centred nor scaled. Its exponential is the rank of Thilak et al. Higher: more directions separate texts.
 
     Args:
         V: (..., n, views, d), the views of n texts; numpy or torch.

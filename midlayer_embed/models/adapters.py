@@ -1,7 +1,7 @@
 """PEFT adapters (LoRA and relatives): find them without reading their weights, then merge them into a base model.
 
-peft does the merging. This module adds: an adapter fits whatever head its base model had in training, an adapter of the
-whole model fits the first blocks alone, and no weight of an adapter is dropped silently.
+peft does the merging. In addition, this module merges adapters that were trained on a model with a head, merges an
+adapter of the whole model into its first blocks, and drops no weight of an adapter silently.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class Adapter:
     """An adapter that was found, and its files.
 
     Attributes:
-        name: Folder or hub id, as given by the user.
+        name: Folder or Hub id, as given by the user.
         kind: peft's type: "LORA", ...
         config_file: Path of adapter_config.json.
         weights_file: Path of adapter_model.safetensors.
@@ -62,7 +62,7 @@ class Adapter:
 
     @property
     def label(self) -> str:
-        """Name without the path: the hub id, or the name of the folder."""
+        """Name without the path: the Hub id, or the name of the folder."""
         return Path(self.name).resolve().name if Path(self.name).is_dir() else self.name
 
 
@@ -70,22 +70,22 @@ def find_adapters(adapters: Sequence[str | Path]) -> tuple[Adapter, ...]:
     """Find adapters without reading their weights.
 
     Args:
-        adapters: Folders or hub ids, in the order of merging.
+        adapters: Folders or Hub ids, in the order of merging.
 
     Raises:
         InputError: (a ValueError) an adapter does not exist, cannot be merged or has no safetensors weights, or peft is
             not installed.
-        InputTypeError: (a ValueError and a TypeError) not a list of folders or hub ids.
+        InputTypeError: (a ValueError and a TypeError) not a list of folders or Hub ids.
 
     Example:
         >>> find_adapters([])
         ()
     """
     if isinstance(adapters, (str, Path)) or not isinstance(adapters, Sequence):
-        raise InputTypeError(f"adapters: expected a list of folders or hub ids, got {adapters!r}")
+        raise InputTypeError(f"adapters: expected a list of folders or Hub ids, got {adapters!r}")
     for adapter in adapters:
         if not isinstance(adapter, (str, Path)) or not str(adapter):
-            raise InputTypeError(f"adapters: expected folders or hub ids, got {adapter!r}")
+            raise InputTypeError(f"adapters: expected folders or Hub ids, got {adapter!r}")
     if adapters and find_spec("peft") is None:
         raise InputError("adapters: merging them needs peft; run: pip install 'midlayer-embed[peft]'")
     return tuple(_find_adapter(str(adapter)) for adapter in adapters)
@@ -126,7 +126,7 @@ def merge_adapter(
     logged.
 
     Args:
-        model: Base model, complete or its first blocks only. In float32; with less, the sums are rounded.
+        model: Base model, complete or its first blocks only. In float32; in lower precision, sums are rounded.
         adapter: Adapter from `find_adapters`.
         config: Config of the adapter from `adapter_configs`; it is modified.
         family: Family of the model.
@@ -297,7 +297,7 @@ def _find_adapter(name: str) -> Adapter:
         if not weights_file.is_file():
             raise InputError(f"adapters: the folder {name} holds no {_WEIGHTS_FILE}")
     elif Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise InputError(f"adapters: {name!r} is neither a folder nor a hub id such as 'org/name'")
+        raise InputError(f"adapters: {name!r} is neither a folder nor a Hub id such as 'org/name'")
     else:
         config_file, weights_file = (_download_file(name, file) for file in (CONFIG_FILE, _WEIGHTS_FILE))
     kind = _read_kind(name, config_file)
@@ -310,7 +310,7 @@ def _download_file(name: str, file: str) -> Path:
         return Path(hf_hub_download(name, file))
     except (OSError, HFValidationError) as error:
         raise InputError(
-            f"adapters: {name!r} is neither a folder nor a repository with {file} on the hub or in its cache (formats "
+            f"adapters: {name!r} is neither a folder nor a repository with {file} on the Hub or in its cache (formats "
             "other than safetensors are not read)"
         ) from error
 

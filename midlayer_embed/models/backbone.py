@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DEFAULT_MAX_SEQ_LENGTH = 512
-# Tokenizers without a limit say 1e30.
+# Tokenizers without a limit have 1e30.
 _NO_LIMIT = 10**9
 
 
@@ -33,7 +33,7 @@ class Backbone:
         tokenizer: Its tokenizer.
         blocks: Blocks 1..L in the order they are called; a block that is called several times appears as often.
         final_norm: The norm after the last block, or None.
-        max_seq_length: Number of tokens after which a text is cut.
+        max_seq_length: Number of tokens to which a text is truncated.
         pad_id: Token that pads short texts; the mask hides it.
     """
 
@@ -62,11 +62,11 @@ def load_backbone(
     dtype: str | torch.dtype = "float32",
     device: str | torch.device | None = None,
 ) -> Backbone:
-    """Loads all blocks of a checkpoint.
+    """Load all blocks of a checkpoint.
 
     Args:
         checkpoint: From `find_checkpoint`.
-        max_seq_length: Number of tokens after which a text is cut; None: see `default_max_seq_length`.
+        max_seq_length: Number of tokens to which a text is truncated; None: see `default_max_seq_length`.
         dtype: "float32" (half precision is far slower on most CPUs), "bfloat16", "float16", ...
         device: Device of the model; None: CUDA, MPS or CPU, the fastest that is available.
 
@@ -87,19 +87,19 @@ def load_backbone(
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of a checkpoint.
+    """Load the tokenizer of a checkpoint.
 
     Raises:
-        InputError: (a ValueError) it is missing or cannot be read. Where its files are missing, transformers returns a
+        InputError: (a ValueError) it is missing or cannot be read. If its files are missing, transformers returns a
             tokenizer without a vocabulary, which turns every text into nothing or into the same token.
     """
-    no_files = "no file tells its vocabulary"
+    no_files = "no file contains a vocabulary"
     try:
         with quiet_transformers():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 checkpoint.location, **checkpoint.loading_kwargs()
             )
-    except Exception as error:  # the library under it raises nothing more specific
+    except Exception as error:  # the tokenizers library raises nothing more specific
         why = no_files if "instantiate the backend tokenizer" in str(error) else first_line(error)
     else:
         special = {str(token) for token in tokenizer.added_tokens_decoder.values()}
@@ -112,7 +112,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
 
 
 def default_max_seq_length(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The number of tokens after which a text is cut when the user gives none.
+    """The number of tokens to which a text is truncated if the user gives none.
 
     The limit of the folder's own sentence-transformers config if it has one, else the smaller of the model's limit and
     512.

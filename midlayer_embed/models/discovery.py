@@ -56,7 +56,7 @@ def find_family(config: PretrainedConfig, *, trust_remote_code: bool = False) ->
 
 
 def _check_plain_text_model(config: PretrainedConfig) -> None:
-    def refuse(why: str) -> NoReturn:
+    def reject(why: str) -> NoReturn:
         raise InputError(f"model: architecture {config.model_type!r} is not a plain text model: {why}")
 
     try:
@@ -64,12 +64,12 @@ def _check_plain_text_model(config: PretrainedConfig) -> None:
     except ValueError:
         text_config = None
     if text_config is not config:
-        refuse("its config holds the configs of several models")
+        reject("its config holds the configs of several models")
     if config.is_encoder_decoder:
-        refuse("it is an encoder-decoder; only the encoders of T5 models are supported")
+        reject("it is an encoder-decoder; only the encoders of T5 models are supported")
     for entry in ("vocab_size", "num_hidden_layers"):
         if not isinstance(getattr(config, entry, None), int):
-            refuse(f"its config has no {entry}")
+            reject(f"its config has no {entry}")
 
 
 def _model_without_weights(config: PretrainedConfig, trust_remote_code: bool) -> nn.Module:

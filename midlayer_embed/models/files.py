@@ -44,8 +44,8 @@ def check_no_adapter(location: str, revision: str | None) -> None:
     """Reject a PEFT adapter that is passed as a model. Next to model weights, an adapter would be ignored silently.
 
     Args:
-        location: Folder or hub id.
-        revision: Revision on the hub.
+        location: Folder or Hub id.
+        revision: Revision on the Hub.
 
     Raises:
         InputError: (a ValueError) the location has an adapter; the message names its base model.

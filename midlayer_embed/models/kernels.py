@@ -1,7 +1,7 @@
 """Reports whether Mamba runs in CUDA kernels or in transformers' own implementation.
 
 transformers chooses when it imports the architecture: it uses the kernels if their packages can be imported, whatever
-the device. (Kernels from the hub are opt-in, and this package does not opt in.)
+the device. (Kernels from the Hub are opt-in, and this package does not opt in.)
 """
 
 import logging

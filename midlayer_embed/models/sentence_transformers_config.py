@@ -16,8 +16,8 @@ def own_limit(location: str, revision: str | None) -> int | None:
     """Token limit of a sentence-transformers model; None for other models, or if it sets no limit.
 
     Args:
-        location: Folder or hub id.
-        revision: Revision on the hub.
+        location: Folder or Hub id.
+        revision: Revision on the Hub.
     """
     if _read(location, _MODULES, revision) is None:
         return None
@@ -32,8 +32,8 @@ def normalizes(location: str, revision: str | None) -> bool:
     """Whether a model is a sentence-transformers model that normalises its embeddings.
 
     Args:
-        location: Folder or hub id.
-        revision: Revision on the hub.
+        location: Folder or Hub id.
+        revision: Revision on the Hub.
     """
     modules = _read(location, _MODULES, revision) or []
     return any(str(module.get("type", "")).rpartition(".")[2] == "Normalize" for module in modules)

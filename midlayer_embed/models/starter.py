@@ -1,4 +1,4 @@
-"""Finds the starter model, for machines without the hub: SmolLM2-135M (30 blocks, 576 dimensions) from a PyPI wheel.
+"""Finds the starter model, for machines without the Hub: SmolLM2-135M (30 blocks, 576 dimensions) from a PyPI wheel.
 
 The package in the wheel is never imported: it needs a C++ build that is not used here.
 """

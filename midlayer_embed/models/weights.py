@@ -1,4 +1,4 @@
-"""Loads the weights of a base model: read, checked, adapters merged, attention set. Every encoder loads them this way.
+"""Loads base models: reads and checks the weights, merges adapters, sets the attention. Every encoder loads them here.
 
 Tokenizers and forward passes are elsewhere.
 """
@@ -66,7 +66,7 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
 def load_base_model(
     checkpoint: Checkpoint, config: PretrainedConfig, dtype: torch.dtype, device: torch.device
 ) -> "PreTrainedModel":
-    """Loads the base model of a checkpoint, all of it or its first blocks, with the checkpoint's changes applied.
+    """Load the base model of a checkpoint, all of it or its first blocks, with the checkpoint's changes applied.
 
     Adapters are merged in float32 at least, whatever the dtype, so that sums are rounded only once.
 
@@ -83,7 +83,7 @@ def load_base_model(
         InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture; an
             adapter that does not fit; attention that cannot be made bidirectional; a device that cannot run it.
     """
-    import transformers  # the models take seconds to import, and finished work needs none
+    import transformers  # takes seconds to import, and finished work needs no model
 
     configs = adapter_configs(checkpoint.adapters)
     original = deepcopy(config)
@@ -127,10 +127,10 @@ def _rounded(model: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
 
 @contextmanager
 def loading_errors(checkpoint: Checkpoint) -> Iterator[None]:
-    """Turns errors of a library that loads a checkpoint into an InputError.
+    """Turn errors of a library that loads a checkpoint into an InputError.
 
-    Wrap the library's call alone: an error in our own code is a defect, and must stay a traceback. Where the library
-    calls our code back, that code goes into `own_code`.
+    Wrap only the library's call: an error in our own code is a bug and must stay a traceback. Code of ours that the
+    library calls goes into `own_code`.
     """
     try:
         yield
@@ -144,14 +144,14 @@ def loading_errors(checkpoint: Checkpoint) -> Iterator[None]:
         if isinstance(error, OSError) and "safetensors" in str(error):  # its advice is to read other formats
             raise InputError(
                 f"model: {where!r} has no weights as safetensors (model.safetensors); other formats can run code when "
-                "they are read, so they are not"
+                "they are read, so only safetensors are read"
             ) from error
         raise InputError(f"model: {where!r} cannot be loaded: {first_line(error)}") from error
 
 
 @contextmanager
 def own_code() -> Iterator[None]:
-    """Within `loading_errors`, lets the errors of our own code through as they are."""
+    """Within `loading_errors`, let the errors of our own code through as they are."""
     try:
         yield
     except Exception as error:
@@ -162,7 +162,7 @@ def own_code() -> Iterator[None]:
 def _check_weights(
     checkpoint: Checkpoint, model: "PreTrainedModel", report: Mapping[str, Iterable[Any]], n_blocks: int
 ) -> None:
-    """Rejects a model with weights that are missing from the checkpoint, or a checkpoint with weights that it ignores.
+    """Reject a model with weights that are missing from the checkpoint, or a checkpoint with weights that it ignores.
 
     The weights of higher blocks and of heads may be ignored.
 

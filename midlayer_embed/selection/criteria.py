@@ -21,7 +21,7 @@ _ORDER = ("min-dime", "min-infonce", "min-entropy", "min-lidar", "max-curvature"
 
 
 def criteria_of(metrics: Iterable[Metric]) -> dict[str, tuple[str, str]]:
-    """The criteria that measure texts: for each its metric and the end of the metric's curve, "min" or "max".
+    """The criteria that measure texts, each with its metric and the end of the metric's curve, "min" or "max".
 
     Example:
         >>> criteria_of([METRIC_TABLE["curvature"], METRIC_TABLE["dime"], METRIC_TABLE["effective_rank"]])
@@ -50,7 +50,7 @@ class LayerSelection:
         margin: How much worse the runner-up's value is, at least 0, in the unit of the metric; None if there is none.
         stability: The share 0..1 of random halves of the texts on which the criterion picks the same layer; None if
             nothing was measured, or with fewer than four texts.
-        n_resamples: Number of halves that were tried.
+        n_resamples: Number of halves behind the stability.
         profile: The curve with its settings; None if nothing was measured.
     """
 
@@ -96,7 +96,7 @@ def needs_texts(criterion: str) -> bool:
 
 
 def check_criterion(criterion: object) -> None:
-    """Reject anything but a criterion.
+    """Reject an unknown criterion.
 
     Raises:
         InputError: (a ValueError) the message lists the criteria.
@@ -106,7 +106,7 @@ def check_criterion(criterion: object) -> None:
 
 
 def check_layer(layer: object) -> None:
-    """Reject a name that is no criterion, where a layer may be given as a number or by a criterion.
+    """Reject a layer given as a string that is not a criterion.
 
     Raises:
         InputError: (a ValueError) the message says what a layer may be.
@@ -116,7 +116,7 @@ def check_layer(layer: object) -> None:
 
 
 def ranking(criterion: str, values: "np.ndarray", layer_zero: bool = True) -> list[int]:
-    """The eligible layers, best first; equal layers in order of depth.
+    """The eligible layers, best first; ties in order of depth.
 
     Args:
         criterion: One of `CRITERIA`.

@@ -1,4 +1,4 @@
-"""How each metric of `terms.METRIC_TABLE` is computed from the states it is measured on: one function a metric."""
+"""How each metric of `terms.METRIC_TABLE` is computed from the states it is measured on: one function per metric."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from midlayer_embed import metrics
 
 @dataclass(frozen=True)
 class MetricSettings:
-    """What the numbers depend on, besides model and texts.
+    """Settings that the values depend on, besides the model and the texts.
 
     Attributes:
         alpha: Order of the matrix entropy behind prompt entropy, dataset entropy and DiME.
@@ -24,8 +24,8 @@ class MetricSettings:
     n_permutations: int = 10
 
 
-# What a function gets depends on `Metric.measured_on`, and the settings come last:
-#   tokens: states (b, T, dim) and mask (b, T) of some texts -> a value for each text, (b,), NaN where it is too short
+# The arguments of a function depend on `Metric.measured_on`; the settings come last:
+#   tokens: states (b, T, dim) and mask (b, T) of some texts -> a value for each text, (b,), NaN if it is too short
 #   vectors: (n, dim), the pooled vectors of the texts -> a number
 #   views: (n_views, n, dim), the pooled vectors of the views of the texts -> a number
 MEASURES: dict[str, Callable[..., Any]] = {

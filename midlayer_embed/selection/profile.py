@@ -31,13 +31,13 @@ class Profile:
 
     Attributes:
         model: The model's name.
-        revision: Revision of its weights: two revisions of one model differ here.
+        revision: Revision of its weights, see `Checkpoint.revision`.
         n_texts: Number of texts that were measured.
         final_norm: Whether normed states were measured.
-        max_seq_length: Number of tokens after which a text was cut.
-        settings: What else the numbers depend on.
+        max_seq_length: Number of tokens to which texts were truncated.
+        settings: Settings of the metrics.
         values: For each metric float64 (L + 1,), unnormalised.
-        normalized: For each (metric, normalization) float64 (L + 1,); and InfoNCE's `mi_lower_bound`.
+        normalized: For each (metric, normalization) float64 (L + 1,), InfoNCE's `mi_lower_bound` included.
     """
 
     model: str
@@ -63,7 +63,7 @@ class Profile:
         try:
             import polars as pl
         except ImportError:
-            raise InputError("to_frame: needs the extra: pip install 'midlayer-embed[select]'") from None
+            raise InputError("to_frame: needs polars; run: pip install 'midlayer-embed[select]'") from None
         curves = {**{(metric, RAW): curve for metric, curve in self.values.items()}, **self.normalized}
         last = self.n_layers - 1
         rows = [
@@ -122,10 +122,10 @@ def profile_layers(
     nothing; `batch_tokens` changes float32 rounding only. Blank texts are left out.
 
     Args:
-        model: A folder, a hub id, "starter", or a LayerwiseEncoder.
+        model: A folder, a Hub id, "starter", or a LayerwiseEncoder.
         texts: The corpus, without labels.
-        metrics: Some of `midlayer_embed.terms.METRICS`; all of them unless given.
-        max_texts: Largest number of texts to measure, sampled with the seed; None for all. The paper takes 1,000.
+        metrics: Some of `midlayer_embed.terms.METRICS`; all by default.
+        max_texts: Maximum number of texts to measure, sampled with the seed; None for all. The paper takes 1,000.
         final_norm: Whether to measure normed states. None: the setting of a given LayerwiseEncoder, else raw states, as
             in the paper.
         seed: Seed of the sample of texts, of the views and of DiME's permutations.
@@ -133,14 +133,14 @@ def profile_layers(
         normalizations: What entropies are divided by (see `metrics.matrix_entropy`); raw values are always included.
         alpha: Order of the matrix entropy behind prompt entropy, dataset entropy and DiME.
         temperature: Temperature of InfoNCE.
-        rates: Rates of augmentation: "paper" or "library" (see `views.augmented_views`).
+        rates: Rates of augmentation: "paper" or "library" (see `midlayer_embed.texts.views.augmented_views`).
         workers: Number of processes that augment texts. None: as many as save time.
         batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
-        show_progress: Bars with an ETA on stderr.
+        show_progress: Show bars with an ETA on stderr.
         **model_options: Keywords of LayerwiseEncoder, unless `model` is one: max_seq_length, pooling_mode, ...
 
     Returns:
-        The profile. Where no text is long enough for a metric, its values are NaN.
+        The profile. If no text is long enough for a metric, its values are NaN.
 
     Raises:
         InputError: (a ValueError) an unknown metric, no texts, states that are not finite; the message names it.
@@ -189,13 +189,13 @@ def open_profile(
     show_progress: bool = False,
     **model_options: Any,
 ) -> Iterator[tuple[Profile, Representations]]:
-    """`profile_layers`; within the block the states are available too, so that parts of the corpus can be measured."""
+    """Like `profile_layers`, but also give access to the states, so that parts of the corpus can be measured."""
     wanted = check_metrics(metrics)
     divisors = check_normalizations(normalizations)
     settings = MetricSettings(alpha=alpha, temperature=temperature, seed=seed)
     if isinstance(model, LayerwiseEncoder):
         if model_options:
-            raise InputError(f"{', '.join(model_options)}: settings of a LayerwiseEncoder are given where it is made")
+            raise InputError(f"{', '.join(model_options)}: pass settings of a LayerwiseEncoder to its constructor")
         encoder = model
     else:
         encoder = LayerwiseEncoder(model, final_norm=bool(final_norm), **model_options)

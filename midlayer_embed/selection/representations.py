@@ -1,6 +1,6 @@
-"""The states of a corpus at every layer, from as few forward passes as its metrics need, and the metrics of them.
+"""The states of a corpus at every layer, from as few forward passes as the metrics need, and the metrics of them.
 
-Token states are measured during the pass and never kept; the pooled vectors of augmented views lie in a scratch file.
+Token states are measured during the pass and never kept; the pooled vectors of augmented views are in a scratch file.
 The functions behind the metrics are in `measures`, tables in `profile`, the choice of a layer in `select`.
 """
 
@@ -27,13 +27,13 @@ from midlayer_embed.texts.views import augmented_views
 
 @dataclass(frozen=True)
 class MetricRequest:
-    """What is measured.
+    """The metrics to compute, and their settings.
 
     Attributes:
         metrics: Names of metrics.
         layers: Layers 0..L; all axes of layers are in this order.
         final_norm: Whether normed states are measured.
-        settings: What else the numbers depend on.
+        settings: Settings of the metrics.
         rates: Rates of augmentation, as in `views.augmented_views`.
     """
 
@@ -46,14 +46,14 @@ class MetricRequest:
 
 @dataclass(frozen=True)
 class PassOptions:
-    """How the forward passes are run; up to float32 rounding, no number depends on it.
+    """Options of the forward passes. They change values by float32 rounding at most.
 
     Attributes:
-        workers: Processes that augment, as in `views.augmented_views`.
-        batch_tokens: Tokens a forward pass, as in LayerwiseEncoder.
-        scratch: The folder for a file that holds the views' vectors; None for the system's own.
-        show_progress: Bars with an ETA on stderr.
-        label: A prefix for the labels of the bars.
+        workers: Number of processes that augment texts, as in `views.augmented_views`.
+        batch_tokens: Number of tokens in a forward pass, as in LayerwiseEncoder.
+        scratch: Folder for the vectors of the views; None: the system's temporary folder.
+        show_progress: Show bars with an ETA on stderr.
+        label: Prefix of the labels of the bars.
     """
 
     workers: int | None = None
@@ -65,17 +65,17 @@ class PassOptions:
 
 @dataclass(frozen=True)
 class Representations:
-    """Layers of a corpus of n texts.
+    """The states of n texts at some layers.
 
     Attributes:
         layers: Layers 0..L; all axes of layers are in this order.
         n_texts: n.
         dim: Width of a state.
-        n_tokens: (n,) tokens of each text, special ones included; empty where no metric asks for them.
+        n_tokens: (n,) number of tokens of each text, special ones included; empty if no metric needs it.
         token_values: For each token metric (n_layers, n), NaN where a text is too short for it.
-        vectors: (n_layers, n, dim) float32, pooled; None where no metric asks for them.
-        views: (n_layers, n_views, n, dim) float32, pooled; None where no metric asks for them.
-        settings: What the numbers depend on.
+        vectors: (n_layers, n, dim) float32, pooled; None if no metric needs them.
+        views: (n_layers, n_views, n, dim) float32, pooled; None if no metric needs them.
+        settings: Settings of the metrics.
     """
 
     layers: Sequence[int]
@@ -91,8 +91,8 @@ class Representations:
         """A metric at each of the layers: float64 (n_layers,), unnormalised.
 
         Args:
-            metric: One of the metrics that these representations were made for.
-            rows: Some of the texts, for resampling; None for all.
+            metric: One of the requested metrics.
+            rows: Indices of texts, for resampling; None for all.
 
         Raises:
             InputError: (a ValueError) states that are not finite; the message names the layer.
@@ -111,13 +111,13 @@ class Representations:
     def curves(
         self, wanted: Sequence[str], normalizations: Sequence[str], *, show_progress: bool = False
     ) -> dict[tuple[str, str], np.ndarray]:
-        """Metrics in the form of a table: for each (metric, normalization) float64 (n_layers,).
+        """Metrics with their normalisations: for each (metric, normalization) float64 (n_layers,).
 
         Args:
             wanted: Metrics, as for `measure`.
             normalizations: What entropies are divided by. "raw" is always included, and so is the `mi_lower_bound` of
                 a metric that bounds information.
-            show_progress: A bar on stderr.
+            show_progress: Show a bar on stderr.
         """
         found: dict[tuple[str, str], np.ndarray] = {}
         for metric in progress(len(wanted), "Measuring", "metric", show_progress, items=wanted):
@@ -130,7 +130,7 @@ class Representations:
         return found
 
     def normalized(self, metric: str, values: np.ndarray, normalization: str) -> np.ndarray | None:
-        """A metric divided by the largest value its entropy can have, or by a part of it: (n_layers,).
+        """A metric divided by the divisor of a normalisation: (n_layers,).
 
         Args:
             metric: A metric.
@@ -138,7 +138,7 @@ class Representations:
             normalization: One of `terms.NORMALIZATIONS`.
 
         Returns:
-            NaN where the divisor is ln 1; None for a metric that is no entropy.
+            NaN where the divisor is ln 1; None for a metric that is not an entropy.
         """
         counted = METRIC_TABLE[metric].normalized_by
         if counted is None:
@@ -163,7 +163,7 @@ class Representations:
 
 
 def _mean_of_known(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
-    """The mean over the texts (n_layers,) that are long enough; NaN where none is."""
+    """The mean over the texts that are long enough, (n_layers,); NaN if none is."""
     values = values if rows is None else values[:, rows]
     known = np.isfinite(values)
     counts = known.sum(axis=1)
@@ -172,15 +172,15 @@ def _mean_of_known(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
 
 
 class TextPass:
-    """What one forward pass over the texts leaves behind, for the metrics that need no view of them.
+    """The results of one forward pass over the texts, for the metrics that need no views.
 
     Args:
         n_texts: Number of texts.
         dim: Width of a state.
-        request: What is measured.
+        request: The metrics to compute.
 
     Attributes:
-        measures: What `pooled_batches` has to measure during the pass; `add` expects the results in this order.
+        measures: Measurements for `pooled_batches` to make during the pass; `add` expects the results in this order.
     """
 
     def __init__(self, n_texts: int, dim: int, request: MetricRequest) -> None:
@@ -204,10 +204,10 @@ class TextPass:
         """Add a batch.
 
         Args:
-            rows: (m,) the texts that it serves.
+            rows: (m,) indices of the texts that the batch covers.
             sources: (m,) the row of the batch for each of these texts.
-            pooled: The batch, with `measures` measured on it.
-            vectors: (n_layers, b, dim) its vectors of the states that are measured, raw or normed.
+            pooled: The batch, with the results of `measures`.
+            vectors: (n_layers, b, dim) the pooled states that are measured, raw or normed.
         """
         self.n_tokens[rows] = pooled.n_tokens[sources]
         self.vectors[:, rows] = vectors[:, sources]
@@ -231,10 +231,10 @@ def build_representations(
 
     Args:
         encoder: The model.
-        texts: Texts as `corpora.sample_texts` gives them.
-        request: What is measured.
-        options: How the passes are run.
-        text_pass: The pass over the texts, where the caller has made it already.
+        texts: From `corpora.sample_texts`.
+        request: The metrics to compute.
+        options: Options of the forward passes.
+        text_pass: The pass over the texts, if the caller has run it already.
 
     Yields:
         The representations; their scratch file is deleted when the block ends.
@@ -282,9 +282,9 @@ def _batches(
     measures: Sequence[TokenMeasure],
     description: str,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, PooledBatch]]:
-    """Each distinct text once through the model: the texts that a batch serves, the row of each, and the batch."""
+    """Encode each distinct text once: the indices of the texts of a batch, the row of each, and the batch."""
     unique, where = distinct(texts)
-    served = np.split(np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=len(unique)))[:-1])
+    texts_of_row = np.split(np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=len(unique)))[:-1])
     for pooled in encoder.pooled_batches(
         unique,
         request.layers,
@@ -294,21 +294,21 @@ def _batches(
         show_progress=options.show_progress,
         description=options.label + description,
     ):
-        rows = [served[row] for row in pooled.rows]
+        rows = [texts_of_row[row] for row in pooled.rows]
         yield np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(some) for some in rows]), pooled
 
 
 @contextmanager
 def _scratch_array(shape: tuple[int, ...], folder: Path | None) -> Iterator[np.ndarray]:
-    """float32 zeros in a file that the block's end deletes: 16 views of a large model are more than memory holds."""
+    """float32 zeros in a file, deleted when the block ends: 16 views of a large model may not fit into memory."""
     with tempfile.TemporaryFile(prefix="midlayer-embed-", dir=folder) as file:
         size = 4 * int(np.prod(shape, dtype=np.int64))
-        if hasattr(os, "posix_fallocate"):  # else a full disk would end the process at some write
+        if hasattr(os, "posix_fallocate"):  # otherwise a full disk would kill the process at a later write
             try:
                 os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
                 raise InputError(
-                    f"views: {size / 1e9:.1f} GB are needed for their vectors in {folder or tempfile.gettempdir()}: "
-                    f"{error.strerror}; measure fewer texts, or use a larger disk (TMPDIR, where no folder is named)"
+                    f"views: their vectors need {size / 1e9:.1f} GB in {folder or tempfile.gettempdir()}: "
+                    f"{error.strerror}; measure fewer texts, or use a larger disk (TMPDIR, if no folder is given)"
                 ) from error
         yield np.memmap(file, dtype=np.float32, mode="r+", shape=shape)  # type: ignore[call-overload]

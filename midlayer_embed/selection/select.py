@@ -47,16 +47,16 @@ def select_layer(
     InfoNCE and a false agreement for DiME.
 
     Args:
-        model: A folder, a hub id, "starter", or a LayerwiseEncoder.
+        model: A folder, a Hub id, "starter", or a LayerwiseEncoder.
         texts: Texts like those to embed. "last", "middle" and "depth:0.7" need none.
         criterion: One of `midlayer_embed.selection.criteria.CRITERIA`, such as the paper's "min-dime"; or "last",
             "middle", "depth:0.7".
         seed: Seed of all random draws.
         layer_zero: Whether the embeddings are eligible, as in the paper.
         n_resamples: Number of random halves of the texts to try; 0 for none.
-        max_texts: Largest number of texts to measure, as in `profile_layers`.
+        max_texts: Maximum number of texts to measure, as in `profile_layers`.
         final_norm: Whether to measure normed states, as in `profile_layers`.
-        show_progress: Bars with an ETA on stderr.
+        show_progress: Show bars with an ETA on stderr.
         **options: More keywords of `profile_layers`: alpha, rates, max_seq_length, device, ...
 
     Returns:
@@ -75,7 +75,7 @@ def select_layer(
     if not needs_texts(criterion):
         return fixed_layer(criterion, _n_blocks(model, options))
     if texts is None:
-        raise InputError(f"texts: criterion {criterion!r} measures texts, so some are needed")
+        raise InputError(f"texts: criterion {criterion!r} needs texts, got None")
     metric, _ = CRITERIA[criterion]
     with open_profile(
         model,
@@ -88,7 +88,7 @@ def select_layer(
         **options,
     ) as (profile, representations):
         if profile.n_texts < 2:
-            raise InputError(f"texts: criterion {criterion!r} compares texts, so two are needed, got {profile.n_texts}")
+            raise InputError(f"texts: criterion {criterion!r} needs at least two texts, got {profile.n_texts}")
         values = profile.values[metric]
         if np.isnan(values).any():
             raise InputError(f"texts: none of {profile.n_texts} is long enough to measure its {metric}")

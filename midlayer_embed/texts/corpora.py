@@ -50,16 +50,16 @@ def starter_texts() -> list[str]:
 def dataset_texts(
     dataset: str, *, config: str | None = None, split: str = "test", column: str | None = None
 ) -> list[str]:
-    """The texts of a dataset from the hub, or from a folder that `datasets` can load.
+    """The texts of a dataset from the Hub, or from a folder that `datasets` can load.
 
     Args:
-        dataset: "wikitext" (WikiText-103 without section headings, as in the paper), a hub id or a folder.
+        dataset: "wikitext" (WikiText-103 without section headings, as in the paper), a Hub id or a folder.
         config: Name of the dataset's configuration.
         split: Name of the split.
         column: Column of the texts; None: "text", or the only column of strings.
 
     Raises:
-        InputError: (a ValueError) no such dataset, split or column, or the hub cannot be reached.
+        InputError: (a ValueError) no such dataset, split or column, or the Hub cannot be reached.
     """
     try:
         import datasets

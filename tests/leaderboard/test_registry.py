@@ -146,7 +146,7 @@ def _results(folder: Path) -> set[str]:
 
 def test_a_criterion_chooses_by_texts_or_is_refused(tiny_name: str, sentences: list[str]) -> None:
     for name in (tiny_name, PYTHIA):  # neither asks a hub for it
-        with pytest.raises(ValueError, match="^selection_texts: layer 'min-dime' is chosen by texts"):
+        with pytest.raises(ValueError, match="^selection_texts: layer 'min-dime' needs texts"):
             mteb.get_model(name, layer="min-dime")
     model: Any = mteb.get_model(tiny_name, layer="min-entropy", selection_texts=sentences)
     assert model.mteb_model_meta.experiment_name == f"layer_{model.model.layer}"

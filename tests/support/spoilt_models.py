@@ -103,7 +103,7 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "a wrong type": (_with_config(num_hidden_layers="three"), "num_hidden_layers.* expected int, got str"),
     "no heads": (_with_config(num_attention_heads=0), "cannot be loaded: integer modulo by zero"),
     "another width": (_with_config(hidden_size=48), r"embed_tokens.weight: \(400, 32\) instead of \(400, 48\)"),
-    "no tokenizer": (_without_tokenizer, "has no tokenizer that can be used .*no file tells its vocabulary"),
+    "no tokenizer": (_without_tokenizer, "has no tokenizer that can be used .*no file contains a vocabulary"),
     "a broken tokenizer": (_with("tokenizer.json", "{"), "has no tokenizer that can be used"),
     "an empty tokenizer": (_with("tokenizer.json", "{}"), "has no tokenizer that can be used"),
     "an adapter": (_an_adapter, r"is a PEFT adapter .*base model \('org/base'\) with adapters=.*--adapter"),

@@ -28,7 +28,7 @@ class LeaderboardPage {
     return this.model.layers.indexOf(this.state.layer);
   }
 
-  // Of each model, the first revision in the order of the table.
+  // The first revision of each model, in the order of the table.
   firstRevisions() {
     const name = (index) => this.data.models[index].model;
     return this.order.filter((index, i) => this.order.findIndex((one) => name(one) === name(index)) === i);

@@ -8,7 +8,7 @@ const SCHEME_TITLES = { random_layer: "random", depth_0_7: "depth 0.7", oracle: 
 // What the cells of a scheme can show: note below the table, text, and value to sort by.
 const CELLS = {
   score: {
-    note: "Mean score over the tasks. A small number is the number of tasks behind a mean that misses some of the model's tasks; means over different tasks are not comparable.",
+    note: "Mean score over the tasks. A small number is the number of tasks in a mean that lacks some of the model's tasks; means over different tasks are not comparable.",
     text: (row, scheme) => formatPoints(row[scheme]),
     value: (row, scheme) => row[scheme],
   },
@@ -24,7 +24,7 @@ const CELLS = {
     value: (row, scheme) => row[scheme],
   },
   tasks: {
-    note: "Number of tasks behind each mean.",
+    note: "Number of tasks in each mean.",
     text: (row, scheme) => String(row[`n_${scheme}`]),
     value: (row, scheme) => row[`n_${scheme}`],
   },

@@ -83,8 +83,8 @@ class _Worker:
         self._context, self._folder = ExitStack(), None
 
 
-# One per process, and global: a worker of loky is handed a function and its arguments, call by call, and keeps nothing
-# else. An object of the executor cannot hold the prepared task, because it stays in the process that submits the calls.
+# One per process, and global: a loky worker receives a function and its arguments with each call, and keeps neither. An
+# object of the submitting process cannot hold the prepared task for it.
 _WORKER = _Worker()
 atexit.register(_WORKER.close)  # before the interpreter unloads the modules that `prepared` restores
 
@@ -98,8 +98,8 @@ def _refuse_missing(store: VectorStore) -> Callable[[Sequence[str]], None]:
     def check(texts: Sequence[str]) -> None:
         if missing := store.missing(texts):
             raise InputError(
-                f"the task asks for {len(missing)} texts that it did not ask for when they were collected; such a task "
-                "can only be scored with jobs=1"
+                f"the task asks for {len(missing)} texts that were not collected before scoring; such a task can only "
+                "be scored with jobs=1"
             )
 
     return check

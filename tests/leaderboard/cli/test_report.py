@@ -117,9 +117,9 @@ def test_page_and_figures_are_written_beside_what_is_printed(
     [
         ([], "expected a results folder or --scores FILE, got neither"),
         (["EMPTY", "--scores", "s.csv"], "expected a results folder or --scores FILE, got both"),
-        (["EMPTY", "--metrics", "m.csv"], "metrics: a results folder has its own"),
+        (["EMPTY", "--metrics", "m.csv"], "metrics: a results folder includes its metrics"),
         (["/no/such/folder"], "there is no folder '/no/such/folder'"),
-        (["EMPTY"], "there are no scores in it"),
+        (["EMPTY"], "contains no scores"),
         (["--scores", "/no/such.csv"], "scores: there is no file '/no/such.csv'"),
         (["TABLES", "--tasks", "all"], "tasks: expected one of available, common, got 'all'"),
         (["TABLES", "--model", "x"], "model: expected one of org/m (main), org/m (step1)"),

@@ -159,7 +159,7 @@ def test_a_layer_that_misses_tasks_has_no_mean(llama_folder: Path, tmp_path: Pat
     run_sweep(llama_folder, TinySTS(), tmp_path, layers=[1], **options)
     run_sweep(llama_folder, renamed(TinySTS, "Other"), tmp_path, layers=[2], **options)
     text = model_card(tmp_path, layer=1)
-    assert "There is no mean, because this layer misses Other." in text
+    assert "There is no mean, because this layer has no score for Other." in text
     assert [row[0] for row in _schemes(text)] == [
         "last",
         "random_layer",

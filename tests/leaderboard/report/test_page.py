@@ -224,7 +224,7 @@ def test_the_snippet_is_that_of_the_model_that_was_scored(tiny_results: Path, tm
     (model,) = data_of(tmp_path / "page.html")["models"]
     origin = board.origin(*board.models()[0])
     assert model["use"]["python"] == [encoder_snippet(origin.loaded_from, k, origin.settings) for k in model["layers"]]
-    assert model["use"]["note"] == f"{origin.loaded_from}: put the model's own folder there."
+    assert model["use"]["note"] == f"Replace {origin.loaded_from} with the folder of the model."
 
 
 def test_what_has_no_value_is_null_and_no_nan(tmp_path: Path) -> None:

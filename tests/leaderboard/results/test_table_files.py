@@ -106,12 +106,12 @@ def _with(frame: pl.DataFrame, column: str, values: list[object]) -> pl.DataFram
         (
             "scores",
             lambda f: _with(f, "main_score", [0.5, 51.9, 0, 0]),
-            "'main_score', row 2: expected a fraction of at",
+            "'main_score', row 2: expected a fraction from -1",
         ),
         (
             "scores",
             lambda f: _with(f, "main_score", [0.5, 0, nan, 0]),
-            "'main_score', row 3: expected a fraction of at",
+            "'main_score', row 3: expected a fraction from -1",
         ),
         (
             "scores",
@@ -134,16 +134,20 @@ def _with(frame: pl.DataFrame, column: str, values: list[object]) -> pl.DataFram
         (
             "scores",
             lambda f: pl.concat([f, f[1:2]]),
-            "rows 2 and 5 are both of model 'm', revision '1e5', layer 3, task 'A'",
+            "rows 2 and 5 have the same values: model 'm', revision '1e5', layer 3, task 'A'",
         ),
         ("metrics", lambda f: _with(f, "value", ["0", "low"]), "'value', row 2: expected a number, got 'low'"),
-        ("metrics", lambda f: pl.concat([f, f[:1]]), "rows 1 and 3 are both of model 'm', revision 'main', task 'A'"),
+        (
+            "metrics",
+            lambda f: pl.concat([f, f[:1]]),
+            "rows 1 and 3 have the same values: model 'm', revision 'main', task 'A'",
+        ),
         (
             "metrics",
             lambda f: _with(
                 _with(f, "metric", ["entropy_prompt", "entropy_sentence"]), "normalization", ["raw", "raw"]
             ),
-            "rows 1 and 2 are both of .*metric 'prompt_entropy'",
+            "rows 1 and 2 have the same values: .*metric 'prompt_entropy'",
         ),
     ],
 )
@@ -165,7 +169,9 @@ def test_a_column_of_another_type_is_told(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^scores: expected a file of \.csv, \.csv\.gz, \.parquet, got '.*s\.json'$"):
+    with pytest.raises(
+        InputError, match=r"^scores: expected a file with suffix \.csv, \.csv\.gz, \.parquet, got '.*s\.json'$"
+    ):
         load_tables(tmp_path / "s.json")
     with pytest.raises(InputError, match=r"^metrics: there is no file '.*m\.csv'$"):
         load_tables(metrics=tmp_path / "m.csv")

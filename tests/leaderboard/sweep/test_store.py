@@ -61,7 +61,9 @@ with VectorStore(Path({str(tmp_path)!r}), layers=[0, 1], dim=64) as store:
     print(len(store), sorted(path.name for path in store.folder.iterdir()))
 """
     message, left = run_code(code).splitlines()
-    assert message.startswith("the vectors of its texts need 0.0 GB in the results folder: File too large; make room")
+    assert message.startswith(
+        "the vectors of its texts need 0.0 GB in the results folder: File too large; free some space"
+    )
     assert left == "50 ['vectors-0000.npy']"
 
 

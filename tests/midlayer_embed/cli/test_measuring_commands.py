@@ -51,10 +51,10 @@ def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: 
     ("arguments", "message"),
     [
         (["select", "MODEL", "--starter-texts", "--criterion", "min-foo"], "criterion: expected one of min-dime"),
-        (["select", "MODEL"], "min-dime measures texts, so some are needed: --texts FILE"),
+        (["select", "MODEL"], "min-dime needs texts: pass --texts FILE"),
         (["select", "MODEL", "--texts", "missing.txt"], "there is no file"),
         (["select", "MODEL", "--texts", "empty.txt"], "texts: expected at least one usable text, got 0"),
-        (["select", "MODEL", "--texts", "one.txt"], "two are needed, got 1"),
+        (["select", "MODEL", "--texts", "one.txt"], "needs at least two texts, got 1"),
         (["select", "MODEL", "--texts", "texts.txt", "--column", "body"], "a .txt file has no columns"),
         (
             ["select", "MODEL", "--dataset", "nowhere/at-all"],
@@ -104,4 +104,4 @@ def test_an_interrupted_command_says_how_to_go_on_only_where_it_can(
     monkeypatch.setattr(f"midlayer_embed.cli.{command}._{command}", interrupted)
     options = {"select": [], "encode": ["--layer", "1", "--input", "a.txt", "--output", "a.npy"]}[command]
     assert main([command, "model", *options]) == 130
-    assert ("go on where it stopped" in capsys.readouterr().err) is goes_on
+    assert ("run the same command again to resume" in capsys.readouterr().err) is goes_on

@@ -102,7 +102,7 @@ def test_an_interrupt_is_one_line_that_says_how_to_go_on(
     (tmp_path / "a.txt").write_text("one\n")
     files = ["--input", str(tmp_path / "a.txt"), "--output", str(tmp_path / "v.npy"), "--quiet"]
     assert main(["encode", str(llama_folder), "--layer", "1", *files]) == 130
-    assert "run the same command again to go on" in capsys.readouterr().err
+    assert "run the same command again to resume" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

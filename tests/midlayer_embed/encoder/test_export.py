@@ -33,7 +33,7 @@ def test_vectors_that_differ_fail_the_export_and_leave_nothing(
     encoder = MidLayerEncoder(llama_folder, 2)
     honest = encoder.encode
     monkeypatch.setattr(encoder, "encode", lambda texts: honest(texts) + 0.01)
-    with pytest.raises(RuntimeError, match="other vectors, by up to 0.01"):
+    with pytest.raises(RuntimeError, match="vectors that differ by up to 0.01"):
         export_encoder(encoder, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -44,7 +44,7 @@ def test_what_a_stranger_cannot_load_fails_the_export(
 ) -> None:
     encoder = MidLayerEncoder(llama_folder, 2)
     monkeypatch.setattr(encoder, "save_pretrained", lambda folder: (Path(folder) / "modules.json").write_text("[]"))
-    with pytest.raises(RuntimeError, match="cannot load what was written"):
+    with pytest.raises(RuntimeError, match="cannot load the saved folder"):
         export_encoder(encoder, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -133,7 +133,7 @@ def test_a_card_without_matplotlib_has_the_table_alone(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--layer", "min-dime"], "min-dime measures texts, so some are needed: --texts FILE"),
+        (["--layer", "min-dime"], "min-dime needs texts: pass --texts FILE"),
         (["--layer", "99"], "99 is out of range"),
         (["--layer", "1.5"], "depth 1.5 is out of range"),
         (["--layer", "min-foo"], "'min-foo'"),

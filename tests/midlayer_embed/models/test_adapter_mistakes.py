@@ -125,12 +125,12 @@ def test_mistakes_about_adapters_are_named_before_weights_are_read(
     (bare / ADAPTER_WEIGHTS).unlink()
     prompts = json.dumps({"peft_type": "PROMPT_TUNING"})
     for given, message in [
-        (str(lora), "expected a list of folders or hub ids, got '"),
-        (lora, "expected a list of folders or hub ids"),
-        (None, "expected a list of folders or hub ids, got None"),
-        ([3], "expected folders or hub ids, got 3"),
-        ([""], "expected folders or hub ids, got ''"),
-        ([tmp_path / "nowhere"], "nowhere' is neither a folder nor a hub id"),
+        (str(lora), "expected a list of folders or Hub ids, got '"),
+        (lora, "expected a list of folders or Hub ids"),
+        (None, "expected a list of folders or Hub ids, got None"),
+        ([3], "expected folders or Hub ids, got 3"),
+        ([""], "expected folders or Hub ids, got ''"),
+        ([tmp_path / "nowhere"], "nowhere' is neither a folder nor a Hub id"),
         (["org/nowhere"], r"'org/nowhere' is neither a folder nor a repository with adapter_config\.json"),
         ([tmp_path / "empty"], r"holds no adapter_config\.json, so it is not a PEFT adapter"),
         ([bare], r"bare holds no adapter_model\.safetensors"),

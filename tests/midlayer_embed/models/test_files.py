@@ -43,7 +43,7 @@ def test_no_tokenizer_is_made_up(tiny_model: Callable[[str], Path], tmp_path: Pa
     for file in folder.glob("tokenizer*"):
         file.unlink()
     for load in (LayerwiseEncoder, lambda folder: MidLayerEncoder(folder, 1)):
-        with pytest.raises(ValueError, match="has no tokenizer that can be used .*: no file tells its vocabulary"):
+        with pytest.raises(ValueError, match="has no tokenizer that can be used .*: no file contains a vocabulary"):
             load(folder)
 
 
@@ -133,7 +133,7 @@ for name in ["weightless", "pickled", "cut", "spoilt", "wordless", "adapter", "n
         "'org/spoilt' cannot be loaded: .*not a valid JSON file",
         "org/wordless has no tokenizer that can be used",
         r"org/adapter is a PEFT adapter .*with adapters=\['org/adapter'\]",
-        "'org/nowhere' is neither a folder nor a model that the hub has or the cache holds",
+        "'org/nowhere' is neither a folder nor a model on the Hub or in its cache",
     ]
     assert len(messages) == 2 * len(expected)
     for number, message in enumerate(messages):

@@ -196,7 +196,7 @@ def test_mistakes_are_named(llama_folder: Path, sentences: list[str], keywords: 
 
 
 def test_settings_of_an_encoder_are_given_where_it_is_made(llama_folder: Path, sentences: list[str]) -> None:
-    with pytest.raises(ValueError, match="max_seq_length: settings of a LayerwiseEncoder"):
+    with pytest.raises(ValueError, match="max_seq_length: pass settings of a LayerwiseEncoder to its constructor"):
         profile_layers(LayerwiseEncoder(llama_folder), sentences, max_seq_length=8)
 
 
@@ -224,5 +224,7 @@ def test_no_room_for_the_views_is_one_line(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.posix_fallocate", full)
-    with pytest.raises(ValueError, match=r"views: .* GB are needed .* No space left on device; measure fewer texts"):
+    with pytest.raises(
+        ValueError, match=r"views: their vectors need .* GB .* No space left on device; measure fewer texts"
+    ):
         profile_layers(llama_folder, sentences, ["dime"])

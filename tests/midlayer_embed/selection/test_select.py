@@ -105,8 +105,8 @@ def test_what_is_no_criterion_is_refused_with_those_there_are(llama_folder: Path
 @pytest.mark.parametrize(
     ("texts", "criterion", "message"),
     [
-        (None, "min-dime", "texts: criterion 'min-dime' measures texts, so some are needed"),
-        (["one"], "min-dime", "texts: .* two are needed, got 1"),
+        (None, "min-dime", "texts: criterion 'min-dime' needs texts, got None"),
+        (["one"], "min-dime", "texts: .* needs at least two texts, got 1"),
         (["a", "b", "c"], "max-curvature", "texts: none of 3 is long enough to measure its curvature"),
     ],
 )
@@ -141,9 +141,9 @@ def test_an_encoder_of_a_bad_criterion_is_refused(llama_folder: Path) -> None:
         ValueError, match=r"layer: expected a layer \(17, -1\), a depth \(0.7\) or one of min-dime.*got 'min-foo'"
     ):
         MidLayerEncoder(llama_folder, "min-foo")
-    with pytest.raises(ValueError, match="selection_texts: layer 'min-dime' is chosen by texts, so some are needed"):
+    with pytest.raises(ValueError, match="selection_texts: layer 'min-dime' needs texts, got None"):
         MidLayerEncoder(llama_folder, "min-dime")
-    with pytest.raises(ValueError, match="layer: chosen among 9 layers; this model has 4"):
+    with pytest.raises(ValueError, match="layer: chosen for a model of 9 layers; this model has 4"):
         MidLayerEncoder(llama_folder, LayerSelection(4, 9, "middle"))
 
 
