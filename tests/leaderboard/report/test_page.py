@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 import pytest
@@ -16,7 +16,7 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.terms import METRICS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 HOSTILE = ["</script><script>window.pwned = 1</script>", "<img src=x onerror='window.pwned = 1'>", "a\u2028{{ 7 }}"]
 
@@ -54,16 +54,24 @@ def data_of(page: Path) -> dict[str, Any]:
 Opened = Callable[..., "Page"]
 
 
+@pytest.fixture(scope="module")
+def context(browser: "Browser") -> Iterator["BrowserContext"]:
+    context = browser.new_context()
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def opened(browser: "Browser") -> Iterator[Opened]:
+def opened(context: "BrowserContext") -> Iterator[Opened]:
     """Opens a page from the disk; afterwards nothing may have gone wrong in it, nor been asked of a network."""
     wrong: list[str] = []
-    contexts = []
+    pages: list[Page] = []
 
-    def open_page(path: Path, **settings: Any) -> "Page":
-        context = browser.new_context(**settings)
-        contexts.append(context)
+    def open_page(path: Path, *, width: int = 1280, scheme: Literal["light", "dark"] = "light") -> "Page":
         page = context.new_page()
+        pages.append(page)
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
         page.on("console", lambda message: wrong.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
         page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
@@ -74,8 +82,8 @@ def opened(browser: "Browser") -> Iterator[Opened]:
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert wrong == []
 
 
@@ -183,7 +191,7 @@ def test_models_are_compared_by_ticking_them(three_models: Path, opened: Opened)
 @pytest.mark.parametrize("width", [320, 390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_width_makes_the_page_scroll_sideways(three_models: Path, opened: Opened, width: int, scheme: str) -> None:
-    page = opened(three_models, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page = opened(three_models, width=width, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     paper_colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper_colour == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(22, 22, 22)")

@@ -11,7 +11,7 @@ from support.tiny_tasks import TINY_TASKS
 from leaderboard import load_results, run_sweep
 
 _OPTIONS: dict[str, Any] = {"layers": [0, -1], "metrics": ["dataset_entropy", "curvature"], "show_progress": False}
-_N_TASKS = 3
+_N_TASKS = 2
 
 # Puts so many new files in place, and is killed when the next one is written but not in place yet.
 _KILLED = f"""

@@ -14,7 +14,7 @@ import pytest
 from mteb.abstasks.abstask import AbsTask
 from support.forks import Fork
 from support.scoring import strings_in_data
-from support.tiny_tasks import TinySTS, tiny_tasks
+from support.tiny_tasks import TinyPairClassification, TinySTS, tiny_tasks
 
 from leaderboard import Leaderboard, load_results, run_sweep
 from leaderboard.cli.program import main
@@ -224,16 +224,25 @@ def test_a_full_disk_ends_in_one_line_and_a_folder_that_is_gone_on_with(
 
 @pytest.mark.process
 def test_two_runs_on_one_folder_do_not_lose_each_others_results(llama_folder: Path, tmp_path: Path) -> None:
-    tasks = ["StarterSTS", "StarterPairClassification"]
-    code = "import sys, json; from leaderboard import run_sweep; run_sweep(**json.loads(sys.argv[1]))"
-    options = {"model": str(llama_folder), "results_dir": str(tmp_path / "both"), "show_progress": False}
+    code = """
+import sys
+from leaderboard import run_sweep
+from support import tiny_tasks
+model, results, metric, *tasks = sys.argv[1:]
+run_sweep(model, [getattr(tiny_tasks, name)() for name in tasks], results, metrics=[metric], show_progress=False)
+"""
+    command = [sys.executable, "-c", code, str(llama_folder), str(tmp_path / "both")]
     runs = [
-        Fork([sys.executable, "-c", code, json.dumps({**options, "benchmark_or_tasks": order, "metrics": metrics})])
-        for order, metrics in ((tasks, ["curvature"]), (tasks[::-1], ["dataset_entropy"]))
+        Fork([*command, "curvature", "TinySTS", "TinyPairClassification"]),
+        Fork([*command, "dataset_entropy", "TinyPairClassification", "TinySTS"]),
     ]
     assert [run.wait(300) for run in runs] == [0, 0]
     alone = run_sweep(
-        llama_folder, tasks, tmp_path / "alone", metrics=["curvature", "dataset_entropy"], show_progress=False
+        llama_folder,
+        [TinySTS(), TinyPairClassification()],
+        tmp_path / "alone",
+        metrics=["curvature", "dataset_entropy"],
+        show_progress=False,
     )
     both = load_results(tmp_path / "both")
     assert both.scores.sort(pl.all()).equals(alone.scores.sort(pl.all()))
