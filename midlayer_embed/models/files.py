@@ -12,6 +12,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.checksums import file_sha256
+from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
 
 _WEIGHTS = "model.safetensors"
@@ -51,7 +52,8 @@ def check_no_adapter(location: str, revision: str | None) -> None:
         InputError: (a ValueError) the location has an adapter; the message names its base model.
     """
     try:
-        file = find_adapter_config_file(location, revision=revision)
+        with quiet_transformers():  # without a network, the Hub's client reports each of its retries
+            file = find_adapter_config_file(location, revision=revision)
     except (OSError, ValueError):  # no such repository, for example: loading the config reports that
         return
     if file is None:
