@@ -64,7 +64,7 @@ def test_mistakes_about_the_model_are_named(copy: Path, tmp_path: Path) -> None:
 
 def test_a_model_without_blocks_has_no_layers(llama_folder: Path, tmp_path: Path) -> None:
     MidLayerEncoder(llama_folder, 0).save_pretrained(str(tmp_path), create_model_card=False)
-    with pytest.raises(ValueError, match="has no blocks, so there are no layers"):
+    with pytest.raises(ValueError, match="has no blocks, so there is no layer to choose"):
         find_checkpoint(tmp_path)
 
 
