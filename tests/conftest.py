@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly:
         return
     tiers.watch()
+    if environment := sys.modules.get("sentence_transformers.util.environment"):
+        environment.metadata = cache(environment.metadata)  # which every encoder asks four times about packages
     multiprocessing.set_executable(forks.as_python())  # a process of a pool would import for five seconds
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)  # tiny tensors: more threads cost more than they save
@@ -136,16 +139,20 @@ def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of one of `ARCHITECTURES`, made when it is first asked for."""
-    folders: dict[str, Path] = {}
+def tiny_model(shared_folder: Path) -> Callable[[str], Path]:
+    """The folder of one of `ARCHITECTURES`, made when it is first asked for. To be read only."""
 
     def folder_of(name: str) -> Path:
-        from support.tiny_models import save_model
+        folder = shared_folder / "models" / f"tiny-{name}"
+        made = folder.parent / f"{name}.made"
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(folder.parent / f"{name}.lock"):
+            if not made.exists():
+                from support.tiny_models import save_model
 
-        if name not in folders:
-            folders[name] = save_model(*MODELS[name], tmp_path_factory.mktemp("models") / f"tiny-{name}")
-        return folders[name]
+                save_model(*MODELS[name], folder)
+                made.touch()
+        return folder
 
     return folder_of
 
@@ -217,13 +224,18 @@ def spoilt_folder(request: pytest.FixtureRequest, llama_folder: Path, tmp_path: 
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[], Any]], Any]:
-    """A function that gives, by a name, what a function returns; it is called once for all workers of the session."""
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A temporary folder that all workers of the session have."""
     base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def once(shared_folder: Path) -> Callable[[str, Callable[[], Any]], Any]:
+    """A function that gives, by a name, what a function returns; it is called once for all workers of the session."""
 
     def once(name: str, make: Callable[[], Any]) -> Any:
-        path = shared / f"{name}.json"
+        path = shared_folder / f"{name}.json"
         with FileLock(f"{path}.lock"):
             if not path.exists():
                 path.write_text(json.dumps(make()))

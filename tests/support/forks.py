@@ -303,8 +303,8 @@ def _become(request: dict[str, Any], files: list[int], own_paths: list[str]) -> 
 def _main() -> str | None:
     mode, *arguments = sys.argv[1:]
     if mode == "--python":
-        inherited = [number for number in map(int, os.listdir("/proc/self/fd")) if number > 2]
-        inherited = [number for number in inherited if Path(f"/proc/self/fd/{number}").exists()]  # not the listing's
+        inherited = [number for number in map(int, os.listdir("/dev/fd")) if number > 2]
+        inherited = [number for number in inherited if Path(f"/dev/fd/{number}").exists()]  # not the listing's
         sys.exit(Fork([sys.executable, *arguments], pass_fds=inherited).wait() & 255)
     given = set(os.environ.get("PYTHONPATH", "").split(os.pathsep))
     own_paths = [str(Path(__file__).resolve().parents[1]), *(path for path in sys.path[1:] if path not in given)]
