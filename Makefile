@@ -28,8 +28,8 @@ leaderboard: setup
 	@$(BIN)/midlayer-leaderboard card $(RESULTS) --out $(RESULTS)/card/README.md --overwrite --quiet
 	@echo "page: $(RESULTS)/report.html; card: $(RESULTS)/card/README.md; pictures: $(RESULTS)/figures"
 
-# One worker per core, each with one thread: tiny models gain nothing from more.
-PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+# One worker per core, each with one thread: tiny models gain nothing from more. Bytecode is kept for the next process.
+PYTEST := PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 test: setup
 	@$(PYTEST)

@@ -121,7 +121,7 @@ _measured = st.tuples(
     st.sampled_from(["available", "common"]),
     st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 def test_tables_with_holes_are_compared_as_in_plain_loops(
     scores: Scores, metrics: Metrics, tasks: Tasks, complete_only: bool
 ) -> None:

@@ -233,7 +233,7 @@ def test_only_encoding_has_all_threads() -> None:
 _SCORES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]) | st.floats(-1, 1)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(_SCORES, st.integers(0, 1)), min_size=1, max_size=40), st.booleans())
 def test_best_thresholds_as_by_mteb(rows: list[tuple[float, int]], high: bool) -> None:
     scores, labels = [row[0] for row in rows], np.array([row[1] for row in rows])
@@ -242,7 +242,7 @@ def test_best_thresholds_as_by_mteb(rows: list[tuple[float, int]], high: bool) -
     assert best_f1(scores, labels, high) == kind._find_best_f1_and_threshold(None, scores, labels, high)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40), n_classes=st.integers(1, 5)
 )

@@ -42,7 +42,7 @@ def listened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return found
 
 
-@pytest.mark.parametrize("options", [{}, {"limit": 20}, {"store_budget": "20KB"}], ids=["whole", "limit", "groups"])
+@pytest.mark.parametrize("options", [{}, {"limit": 20}, {"store_budget": "12KB"}], ids=["whole", "limit", "groups"])
 def test_each_dataset_is_loaded_and_listened_to_once(
     llama_folder: Path,
     tmp_path: Path,
@@ -58,15 +58,17 @@ def test_each_dataset_is_loaded_and_listened_to_once(
         tmp_path,
         metrics=["dataset_entropy", "infonce"],
         metric_texts=10,
+        layers=[0, -1],
         show_progress=False,
         on_plan=lambda plan: plans.append(plan) is None,
         **options,
     )
     names = [task.metadata.name for task in tasks]
     assert [plan.task for plan in plans[0].tasks] == names  # the whole plan, before any task is run
+    assert (max(len(plan.groups) for plan in plans[0].tasks) > 1) == ("store_budget" in options)
     assert loads() == dict.fromkeys(names, 1)
     assert listened == dict.fromkeys(names, 1)
-    assert board.scores.height == 6 * 4
+    assert board.scores.height == 6 * 2
     assert not any(task.data_loaded for task in tasks)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [".lock"]
 
