@@ -2,7 +2,7 @@
 
 - unit: no model is built or loaded.
 - model: tiny models.
-- process: processes of their own, fresh or forked, that may be killed; a browser.
+- process: processes of their own, fresh or forked, that may be killed; a browser; real models and data.
 
 A mark on a test or a module says its tier. Without one, its fixtures do, and then its folder. What a test of a tier may
 not do fails in it.
@@ -21,10 +21,10 @@ from support.forks import Fork
 TIERS = {
     "unit": "loads no model",
     "model": "loads tiny models",
-    "process": "starts processes, fresh or forked, or a browser",
+    "process": "starts processes, fresh or forked, or a browser; or takes real models or data",
 }
 _FIXTURES = {
-    "process": {"browser", "forked_stranger", "fresh_answers"},
+    "process": {"browser", "forked_stranger", "fresh_answers", "minilm", "mteb_mirror"},
     "model": {
         "any_folder",
         "llama",
@@ -33,7 +33,6 @@ _FIXTURES = {
         "llama_raw",
         "make_adapter",
         "make_model",
-        "minilm",
         "spoilt_folder",
         "tiny_folder",
         "tiny_folders",
