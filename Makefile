@@ -1,5 +1,5 @@
 # make leaderboard   sets everything up, scores every layer of SmolLM2-135M on five offline tasks, writes page and card
-# make test          sets everything up, then runs all tests except those on whole real tasks
+# make test          sets everything up, then runs all tests except most of those on real MTEB data
 # make test-fast     the tests with tiny models and none: no processes, no real data; under 90 seconds on 2 cores
 # make test-all      style and types, the documentation, all tests, other Pythons that are installed
 # make lint          style and types

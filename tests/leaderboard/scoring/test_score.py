@@ -57,10 +57,12 @@ def test_starter_tasks_score_as_by_mteb(kind: type[AbsTask]) -> None:
 
 
 @pytest.mark.parametrize("name", ["STSBenchmark", "STS17", "BIOSSES"])
+@pytest.mark.real
 def test_real_sts_scores_as_by_mteb(mteb_mirror: Path, name: str) -> None:
     assert_scored_as_by_mteb(load_real(mteb_mirror, name))
 
 
+@pytest.mark.real
 def test_real_classification_with_string_labels_scores_as_by_mteb(mteb_mirror: Path) -> None:
     task = load_real(mteb_mirror, "MassiveIntentClassification")
     assert task.dataset is not None
@@ -70,6 +72,7 @@ def test_real_classification_with_string_labels_scores_as_by_mteb(mteb_mirror: P
     assert_scored_as_by_mteb(task)
 
 
+@pytest.mark.real
 def test_real_binary_classification_scores_as_by_mteb(mteb_mirror: Path) -> None:
     task = load_real(mteb_mirror, "AmazonCounterfactualClassification")
     assert task.dataset is not None
@@ -78,6 +81,7 @@ def test_real_binary_classification_scores_as_by_mteb(mteb_mirror: Path) -> None
     assert_scored_as_by_mteb(task)
 
 
+@pytest.mark.real
 def test_real_clustering_scores_as_by_mteb(mteb_mirror: Path) -> None:
     task = load_real(mteb_mirror, "TwentyNewsgroupsClustering")
     data: Any = task.dataset
@@ -86,6 +90,7 @@ def test_real_clustering_scores_as_by_mteb(mteb_mirror: Path) -> None:
     assert_scored_as_by_mteb(task)
 
 
+@pytest.mark.real
 def test_real_pair_classification_scores_as_by_mteb(mteb_mirror: Path) -> None:
     task = load_real(mteb_mirror, "TwitterURLCorpus")
     data: Any = task.dataset

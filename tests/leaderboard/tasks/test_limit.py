@@ -75,6 +75,7 @@ def test_starter_tasks_evaluate_the_items_that_are_kept(task: Any) -> None:
 @pytest.mark.parametrize(
     "name", ["STSBenchmark", "TwitterURLCorpus", "TwentyNewsgroupsClustering", "Banking77Classification"]
 )
+@pytest.mark.real
 def test_real_tasks_evaluate_the_items_that_are_kept(name: str, mteb_mirror: Path) -> None:
     task: Any = get_task(name)
     with reading_from(dataset_folder(mteb_mirror, task) or Path(), task):

@@ -28,6 +28,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
+@pytest.mark.real
 def test_a_task_of_the_fast_benchmark_runs_on_real_data_under_its_own_name(
     llama_folder: Path, tmp_path: Path, mteb_mirror: Path
 ) -> None:
