@@ -2,19 +2,25 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from leaderboard.cli.options import PROGRAM
 from midlayer_embed.cli.parser import Parser
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.paths import target_file, target_folder
 
 if TYPE_CHECKING:
     import polars as pl
 
     from leaderboard.board import Leaderboard
+
+# The checks of the output's targets.
+_TARGETS = {
+    **dict.fromkeys(("parquet", "csv", "figures"), target_folder),
+    **dict.fromkeys(("markdown", "html"), target_file),
+}
 
 
 def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -54,6 +60,7 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     check_int("seed", arguments.seed, 0)
+    _check_targets(arguments)
     board = _read(arguments).only(arguments.model, arguments.revision)
     options = {"tasks": arguments.tasks, "complete_only": arguments.complete_only, "seed": arguments.seed}
     schemes = board.schemes(**options)
@@ -69,8 +76,7 @@ def _report(arguments: argparse.Namespace) -> None:
     for name, write in writers.items():
         target = getattr(arguments, name)
         if target is not None:
-            with _writing_to(name, target):
-                write(target, **options)
+            write(target, **options)
     if arguments.json:
         tables = {"schemes": schemes, "associations": board.of_every_model(board.associations)}
         print(json.dumps({name: table.to_dicts() for name, table in tables.items()}, indent=1, allow_nan=False))
@@ -78,13 +84,11 @@ def _report(arguments: argparse.Namespace) -> None:
         _print(board, schemes, in_detail=arguments.model)
 
 
-@contextmanager
-def _writing_to(name: str, target: str) -> Iterator[None]:
-    """Turns errors about the target of an option into an InputError of one line."""
-    try:
-        yield
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        raise InputError(f"{name}: {target} cannot be written: {error.strerror}") from error
+def _check_targets(arguments: argparse.Namespace) -> None:
+    """Rejects targets that cannot be written, before tables are read."""
+    for name, check in _TARGETS.items():
+        if getattr(arguments, name) is not None:
+            check(getattr(arguments, name), name)
 
 
 def _read(arguments: argparse.Namespace) -> "Leaderboard":

@@ -9,6 +9,7 @@ import polars as pl
 from leaderboard.analysis.layer_means import MODEL, metric_curves, score_curves
 from leaderboard.report import figures
 from leaderboard.results.tables import Tables, picked_layers
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.terms import METRICS
 
 # Schemes whose layers are marked in figures, with their labels.
@@ -94,7 +95,7 @@ def save_figures(board: Tables, folder: str | Path, **options: Any) -> None:
     """
     for name, figure in _all_figures(board, options):
         for ending in (".png", ".svg"):
-            figures.save_figure(figure, Path(folder) / f"{name}{ending}")
+            figures.save_figure(figure, user_path(folder) / f"{name}{ending}")
 
 
 def _all_figures(board: Tables, options: dict[str, Any]) -> Iterator[tuple[str, figures.Figure]]:

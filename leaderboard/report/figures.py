@@ -15,6 +15,7 @@ import vl_convert
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.colours import COLOURS
+from midlayer_embed.ground.paths import target_file
 from midlayer_embed.terms import METRIC_TABLE
 
 Rows = pl.DataFrame | alt.NamedData
@@ -179,7 +180,7 @@ def save_figure(chart: Figure, path: str | Path) -> None:
     Raises:
         InputError: (a ValueError) if the file has another suffix.
     """
-    path = Path(path)
+    path = target_file(path)
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
         raise InputError(f"figure: expected a file with suffix {', '.join(_WRITERS)}, got {str(path)!r}")

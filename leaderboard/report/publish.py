@@ -18,6 +18,7 @@ from midlayer_embed.encoder.export import export_encoder
 from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
+from midlayer_embed.ground.paths import target_file, user_path
 from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.options import fold
 
@@ -37,9 +38,10 @@ def check_card_target(path: str | Path, *, overwrite: bool) -> None:
     Raises:
         InputError: (a ValueError) if the path is a folder, or if `overwrite` is False and files would be replaced.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"out: expected a file such as {path / 'README.md'}, got the folder {path}")
+    file = user_path(path, "out")
+    if file.is_dir():
+        raise InputError(f"out: expected a file such as {Path(path) / 'README.md'}, got the folder {path}")
+    path = target_file(path, "out")
     existing = [str(file) for file in _card_files(path) if file.exists()]
     if existing and not overwrite:
         raise InputError(f"out: {', '.join(existing)} already exists; use overwrite (--overwrite) to replace it")
@@ -66,7 +68,7 @@ def write_card(
         InputError: (a ValueError) if the target cannot be written, see `check_card_target`.
     """
     check_card_target(path, overwrite=overwrite)
-    readme, picture, eval_results = _card_files(Path(path))
+    readme, picture, eval_results = _card_files(target_file(path, "out"))
     card = render_card(record, name=name, picture=picture.name, base=base)
     # Files are moved into place after all of them are written.
     with atomic_file(readme) as partial, atomic_folder(eval_results, replace=True) as partial_folder:
@@ -105,7 +107,7 @@ def push_layer(
     """
     check_push(repo)
     settings = {**record.origin.settings, **({} if adapters is None else {"adapters": list(adapters)})}
-    model = record.origin.loaded_from if model_path is None else str(model_path)
+    model = record.origin.loaded_from if model_path is None else str(user_path(model_path, "model_path"))
     if model_path is None and record.origin.hub_id is None:
         raise InputError(f"model_path: {record.meta.name} is not on the hub; pass its folder (--model-path)")
     if model_path is not None:

@@ -27,6 +27,7 @@ from pydantic import ValidationError
 
 from leaderboard.results.schemas import METRICS_SCHEMA
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.paths import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class ResultsFolder:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = user_path(root, "results")
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -35,9 +35,9 @@ def read_results(results_dir: str | Path) -> Tables:
     Raises:
         InputError: (a ValueError) there is no such folder.
     """
-    if not Path(results_dir).is_dir():
-        raise InputError(f"results: there is no folder {str(results_dir)!r}")
     folder = ResultsFolder(results_dir)
+    if not folder.root.is_dir():
+        raise InputError(f"results: there is no folder {str(results_dir)!r}")
     rows: dict[str, list[tuple[Any, ...]]] = {"main": [], "paper": []}
     origins: dict[tuple[str, str], Origin] = {}
     for meta, result in folder.results():

@@ -9,6 +9,7 @@ import polars as pl
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.terms import MI_LOWER_BOUND
 
 
@@ -52,8 +53,8 @@ def read_tables(scores: str | Path | None = None, metrics: str | Path | None = N
     """
     empty = Tables.empty()
     return Tables(
-        empty.scores if scores is None else _scores(_Source("scores", Path(scores))),
-        empty.metrics if metrics is None else _metrics(_Source("metrics", Path(metrics))),
+        empty.scores if scores is None else _scores(_Source("scores", user_path(scores, "scores"))),
+        empty.metrics if metrics is None else _metrics(_Source("metrics", user_path(metrics, "metrics"))),
     )
 
 

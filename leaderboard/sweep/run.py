@@ -29,10 +29,10 @@ from leaderboard.sweep.task import SweepOptions, TaskSweep
 from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.limit import check_limit
 from leaderboard.tasks.mirror import check_data_dir
-from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.failures import report_failures
+from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.models.weights import resolve_device, resolve_dtype
@@ -143,8 +143,8 @@ def run_sweep(
         )
     seed = check_int("seed", seed, 0)
     metric_texts = check_int("metric_texts", metric_texts, 2)
-    if Path(results_dir).exists() and not Path(results_dir).is_dir():
-        raise InputError(f"results: {results_dir} is a file; expected a folder")
+    folder = ResultsFolder(results_dir)
+    target_folder(folder.root, "results")
     wanted = SweepOptions(
         layers=layer_numbers(layers, lazy.checkpoint.n_blocks),
         metrics=_metrics(metrics),
@@ -152,14 +152,13 @@ def run_sweep(
         seed=seed,
         limit=check_limit(limit),
         jobs=check_jobs(jobs),
-        store_budget=_free_bytes(Path(results_dir)) if store_budget is None else parse_bytes(store_budget),
+        store_budget=_free_bytes(folder.root) if store_budget is None else parse_bytes(store_budget),
         store_dtype=check_dtype(store_dtype),
         overwrite=overwrite,
         show_progress=show_progress,
     )
     settings = {**scoring_settings(lazy.recipe, lazy.dtype), "limit": wanted.limit, "store_dtype": wanted.store_dtype}
     data_folder = None if data_dir is None else check_data_dir(data_dir)
-    folder = ResultsFolder(results_dir)
     failures: dict[str, Exception] = {}
     with calm_libraries():
         sweeps = []
@@ -183,7 +182,7 @@ def run_sweep(
                             with _report_failures(sweep, failures):
                                 sweep.run(encoder)
     # There may be no folder if every task failed.
-    board = load_results(results_dir) if folder.root.is_dir() else Leaderboard.empty()
+    board = load_results(folder.root) if folder.root.is_dir() else Leaderboard.empty()
     if failures:
         raise TasksFailed(failures, len(tasks), board)
     return board

@@ -18,7 +18,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file
+from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file, replace_file
+from midlayer_embed.ground.paths import followed, is_special, target_file
 from midlayer_embed.texts.files import load_pyarrow
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def check_target(target: str | Path, column: str, *, source: Path, overwrite: bo
     Raises:
         InputError: (a ValueError) the file cannot be written; the message says why.
     """
-    target = Path(target)
+    target = target_file(target, "output")
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"output: expected a file ending in {', '.join(SUFFIXES)}, got {target}")
@@ -51,16 +52,13 @@ def check_target(target: str | Path, column: str, *, source: Path, overwrite: bo
         load_pyarrow(target)
     if suffix != ".npy" and column == EMBEDDING:
         raise InputError(f"column: the texts cannot be in column {EMBEDDING!r}, which holds the vectors")
-    if target.is_dir():
-        raise InputError(f"output: expected a file, got the folder {target}")
+    if is_special(target):
+        raise InputError(f"output: expected a file, got {target}, which is a device or a pipe")
     if target.exists():
         if target.samefile(source):
             raise InputError(f"output: expected another file than the input, got {target}")
         if not overwrite:
             raise InputError(f"output: {target} exists already; use --overwrite to replace it")
-    folder = next(folder for folder in target.absolute().parents if folder.exists())
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise InputError(f"output: {target} cannot be written: {folder} is not a writable folder")
     return target
 
 
@@ -156,7 +154,7 @@ class UnfinishedVectors:
                     rows.seek(len(self._header))
                     finished = self.folder / _FINISHED
                     write(finished, _pair_with_vectors(chunks, rows, self.shape[1]), column, self.shape[1])
-            os.replace(finished, self.target)
+            replace_file(finished, followed(self.target))
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _count_usable_rows(self) -> int:
@@ -218,7 +216,8 @@ class UnfinishedVectors:
 
 
 def partial_folder(target: Path) -> Path:
-    """Folder of the unfinished vectors of a target, the same in every run."""
+    """Folder of the unfinished vectors of a target, the same in every run: beside the file that a link leads to."""
+    target = followed(target)
     return target.with_name(f".{target.name}{PARTIAL_MARK}vectors")
 
 

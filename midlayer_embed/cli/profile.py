@@ -1,10 +1,10 @@
 """The command `profile`: measures every layer over texts."""
 
 import argparse
-from pathlib import Path
 
 from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_options, read_texts
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.terms import METRIC_TABLE
 
 
@@ -34,7 +34,7 @@ def _profile(arguments: argparse.Namespace) -> None:
     from midlayer_embed.selection.profile import profile_layers
 
     if arguments.out is not None:
-        check_folder_for_pictures(Path(arguments.out))
+        check_folder_for_pictures(arguments.out)
     profile = profile_layers(
         arguments.model,
         read_texts(arguments) or [],
@@ -44,7 +44,7 @@ def _profile(arguments: argparse.Namespace) -> None:
     )
     print(profile_table(profile))
     if arguments.out is not None:
-        folder = Path(arguments.out)
+        folder = user_path(arguments.out, "out")
         profile.to_parquet(folder / "profile.parquet")
         draw_profile(profile, folder / "profile.png")
-        print(f"{folder}: profile.parquet, profile.png")
+        print(f"{arguments.out}: profile.parquet, profile.png")

@@ -19,6 +19,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from midlayer_embed.errors import InputError, InputTypeError, first_line
 from midlayer_embed.ground.checksums import file_sha256
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.adapters import Adapter, find_adapters, fingerprint_of
 from midlayer_embed.models.discovery import find_family
@@ -180,14 +181,15 @@ def _locate(model: str, gguf_file: str | None) -> tuple[str, str, str | None]:
         gguf = starter_gguf()
         folder = converted_folder(gguf, STARTER_SHA256)
         return str(folder), f"{STARTER}/{gguf.stem.replace('.', '-')}", STARTER_HUB_ID
+    folder = user_path(model, "model")
     if gguf_file is not None:
-        path = Path(model) / gguf_file
+        path = folder / gguf_file
         if not path.is_file():
             raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {model}")
         return str(converted_folder(path)), f"{LOCAL}{path.stem}", None
-    if Path(model).is_dir():
-        return model, f"{LOCAL}{Path(model).resolve().name}", None
-    if Path(model).exists():
+    if folder.is_dir():
+        return str(folder), f"{LOCAL}{folder.resolve().name}", None
+    if folder.exists():
         raise InputError(f"model: {model} is a file; expected a folder, a Hub id or {STARTER!r}")
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise InputError(f"model: there is no folder {model!r}")

@@ -10,6 +10,7 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.colours import COLOURS
 from midlayer_embed.ground.markdown import table
+from midlayer_embed.ground.paths import target_file, target_folder
 from midlayer_embed.terms import METRIC_TABLE
 
 if TYPE_CHECKING:
@@ -89,14 +90,13 @@ def can_draw() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def check_folder_for_pictures(folder: Path) -> None:
+def check_folder_for_pictures(folder: str | Path) -> None:
     """Reject a folder that pictures cannot be written to, before anything is measured.
 
     Raises:
         InputError: (a ValueError) the folder is a file, or matplotlib is not installed.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"out: {folder} is a file; expected a folder")
+    target_folder(folder, "out")
     if not can_draw():
         raise InputError(_NO_MATPLOTLIB)
 
@@ -168,6 +168,6 @@ def _draw_curve(axes: Any, places: np.ndarray, values: np.ndarray) -> None:
 
 
 def _save(figure: Any, path: str | Path) -> None:
-    path = Path(path)
+    path = target_file(path)
     with atomic_file(path) as partial:
         figure.savefig(partial, format=path.suffix.removeprefix(".").lower() or "png")
