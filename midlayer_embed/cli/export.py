@@ -1,11 +1,12 @@
 """The command `export`: saves one layer as an ordinary SentenceTransformer."""
 
 import argparse
-from pathlib import Path
+import sys
 
 from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_options, read_texts_for
-from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.cli.parser import FAILED, Parser, add_file_options, add_model_options, model_options
 from midlayer_embed.layers import parse_layer_or_name
+from midlayer_embed.options import fold
 from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, check_layer
 
 
@@ -32,16 +33,20 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
     add_text_options(export, required=False)
 
 
-def _export(arguments: argparse.Namespace) -> None:
-    from midlayer_embed.encoder.export import check_target, export_encoder
+def _export(arguments: argparse.Namespace) -> int:
+    from midlayer_embed.encoder.export import ExportFailed, check_target, export_encoder
+    from midlayer_embed.encoder.saving import check_can_be_saved
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+    from midlayer_embed.models.checkpoint import find_checkpoint
     from midlayer_embed.selection.curves import selection_summary
     from midlayer_embed.selection.select import select_layer
 
     layer = parse_layer_or_name(arguments.layer)
     check_layer(layer)
-    check_target(Path(arguments.folder), overwrite=arguments.overwrite)
+    check_target(arguments.folder, overwrite=arguments.overwrite)
     options = model_options(arguments)
+    checkpoint = find_checkpoint(arguments.model, fold(options)[0])
+    check_can_be_saved(checkpoint)
     chosen: int | float | LayerSelection
     if isinstance(layer, str):
         chosen = select_layer(
@@ -54,9 +59,14 @@ def _export(arguments: argparse.Namespace) -> None:
         print("\n".join(selection_summary(chosen)))
     else:
         chosen = layer
-    encoder = MidLayerEncoder(arguments.model, chosen, **options)
-    difference = export_encoder(encoder, arguments.folder, overwrite=arguments.overwrite)
+    encoder = MidLayerEncoder(checkpoint, chosen, **options)
+    try:
+        difference = export_encoder(encoder, arguments.folder, overwrite=arguments.overwrite)
+    except ExportFailed as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return FAILED
     print(
         f"{arguments.folder}: layer {encoder.layer} of {encoder.n_layers - 1}; plain SentenceTransformer gives the "
         f"same vectors to {difference:.1g}"
     )
+    return 0

@@ -22,10 +22,12 @@ from midlayer_embed.encoder.card import (
     how_chosen,
     selection_section,
 )
+from midlayer_embed.encoder.saving import saved_form
 from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form, truncating_entries
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import distinct, row_batches, token_budget, token_counts
-from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.atomic import atomic_file, atomic_folder
+from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.layers import layer_number
@@ -100,6 +102,8 @@ class MidLayerEncoder(SentenceTransformer):
 
     batch_tokens: int | None = None
     on_progress: Callable[[float], None] | None = None
+    # Whether adapters that were added to the encoder are merged into what is being saved.
+    _has_merged = False
 
     @takes_options()
     def __init__(
@@ -164,9 +168,19 @@ class MidLayerEncoder(SentenceTransformer):
         return self._selection
 
     def save(self, path: str, *args: Any, **kwargs: Any) -> None:
-        """Like the parent's method, without the progress bars of transformers."""
-        with quiet_transformers():
-            super().save(path, *args, **kwargs)
+        """Like the parent's method; `save_pretrained`, `push_to_hub` and the trainer call it.
+
+        What is saved gives the same vectors in plain sentence-transformers: adapters that were added to the encoder are
+        merged. The folder's new files appear when all of them are complete.
+
+        Raises:
+            InputError: (a ValueError) plain sentence-transformers could not load the encoder, or would give other
+                vectors. Nothing is written.
+        """
+        folder = target_folder(path)
+        with quiet_transformers(), saved_form(self, folder) as merged, atomic_folder(folder, add=True) as partial:
+            self._has_merged = merged
+            super().save(str(partial), *args, **kwargs)
 
     @classmethod
     def _load_with_module_classes(cls, *args: Any, **kwargs: Any) -> Any:
@@ -192,11 +206,11 @@ class MidLayerEncoder(SentenceTransformer):
             layer=self.layer,
             n_blocks=checkpoint.n_blocks,
             has_final_norm=checkpoint.family.final_norm is not None,
-            recipe=Recipe(self._final_norm, str(self[1].pooling_mode), int(self.max_seq_length or 0) or None),
+            recipe=Recipe(self._final_norm, self._pooling_mode(), int(self.max_seq_length or 0) or None),
             dim=int(self.get_embedding_dimension() or 0),
             how_chosen=how_chosen(selection),
             name=model_name or NAME_TO_COME,
-            trained_further="generated_from_trainer" in (self.model_card_data.tags or ()),
+            trained_further=self._has_merged or "generated_from_trainer" in (self.model_card_data.tags or ()),
             normalized=checkpoint.normalizes,
             bidirectional=checkpoint.bidirectional,
             adapters=tuple(adapter.label for adapter in checkpoint.adapters),
@@ -209,6 +223,10 @@ class MidLayerEncoder(SentenceTransformer):
             sections.append(selection_section(selection, picture))
         with atomic_file(Path(path) / "README.md") as partial:
             partial.write_text(card(facts, sections), encoding="utf-8")
+
+    def _pooling_mode(self) -> str:
+        """The pooling mode now; modules may have been replaced."""
+        return next((str(module.pooling_mode) for module in self if isinstance(module, Pooling)), "none")
 
     def _push_to_hub_usage_tip(self, repo_id: str) -> str:
         """Like the parent's tip, but for a plain SentenceTransformer: the folder does not need this package."""

@@ -82,13 +82,14 @@ def replace_file(whole: Path, target: Path) -> None:
 
 
 @contextmanager
-def atomic_folder(target: str | Path, *, replace: bool = False) -> Iterator[Path]:
+def atomic_folder(target: str | Path, *, replace: bool = False, add: bool = False) -> Iterator[Path]:
     """Like `atomic_file`, for a folder.
 
     Args:
         target: Path of the folder.
         replace: Whether to replace the contents of an existing folder, which stays the same folder. If False, the
             existing one is kept: another process was first.
+        add: Whether to add to the contents of an existing folder, where files of the same names are replaced.
 
     Yields:
         An empty folder; the caller fills it.
@@ -106,7 +107,9 @@ def atomic_folder(target: str | Path, *, replace: bool = False) -> Iterator[Path
         # mkdtemp creates folders for their owner alone, and a rename keeps the permissions.
         partial.chmod(0o777 & ~_umask())
         with _about(given):
-            if replace and real.is_dir():
+            if add and real.is_dir():
+                _add_contents(partial, real)
+            elif replace and real.is_dir():
                 _replace_contents(partial, real)
             else:
                 _move_folder(partial, real)
@@ -136,6 +139,15 @@ def _replace_contents(partial: Path, target: Path) -> None:
             for there, here in reversed(moved):
                 os.replace(there, here)
             raise
+
+
+def _add_contents(partial: Path, target: Path) -> None:
+    for path in sorted(partial.rglob("*")):
+        place = target / path.relative_to(partial)
+        if path.is_dir():
+            place.mkdir(exist_ok=True)
+        else:
+            replace_file(path, place)
 
 
 def _place_beside(target: Path) -> Path:

@@ -24,7 +24,13 @@ from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.adapters import Adapter, find_adapters, fingerprint_of
 from midlayer_embed.models.discovery import find_family
 from midlayer_embed.models.families import Family
-from midlayer_embed.models.files import check_config_file, check_no_adapter, check_weight_files, weights_sha256
+from midlayer_embed.models.files import (
+    check_config_file,
+    check_no_adapter,
+    check_quantization,
+    check_weight_files,
+    weights_sha256,
+)
 from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder
 from midlayer_embed.models.sentence_transformers_config import normalizes
 from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
@@ -155,6 +161,7 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
     except LOADING_ERRORS as error:
         logger.debug("the config of %s cannot be loaded", location, exc_info=error)
         raise InputError(f"model: {_why_not_loaded(location, error)}") from error
+    check_quantization(location, config)
     checkpoint = Checkpoint(
         location=location,
         name=name,

@@ -18,6 +18,7 @@ from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.adapters import adapter_configs, merge_adapter
 from midlayer_embed.models.bidirectional import ask_for_bidirectional, prove_bidirectional
 from midlayer_embed.models.checkpoint import LOADING_ERRORS, Checkpoint
+from midlayer_embed.models.files import quantization_of
 from midlayer_embed.models.kernels import log_kernels
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ def load_base_model(
         ask_for_bidirectional(config)
     n_blocks = int(config.get_text_config().num_hidden_layers)
     exact = torch.promote_types(dtype, torch.float32) if configs else dtype
+    is_quantised = quantization_of(config) is not None
+    if is_quantised:  # no device is to compute with the quantised weights
+        config.quantization_config = {**config.quantization_config, "dequantize": True}
     model_class = getattr(transformers, checkpoint.family.model_class or "AutoModel")
     with quiet_transformers(), loading_errors(checkpoint):
         model, report = model_class.from_pretrained(
@@ -106,7 +110,7 @@ def load_base_model(
     _check_weights(checkpoint, model, report, n_blocks)
     for adapter, adapter_config in zip(checkpoint.adapters, configs, strict=True):
         merge_adapter(model, adapter, adapter_config, family=checkpoint.family, n_blocks=checkpoint.n_blocks)
-    if exact != dtype:
+    if exact != dtype or is_quantised:  # transformers would quantise a dequantised model again when it is saved
         model = _rounded(model, dtype)
     model = model.to(device).eval()
     if checkpoint.bidirectional and n_blocks > 0:  # without a block there is no attention to test
@@ -116,7 +120,7 @@ def load_base_model(
 
 
 def _rounded(model: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
-    """The model in a lower precision, except what transformers keeps in a higher one, such as rotary frequencies."""
+    """A new model with these weights in a dtype, except what transformers keeps in a higher one: rotary frequencies."""
     with quiet_transformers():
         rounded: PreTrainedModel = type(model).from_pretrained(
             None, config=model.config, state_dict=model.state_dict(), dtype=dtype

@@ -19,6 +19,7 @@ from leaderboard.sweep.layer_view import LayerView
 from leaderboard.sweep.store import VectorStore
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.workers import safe_imports
 
 
 def check_jobs(jobs: int) -> int:
@@ -55,7 +56,8 @@ def scored_layers(
                 yield layer, score(task, LayerView(layer, store, fill, meta))
         return
     folder = store.publish()
-    with joblib.parallel_config(backend="loky", n_jobs=min(jobs, len(metas)), inner_max_num_threads=1):
+    n_jobs = min(jobs, len(metas))
+    with safe_imports(), joblib.parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=1):
         yield from joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(
             joblib.delayed(_score_here)(folder, task, layer, meta) for layer, meta in metas.items()
         )
