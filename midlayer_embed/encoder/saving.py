@@ -71,6 +71,9 @@ def saved_form(encoder: SentenceTransformer, folder: Path) -> Iterator[bool]:
                     merged = True
                     restore.callback(setattr, module, "model", model)
                     module.model = plain
+                # transformers would undo on saving what it did to the weights on loading: those of an adapter, too
+                restore.callback(setattr, plain, "_weight_conversions", getattr(plain, "_weight_conversions", None))
+                plain._weight_conversions = None
                 _check_stock(plain, "model")
                 _check_stock(module.processor, "tokenizer")
                 _check_weights(plain)
@@ -80,6 +83,10 @@ def saved_form(encoder: SentenceTransformer, folder: Path) -> Iterator[bool]:
 
 def _package(thing: object) -> str:
     return type(thing).__module__.partition(".")[0]
+
+
+def _class_of(thing: object) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
 def _check_stock(thing: object, what: str) -> None:
@@ -121,7 +128,7 @@ def _check_structure(model: nn.Module) -> None:
             told = type(model)(deepcopy(model.config))
     except Exception:  # not every model can be built without values; nothing is known about it then
         return
-    here, there = ({name: type(part).__qualname__ for name, part in whole.named_modules()} for whole in (model, told))
+    here, there = ({name: _class_of(part) for name, part in whole.named_modules()} for whole in (model, told))
     for name in sorted({*here, *there}, key=lambda name: (name.count("."), name)):
         if here.get(name) != there.get(name):
             raise InputError(

@@ -110,7 +110,9 @@ def load_base_model(
     _check_weights(checkpoint, model, report, n_blocks)
     for adapter, adapter_config in zip(checkpoint.adapters, configs, strict=True):
         merge_adapter(model, adapter, adapter_config, family=checkpoint.family, n_blocks=checkpoint.n_blocks)
-    if exact != dtype or is_quantised:  # transformers would quantise a dequantised model again when it is saved
+    if is_quantised:  # or transformers would quantise the weights again when they are saved
+        model._weight_conversions = None
+    if exact != dtype:
         model = _rounded(model, dtype)
     model = model.to(device).eval()
     if checkpoint.bidirectional and n_blocks > 0:  # without a block there is no attention to test
@@ -120,7 +122,7 @@ def load_base_model(
 
 
 def _rounded(model: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
-    """A new model with these weights in a dtype, except what transformers keeps in a higher one: rotary frequencies."""
+    """The model in a lower precision, except what transformers keeps in a higher one, such as rotary frequencies."""
     with quiet_transformers():
         rounded: PreTrainedModel = type(model).from_pretrained(
             None, config=model.config, state_dict=model.state_dict(), dtype=dtype
