@@ -69,7 +69,8 @@ def write_card(
     """
     check_card_target(path, overwrite=overwrite)
     readme, picture, eval_results = _card_files(target_file(path, "out"))
-    card = render_card(record, name=name, picture=picture.name, base=base)
+    location = None if base is None else str(user_path(base, "model_path"))
+    card = render_card(record, name=name, picture=picture.name, base=location)
     # Files are moved into place after all of them are written.
     with atomic_file(readme) as partial, atomic_folder(eval_results, replace=True) as partial_folder:
         partial.write_text(card, encoding="utf-8")

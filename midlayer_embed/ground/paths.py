@@ -4,7 +4,6 @@
 relative path is relative to the working directory at the time of the call.
 """
 
-import errno
 import os
 import re
 import stat
@@ -85,15 +84,8 @@ def target_folder(path: str | os.PathLike[str], argument: str = "path") -> Path:
 
 
 def followed(path: Path) -> Path:
-    """Where a path leads, all links followed; nothing need be there.
-
-    Raises:
-        OSError: links that lead to themselves.
-    """
-    real = Path(os.path.realpath(path))
-    if real.is_symlink():  # a circle, which `realpath` gives up on
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-    return real
+    """Where a path leads, all links followed; nothing need be there. Links that lead to themselves stay."""
+    return Path(os.path.realpath(path))
 
 
 def is_special(path: Path) -> bool:
@@ -117,11 +109,10 @@ def stream_number(path: Path) -> int | None:
 def _check_writable(path: Path, argument: str) -> None:
     if is_special(path):
         return
-    try:
-        real = followed(path)
-        place = next(place for place in (real, *real.parents) if os.path.lexists(place))
-    except OSError as error:
-        raise InputError(f"{argument}: {path} cannot be written: {error.strerror}") from error
+    real = followed(path)
+    place = next(place for place in (real, *real.parents) if os.path.lexists(place))
+    if place.is_symlink():
+        raise InputError(f"{argument}: {path} cannot be written: {place} is a link that leads to itself")
     if place != real and not place.is_dir():
         raise InputError(f"{argument}: {path} cannot be written: {place} is not a folder")
     # a new file is made in the folder, and moved to the place of the old one
