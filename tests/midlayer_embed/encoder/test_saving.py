@@ -224,19 +224,22 @@ def test_a_failure_half_way_leaves_what_there_was(
 
 # --- Quantised checkpoints
 
-FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+_BLOCK = 8
+FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [_BLOCK, _BLOCK]}
 
 
 def _in_fp8(folder: Path, plain: Path) -> dict[str, torch.Tensor]:
-    """Makes the weights of a folder float8 with a scale for a block; returns what they are, undone by hand."""
+    """Makes the weights of a folder float8 with a scale for each block; returns what they are, undone by hand."""
     weights, undone = {}, {}
     for name, weight in load_file(plain / "model.safetensors").items():
         weights[name] = undone[name] = weight
         if "proj" in name:
-            scale = weight.abs().max() / 448
-            weights[name] = (weight / scale).to(torch.float8_e4m3fn)
-            weights[f"{name}_scale_inv"] = scale.reshape(1, 1)  # these matrices are within one block
-            undone[name] = weights[name].float() * scale
+            rows, columns = (size // _BLOCK for size in weight.shape)
+            scales = weight.reshape(rows, _BLOCK, columns, _BLOCK).abs().amax(dim=(1, 3)) / 448
+            each = scales.repeat_interleave(_BLOCK, 0).repeat_interleave(_BLOCK, 1)
+            weights[name] = (weight / each).to(torch.float8_e4m3fn)
+            weights[f"{name}_scale_inv"] = scales
+            undone[name] = weights[name].float() * each
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return undone
 
