@@ -5,6 +5,7 @@ functions take the two records. torch is not imported here.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import wraps
@@ -21,6 +22,8 @@ POOLING_MODES = ("mean", "cls", "lasttoken", "weightedmean", "max")
 # Options for models whose files are not the usual ones. A sweep does not take them, since mteb could not load such a
 # model again by its name.
 FILE_OPTIONS = ("gguf_file", "trust_remote_code")
+
+_MODEL_NAME = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -43,6 +46,7 @@ class Source:
         adapters: PEFT adapters (folders or Hub ids) to merge into the weights, in this order.
         gguf_file: Name of a GGUF file in the model's folder.
         trust_remote_code: Whether the model's own code may run. Leave it off unless you trust its author.
+        name: What a model in a folder is called in results and cards, "org/name" or "name". None: the folder's name.
     """
 
     revision: str | None = field(
@@ -77,10 +81,18 @@ class Source:
         default=False,
         metadata=_flag("--trust-remote-code", "let the model's own code run", action="store_true"),
     )
+    name: str | None = field(
+        default=None,
+        metadata=_flag(
+            "--name", "name of a model in a folder, for results and cards (default: the folder's)", metavar="NAME"
+        ),
+    )
 
     def __post_init__(self) -> None:
         if not isinstance(self.bidirectional, bool):
             raise InputTypeError(f"bidirectional: expected True or False, got {self.bidirectional!r}")
+        if self.name is not None:
+            check_model_name("name", self.name)
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,7 @@ class ModelOptions(TypedDict, total=False):
     adapters: Sequence[str | Path]
     dtype: "str | torch.dtype"
     device: "str | torch.device | None"
+    name: str | None
 
 
 class AnyModelOptions(ModelOptions, total=False):
@@ -129,6 +142,21 @@ class AnyModelOptions(ModelOptions, total=False):
 
     gguf_file: str | None
     trust_remote_code: bool
+
+
+def check_model_name(argument: str, name: str) -> str:
+    """A name that a model can have on the Hub: letters, digits, "-", "_" and ".", with an owner or without.
+
+    Raises:
+        InputError: (a ValueError) not such a name.
+
+    Example:
+        >>> check_model_name("base_model", "org/model-1.0")
+        'org/model-1.0'
+    """
+    if not isinstance(name, str) or not _MODEL_NAME.fullmatch(name):
+        raise InputError(f"{argument}: expected a name such as 'org/name' or 'name', got {name!r}")
+    return name
 
 
 def fold(options: Mapping[str, Any]) -> tuple[Source, Recipe]:

@@ -54,6 +54,8 @@ def write_card(
     overwrite: bool = False,
     name: str = NAME_TO_COME,
     base: str | None = None,
+    license: str | None = None,
+    base_model: str | None = None,
 ) -> None:
     """Write the card with its picture and the folder `.eval_results`, each moved into place when complete, card last.
 
@@ -63,6 +65,8 @@ def write_card(
         overwrite: Replace existing files, including the whole folder `.eval_results`.
         name: Name or path that loads the saved encoder.
         base: Folder of a base model that is not on the hub; its card supplies the license.
+        license: Licence of the model. None: that of the base model.
+        base_model: Hub id of the base model, if a folder was scored.
 
     Raises:
         InputError: (a ValueError) if the target cannot be written, see `check_card_target`.
@@ -70,7 +74,7 @@ def write_card(
     check_card_target(path, overwrite=overwrite)
     readme, picture, eval_results = _card_files(target_file(path, "out"))
     location = None if base is None else str(user_path(base, "model_path"))
-    card = render_card(record, name=name, picture=picture.name, base=location)
+    card = render_card(record, name=name, picture=picture.name, base=location, license=license, base_model=base_model)
     # Files are moved into place after all of them are written.
     with atomic_file(readme) as partial, atomic_folder(eval_results, replace=True) as partial_folder:
         partial.write_text(card, encoding="utf-8")
@@ -88,6 +92,8 @@ def push_layer(
     model_path: str | Path | None = None,
     adapters: Sequence[str | Path] | None = None,
     device: str | None = None,
+    license: str | None = None,
+    base_model: str | None = None,
 ) -> str:
     """Export the layer like `midlayer-embed export`, replace its card by the one with scores, and upload the folder.
 
@@ -97,6 +103,8 @@ def push_layer(
         model_path: Folder of the scored model, if its name does not locate it.
         adapters: Adapters that were merged into the model, if their names do not locate them.
         device: Device of the encoder, see MidLayerEncoder.
+        license: Licence of the model, see `write_card`.
+        base_model: Hub id of the base model, see `write_card`.
 
     Returns:
         URL of the encoder.
@@ -119,7 +127,8 @@ def push_layer(
         folder = Path(scratch) / "encoder"
         export_encoder(encoder, folder)
         base = None if model_path is None else str(model_path)
-        write_card(record, folder / "README.md", overwrite=True, name=repo, base=base)
+        said = {"base": base, "license": license, "base_model": base_model}
+        write_card(record, folder / "README.md", overwrite=True, name=repo, **said)
         try:
             api = HfApi()
             url = api.create_repo(repo, exist_ok=True)

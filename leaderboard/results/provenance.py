@@ -44,6 +44,7 @@ def provenance(
         "prompt": None,  # texts are encoded without a prompt
         "device": str(encoder.backbone.device),
         "seed": seed,
+        "hub_id": checkpoint.hub_id,
         "model_revision": checkpoint.revision,
         "weights_sha256": checkpoint.weights_sha256,
         **checkpoint.changes(),

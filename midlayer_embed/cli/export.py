@@ -3,7 +3,14 @@
 import argparse
 import sys
 
-from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_options, read_texts_for
+from midlayer_embed.cli.options import (
+    PROGRAM,
+    add_card_options,
+    add_text_options,
+    card_options,
+    measuring_options,
+    read_texts_for,
+)
 from midlayer_embed.cli.parser import FAILED, Parser, add_file_options, add_model_options, model_options
 from midlayer_embed.layers import parse_layer_or_name
 from midlayer_embed.options import fold
@@ -31,6 +38,7 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     export.add_argument("--overwrite", action="store_true", help="replace the contents of OUT")
     add_text_options(export, required=False)
+    add_card_options(export)
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -43,6 +51,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     layer = parse_layer_or_name(arguments.layer)
     check_layer(layer)
+    said = card_options(arguments)
     check_target(arguments.folder, overwrite=arguments.overwrite)
     options = model_options(arguments)
     checkpoint = find_checkpoint(arguments.model, fold(options)[0])
@@ -60,6 +69,7 @@ def _export(arguments: argparse.Namespace) -> int:
     else:
         chosen = layer
     encoder = MidLayerEncoder(checkpoint, chosen, **options)
+    encoder.model_card_data.license, encoder.model_card_data.base_model = said["license"], said["base_model"]
     try:
         difference = export_encoder(encoder, arguments.folder, overwrite=arguments.overwrite)
     except ExportFailed as error:

@@ -18,6 +18,7 @@ from midlayer_embed.encoder.card import (
     NAME_TO_COME,
     CardFacts,
     base_card_of,
+    base_model_of,
     card,
     how_chosen,
     selection_section,
@@ -198,11 +199,12 @@ class MidLayerEncoder(SentenceTransformer):
         """Write the README.md of a saved folder: our card instead of the parent's, which describes training."""
         checkpoint = self._checkpoint
         selection = self.selection
+        given, base_card = self.model_card_data, base_card_of(checkpoint.location)
         facts = CardFacts(
             base_name=checkpoint.hub_id or checkpoint.name.removeprefix(LOCAL),
-            base_model=checkpoint.hub_id,
-            license=STARTER_LICENSE if checkpoint.hub_id == STARTER_HUB_ID else None,
-            base_card=base_card_of(checkpoint.location),
+            base_model=given.base_model or checkpoint.hub_id or base_model_of(base_card),
+            license=given.license or (STARTER_LICENSE if checkpoint.hub_id == STARTER_HUB_ID else None),
+            base_card=base_card,
             layer=self.layer,
             n_blocks=checkpoint.n_blocks,
             has_final_norm=checkpoint.family.final_norm is not None,

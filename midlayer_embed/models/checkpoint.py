@@ -54,7 +54,8 @@ class Checkpoint:
 
     Attributes:
         location: A folder or a Hub id, as `from_pretrained` takes it.
-        name: "org/name" for results: the Hub id ("hub/name" for one without an owner), or "local/<name of the folder>".
+        name: "org/name" for results: the Hub id ("hub/name" for one without an owner), "local/<name of the
+            folder>", or what the user calls a folder.
         requested_revision: Revision to load from the Hub, or None.
         config: The model's config.
         trust_remote_code: Whether the model's own code may run.
@@ -149,6 +150,10 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
         raise InputTypeError(f"model: expected a folder, a Hub id or {STARTER!r}, got {type(model).__name__}")
     source = source or Source()
     location, name, hub_id = _locate(str(model), source.gguf_file)
+    if source.name is not None:
+        if hub_id is not None:
+            raise InputError(f"name: only a model in a folder takes one, got {source.name!r} for {str(model)!r}")
+        name = source.name if "/" in source.name else f"{LOCAL}{source.name}"
     check_no_adapter(location, source.revision)
     is_folder = Path(location).is_dir()
     if is_folder:
