@@ -1,6 +1,7 @@
 """Selects the rows of a leaderboard that figures show. `figures` draws them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ _MARKED_SCHEMES = {
     "min_infonce": "min-infonce",
     "min_entropy": "min-entropy",
 }
+
+_HEAT_MAP_NOTE = "Each task from its worst layer (0%) to its best (100%, a dot)"
 
 
 def with_labels(frame: pl.DataFrame, board: Tables) -> pl.DataFrame:
@@ -71,14 +74,15 @@ def heat_map(scores: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         Columns model, revision, task, layer, depth, score (x100), and share: 0 at the worst layer of the task, 1 at the
-        best one, and 1 if all are equal.
+        best one, and 1 if all are equal. Both are null for a score that is not a finite number.
     """
     score = pl.col("score")
     low, high = (end.over(*MODEL, "task") for end in (score.min(), score.max()))
+    share = pl.when(high > low).then((score - low) / (high - low)).when(score.is_not_null()).then(1.0)
+    finite = pl.when(pl.col("main_score").is_finite()).then(pl.col("main_score") * 100)
     return (
-        scores.filter(pl.col("main_score").is_finite())
-        .select(*MODEL, "task", "task_type", "layer", "depth", score=pl.col("main_score") * 100)
-        .with_columns(share=pl.when(high > low).then((score - low) / (high - low)).otherwise(1.0))
+        scores.select(*MODEL, "task", "task_type", "layer", "depth", score=finite)
+        .with_columns(share=share)
         .sort("task_type", "task", "layer")
         .drop("task_type")
     )
@@ -87,28 +91,44 @@ def heat_map(scores: pl.DataFrame) -> pl.DataFrame:
 def save_figures(board: Tables, folder: str | Path, **options: Any) -> None:
     """Draws scores and metrics of all models over depth, and the associations and the heat map of each model.
 
+    Models with different tasks are drawn in files of their own, because their means are not comparable:
+    score_over_depth for the models with the most tasks, score_over_depth-2 for the next.
+
     Args:
         board: The tables.
         folder: Target folder, created if needed.
         **options: Options of `Leaderboard.schemes`: tasks, complete_only, seed.
     """
     for name, figure in _all_figures(board, options):
-        for ending in (".png", ".svg"):
-            figures.save_figure(figure, Path(folder) / f"{name}{ending}")
+        figures.save_figure(figure, *(Path(folder) / f"{name}{ending}" for ending in (".png", ".svg")))
 
 
 def _all_figures(board: Tables, options: dict[str, Any]) -> Iterator[tuple[str, figures.Figure]]:
-    labels = list(board.labels().values())
     together = marks(board, **options).filter(pl.col("task").is_null())
-    yield "score_over_depth", _score_over_depth(board, together)
-    metrics = with_labels(metric_curves(board.scores, board.metrics), board)
-    if not metrics.is_empty():
-        yield "metrics_over_depth", figures.metrics_over_depth(metrics, labels)
-    for (model, revision), name in zip(board.models(), _file_names(labels), strict=True):
+    together = together.with_columns(word=pl.format("{}: layer {}", "said", "layer"))
+    for place, (tasks, models) in enumerate(task_sets(board.scores).items(), start=1):
+        part = _of_models(board, models)
+        ending = "" if place == 1 else f"-{place}"
+        yield f"score_over_depth{ending}", _score_over_depth(part, together, tasks)
+        metrics = with_labels(metric_curves(part.scores, part.metrics), board)
+        if not metrics.is_empty():
+            labels = [board.labels()[model] for model in models]
+            title = f"Metrics of every layer: {_named(labels)}"
+            figure = figures.metrics_over_depth(metrics, labels)
+            yield f"metrics_over_depth{ending}", figures.titled(figure, title, f"{_mean_of(tasks)}, raw states")
+    labels = list(board.labels().values())
+    for (model, revision), label, name in zip(board.models(), labels, _file_names(labels), strict=True):
         bars = association_rows(board.associations(model, revision))
         if not bars.is_empty():
-            yield f"associations-{name}", figures.association_bars(bars)
-        yield f"heat_map-{name}", figures.score_heat_map(heat_map(board.only(model, revision).scores))
+            yield (
+                f"associations-{name}",
+                figures.titled(figures.association_bars(bars), f"Association of metrics with scores: {label}"),
+            )
+        heat = figures.score_heat_map(heat_map(board.only(model, revision).scores))
+        yield (
+            f"heat_map-{name}",
+            figures.titled(heat, f"All tasks, all layers: {label}", _HEAT_MAP_NOTE),
+        )
 
 
 def layer_figure(board: Tables, layer: int) -> figures.Figure:
@@ -118,16 +138,49 @@ def layer_figure(board: Tables, layer: int) -> figures.Figure:
         board: The tables of the model.
         layer: The layer to mark, which must have a score.
     """
-    mark = pl.DataFrame({"layer": [layer], "said": [f"layer {layer}"]})
-    return _score_over_depth(board, board.scores.select(MODEL).unique().join(mark, how="cross"))
+    mark = pl.DataFrame({"layer": [layer], "said": [f"layer {layer}"], "word": [f"layer {layer}"]})
+    (tasks,) = task_sets(board.scores)
+    return _score_over_depth(board, board.scores.select(MODEL).unique().join(mark, how="cross"), tasks)
 
 
-def _score_over_depth(board: Tables, layers: pl.DataFrame) -> figures.Figure:
+def _score_over_depth(board: Tables, layers: pl.DataFrame, tasks: frozenset[str]) -> figures.Figure:
     scores = score_curves(board.scores).rename({"score": "value"})
-    chosen = layers.select(*MODEL, "layer", "said", word="said").join(scores, on=[*MODEL, "layer"])
-    return figures.score_over_depth(
-        with_labels(scores, board), with_labels(chosen, board), list(board.labels().values())
-    )
+    labels = list(board.labels().values())
+    chosen = layers.select(*MODEL, "layer", "said", "word").join(scores, on=[*MODEL, "layer"])
+    note = _mean_of(tasks)
+    if len(labels) > 1:
+        # Names at the marks of several models would be all over the place.
+        chosen = chosen.with_columns(word=pl.lit(""))
+        note += ". Rings: the best and the last layer of each model"
+    figure = figures.score_over_depth(with_labels(scores, board), with_labels(chosen, board), labels)
+    return figures.titled(figure, f"Score of every layer: {_named(labels)}", note)
+
+
+def _named(labels: list[str]) -> str:
+    return labels[0] if len(labels) == 1 else f"{len(labels)} models"
+
+
+def _mean_of(tasks: frozenset[str]) -> str:
+    return f"Mean of {len(tasks)} tasks" if len(tasks) != 1 else f"Task {min(tasks)}"
+
+
+def task_sets(scores: pl.DataFrame) -> dict[frozenset[str], list[tuple[str, str]]]:
+    """The models by the tasks that they have a score of; the largest set of tasks comes first.
+
+    Args:
+        scores: Scores with the columns of `Leaderboard.scores`.
+    """
+    found: dict[frozenset[str], list[tuple[str, str]]] = {}
+    scored = pl.col("task").filter(pl.col("main_score").is_finite())
+    for model, revision, tasks in scores.group_by(MODEL, maintain_order=True).agg(scored.unique()).iter_rows():
+        found.setdefault(frozenset(tasks), []).append((model, revision))
+    return dict(sorted(found.items(), key=lambda item: (-len(item[0]), sorted(item[0]))))
+
+
+def _of_models(board: Tables, models: list[tuple[str, str]]) -> Tables:
+    wanted = pl.DataFrame(models, schema=list(MODEL), orient="row")
+    scores, metrics = (frame.join(wanted, on=list(MODEL), how="semi") for frame in (board.scores, board.metrics))
+    return replace(board, scores=scores, metrics=metrics)
 
 
 def _file_names(labels: list[str]) -> list[str]:

@@ -24,7 +24,7 @@ from leaderboard.report.figure_rows import association_rows, heat_map, marks
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
 from leaderboard.results.tables import Tables
 from midlayer_embed import __version__
-from midlayer_embed.ground.colours import COLOURS
+from midlayer_embed.ground.pictures import COLOURS
 from midlayer_embed.terms import METRIC_TABLE, RAW
 
 # Key of all tasks together in the data of the page.
