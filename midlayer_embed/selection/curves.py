@@ -182,6 +182,7 @@ def _picture(path: str | Path, title: str, note: str) -> Iterator[Any]:
         # Names may have letters that no installed font has.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=(width, height), dpi=_POINTS_PER_INCH * PIXELS_PER_POINT, layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)  # inches
         # Names may hold dollar signs, which are no formulas.
         lines = [*wrapped(title), *(wrapped(note, TITLE_SIZE) if note else [])]
         figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=TITLE_SIZE, parse_math=False)
