@@ -54,11 +54,14 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     check_int("seed", arguments.seed, 0)
-    board = _read(arguments).only(arguments.model, arguments.revision)
+    from leaderboard.results.remarks import said_of_nothing
+
+    board = _read(arguments)
+    if board.scores.is_empty():
+        raise InputError(said_of_nothing(arguments.results or arguments.scores, board.remarks))
+    board = board.only(arguments.model, arguments.revision)
     options = {"tasks": arguments.tasks, "complete_only": arguments.complete_only, "seed": arguments.seed}
     schemes = board.schemes(**options)
-    if schemes.is_empty():
-        raise InputError(f"{arguments.results or arguments.scores}: contains no scores")
     writers: dict[str, Callable[..., None]] = {
         "parquet": board.to_parquet,
         "csv": board.to_csv,
@@ -72,8 +75,13 @@ def _report(arguments: argparse.Namespace) -> None:
             with _writing_to(name, target):
                 write(target, **options)
     if arguments.json:
-        tables = {"schemes": schemes, "associations": board.of_every_model(board.associations)}
-        print(json.dumps({name: table.to_dicts() for name, table in tables.items()}, indent=1, allow_nan=False))
+        found = {
+            "schemes": schemes.to_dicts(),
+            "associations": board.of_every_model(board.associations).to_dicts(),
+            "no_scores": board.no_scores().to_dicts(),
+            "notes": notes(schemes),
+        }
+        print(json.dumps(found, indent=1, allow_nan=False))
     else:
         _print(board, schemes, in_detail=arguments.model)
 
@@ -91,12 +99,15 @@ def _read(arguments: argparse.Namespace) -> "Leaderboard":
     if (arguments.results is None) == (arguments.scores is None):
         given = "both" if arguments.results is not None else "neither"
         raise InputError(f"expected a results folder or --scores FILE, got {given}")
-    from leaderboard.board import load_results, load_tables
+    from leaderboard.board import log_remarks, load_tables, read_board
 
     if arguments.results is not None:
         if arguments.metrics is not None:
             raise InputError("metrics: a results folder includes its metrics; use --metrics with --scores only")
-        return load_results(arguments.results)
+        board = read_board(arguments.results)
+        if not board.scores.is_empty():  # otherwise the error has them
+            log_remarks(board)
+        return board
     return load_tables(arguments.scores, arguments.metrics)
 
 

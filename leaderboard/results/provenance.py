@@ -11,6 +11,8 @@ from midlayer_embed.forward.layerwise import LayerwiseEncoder
 
 # Key of the provenance in each entry of mteb's result files.
 PROVENANCE = "provenance"
+# Key in the provenance of a result without a score: why there is none.
+NO_SCORE = "no_score"
 _PACKAGES = ("mteb", "sentence-transformers", "transformers", "torch", "scikit-learn", "numpy")
 
 
