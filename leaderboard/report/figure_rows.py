@@ -1,13 +1,13 @@
 """Selects the rows of a leaderboard that figures show. `figures` draws them."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from leaderboard.analysis.layer_means import MODEL, metric_curves, score_curves
+from leaderboard.analysis.task_sets import task_sets
 from leaderboard.report import figures
 from leaderboard.results.tables import Tables, picked_layers
 from midlayer_embed.terms import METRICS
@@ -38,6 +38,8 @@ def with_labels(frame: pl.DataFrame, board: Tables) -> pl.DataFrame:
 def marks(board: Tables, **options: Any) -> pl.DataFrame:
     """The layers that schemes pick for each task, and the best and the last layer for all tasks together.
 
+    A last layer that did not run is not marked.
+
     Criteria pick a layer for each task, so they have none for all tasks together.
 
     Args:
@@ -48,7 +50,10 @@ def marks(board: Tables, **options: Any) -> pl.DataFrame:
         Columns model, revision, task (null: all tasks together), layer, and said, the label of the mark.
     """
     picked = picked_layers(board).filter(pl.col("scheme").is_in(list(_MARKED_SCHEMES)))
-    last = board.scores.group_by(MODEL).agg(layer=pl.col("layer").max())
+    # The highest layer that ran is not the last one if that did not run.
+    last = board.scores.filter(pl.col("depth") == 1).select(*MODEL, "layer").unique(maintain_order=True)
+    is_last = pl.col("scheme") == "last"
+    picked = pl.concat([picked.filter(~is_last), picked.filter(is_last).join(last, on=[*MODEL, "layer"], how="semi")])
     best = board.schemes(**options).select(*MODEL, layer="best_layer").drop_nulls()
     together = pl.concat(
         [
@@ -104,31 +109,47 @@ def save_figures(board: Tables, folder: str | Path, **options: Any) -> None:
 
 
 def _all_figures(board: Tables, options: dict[str, Any]) -> Iterator[tuple[str, figures.Figure]]:
+    labels = board.labels()
     together = marks(board, **options).filter(pl.col("task").is_null())
-    together = together.with_columns(word=pl.format("{}: layer {}", "said", "layer"))
-    for place, (tasks, models) in enumerate(task_sets(board.scores).items(), start=1):
-        part = _of_models(board, models)
+    sets = [(tasks, models) for tasks, models in task_sets(board.scores).items() if tasks]
+    for place, (tasks, models) in enumerate(sets, start=1):
         ending = "" if place == 1 else f"-{place}"
-        yield f"score_over_depth{ending}", _score_over_depth(part, together, tasks)
-        metrics = with_labels(metric_curves(part.scores, part.metrics), board)
+        yield f"score_over_depth{ending}", score_figure(board, models, together)
+        metrics = with_labels(_only(metric_curves(board.scores, board.metrics), models), board)
         if not metrics.is_empty():
-            labels = [board.labels()[model] for model in models]
-            title = f"Metrics of every layer: {_named(labels)}"
-            figure = figures.metrics_over_depth(metrics, labels)
+            names = [labels[model] for model in models]
+            figure = figures.metrics_over_depth(metrics, names)
+            title = f"Metrics of every layer: {_named(names)}"
             yield f"metrics_over_depth{ending}", figures.titled(figure, title, f"{_mean_of(tasks)}, raw states")
-    labels = list(board.labels().values())
-    for (model, revision), label, name in zip(board.models(), labels, _file_names(labels), strict=True):
+    for ((model, revision), label), name in zip(labels.items(), _file_names(list(labels.values())), strict=True):
         bars = association_rows(board.associations(model, revision))
         if not bars.is_empty():
-            yield (
-                f"associations-{name}",
-                figures.titled(figures.association_bars(bars), f"Association of metrics with scores: {label}"),
-            )
+            title = f"Association of metrics with scores: {label}"
+            yield f"associations-{name}", figures.titled(figures.association_bars(bars), title)
         heat = figures.score_heat_map(heat_map(board.only(model, revision).scores))
-        yield (
-            f"heat_map-{name}",
-            figures.titled(heat, f"All tasks, all layers: {label}", _HEAT_MAP_NOTE),
-        )
+        yield f"heat_map-{name}", figures.titled(heat, f"All tasks, all layers: {label}", _HEAT_MAP_NOTE)
+
+
+def score_figure(board: Tables, models: Sequence[tuple[str, str]], layers: pl.DataFrame) -> figures.Figure:
+    """The scores over depth of models that have the same tasks, with some layers marked.
+
+    Args:
+        board: The tables.
+        models: The models, as (name, revision).
+        layers: The layers to mark: columns model, revision, layer, said. Those of other models are left out.
+    """
+    scores = _only(score_curves(board.scores).rename({"score": "value"}), models)
+    labels = [board.labels()[model] for model in models]
+    (tasks,) = task_sets(_only(board.scores, models))
+    note = _mean_of(tasks)
+    word = pl.format("{}: layer {}", "said", "layer")
+    if len(models) > 1:
+        # Names at the marks of several models would be all over the place.
+        word = pl.lit("")
+        note += ". Rings: the best and the last layer of each model"
+    chosen = layers.select(*MODEL, "layer", "said", word=word).join(scores, on=[*MODEL, "layer"])
+    figure = figures.score_over_depth(with_labels(scores, board), with_labels(chosen, board), labels)
+    return figures.titled(figure, f"Score of every layer: {_named(labels)}", note)
 
 
 def layer_figure(board: Tables, layer: int) -> figures.Figure:
@@ -138,49 +159,23 @@ def layer_figure(board: Tables, layer: int) -> figures.Figure:
         board: The tables of the model.
         layer: The layer to mark, which must have a score.
     """
-    mark = pl.DataFrame({"layer": [layer], "said": [f"layer {layer}"], "word": [f"layer {layer}"]})
-    (tasks,) = task_sets(board.scores)
-    return _score_over_depth(board, board.scores.select(MODEL).unique().join(mark, how="cross"), tasks)
+    mark = pl.DataFrame({"layer": [layer], "said": ["chosen"]})
+    models = board.models()
+    return score_figure(board, models, board.scores.select(MODEL).unique().join(mark, how="cross"))
 
 
-def _score_over_depth(board: Tables, layers: pl.DataFrame, tasks: frozenset[str]) -> figures.Figure:
-    scores = score_curves(board.scores).rename({"score": "value"})
-    labels = list(board.labels().values())
-    chosen = layers.select(*MODEL, "layer", "said", "word").join(scores, on=[*MODEL, "layer"])
-    note = _mean_of(tasks)
-    if len(labels) > 1:
-        # Names at the marks of several models would be all over the place.
-        chosen = chosen.with_columns(word=pl.lit(""))
-        note += ". Rings: the best and the last layer of each model"
-    figure = figures.score_over_depth(with_labels(scores, board), with_labels(chosen, board), labels)
-    return figures.titled(figure, f"Score of every layer: {_named(labels)}", note)
+def _only(frame: pl.DataFrame, models: Sequence[tuple[str, str]]) -> pl.DataFrame:
+    """The rows of some models."""
+    wanted = pl.DataFrame(models, schema=list(MODEL), orient="row")
+    return frame.join(wanted, on=list(MODEL), how="semi", maintain_order="left")
 
 
 def _named(labels: list[str]) -> str:
     return labels[0] if len(labels) == 1 else f"{len(labels)} models"
 
 
-def _mean_of(tasks: frozenset[str]) -> str:
-    return f"Mean of {len(tasks)} tasks" if len(tasks) != 1 else f"Task {min(tasks)}"
-
-
-def task_sets(scores: pl.DataFrame) -> dict[frozenset[str], list[tuple[str, str]]]:
-    """The models by the tasks that they have a score of; the largest set of tasks comes first.
-
-    Args:
-        scores: Scores with the columns of `Leaderboard.scores`.
-    """
-    found: dict[frozenset[str], list[tuple[str, str]]] = {}
-    scored = pl.col("task").filter(pl.col("main_score").is_finite())
-    for model, revision, tasks in scores.group_by(MODEL, maintain_order=True).agg(scored.unique()).iter_rows():
-        found.setdefault(frozenset(tasks), []).append((model, revision))
-    return dict(sorted(found.items(), key=lambda item: (-len(item[0]), sorted(item[0]))))
-
-
-def _of_models(board: Tables, models: list[tuple[str, str]]) -> Tables:
-    wanted = pl.DataFrame(models, schema=list(MODEL), orient="row")
-    scores, metrics = (frame.join(wanted, on=list(MODEL), how="semi") for frame in (board.scores, board.metrics))
-    return replace(board, scores=scores, metrics=metrics)
+def _mean_of(tasks: Sequence[str]) -> str:
+    return f"Mean of {len(tasks)} tasks" if len(tasks) != 1 else f"Task {tasks[0]}"
 
 
 def _file_names(labels: list[str]) -> list[str]:

@@ -82,7 +82,7 @@ def metrics_over_depth(rows: pl.DataFrame, models: Sequence[str]) -> Figure:
     no_marks = pl.DataFrame(schema=["model", "layer", "depth", "value", "said", "word"])
     measured = set(rows["metric"])
     charts = [
-        _build_over_depth(rows.filter(metric=name), no_marks, None, ".4~g", models).properties(
+        _build_over_depth(rows.filter(metric=name), no_marks, None, ".4~g", models, x_title="depth").properties(
             width=_SMALL_WIDTH,
             height=_SMALL_HEIGHT,
             title=alt.Title(metric.title, fontSize=TEXT_SIZE + 1, anchor="start", frame="group"),
@@ -116,7 +116,7 @@ def association_bars(rows: Rows) -> Figure:
                 title=None,
                 sort=list(_COEFFICIENTS),
                 scale=alt.Scale(domain=list(_COEFFICIENTS), range=list(COLOURS[: len(_COEFFICIENTS)])),
-                legend=alt.Legend(orient="bottom"),
+                legend=alt.Legend(orient="bottom", columns=alt.expr("width < 320 ? 1 : 3")),
             ),
             tooltip=[
                 alt.Tooltip("metric:N"),
@@ -156,7 +156,7 @@ def score_heat_map(rows: Rows) -> Figure:
                 "share:Q",
                 title=None,
                 scale=alt.Scale(scheme="cividis", domain=[0, 1]),
-                legend=alt.Legend(format=".0%", values=[0, 0.5, 1], gradientLength=alt.expr("min(height, 180)")),
+                legend=alt.Legend(format=".0%", values=[0, 0.5, 1], gradientLength=alt.expr("clamp(height, 48, 180)")),
             )
         )
     )
@@ -272,10 +272,17 @@ def slide(chart: Figure) -> dict[str, Any]:
     return spec
 
 
-def _build_over_depth(rows: Rows, marks: Rows, title: str | None, number: str, models: Sequence[str]) -> Figure:
+def _build_over_depth(
+    rows: Rows,
+    marks: Rows,
+    title: str | None,
+    number: str,
+    models: Sequence[str],
+    x_title: str = "depth (layer / last layer)",
+) -> Figure:
     x = alt.X(
         "depth:Q",
-        title="depth (layer / last layer)" if title else "depth",
+        title=x_title,
         axis=alt.Axis(format="%", labelFlush=False, tickCount=5),
         scale=alt.Scale(domain=[0, 1]),
     )
