@@ -38,7 +38,7 @@ function buildColumns(schemes, shown) {
     text: (row) => text(row, scheme),
     fewerTasks: (row) => {
       const n = row[`n_${scheme}`];
-      return shown === "score" && n > 0 && n < row.n_tasks ? n : null;
+      return shown !== "tasks" && n > 0 && n < row.n_tasks ? n : null;
     },
   }));
   return [
@@ -50,11 +50,8 @@ function buildColumns(schemes, shown) {
   ];
 }
 
-// Missing values come last, in either direction.
 function compareValues(a, b, ascending) {
-  const [x, y] = [a ?? null, b ?? null];
-  if (x === null || y === null) return x === y ? 0 : x === null ? 1 : -1;
-  return (x < y ? -1 : x > y ? 1 : 0) * (ascending ? 1 : -1);
+  return (a < b ? -1 : a > b ? 1 : 0) * (ascending ? 1 : -1);
 }
 
 function buildHeader(columns, sort) {
@@ -97,10 +94,11 @@ function buildValueCell(column, row) {
   return cell;
 }
 
-// Means that lack tasks come after the others, in either direction: they are not comparable.
+// Means that lack tasks come after the others, in either direction, as they are not comparable; missing ones are last.
 function sortRows(rows, column, ascending) {
-  const lacks = ({ row }) => (column.fewerTasks && column.fewerTasks(row) !== null ? 1 : 0);
-  return rows.sort((a, b) => lacks(a) - lacks(b) || compareValues(column.value(a.model, a.row), column.value(b.model, b.row), ascending));
+  const value = ({ model, row }) => column.value(model, row) ?? null;
+  const place = (one) => (value(one) === null ? 2 : column.fewerTasks?.(one.row) ? 1 : 0);
+  return rows.sort((a, b) => place(a) - place(b) || compareValues(value(a), value(b), ascending));
 }
 
 function buildGroup(group, columns) {
