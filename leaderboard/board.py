@@ -154,7 +154,8 @@ def load_tables(scores: str | Path | None = None, metrics: str | Path | None = N
         scores: A .csv, .csv.gz or .parquet file: model, revision, layer, depth, task, task_type, main_score. Scores
             are fractions, not points. They may be negative, as correlations can be. An empty or NaN score is missing.
         metrics: A file of metrics: model, revision, task, metric, normalization, layer, value. The older names
-            entropy_prompt, entropy_sentence and entropy_dataset are renamed. An empty, infinite or NaN value is missing.
+            entropy_prompt, entropy_sentence and entropy_dataset are renamed. An empty or NaN
+            value is missing, and so is infinity.
 
     Returns:
         The leaderboard; a table is empty if its file is not given. Its `remarks` are logged as warnings.

@@ -54,11 +54,7 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     check_int("seed", arguments.seed, 0)
-    from leaderboard.results.remarks import said_of_nothing
-
     board = _read(arguments)
-    if board.scores.is_empty():
-        raise InputError(said_of_nothing(arguments.results or arguments.scores, board.remarks))
     board = board.only(arguments.model, arguments.revision)
     options = {"tasks": arguments.tasks, "complete_only": arguments.complete_only, "seed": arguments.seed}
     schemes = board.schemes(**options)
@@ -75,6 +71,8 @@ def _report(arguments: argparse.Namespace) -> None:
             with _writing_to(name, target):
                 write(target, **options)
     if arguments.json:
+        from leaderboard.analysis.schemes import notes
+
         found = {
             "schemes": schemes.to_dicts(),
             "associations": board.of_every_model(board.associations).to_dicts(),
@@ -99,16 +97,21 @@ def _read(arguments: argparse.Namespace) -> "Leaderboard":
     if (arguments.results is None) == (arguments.scores is None):
         given = "both" if arguments.results is not None else "neither"
         raise InputError(f"expected a results folder or --scores FILE, got {given}")
-    from leaderboard.board import log_remarks, load_tables, read_board
+    from leaderboard.board import load_tables, log_remarks, read_board
+    from leaderboard.results.remarks import said_of_nothing
 
     if arguments.results is not None:
         if arguments.metrics is not None:
             raise InputError("metrics: a results folder includes its metrics; use --metrics with --scores only")
         board = read_board(arguments.results)
-        if not board.scores.is_empty():  # otherwise the error has them
-            log_remarks(board)
+        if board.scores.is_empty():
+            raise InputError(said_of_nothing(arguments.results, board.remarks))
+        log_remarks(board)
         return board
-    return load_tables(arguments.scores, arguments.metrics)
+    board = load_tables(arguments.scores, arguments.metrics)
+    if board.scores.is_empty():
+        raise InputError(f"{arguments.scores}: contains no scores")
+    return board
 
 
 def _print(board: "Leaderboard", schemes: "pl.DataFrame", in_detail: str | None) -> None:

@@ -72,8 +72,6 @@ def read_results(results_dir: str | Path) -> Tables:
     return replace(tables, remarks=remarks)
 
 
-
-
 def _score_rows(
     meta: ModelMeta, result: TaskResult, provenance: Mapping[str, Any]
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -48,6 +48,7 @@ def provenance(
         "seed": seed,
         "model_revision": checkpoint.revision,
         "weights_sha256": checkpoint.weights_sha256,
+        "quantization": checkpoint.quantization,
         **checkpoint.changes(),
         "versions": {"midlayer-embed": __version__, **{package: version(package) for package in _PACKAGES}},
     }

@@ -42,9 +42,9 @@ def said_of_no_scores(no_scores: pl.DataFrame) -> list[str]:
         no_scores: A result of `Tables.no_scores`.
 
     Example:
-        >>> row = {"model": "org/m", "revision": "main", "layer": 0, "task": "BIOSSES", "reason": "all vectors are equal (NaN)"}
+        >>> row = {"model": "org/m", "revision": "main", "layer": 0, "task": "STS17", "reason": "all vectors are equal"}
         >>> said_of_no_scores(pl.DataFrame([row]))
-        ['org/m: layer 0 has no score on BIOSSES: all vectors are equal (NaN)']
+        ['org/m: layer 0 has no score on STS17: all vectors are equal']
     """
     found: dict[str, dict[tuple[str, tuple[int, ...]], list[str]]] = {}
     by_task = no_scores.group_by("model", "revision", "task", "reason", maintain_order=True).agg(pl.col("layer").sort())
@@ -90,7 +90,9 @@ def said_of_other_data(data: pl.DataFrame) -> list[str]:
             continue
         parts = [
             f"{found} ({model}: layers {layer_list(layers)})"
-            for model, found, layers in rows.group_by("model", "data", maintain_order=True).agg(pl.col("layer").unique()).iter_rows()
+            for model, found, layers in rows.group_by("model", "data", maintain_order=True)
+            .agg(pl.col("layer").unique())
+            .iter_rows()
         ]
         sentences.append(f"{task} was scored on different data, so its scores are not comparable: {some_names(parts)}")
     return sentences

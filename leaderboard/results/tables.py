@@ -56,7 +56,10 @@ class LayerSummary:
             which = "the last one, " if self.last is not None else ""
             return f"only {place} ran, {which}{blocks}"
         if self.last is None:
-            return f"best of the layers that ran ({layer_list(self.layers)}): {place}, {blocks}; the last layer did not run"
+            ran = f"best of the layers that ran ({layer_list(self.layers)})"
+            return f"{ran}: {place}, {blocks}; the last layer did not run"
+        if self.best == self.last:
+            return f"best {place}, the last one"
         if self.gain is None:
             return f"best {place}, {blocks}; the last layer has no score for some of the tasks"
         return f"best {place}: {self.gain:+.1f} points over the last layer, {blocks}"

@@ -279,7 +279,9 @@ class TaskSweep:
             raise InputError(f"no layer has finite vectors; at layer {layer}, {reason}")
         for layer, reason in self._not_finite.items():
             none = {"main_score": float("nan")}
-            scores = {split: {subset: dict(none) for subset in self._task.hf_subsets} for split in self._task.eval_splits}
+            scores = {
+                split: {subset: dict(none) for subset in self._task.hf_subsets} for split in self._task.eval_splits
+            }
             result = TaskResult.from_task_results(self._task, scores, evaluation_time=0.0)
             self._save(result, layer, scratch, made_with, reason)
 

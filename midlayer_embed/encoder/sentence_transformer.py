@@ -200,6 +200,7 @@ class MidLayerEncoder(SentenceTransformer):
             normalized=checkpoint.normalizes,
             bidirectional=checkpoint.bidirectional,
             adapters=tuple(adapter.label for adapter in checkpoint.adapters),
+            quantization=checkpoint.quantization,
         )
         sections = []
         if selection is not None and selection.values is not None:

@@ -24,7 +24,7 @@ from midlayer_embed.models.adapters import Adapter, find_adapters, fingerprint_o
 from midlayer_embed.models.discovery import find_family
 from midlayer_embed.models.families import Family
 from midlayer_embed.models.files import check_config_file, check_no_adapter, check_weight_files, weights_sha256
-from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder
+from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder, quantization_of
 from midlayer_embed.models.sentence_transformers_config import normalizes
 from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
 from midlayer_embed.options import Source
@@ -99,6 +99,11 @@ class Checkpoint:
     def normalizes(self) -> bool:
         """Whether it is a sentence-transformers model that normalises its embeddings."""
         return normalizes(self.location, self.requested_revision)
+
+    @property
+    def quantization(self) -> str | None:
+        """How the weights were quantised before they were converted from GGUF, in words; None if they were not."""
+        return quantization_of(self.location)
 
     @cached_property
     def weights_sha256(self) -> str | None:

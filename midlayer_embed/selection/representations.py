@@ -196,9 +196,7 @@ class TextPass:
         ]
         shape = (len(request.layers), n_texts)
         self.measures = [
-            TokenMeasure(
-                partial(_measure_tokens, name, request.settings, request.skips_not_finite), request.final_norm
-            )
+            TokenMeasure(partial(_measure_tokens, name, request.settings, request.skips_not_finite), request.final_norm)
             for name in names
         ]
         self.n_tokens = np.zeros(n_texts, dtype=np.int64)

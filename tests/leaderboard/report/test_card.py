@@ -17,7 +17,8 @@ from support.tiny_tasks import TinySTS, renamed
 
 from leaderboard import Leaderboard, load_results, run_sweep
 from leaderboard.models.origin import Origin
-from leaderboard.report.card import eval_results_files, model_card
+from leaderboard.report.card import model_card
+from leaderboard.report.hub_scores import eval_results_files
 from leaderboard.report.layer_record import LayerRecord, find_layer
 from leaderboard.report.snippets import encoder_snippet, export_command
 from leaderboard.results.provenance import PROVENANCE

@@ -14,7 +14,7 @@ from support.tiny_tasks import TinySTS
 
 from leaderboard import run_sweep
 from leaderboard.cli.program import main
-from leaderboard.report.card import eval_results_files
+from leaderboard.report.hub_scores import eval_results_files
 from leaderboard.report.layer_record import find_layer
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 
