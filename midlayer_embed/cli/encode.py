@@ -6,6 +6,7 @@ import os
 from midlayer_embed.cli.options import PROGRAM
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
 from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.interrupts import sigterm_interrupts
 from midlayer_embed.layers import parse_layer
 
 
@@ -18,7 +19,7 @@ def add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
         "same command again to resume a run that was interrupted.",
         epilog=f"example: {PROGRAM} encode starter --layer 7 --input texts.txt --output vectors.npy",
     )
-    encode.set_defaults(command=_encode, resumes=True)
+    encode.set_defaults(command=_encode)
     add_model_options(encode)
     add_file_options(encode)
     encode.add_argument(
@@ -61,16 +62,17 @@ def _encode(arguments: argparse.Namespace) -> None:
     check_int("seed", arguments.seed, 0)
     from midlayer_embed.bulk.encode_file import encode_file
 
-    n_texts, dim = encode_file(
-        arguments.model,
-        layer,
-        arguments.input,
-        arguments.output,
-        column=arguments.column,
-        normalize=arguments.normalize,
-        batch_tokens=arguments.batch_tokens,
-        overwrite=arguments.overwrite,
-        **model_options(arguments),
-        show_progress=not arguments.quiet,
-    )
+    with sigterm_interrupts():
+        n_texts, dim = encode_file(
+            arguments.model,
+            layer,
+            arguments.input,
+            arguments.output,
+            column=arguments.column,
+            normalize=arguments.normalize,
+            batch_tokens=arguments.batch_tokens,
+            overwrite=arguments.overwrite,
+            **model_options(arguments),
+            show_progress=not arguments.quiet,
+        )
     print(f"{arguments.output}: {n_texts} vectors of {dim} dimensions")

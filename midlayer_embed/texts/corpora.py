@@ -4,6 +4,7 @@ Samples need a tokenizer, but no model. `texts.files` reads the files.
 """
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.forward.batching import check_texts, tokenize
 from midlayer_embed.ground.checks import check_int, check_optional_int
-from midlayer_embed.texts.files import find_texts, read_texts
+from midlayer_embed.texts.files import describe, find_texts, read_texts
+
+logger = logging.getLogger(__name__)
 
 # The paper's setting: paragraphs of WikiText without headings, at least this long.
 WIKITEXT = "wikitext"
@@ -23,16 +26,23 @@ _CHUNK = 1024
 
 
 def file_texts(path: str | Path, column: str | None = None) -> list[str]:
-    """The texts of a .txt, .jsonl, .csv or .parquet file.
+    """The texts of a .txt, .jsonl, .csv, .tsv or .parquet file, to measure on.
 
     Args:
         path: Path of the file, see `texts.files.find_texts`.
-        column: Column of the texts; None: the only column of strings.
+        column: Column of the texts; None: the only column of texts.
 
     Raises:
-        InputError: (a ValueError) no such file or column, or a row that is not a text; the message names it.
+        InputError: (a ValueError) no such file or column, a row that is not a text, or no text that is not blank; the
+            message names it.
     """
-    return list(read_texts(find_texts(path, column)))
+    file = find_texts(path, column)
+    texts = list(read_texts(file))
+    read = describe(file, len(texts), sum(not text.strip() for text in texts))
+    if not any(text.strip() for text in texts):
+        raise InputError(f"texts: {read}")
+    logger.info("%s", read)
+    return texts
 
 
 def starter_texts() -> list[str]:
@@ -125,7 +135,7 @@ def sample_texts(
     key = str(seed).encode()
     shuffled = sorted(
         (text for text in found if text.strip()),
-        key=lambda text: hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=key).digest(),
+        key=lambda text: hashlib.blake2b(text.encode(), key=key).digest(),
     )
     chosen: list[str] = []
     for chunk in _split_chunks(shuffled):
@@ -135,7 +145,8 @@ def sample_texts(
         chosen += [text for text, length in zip(chunk, lengths, strict=True) if length >= min_tokens]
     if not chosen:
         problem = "blank" if not shuffled else f"blank or shorter than {min_tokens} tokens"
-        raise InputError(f"texts: expected at least one usable text, got {len(found)}, all {problem}")
+        got = f"got {len(found)}, all {problem}" if found else "got none"
+        raise InputError(f"texts: expected at least one usable text, {got}")
     return chosen[:max_texts]
 
 
