@@ -97,10 +97,9 @@ def encode_file(
 
     stamp = _stamp(texts.path)
     rows = row_file(target, texts)
-    with tell_interrupt(lambda: "no text was embedded in this run"):
-        with _bar("Reading", None, show_progress) as bar:
-            found = survey(_counted(read_texts(texts) if rows is None else rows.read(), bar))
-        encoder = MidLayerEncoder(checkpoint, number, **options)
+    with _bar("Reading", None, show_progress) as bar:
+        found = survey(_counted(read_texts(texts) if rows is None else rows.read(), bar))
+    encoder = MidLayerEncoder(checkpoint, number, **options)
     logger.info("%s", describe(texts, found.n_texts, found.n_blank))
     settings = {
         "input": found.sha256,
@@ -223,9 +222,9 @@ def _check_finite(encoded: np.ndarray, rows: np.ndarray) -> None:
 
 
 def _skip(bar: tqdm, characters: int) -> None:
-    """Count characters as done, but not towards this run's speed."""
-    bar.initial += characters
+    """Count characters as done by an earlier run, so not towards the speed of this one."""
     bar.n += characters
+    bar.initial = bar.n
 
 
 def _counted(texts: Iterable[str], bar: tqdm) -> Iterator[str]:

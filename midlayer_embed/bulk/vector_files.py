@@ -305,7 +305,7 @@ def what_is_kept(target: Path) -> str:
     if found is None or not n_kept:
         return "nothing is kept"
     n_rows = found[0]["shape"][0]
-    return f"{n_kept:,} of {n_rows:,} texts are kept; run the same command again to go on"
+    return f"{n_kept:,} of {n_rows:,} texts are kept; run the same command again to resume"
 
 
 def partial_folder(target: Path) -> Path:

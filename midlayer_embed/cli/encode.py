@@ -6,7 +6,7 @@ import os
 from midlayer_embed.cli.options import PROGRAM
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
 from midlayer_embed.ground.checks import check_int
-from midlayer_embed.ground.interrupts import sigterm_interrupts
+from midlayer_embed.ground.interrupts import sigterm_interrupts, tell_interrupt
 from midlayer_embed.layers import parse_layer
 
 
@@ -19,7 +19,7 @@ def add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
         "same command again to resume a run that was interrupted.",
         epilog=f"example: {PROGRAM} encode starter --layer 7 --input texts.txt --output vectors.npy",
     )
-    encode.set_defaults(command=_encode)
+    encode.set_defaults(command=_encode, resumes=True)
     add_model_options(encode)
     add_file_options(encode)
     encode.add_argument(
@@ -62,7 +62,7 @@ def _encode(arguments: argparse.Namespace) -> None:
     check_int("seed", arguments.seed, 0)
     from midlayer_embed.bulk.encode_file import encode_file
 
-    with sigterm_interrupts():
+    with sigterm_interrupts(), tell_interrupt(lambda: "no text was embedded in this run"):
         n_texts, dim = encode_file(
             arguments.model,
             layer,

@@ -4,7 +4,7 @@ Works with tokenizers and tensors, without a model.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -51,7 +51,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
         ['a', 'b']
     """
     # A data frame gives the names of its columns, a mapping its keys, a set no order.
-    wrong = isinstance(texts, (str, bytes, Mapping, Set)) or getattr(texts, "ndim", 1) != 1
+    wrong = isinstance(texts, (str, bytes, Mapping, set, frozenset)) or getattr(texts, "ndim", 1) != 1
     if wrong or not isinstance(texts, Iterable):
         raise InputTypeError(f"texts: expected a list of strings, got {type(texts).__name__}")
     found = list(texts)
@@ -77,7 +77,7 @@ def check_text(name: str, text: Any) -> None:
         midlayer_embed.errors.InputError: texts[3]: character 2 is half of a surrogate pair, '\ud800'
     """
     if not isinstance(text, str):
-        raise InputTypeError(f"{name}: expected a string, got {'None' if text is None else type(text).__name__}")
+        raise InputTypeError(f"{name}: expected a string, got {type(text).__name__}")
     if not text.isascii():
         try:
             text.encode()
