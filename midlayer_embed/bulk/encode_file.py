@@ -151,8 +151,9 @@ def _append_all(
 def _append(
     vectors: UnfinishedVectors, texts: list[str], encoder: "MidLayerEncoder", normalize: bool, bar: tqdm
 ) -> None:
-    """Embed a chunk, batch by batch, longest texts first. The batches depend on the chunk and the settings alone, so
-    those that an earlier run saved are left out.
+    """Embed a chunk, batch by batch, longest texts first.
+
+    The batches depend on the chunk and the settings alone, so those that an earlier run saved are left out.
     """
     chunk = vectors.chunk(len(texts))
     characters = np.fromiter(map(len, texts), np.int64, len(texts))
@@ -182,13 +183,15 @@ def _append(
 
 
 def _batches(encoder: "MidLayerEncoder", texts: list[str]) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
-    """The batches of a chunk, those that `encode` makes: distinct texts; the rows of the chunk that hold them, in
-    rising order; and for each such row, which of the texts it holds. Texts without tokens are left out.
+    """The batches of a chunk, as `encode` makes them. Texts without tokens are left out.
+
+    Yields:
+        Distinct texts; the rows of the chunk that hold them, rising; and for each such row, which of the texts it is.
     """
     from midlayer_embed.forward.batching import distinct, row_batches, token_budget, token_counts
 
     unique, where = distinct(texts)
-    prompt = encoder.prompts.get(encoder.default_prompt_name or "", "")
+    prompt = encoder.prompts.get(encoder.default_prompt_name or "") or ""
     max_length = int(encoder.max_seq_length or encoder.tokenizer.model_max_length)
     counts = token_counts(encoder.tokenizer, unique, max_length, prompt=prompt)
     position = np.full(len(unique), -1)

@@ -53,7 +53,9 @@ def check_target(target: str | Path, source: TextFile, *, overwrite: bool) -> Pa
     if suffix != ".npy":
         twice = next((name for name in source.columns if source.columns.count(name) > 1), None)
         if twice is not None:
-            raise InputError(f"input: {source.path} has more than one column {twice!r}; rename it, or write a .npy file")
+            raise InputError(
+                f"input: {source.path} has more than one column {twice!r}; rename it, or write a .npy file"
+            )
         if EMBEDDING in source.columns:
             raise InputError(f"input: {source.path}: {name_taken()}")
     if target.is_dir():

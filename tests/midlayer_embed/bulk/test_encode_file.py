@@ -60,9 +60,7 @@ class _Killed(Exception):
     pass
 
 
-def _killed_after(
-    n_batches: int, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] = _Killed
-) -> list[int]:
+def _killed_after(n_batches: int, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] = _Killed) -> list[int]:
     """Lets so many batches be embedded; the list grows by the size of each. A chunk of 5 texts is one batch."""
     real, seen = MidLayerEncoder.encode, []
 
