@@ -124,7 +124,8 @@ def encode_file(
         _append_all(vectors, read_chunks(texts), found, encoder, normalize, show_progress)
         if _stamp(texts.path) != stamp or vectors.done != found.n_texts:
             raise InputError(f"input: {texts.path} was changed while it was read; run the command again")
-        vectors.finish(rows)
+        with _bar("Writing", found.n_texts, show_progress) as bar:
+            vectors.finish(rows, bar.update)
     return shape
 
 

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -179,11 +179,12 @@ class UnfinishedVectors:
         """Append the rows (n, dim) of a whole chunk. They survive a kill once this returns."""
         self._write(vectors, _State(self.done + len(vectors)))
 
-    def finish(self, rows: RowFile | None = None) -> None:
+    def finish(self, rows: RowFile | None = None, on_rows: Callable[[int], object] = int) -> None:
         """Create the target.
 
         Args:
             rows: The rows that are written with the vectors; None for a .npy file.
+            on_rows: Function that is called with the number of rows that are written next.
         """
         assert self._rows is not None
         assert self.done == self.shape[0], "rows are missing"
@@ -195,7 +196,12 @@ class UnfinishedVectors:
                 with finished.open("rb") as file:
                     file.seek(len(self._header))
                     finished = self.folder / _FINISHED
-                    rows.write(finished, lambda n: np.fromfile(file, _DTYPE, n * dim).reshape(n, dim), dim)
+
+                    def take(n_rows: int) -> np.ndarray:
+                        on_rows(n_rows)
+                        return np.fromfile(file, _DTYPE, n_rows * dim).reshape(n_rows, dim)
+
+                    rows.write(finished, take, dim)
             os.replace(finished, self.target)
             shutil.rmtree(self.folder, ignore_errors=True)
 

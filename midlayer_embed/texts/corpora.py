@@ -14,6 +14,7 @@ from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.forward.batching import check_texts, tokenize
 from midlayer_embed.ground.checks import check_int, check_optional_int
 from midlayer_embed.texts.files import describe, find_texts, read_texts
+from midlayer_embed.texts.files.source import SAMPLE_ROWS, holds_codes
 
 logger = logging.getLogger(__name__)
 
@@ -66,10 +67,11 @@ def dataset_texts(
         dataset: "wikitext" (WikiText-103 without section headings, as in the paper), a Hub id or a folder.
         config: Name of the dataset's configuration.
         split: Name of the split.
-        column: Column of the texts; None: "text", or the only column of strings.
+        column: Column of the texts; None: "text", or the only column of strings that are not all numbers, dates or ids.
 
     Raises:
-        InputError: (a ValueError) no such dataset, split or column, or the Hub cannot be reached.
+        InputError: (a ValueError) no such dataset, split or column, no text that is not blank, or the Hub cannot be
+            reached.
     """
     try:
         import datasets
@@ -82,13 +84,18 @@ def dataset_texts(
         table = datasets.load_dataset(dataset, config, split=split)
     except (OSError, ValueError, ConnectionError) as error:
         raise InputError(f"dataset: {dataset!r} (split {split!r}) cannot be loaded: {first_line(error)}") from error
-    strings = [name for name, feature in table.features.items() if getattr(feature, "dtype", None) == "string"]
+    kinds = {name: getattr(feature, "dtype", None) for name, feature in table.features.items()}
+    strings = [name for name, kind in kinds.items() if kind in ("string", "large_string", "string_view")]
     if column is None:
-        column = "text" if "text" in strings else strings[0] if len(strings) == 1 else None
+        head = table[:SAMPLE_ROWS]
+        candidates = [name for name in strings if not holds_codes([value or "" for value in head[name]])] or strings
+        column = "text" if "text" in strings else candidates[0] if len(candidates) == 1 else None
     if column not in strings:
         problem = "name a column of strings" if column is None else f"there is no column of strings {column!r}"
         raise InputError(f"column: {problem}; {dataset!r} has {', '.join(strings) or 'none'}")
     texts = [text for text in table[column] if text is not None]
+    if not any(text.strip() for text in texts):
+        raise InputError(f"texts: {dataset!r} (split {split!r}) has no texts in column {column!r} but blank ones")
     return [text.strip() for text in texts if not is_heading(text)] if is_wikitext else texts
 
 

@@ -198,7 +198,7 @@ def test_what_is_in_the_way_is_told_beforehand(tmp_path: Path) -> None:
         for columns in (("embedding",), ("text", "embedding")):
             with pytest.raises(ValueError, match="its column 'embedding' would be taken for the vectors"):
                 check(name, columns)
-        with pytest.raises(ValueError, match="two columns 'id'"):
+        with pytest.raises(ValueError, match="more than one column 'id'"):
             check(name, ("text", "id", "id"))
     assert check("there.npy", overwrite=True) == there
     assert check("v.npy", ("embedding", "id", "id")).name == "v.npy"
