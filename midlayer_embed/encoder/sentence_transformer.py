@@ -24,12 +24,12 @@ from midlayer_embed.encoder.card import (
 )
 from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form, truncating_entries
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import distinct, row_batches, token_budget, token_counts
+from midlayer_embed.forward.batching import check_token_ids, distinct, row_batches, token_budget, token_counts
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.layers import layer_number
-from midlayer_embed.models.backbone import default_max_seq_length, load_tokenizer
+from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
 from midlayer_embed.models.checkpoint import LOCAL, Checkpoint, find_checkpoint
 from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
 from midlayer_embed.models.weights import load_base_model, loading_errors, own_code, resolve_device, resolve_dtype
@@ -222,6 +222,8 @@ class MidLayerEncoder(SentenceTransformer):
             shape = (len(inputs), 1)
             features["input_ids"] = torch.full(shape, self.tokenizer.pad_token_id, dtype=torch.int64)
             features["attention_mask"] = torch.zeros(shape, dtype=torch.int64)
+        if "input_ids" in features:
+            check_token_ids(self.tokenizer, int(features["input_ids"].max()), self._checkpoint.n_tokens)
         return features
 
     @torch.inference_mode()
@@ -321,7 +323,8 @@ def _truncated_transformer(
 ) -> Transformer:
     """A Transformer module of sentence-transformers with the blocks up to `layer`; it returns that layer's states."""
     form = stock_form(checkpoint, layer, recipe.final_norm)
-    load_tokenizer(checkpoint)  # report a missing one before the weights are read
+    # What is wrong with the tokenizer or the limit is reported before the weights are read.
+    limit = limit_in_force(checkpoint, load_tokenizer(checkpoint), recipe.max_seq_length)
     if checkpoint.bidirectional and form.n_blocks == 0:
         # Without a block there is no attention to check, so check a model of one block.
         _truncated_transformer(checkpoint, 1, recipe, dtype, device)
@@ -343,6 +346,5 @@ def _truncated_transformer(
         raise InputError(f"model: {checkpoint.location} has no tokenizer, so it is not a text model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    limit = recipe.max_seq_length
-    transformer.max_seq_length = default_max_seq_length(checkpoint, tokenizer) if limit is None else limit
+    transformer.max_seq_length = limit
     return transformer

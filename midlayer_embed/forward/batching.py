@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from midlayer_embed.errors import InputTypeError
+from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.ground.checks import check_int
 
 
@@ -123,6 +123,24 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
         )
         parts.append(TokenIds.of(encoded["input_ids"]))
     return TokenIds(np.concatenate([part.flat for part in parts]), np.concatenate([part.lengths for part in parts]))
+
+
+def check_token_ids(tokenizer: PreTrainedTokenizerBase, highest: int, n_tokens: int | None) -> None:
+    """Reject texts that spell out a token of another modality, which a text model may have no embedding for.
+
+    Args:
+        tokenizer: The tokenizer.
+        highest: Highest token id of the texts.
+        n_tokens: Number of tokens that the model has embeddings for; None if unknown.
+
+    Raises:
+        InputError: (a ValueError) the message names the token.
+    """
+    if n_tokens is not None and highest >= n_tokens:
+        token = tokenizer.convert_ids_to_tokens(highest)
+        raise InputError(
+            f"texts: a text holds the token {token!r}, number {highest}, but the model has embeddings for {n_tokens} tokens"
+        )
 
 
 # Tokens in a forward pass. A CPU is fastest while a batch stays in its caches; an accelerator needs large batches.
