@@ -126,7 +126,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
 
 
 def check_token_ids(tokenizer: PreTrainedTokenizerBase, highest: int, n_tokens: int | None) -> None:
-    """Reject texts that spell out a token of another modality, which a text model may have no embedding for.
+    """Reject texts that spell out a special token which the model has no embedding for, such as one of another modality.
 
     Args:
         tokenizer: The tokenizer.

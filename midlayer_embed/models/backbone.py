@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 DEFAULT_MAX_SEQ_LENGTH = 512
 # Tokenizers without a limit have 1e30.
 _NO_LIMIT = 10**9
-# Special tokens that texts, or batches of texts, have.
-_TEXT_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def load_backbone(
         blocks=blocks_of(model, checkpoint.family),
         final_norm=final_norm_of(model, checkpoint.family),
         max_seq_length=limit,
-        pad_id=next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0),
+        pad_id=_pad_id(tokenizer),
     )
 
 
@@ -163,17 +161,22 @@ def _default_limit(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -
 def _check_vocabulary(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, vocabulary: dict[str, int]) -> None:
     """Reject a tokenizer with tokens that the model has no embeddings for.
 
-    Tokens of other modalities, such as the image token of Gemma 3's text models, are no fault of the tokenizer: a text
-    that spells one out is rejected when it is encoded.
+    Named special tokens that no batch has are no fault: those of other modalities (the image token of Gemma 3's text
+    models), and defaults of the tokenizer's class. A text that spells one out is rejected when it is encoded.
     """
     rows = checkpoint.n_tokens
     if rows is None or max(vocabulary.values()) < rows:
         return
-    special = tokenizer.special_tokens_map
-    others = {str(special[name]) for name in special if name not in _TEXT_TOKENS}
-    token, number = max(((token, n) for token, n in vocabulary.items() if token not in others), key=itemgetter(1))
+    used = {*tokenizer("a")["input_ids"], _pad_id(tokenizer)}
+    named = {str(token) for token in tokenizer.special_tokens_map.values()}
+    taken = {token: number for token, number in vocabulary.items() if token not in named or number in used}
+    token, number = max(taken.items(), key=itemgetter(1))
     if number >= rows:
         raise InputError(
             f"model: the tokenizer of {checkpoint.location} has {number + 1} tokens, up to {token!r}, but the model has "
             f"embeddings for {rows}; expected the tokenizer that it was trained with"
         )
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    return next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
