@@ -110,6 +110,11 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
         vocabulary = tokenizer.get_vocab()
         if len(set(vocabulary) - special) > 1:
             _check_vocabulary(checkpoint, tokenizer, vocabulary)
+            if any(tokenizer("a").get("token_type_ids", [])):
+                raise InputError(
+                    f"model: the tokenizer of {checkpoint.location} gives single texts other token types than 0, which "
+                    "is not supported"
+                )
             return tokenizer
         why = no_files
     raise InputError(
@@ -161,15 +166,17 @@ def _default_limit(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -
 def _check_vocabulary(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, vocabulary: dict[str, int]) -> None:
     """Reject a tokenizer with tokens that the model has no embeddings for.
 
-    Named special tokens that no batch has are no fault: those of other modalities (the image token of Gemma 3's text
-    models), and defaults of the tokenizer's class. A text that spells one out is rejected when it is encoded.
+    Special tokens that nobody added for texts are no fault: those of other modalities (the image token of Gemma 3's
+    text models), and defaults of the tokenizer's class. A text that spells one out is rejected when it is encoded.
     """
     rows = checkpoint.n_tokens
     if rows is None or max(vocabulary.values()) < rows:
         return
     used = {*tokenizer("a")["input_ids"], _pad_id(tokenizer)}
     named = {str(token) for token in tokenizer.special_tokens_map.values()}
-    taken = {token: number for token, number in vocabulary.items() if token not in named or number in used}
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    harmless = special - (set(tokenizer.all_special_tokens) - named)
+    taken = {token: number for token, number in vocabulary.items() if token not in harmless or number in used}
     token, number = max(taken.items(), key=itemgetter(1))
     if number >= rows:
         raise InputError(
