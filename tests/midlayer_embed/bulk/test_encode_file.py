@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 import signal
 import sys
 import tracemalloc
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from support.forks import Fork
 
 from midlayer_embed import MidLayerEncoder
@@ -140,6 +142,56 @@ def test_what_changes_the_vectors_starts_afresh(
     assert f"differ in {change if change == 'input' else next(iter(change))}" in caplog.text
     encode_file(llama_folder, source=source, target=tmp_path / "whole.npy", **arguments)
     assert (tmp_path / "v.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("modules.json", "[]", '[{"type": "sentence_transformers.models.Normalize"}]'),
+        ("sentence_bert_config.json", '{"max_seq_length": 100}', '{"max_seq_length": 3}'),
+        ("special_tokens_map.json", "{}", '{"pad_token": "word"}'),
+    ],
+)
+def test_a_model_that_changes_in_between_starts_afresh(
+    llama_folder: Path,
+    source: Path,
+    tmp_path: Path,
+    file: str,
+    before: str,
+    after: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One file never holds the vectors of two models."""
+    model = Path(shutil.copytree(llama_folder, tmp_path / "model"))
+    if file == "sentence_bert_config.json":
+        (model / "modules.json").write_text("[]")
+    (model / file).write_text(before)
+    with monkeypatch.context() as patch:
+        _killed_after(3, patch)
+        with pytest.raises(_Killed):
+            encode_file(model, 2, source, tmp_path / "v.npy")
+    (model / file).write_text(after)
+    with monkeypatch.context() as patch:
+        seen = _killed_after(100, patch)
+        encode_file(model, 2, source, tmp_path / "v.npy")
+    assert sum(seen) == N_TEXTS
+    assert "differ in revision" in caplog.text
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_dtype_has_several_names(
+    llama_folder: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        _killed_after(3, patch)
+        with pytest.raises(_Killed):
+            encode_file(llama_folder, 2, source, tmp_path / "v.npy", dtype=torch.float64)
+    with monkeypatch.context() as patch:
+        seen = _killed_after(100, patch)
+        encode_file(llama_folder, 2, source, tmp_path / "v.npy", dtype="double")
+    assert sum(seen) == N_TEXTS - 15
 
 
 @pytest.mark.process

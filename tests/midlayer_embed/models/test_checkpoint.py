@@ -89,16 +89,16 @@ def _changed(whole: Path, name: str, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", _READ)
-def test_a_file_that_is_read_is_part_of_thefolder_fingerprint(whole: Path, name: str, tmp_path: Path) -> None:
+def test_a_file_that_is_read_is_part_of_the_revision(whole: Path, name: str, tmp_path: Path) -> None:
     assert folder_fingerprint(_changed(whole, name, tmp_path)) != folder_fingerprint(whole)
 
 
 @pytest.mark.parametrize("name", _NOT_READ)
-def test_a_file_that_is_not_read_is_no_part_of_thefolder_fingerprint(whole: Path, name: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_read_is_no_part_of_the_revision(whole: Path, name: str, tmp_path: Path) -> None:
     assert folder_fingerprint(_changed(whole, name, tmp_path)) == folder_fingerprint(whole)
 
 
-def test_a_file_that_is_removed_is_anotherfolder_fingerprint(whole: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_removed_is_another_revision(whole: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(whole, tmp_path / "changed"))
     (folder / "sentence_bert_config.json").unlink()
     assert folder_fingerprint(folder) != folder_fingerprint(whole)
@@ -111,7 +111,7 @@ def test_a_folder_of_transformers_alone_keeps_the_revision_that_it_always_had(ll
     assert find_checkpoint(llama_folder).revision == hashlib.sha256(lines.encode()).hexdigest()[:12]
 
 
-def test_sharded_weights_and_their_index_are_part_of_thefolder_fingerprint(llama_folder: Path, tmp_path: Path) -> None:
+def test_sharded_weights_and_their_index_are_part_of_the_revision(llama_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(llama_folder, tmp_path / "sharded"))
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
@@ -146,7 +146,7 @@ def test_symbolic_links_are_followed(whole: Path, tmp_path: Path) -> None:
     assert folder_fingerprint(linked) != folder_fingerprint(whole)
 
 
-def test_modules_that_cannot_be_read_do_not_keep_a_folder_from_having_afolder_fingerprint(whole: Path, tmp_path: Path) -> None:
+def test_modules_that_cannot_be_read_do_not_keep_a_folder_from_having_a_revision(whole: Path, tmp_path: Path) -> None:
     for content in ("{", '["a"]', "3", "null"):
         folder = Path(shutil.copytree(whole, tmp_path / str(len(content)), dirs_exist_ok=True))
         (folder / "modules.json").write_text(content)
