@@ -56,6 +56,12 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_files, "CHUNK_TEXTS", 5)
 
 
+def _modules(*kinds: str) -> str:
+    """The modules.json of a sentence-transformers model."""
+    paths = ["", "1_Pooling", "2_Normalize"]
+    return json.dumps([{"path": p, "type": f"sentence_transformers.models.{k}"} for p, k in zip(paths, kinds, strict=False)])
+
+
 class _Killed(Exception):
     pass
 
@@ -148,7 +154,7 @@ def test_what_changes_the_vectors_starts_afresh(
 @pytest.mark.parametrize(
     ("file", "before", "after"),
     [
-        ("modules.json", "[]", '[{"type": "sentence_transformers.models.Normalize"}]'),
+        ("modules.json", _modules("Transformer", "Pooling"), _modules("Transformer", "Pooling", "Normalize")),
         ("sentence_bert_config.json", '{"max_seq_length": 100}', '{"max_seq_length": 3}'),
         ("special_tokens_map.json", "{}", '{"pad_token": "word"}'),
     ],
@@ -166,7 +172,7 @@ def test_a_model_that_changes_in_between_starts_afresh(
     """One file never holds the vectors of two models."""
     model = Path(shutil.copytree(llama_folder, tmp_path / "model"))
     if file == "sentence_bert_config.json":
-        (model / "modules.json").write_text("[]")
+        (model / "modules.json").write_text(_modules("Transformer", "Pooling"))
     (model / file).write_text(before)
     with monkeypatch.context() as patch:
         _killed_after(3, patch)

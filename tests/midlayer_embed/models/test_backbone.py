@@ -118,6 +118,10 @@ def test_bad_arguments_are_named(llama_folder: Path, argument: str, value: objec
         LayerwiseEncoder(llama_folder, **{argument: value})  # type: ignore[arg-type]
 
 
+_MODULES = [
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+]
 # The most tokens that tiny models with a table of 128 positions take; the first rows of RoBERTa's are never used.
 _TABLES = {"bert": 128, "albert": 128, "distilbert": 128, "roberta": 126, "xlm-roberta": 126, "gpt2": 128, "opt": 128}
 
@@ -139,7 +143,7 @@ def test_a_limit_above_the_positions_is_told_before_the_weights_are_read(
             with pytest.raises(ValueError, match=message):
                 load(folder, max_seq_length=most + 1)
         own = Path(shutil.copytree(folder, tmp_path / "own"))
-        (own / "modules.json").write_text("[]")
+        (own / "modules.json").write_text(json.dumps(_MODULES))
         (own / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": most + 1}))
         for load in (LayerwiseEncoder, _first_layer):
             with pytest.raises(ValueError, match=f"has {most} positions, the own limit of {own} is {most + 1}$"):
