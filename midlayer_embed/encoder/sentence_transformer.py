@@ -22,6 +22,14 @@ from midlayer_embed.encoder.card import (
     how_chosen,
     selection_section,
 )
+from midlayer_embed.encoder.identity import (
+    EncoderCardData,
+    changed,
+    result_name,
+    result_revision,
+    settings_of,
+    weights_stamp,
+)
 from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form, truncating_entries
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import check_token_ids, distinct, row_batches, token_budget, token_counts
@@ -98,6 +106,7 @@ class MidLayerEncoder(SentenceTransformer):
         (12, 31, (1, 576))
     """
 
+    model_card_data_class = EncoderCardData
     batch_tokens: int | None = None
     on_progress: Callable[[float], None] | None = None
 
@@ -137,6 +146,13 @@ class MidLayerEncoder(SentenceTransformer):
         self._layer = number
         self._selection = selection
         self._final_norm = recipe.final_norm
+        self._defaults = {
+            **settings_of(self),
+            **{"dtype": Source().dtype, "pooling_mode": Recipe().pooling_mode, "include_prompt": True},
+            **{"prompts": None, "default_prompt_name": None, "similarity_fn_name": "cosine", "truncate_dim": None},
+            **({} if recipe.max_seq_length is None else {"max_seq_length": None}),
+        }
+        self._stamp = weights_stamp(self)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -162,6 +178,19 @@ class MidLayerEncoder(SentenceTransformer):
     def selection(self) -> "LayerSelection | None":
         """How the layer was chosen, or None if it was given as a number or depth."""
         return self._selection
+
+    @property
+    def result_name(self) -> str:
+        """The name that mteb stores results under: the model, its layer, and settings that are not the default."""
+        settings = changed(settings_of(self), self._defaults)
+        if not self._final_norm and self._checkpoint.family.final_norm is not None:
+            settings["final_norm"] = False
+        return result_name(self._checkpoint.name, {"layer": self._layer, **settings})
+
+    @property
+    def result_revision(self) -> str:
+        """The revision that mteb stores results under: the checkpoint's, and a hash of weights that were changed."""
+        return result_revision(self._checkpoint, self, self._stamp)
 
     def save(self, path: str, *args: Any, **kwargs: Any) -> None:
         """Like the parent's method, without the progress bars of transformers."""
