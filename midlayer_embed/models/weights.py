@@ -18,7 +18,7 @@ from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.adapters import adapter_configs, merge_adapter
 from midlayer_embed.models.bidirectional import ask_for_bidirectional, prove_bidirectional
 from midlayer_embed.models.checkpoint import LOADING_ERRORS, Checkpoint
-from midlayer_embed.models.files import quantization_of
+from midlayer_embed.models.files import method_of_quantization
 from midlayer_embed.models.kernels import log_kernels
 
 if TYPE_CHECKING:
@@ -44,6 +44,19 @@ def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise InputError(f"dtype: expected float32, bfloat16, float16 or float64, got {dtype!r}")
     return found
+
+
+def dtype_name(dtype: str | torch.dtype) -> str:
+    """The name of a floating dtype, however it is given.
+
+    Raises:
+        InputError: (a ValueError) as `resolve_dtype`.
+
+    Example:
+        >>> dtype_name(torch.bfloat16), dtype_name("half")
+        ('bfloat16', 'float16')
+    """
+    return str(resolve_dtype(dtype)).removeprefix("torch.")
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
@@ -92,7 +105,7 @@ def load_base_model(
         ask_for_bidirectional(config)
     n_blocks = int(config.get_text_config().num_hidden_layers)
     exact = torch.promote_types(dtype, torch.float32) if configs else dtype
-    is_quantised = quantization_of(config) is not None
+    is_quantised = method_of_quantization(config) is not None
     if is_quantised:  # no device is to compute with the quantised weights
         config.quantization_config = {**config.quantization_config, "dequantize": True}
     model_class = getattr(transformers, checkpoint.family.model_class or "AutoModel")
@@ -114,7 +127,10 @@ def load_base_model(
         model._weight_conversions = None
     if exact != dtype:
         model = _rounded(model, dtype)
-    model = model.to(device).eval()
+    try:
+        model = model.to(device).eval()
+    except torch.OutOfMemoryError as error:
+        raise InputError(f"device: {checkpoint.location} does not fit into the memory of {device}") from error
     if checkpoint.bidirectional and n_blocks > 0:  # without a block there is no attention to test
         prove_bidirectional(model, original)
     loaded: PreTrainedModel = model

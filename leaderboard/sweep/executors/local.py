@@ -55,6 +55,8 @@ def scored_layers(
             for layer, meta in metas.items():
                 yield layer, score(task, LayerView(layer, store, fill, meta))
         return
+    if not metas:
+        return
     folder = store.publish()
     n_jobs = min(jobs, len(metas))
     with safe_imports(), joblib.parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=1):
