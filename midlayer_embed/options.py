@@ -46,7 +46,8 @@ class Source:
         adapters: PEFT adapters (folders or Hub ids) to merge into the weights, in this order.
         gguf_file: Name of a GGUF file in the model's folder.
         trust_remote_code: Whether the model's own code may run. Leave it off unless you trust its author.
-        name: What a model in a folder is called in results and cards, "org/name" or "name". None: the folder's name.
+        model_name: What a model in a folder is called in results and cards, "org/name" or "name". None: as the folder
+            is. On the command line `--name`.
     """
 
     revision: str | None = field(
@@ -81,7 +82,7 @@ class Source:
         default=False,
         metadata=_flag("--trust-remote-code", "let the model's own code run", action="store_true"),
     )
-    name: str | None = field(
+    model_name: str | None = field(
         default=None,
         metadata=_flag(
             "--name", "name of a model in a folder, for results and cards (default: the folder's)", metavar="NAME"
@@ -91,8 +92,8 @@ class Source:
     def __post_init__(self) -> None:
         if not isinstance(self.bidirectional, bool):
             raise InputTypeError(f"bidirectional: expected True or False, got {self.bidirectional!r}")
-        if self.name is not None:
-            check_model_name("name", self.name)
+        if self.model_name is not None:
+            check_model_name("model_name", self.model_name)
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class ModelOptions(TypedDict, total=False):
     adapters: Sequence[str | Path]
     dtype: "str | torch.dtype"
     device: "str | torch.device | None"
-    name: str | None
+    model_name: str | None
 
 
 class AnyModelOptions(ModelOptions, total=False):

@@ -44,6 +44,7 @@ class CardFacts:
         dim: Width of a vector.
         how_chosen: How the layer was chosen, in a few words.
         name: Name to load the model by.
+        pooling: How states are pooled, if not as the recipe says.
         trained_further: Whether the weights were trained further.
         normalized: Whether vectors are normalised to length 1.
         bidirectional: Whether a causal decoder was made bidirectional.
@@ -63,6 +64,7 @@ class CardFacts:
     dim: int
     how_chosen: str
     name: str = NAME_TO_COME
+    pooling: str | None = None
     trained_further: bool = False
     normalized: bool = False
     bidirectional: bool = False
@@ -165,7 +167,10 @@ def _facts_table(facts: CardFacts) -> str:
         ("layer", f"{facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block)"),
         ("weights", _weights(facts)),
         ("states", states),
-        ("pooling", escaped(facts.recipe.pooling_mode) + ", then scaled to length 1" * facts.normalized),
+        (
+            "pooling",
+            escaped(facts.pooling or facts.recipe.pooling_mode) + ", then scaled to length 1" * facts.normalized,
+        ),
         ("dimensions", str(facts.dim)),
         ("longest text", f"{facts.recipe.max_seq_length} tokens"),
         ("how the layer was chosen", facts.how_chosen),

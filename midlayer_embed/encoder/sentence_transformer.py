@@ -16,11 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from midlayer_embed.encoder.card import (
     CURVE_PICTURE,
     NAME_TO_COME,
-    CardFacts,
-    base_card_of,
-    base_model_of,
     card,
-    how_chosen,
     selection_section,
 )
 from midlayer_embed.encoder.identity import (
@@ -31,7 +27,7 @@ from midlayer_embed.encoder.identity import (
     settings_of,
     weights_stamp,
 )
-from midlayer_embed.encoder.saving import saved_form
+from midlayer_embed.encoder.saving import facts_of, saved_form
 from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form, truncating_entries
 from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.forward.batching import (
@@ -48,8 +44,7 @@ from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.layers import layer_number
 from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
-from midlayer_embed.models.checkpoint import LOCAL, Checkpoint, find_checkpoint
-from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
+from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.models.weights import load_base_model, loading_errors, own_code, resolve_device, resolve_dtype
 from midlayer_embed.options import AnyModelOptions, Recipe, Source, fold, takes_options
 from midlayer_embed.selection.curves import can_draw, draw_selection
@@ -237,27 +232,8 @@ class MidLayerEncoder(SentenceTransformer):
 
     def _create_model_card(self, path: str, model_name: str | None = None, train_datasets: Any = None) -> None:
         """Write the README.md of a saved folder: our card instead of the parent's, which describes training."""
-        checkpoint = self._checkpoint
         selection = self.selection
-        given, base_card = self.model_card_data, base_card_of(checkpoint.location)
-        facts = CardFacts(
-            base_name=checkpoint.hub_id or checkpoint.name.removeprefix(LOCAL),
-            base_model=given.base_model or checkpoint.hub_id or base_model_of(base_card),
-            license=given.license or (STARTER_LICENSE if checkpoint.hub_id == STARTER_HUB_ID else None),
-            base_card=base_card,
-            layer=self.layer,
-            n_blocks=checkpoint.n_blocks,
-            has_final_norm=checkpoint.family.final_norm is not None,
-            recipe=Recipe(self._final_norm, self._pooling_mode(), int(self.max_seq_length or 0) or None),
-            dim=int(self.get_embedding_dimension() or 0),
-            how_chosen=how_chosen(selection),
-            name=model_name or NAME_TO_COME,
-            trained_further=self._has_merged or "generated_from_trainer" in (self.model_card_data.tags or ()),
-            normalized=checkpoint.normalizes,
-            bidirectional=checkpoint.bidirectional,
-            adapters=tuple(adapter.label for adapter in checkpoint.adapters),
-            quantization=checkpoint.quantization,
-        )
+        facts = facts_of(self, name=model_name or NAME_TO_COME, final_norm=self._final_norm, merged=self._has_merged)
         sections = []
         if selection is not None and selection.values is not None:
             picture = CURVE_PICTURE if can_draw() else None
@@ -266,10 +242,6 @@ class MidLayerEncoder(SentenceTransformer):
             sections.append(selection_section(selection, picture))
         with atomic_file(Path(path) / "README.md") as partial:
             partial.write_text(card(facts, sections), encoding="utf-8")
-
-    def _pooling_mode(self) -> str:
-        """The pooling mode now; modules may have been replaced."""
-        return next((str(module.pooling_mode) for module in self if isinstance(module, Pooling)), "none")
 
     def _push_to_hub_usage_tip(self, repo_id: str) -> str:
         """Like the parent's tip, but for a plain SentenceTransformer: the folder does not need this package."""

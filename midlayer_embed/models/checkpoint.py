@@ -172,10 +172,12 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
         raise InputTypeError(f"model: expected a folder, a Hub id or {STARTER!r}, got {type(model).__name__}")
     source = source or Source()
     location, name, hub_id = _locate(str(model), source.gguf_file)
-    if source.name is not None:
+    if source.model_name is not None:
         if hub_id is not None:
-            raise InputError(f"name: only a model in a folder takes one, got {source.name!r} for {str(model)!r}")
-        name = source.name if "/" in source.name else f"{LOCAL}{source.name}"
+            raise InputError(
+                f"model_name: only a model in a folder takes one, got {source.model_name!r} for {str(model)!r}"
+            )
+        name = source.model_name if "/" in source.model_name else f"{LOCAL}{source.model_name}"
     check_no_adapter(location, source.revision)
     is_folder = Path(location).is_dir()
     if is_folder:

@@ -202,3 +202,47 @@ def test_the_stranger_imports_nothing_from_where_the_user_is(
     monkeypatch.setattr("midlayer_embed.encoder.export._LOAD", f"import wanted\n{_LOAD}")
     assert export_encoder(encoder, "out") <= 1e-5
     assert (tmp_path / "out" / "modules.json").is_file()
+
+
+@pytest.mark.usefixtures("forked_stranger")
+def test_the_card_of_a_folder_says_what_the_user_says_and_an_export_of_an_export_keeps_it(
+    llama_folder: Path, tmp_path: Path
+) -> None:
+    said = ["--name", "org/mine", "--license", "apache-2.0", "--base-model", "org/base"]
+    assert main(["export", str(llama_folder), str(tmp_path / "one"), "--layer", "2", *said]) == 0
+    assert main(["export", str(tmp_path / "one"), str(tmp_path / "two"), "--layer", "1"]) == 0
+    for name in ("one", "two"):
+        data = ModelCard.load(tmp_path / name / "README.md").data
+        assert (data.license, data.base_model) == ("apache-2.0", "org/base")
+    assert "# org/mine, layer 2 of 3" in (tmp_path / "one" / "README.md").read_text()
+
+
+def test_the_card_of_python_takes_what_is_set_on_the_encoder(llama_folder: Path, tmp_path: Path) -> None:
+    encoder = MidLayerEncoder(llama_folder, 1, model_name="mine")
+    encoder.model_card_data.license, encoder.model_card_data.base_model = "mit", "org/base"
+    encoder.save_pretrained(str(tmp_path / "out"))
+    data = ModelCard.load(tmp_path / "out" / "README.md").data
+    assert (data.license, data.base_model) == ("mit", "org/base")
+    assert encoder.checkpoint.name == "local/mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--name", "a/b/c"], "model_name: expected a name such as 'org/name' or 'name', got 'a/b/c'"),
+        (["--name", ""], "model_name: expected a name such as 'org/name' or 'name', got ''"),
+        (["--base-model", "no name"], "base_model: expected a name such as 'org/name' or 'name', got 'no name'"),
+        (["--license", ""], "license: expected an id such as 'apache-2.0', got an empty string"),
+    ],
+)
+def test_names_that_no_model_has_are_one_line(
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["export", str(llama_folder), str(tmp_path / "out"), "--layer", "1", *arguments]) == 2
+    assert capsys.readouterr().err == f"midlayer-embed: {message}\n"
+
+
+@pytest.mark.unit
+def test_only_a_folder_takes_a_name() -> None:
+    with pytest.raises(ValueError, match="model_name: only a model in a folder takes one, got 'mine' for 'org/model'"):
+        MidLayerEncoder("org/model", 1, model_name="mine")
