@@ -86,14 +86,16 @@ def encode_file(
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
     from midlayer_embed.forward.batching import token_budget
     from midlayer_embed.layers import layer_number
+    from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
     from midlayer_embed.models.checkpoint import find_checkpoint
-    from midlayer_embed.models.weights import resolve_device, resolve_dtype
+    from midlayer_embed.models.weights import dtype_name, resolve_device
 
-    resolve_dtype(weights.dtype)
+    dtype = dtype_name(weights.dtype)
     device = resolve_device(weights.device)
     token_budget(batch_tokens, device)
     checkpoint = find_checkpoint(model, weights)
     number = layer_number(layer, checkpoint.n_blocks)
+    limit_in_force(checkpoint, load_tokenizer(checkpoint), recipe.max_seq_length)  # before the input is read
 
     stamp = _stamp(texts.path)
     rows = row_file(target, texts)
@@ -112,7 +114,8 @@ def encode_file(
         "normalize": normalize,
         "batch_tokens": batch_tokens,
         "device": device.type,
-        "dtype": weights.dtype,
+        "dtype": dtype,
+        "trust_remote_code": weights.trust_remote_code,
         "versions": {"midlayer-embed": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     }
     encoder.batch_tokens = batch_tokens

@@ -152,6 +152,24 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
     return TokenIds(np.concatenate([part.flat for part in parts]), np.concatenate([part.lengths for part in parts]))
 
 
+def check_token_ids(tokenizer: PreTrainedTokenizerBase, highest: int, n_tokens: int | None) -> None:
+    """Reject texts that spell out a special token which the model has no embedding for, such as one of another modality.
+
+    Args:
+        tokenizer: The tokenizer.
+        highest: Highest token id of the texts.
+        n_tokens: Number of tokens that the model has embeddings for; None if unknown.
+
+    Raises:
+        InputError: (a ValueError) the message names the token.
+    """
+    if n_tokens is not None and highest >= n_tokens:
+        token = tokenizer.convert_ids_to_tokens(highest)
+        raise InputError(
+            f"texts: a text holds the token {token!r}, number {highest}, but the model has embeddings for {n_tokens} tokens"
+        )
+
+
 # Tokens in a forward pass. A CPU is fastest while a batch stays in its caches; an accelerator needs large batches.
 _TOKENS_CPU = 2048
 _TOKENS_ACCELERATOR = 16384

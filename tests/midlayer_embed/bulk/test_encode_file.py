@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 import signal
 import sys
 import tracemalloc
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from support.forks import Fork
 
 from midlayer_embed import MidLayerEncoder
@@ -54,6 +56,12 @@ def source(texts: list[str], tmp_path: Path) -> Path:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_files, "CHUNK_TEXTS", 5)
+
+
+def _modules(*kinds: str) -> str:
+    """The modules.json of a sentence-transformers model."""
+    paths = ["", "1_Pooling", "2_Normalize"]
+    return json.dumps([{"path": p, "type": f"sentence_transformers.models.{k}"} for p, k in zip(paths, kinds, strict=False)])
 
 
 class _Killed(Exception):
@@ -148,6 +156,56 @@ def test_what_changes_the_vectors_starts_afresh(
     assert f"differ in {change if change == 'input' else next(iter(change))}" in caplog.text
     encode_file(llama_folder, source=source, target=tmp_path / "whole.npy", **arguments)
     assert (tmp_path / "v.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("modules.json", _modules("Transformer", "Pooling"), _modules("Transformer", "Pooling", "Normalize")),
+        ("sentence_bert_config.json", '{"max_seq_length": 100}', '{"max_seq_length": 3}'),
+        ("special_tokens_map.json", "{}", '{"pad_token": "word"}'),
+    ],
+)
+def test_a_model_that_changes_in_between_starts_afresh(
+    llama_folder: Path,
+    source: Path,
+    tmp_path: Path,
+    file: str,
+    before: str,
+    after: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One file never holds the vectors of two models."""
+    model = Path(shutil.copytree(llama_folder, tmp_path / "model"))
+    if file == "sentence_bert_config.json":
+        (model / "modules.json").write_text(_modules("Transformer", "Pooling"))
+    (model / file).write_text(before)
+    with monkeypatch.context() as patch:
+        _killed_after(3, patch)
+        with pytest.raises(_Killed):
+            encode_file(model, 2, source, tmp_path / "v.npy")
+    (model / file).write_text(after)
+    with monkeypatch.context() as patch:
+        seen = _killed_after(100, patch)
+        encode_file(model, 2, source, tmp_path / "v.npy")
+    assert sum(seen) == N_TEXTS
+    assert "differ in revision" in caplog.text
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_dtype_has_several_names(
+    llama_folder: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        _killed_after(3, patch)
+        with pytest.raises(_Killed):
+            encode_file(llama_folder, 2, source, tmp_path / "v.npy", dtype=torch.float64)
+    with monkeypatch.context() as patch:
+        seen = _killed_after(100, patch)
+        encode_file(llama_folder, 2, source, tmp_path / "v.npy", dtype="double")
+    assert sum(seen) == N_TEXTS - 15
 
 
 @pytest.mark.process
