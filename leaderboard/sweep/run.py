@@ -33,6 +33,7 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.failures import reason_of, report_failures
+from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
@@ -179,13 +180,14 @@ def run_sweep(
             logger.info("%s is finished", sweep.name)
         if working:
             encoder = lazy.load()  # outside of `_report_failures`: an error here would fail every task
-            with folder.scratch() as scratch:
+            with folder.scratch() as scratch, tell_interrupt(lambda: _what_is_kept(len(finished), len(tasks))):
                 plan = _plan(working, encoder, scratch, len(finished), failures)
                 if plan.tasks and (on_plan or log_plan)(plan):
                     for sweep in working:
                         if sweep.name not in failures:
                             with _report_failures(sweep.name, failures):
                                 sweep.run(encoder)
+                                finished.append(sweep)
     # There may be no folder if every task failed.
     board = load_results(results_dir) if folder.root.is_dir() else Leaderboard.empty()
     if failures:
@@ -198,6 +200,10 @@ def log_plan(plan: Plan) -> bool:
     for line in plan.lines():
         logger.info("%s", line)
     return True
+
+
+def _what_is_kept(n_finished: int, n_tasks: int) -> str:
+    return f"{n_finished} of {n_tasks} tasks are finished; run the same command again to resume"
 
 
 def _plan(

@@ -30,19 +30,21 @@ def add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--input",
         required=True,
         metavar="FILE",
-        help=".txt (one text per line; a blank line is an empty text), .jsonl, .csv or .parquet, all UTF-8",
+        help=".txt (one text per line; a blank line is an empty text), .jsonl, .csv, .tsv or .parquet, all UTF-8; also "
+        "compressed, .txt.gz",
     )
     files.add_argument(
         "--column",
         metavar="NAME",
-        help="column of the texts in a .jsonl, .csv or .parquet file (default: its only column of strings)",
+        help="column of the texts in a .jsonl, .csv, .tsv or .parquet file (default: its only column of strings that "
+        "are not all numbers, dates or ids)",
     )
     files.add_argument(
         "--output",
         required=True,
         metavar="FILE",
         help=".npy (float32, texts x dimensions, in the order of the texts), "
-        "or .jsonl or .parquet (each text with its embedding)",
+        "or .jsonl or .parquet (each row of the input, with all of its columns and its embedding)",
     )
     files.add_argument(
         "--overwrite", action="store_true", help="replace an existing output, once the new one is complete"

@@ -18,7 +18,7 @@ def add_text_options(parser: argparse.ArgumentParser, *, required: bool) -> None
     """
     texts = parser.add_argument_group("texts to measure on, without labels")
     source = texts.add_mutually_exclusive_group(required=required)
-    source.add_argument("--texts", metavar="FILE", help=".txt (one text per line), .jsonl, .csv or .parquet")
+    source.add_argument("--texts", metavar="FILE", help=".txt (one text per line), .jsonl, .csv, .tsv or .parquet")
     source.add_argument(
         "--dataset",
         metavar="ID",
@@ -27,7 +27,7 @@ def add_text_options(parser: argparse.ArgumentParser, *, required: bool) -> None
     source.add_argument(
         "--starter-texts", action="store_true", help="about 1,000 sentences from the docstrings of installed packages"
     )
-    texts.add_argument("--column", metavar="NAME", help="column of the texts (default: the only column of strings)")
+    texts.add_argument("--column", metavar="NAME", help="column of the texts (default: the only one of strings)")
     texts.add_argument("--config", metavar="NAME", help="configuration of the dataset")
     texts.add_argument("--split", default="test", metavar="NAME", help="split of the dataset (default: test)")
     texts.add_argument(

@@ -58,7 +58,7 @@ def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: 
         (["export", "MODEL", "out", "--layer", "min-dime", "--texts", "empty.txt"], "texts: empty.txt is empty"),
         (["select", "MODEL", "--texts", "blank.txt"], "texts: blank.txt: 2 texts, one a line; all of them are blank"),
         (
-            ["select", "MODEL", "--texts", "header.csv", "--column", "text"],
+            ["select", "MODEL", "--texts", "header.csv"],
             "texts: header.csv has no texts",
         ),
         (["select", "MODEL", "--texts", "one.txt"], "needs at least two texts, got 1"),
