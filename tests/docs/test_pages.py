@@ -7,8 +7,10 @@ What a page shows is compared with what came out; the tolerance stands beside it
 
 import argparse
 import os
+import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -51,6 +53,14 @@ EXCEPTIONS = {
     "make lint": ("dry run", "CI runs it before the tests"),
     "make docs": ("dry run", "CI runs it before the tests"),
     "make bench": ("dry run", "it takes 15 minutes; what it writes is in the repository"),
+}
+# Sources of tables that are not run with the page, and why.
+ELSEWHERE = {
+    "midlayer-leaderboard report --scores scores_as_published.csv.gz --metrics metrics.csv.gz": "the paper's tables are "
+    "no part of the repository; `make test-all` runs it where they are",
+    "midlayer-leaderboard report --scores scores_as_published.csv.gz --metrics metrics.csv.gz --model Pythia-410m": "the "
+    "same",
+    "midlayer-embed select starter --starter-texts --criterion min-dime": "it takes four minutes",
 }
 # What is shown, but not printed by a command, and why.
 NOT_PRINTED = {
@@ -114,6 +124,7 @@ def test_every_mark_is_one_that_is_known_and_every_stand_in_is_used() -> None:
 def test_every_exception_is_used() -> None:
     commands = {_plain(command) for block in _all_blocks() if block.language == "sh" for command in block.commands}
     assert [command for command in EXCEPTIONS if command not in commands] == []
+    assert set(ELSEWHERE) <= {block.source for block in _all_blocks()}
 
 
 def test_what_is_shown_says_who_printed_it() -> None:
@@ -228,9 +239,38 @@ def test_a_page_does_what_it_says(
             for line, said in shown_values(block.text).items():
                 assert is_like(said, done.values[line], "1%"), f"{block}, line {line}: gives {done.values[line]}"
         elif block.language == "text" and block.source:
-            output = printed.get(block.source, _printed_by(block.source))
-            if output is None and block.source in EXCEPTIONS:
+            if block.source in ELSEWHERE:
                 continue
+            output = printed.get(block.source, _printed_by(block.source))
             assert output is not None, f"{block}: {block.source!r} is not run on this page"
             missing = missing_lines(block.text, output, block.within)
             assert missing == [], f"{block}: {block.source} printed\n{output}"
+
+
+# --- What takes too long for every change
+
+
+@pytest.mark.real
+@pytest.mark.process
+def test_the_readme_tells_how_often_the_nearest_text_is_of_the_same_intent(mteb_mirror: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.evaluation.nearest_text", str(mteb_mirror), "--layers", "all"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = dict(re.findall(r"^(\S.*?)  +([\d.]+)$", done.stdout, re.MULTILINE))
+    layers = {int(name.split()[2]): float(value) for name, value in found.items() if ", layer " in name}
+    assert max(layers, key=lambda layer: layers[layer]) == 5
+    printed = [found["all-MiniLM-L6-v2"], found["TF-IDF"], layers[5], layers[1], layers[30]]
+    table = visible(ROOT / "README.md").partition("| embedding | % |")[2].partition("\n\n")[0]
+    shown = re.findall(r"\| ([\d.]+) \|$", table, re.MULTILINE)
+    assert [float(value) for value in shown] == pytest.approx([float(value) for value in printed], abs=0.5)
+
+
+@pytest.mark.real
+@pytest.mark.process
+def test_the_report_of_the_paper_is_what_its_page_shows(paper_folder: Path) -> None:
+    shown = [block for block in blocks(ROOT / "docs/guides/report.md", ROOT) if block.language == "text"]
+    assert len(shown) == 2
+    for block in shown:
+        arguments = shlex.split(block.source)
+        code = "import sys; from leaderboard.cli import main; sys.exit(main(sys.argv[1:]))"
+        printed = forks.run_code(code, *arguments[1:], cwd=paper_folder)
+        assert missing_lines(block.text, printed, block.within) == [], printed
