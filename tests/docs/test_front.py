@@ -64,6 +64,11 @@ def test_links_into_the_repository_lead_to_files(page: Path) -> None:
     assert [path for path in found if not path.exists()] == []
 
 
+def test_the_front_pages_say_the_same_of_when_not_to_use_it() -> None:
+    table = _README.read_text(encoding="utf-8").partition("| embedding | % |")[2].partition("\n\n")[0]
+    assert "87.4" in table and table in (_ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+
+
 def test_llms_txt_links_every_guide_and_concept() -> None:
     linked = set(_LINK.findall((_ROOT / "llms.txt").read_text(encoding="utf-8")))
     pages = {_ids(page) for page in _DOCS if page.parent.name in ("guides", "concepts")}

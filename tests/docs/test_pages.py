@@ -54,12 +54,11 @@ EXCEPTIONS = {
     "make docs": ("dry run", "CI runs it before the tests"),
     "make bench": ("dry run", "it takes 15 minutes; what it writes is in the repository"),
 }
-# Sources of tables that are not run with the page, and why.
+# What printed a table, but is not run with its page, and why.
+_PAPER = "midlayer-leaderboard report --scores scores_as_published.csv.gz --metrics metrics.csv.gz"
 ELSEWHERE = {
-    "midlayer-leaderboard report --scores scores_as_published.csv.gz --metrics metrics.csv.gz": "the paper's tables are "
-    "no part of the repository; `make test-all` runs it where they are",
-    "midlayer-leaderboard report --scores scores_as_published.csv.gz --metrics metrics.csv.gz --model Pythia-410m": "the "
-    "same",
+    _PAPER: "the paper's tables are no part of the repository; `make test-all` runs it where they are",
+    f"{_PAPER} --model Pythia-410m": "the same",
     "midlayer-embed select starter --starter-texts --criterion min-dime": "it takes four minutes",
 }
 # What is shown, but not printed by a command, and why.

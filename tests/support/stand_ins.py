@@ -14,7 +14,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from support.architectures import GROUPED, MODELS
+from support.architectures import MODELS
 from support.hubs import LibraryHub
 from support.reader import write_program
 from support.tiny_mirror import write_mirror, write_parquet, write_readme
@@ -119,6 +119,6 @@ def write_programs(folder: Path) -> Path:
     write_program(ready / "activate", "")
     for name in ("midlayer-embed", "midlayer-leaderboard"):
         write_program(ready / name, f'exec {name} "$@"')
-    link = f'[ -e .venv ] || {{ cp -R {ready.parent} .venv && touch .venv/.installed .venv/.docs-installed; }}'
+    link = f"[ -e .venv ] || {{ cp -R {ready.parent} .venv && touch .venv/.installed .venv/.docs-installed; }}"
     write_program(folder / "make", f'{link}\nexec /usr/bin/make "$@"')
     return folder
