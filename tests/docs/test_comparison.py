@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.pages import blocks, figures, is_like, is_rounded_on, missing_lines, shown_values
+from support.reading.pages import blocks, figures, is_like, is_rounded_on, missing_lines, shown_values
 
 _PRINTED = """
 layer depth mean

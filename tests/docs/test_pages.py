@@ -1,8 +1,8 @@
 """README and documentation do what they say: every block is copied, from an empty folder and an empty home.
 
-A page is read from top to bottom (see `support.reader`), so it has to make what it uses. A block that needs more than
-an installation says so in its first line, `# needs the Hub`, and meets a stand-in of it (see `support.stand_ins`).
-What a page shows is compared with what came out; the tolerance stands beside it (see `support.pages`).
+A page is read from top to bottom, so it has to make what it uses. A block that needs more than an installation says so
+in its first line, `# needs the Hub`, and meets a stand-in of it. What a page shows is compared with what came out; the
+tolerance stands beside it. See `support.reading`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import pytest
 from filelock import FileLock
 from support import forks
 from support.hubs import LibraryHub, serving
-from support.pages import (
+from support.reading.pages import (
     NEEDS,
     Block,
     blocks,
@@ -34,8 +34,8 @@ from support.pages import (
     shown_values,
     visible,
 )
-from support.reader import Done, Reader
-from support.stand_ins import environment_of, fill_hub, make_repository, write_programs
+from support.reading.reader import Done, Reader
+from support.reading.stand_ins import environment_of, fill_hub, make_repository, write_programs
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -60,6 +60,13 @@ ELSEWHERE = {
     _PAPER: "the paper's tables are no part of the repository; `make test-all` runs it where they are",
     f"{_PAPER} --model Pythia-410m": "the same",
     "midlayer-embed select starter --starter-texts --criterion min-dime": "it takes four minutes",
+}
+# Programs behind figures in running text, and who compares these.
+MEASURED = {
+    "python -m benchmarks.evaluation.nearest_text DATA_DIR --layers all": "a test of `make test-all`, below",
+    "python -m benchmarks.evaluation.scoring": "`make bench` runs it, and the page quotes what that wrote",
+    "python -m benchmarks.evaluation.selection_on_mteb DATA_DIR": "nobody: it takes 40 minutes and real data of MTEB",
+    "python -m benchmarks.evaluation.store_dtype": "nobody: it takes two sweeps",
 }
 # What is shown, but not printed by a command, and why.
 NOT_PRINTED = {
@@ -124,6 +131,13 @@ def test_every_exception_is_used() -> None:
     commands = {_plain(command) for block in _all_blocks() if block.language == "sh" for command in block.commands}
     assert [command for command in EXCEPTIONS if command not in commands] == []
     assert set(ELSEWHERE) <= {block.source for block in _all_blocks()}
+
+
+def test_programs_behind_figures_are_there() -> None:
+    named = {name for page in PAGES for name in re.findall(r"`(python -m benchmarks[^`]*)`", visible(page))}
+    assert named == set(MEASURED)
+    modules = [name.split()[2] for name in named]
+    assert [name for name in modules if not (ROOT / name.replace(".", "/")).with_suffix(".py").is_file()] == []
 
 
 def test_what_is_shown_says_who_printed_it() -> None:
