@@ -138,21 +138,17 @@ def _groups(board: Tables, schemes: pl.DataFrame) -> list[dict[str, Any]]:
     """The models whose means are comparable, by their places in `board.models()`, the best of each group first."""
     rows = {(row["model"], row["revision"]): row for row in schemes.iter_rows(named=True)}
     place = {model: index for index, model in enumerate(board.models())}
-    sets = task_sets(board.scores)
-    if schemes["tasks"][0] == "common" and (schemes["n_tasks"] == schemes["n_shared"]).all():
-        n_tasks = int(schemes["n_tasks"][0])
-        sets, names = {(): list(rows)}, f"those that all {'models' if len(rows) > 1 else 'schemes'} have"
-        titles = {(): (n_tasks, names)}
+    if schemes["tasks"][0] == "common" and schemes["n_tasks"].equals(schemes["n_shared"]):
+        sets = [(schemes["n_tasks"][0], f"those that all {'models' if len(rows) > 1 else 'schemes'} have", list(rows))]
     else:
-        titles = {tasks: (len(tasks), some_names(tasks)) for tasks in sets}
+        sets = [(len(tasks), some_names(tasks), models) for tasks, models in task_sets(board.scores).items()]
     return [
         {
-            "n_tasks": titles[tasks][0],
-            "title": f"{titles[tasks][0]} task{'s' if titles[tasks][0] != 1 else ''}",
-            "tasks": titles[tasks][1],
+            "title": f"{n_tasks} task{'s' if n_tasks != 1 else ''}",
+            "tasks": names,
             "models": [place[model] for model in sorted(models, key=lambda model: _by_best(rows[model]))],
         }
-        for tasks, models in sets.items()
+        for n_tasks, names, models in sets
     ]
 
 
