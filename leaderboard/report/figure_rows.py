@@ -1,6 +1,7 @@
 """Selects the rows of a leaderboard that figures show. `figures` draws them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _MARKED_SCHEMES = {
     "min_entropy": "min-entropy",
 }
 
+_FILE_NAME_BYTES = 150
 _HEAT_MAP_NOTE = "Each task from its worst layer (0%) to its best (100%, a dot)"
 
 
@@ -179,10 +181,15 @@ def _mean_of(tasks: Sequence[str]) -> str:
 
 
 def _file_names(labels: list[str]) -> list[str]:
-    """A unique part of a file name for each label."""
-    plain = ["".join(letter if letter.isalnum() or letter in "-." else "_" for letter in label) for label in labels]
-    before = [sum(other.lower() == name.lower() for other in plain[:place]) for place, name in enumerate(plain)]
-    return [f"{name}-{n + 1}" if n else name for name, n in zip(plain, before, strict=True)]
+    """A unique part of a file name for each label, short enough for every file system."""
+    found: list[str] = []
+    for label in labels:
+        plain = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in label)
+        short = plain.encode()[:_FILE_NAME_BYTES].decode(errors="ignore")
+        taken = {name.lower() for name in found}
+        others = (f"{short}-{n}" for n in count(2))
+        found.append(short if short.lower() not in taken else next(one for one in others if one.lower() not in taken))
+    return found
 
 
 def association_rows(associations: pl.DataFrame) -> pl.DataFrame:
