@@ -10,6 +10,7 @@ import polars as pl
 from leaderboard.analysis.layer_means import MODEL, metric_curves, score_curves
 from leaderboard.analysis.task_sets import task_sets
 from leaderboard.report import figures
+from leaderboard.results.remarks import some_names
 from leaderboard.results.tables import Tables, picked_layers
 from midlayer_embed.terms import METRICS
 
@@ -122,7 +123,7 @@ def _all_figures(board: Tables, options: dict[str, Any]) -> Iterator[tuple[str, 
             names = [labels[model] for model in models]
             figure = figures.metrics_over_depth(metrics, names)
             title = f"Metrics of every layer: {_named(names)}"
-            yield f"metrics_over_depth{ending}", figures.titled(figure, title, f"{_mean_of(tasks)}, raw states")
+            yield f"metrics_over_depth{ending}", figures.titled(figure, title, f"{_mean_of(tasks)}. Raw states")
     for ((model, revision), label), name in zip(labels.items(), _file_names(list(labels.values())), strict=True):
         bars = association_rows(board.associations(model, revision))
         if not bars.is_empty():
@@ -177,7 +178,7 @@ def _named(labels: list[str]) -> str:
 
 
 def _mean_of(tasks: Sequence[str]) -> str:
-    return f"Mean of {len(tasks)} tasks" if len(tasks) != 1 else f"Task {tasks[0]}"
+    return f"Mean of {len(tasks)} tasks: {some_names(tasks)}" if len(tasks) != 1 else f"Task {tasks[0]}"
 
 
 def _file_names(labels: list[str]) -> list[str]:

@@ -209,7 +209,7 @@ def test_models_of_different_tasks_are_drawn_apart(board: Leaderboard, tmp_path:
     ]
     assert shown == [{"a"}, {"b"}]
     assert any(
-        words == "Mean of 2 tasks" for words, *_ in texts((tmp_path / "score_over_depth.svg").read_text("utf-8"))
+        words == "Mean of 2 tasks: A, B" for words, *_ in texts((tmp_path / "score_over_depth.svg").read_text("utf-8"))
     )
     assert any(words == "Task A" for words, *_ in texts((tmp_path / "score_over_depth-2.svg").read_text("utf-8")))
 
