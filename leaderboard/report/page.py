@@ -7,7 +7,7 @@ the page in `page_files`.
 import base64
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import asdict
 from importlib.resources import files
 from typing import Any, get_args
@@ -138,18 +138,25 @@ def _groups(board: Tables, schemes: pl.DataFrame) -> list[dict[str, Any]]:
     """The models whose means are comparable, by their places in `board.models()`, the best of each group first."""
     rows = {(row["model"], row["revision"]): row for row in schemes.iter_rows(named=True)}
     place = {model: index for index, model in enumerate(board.models())}
+    sets = [(_n_tasks(tasks), some_names(tasks), models) for tasks, models in task_sets(board.scores).items()]
     if schemes["tasks"][0] == "common" and schemes["n_tasks"].equals(schemes["n_shared"]):
-        sets = [(schemes["n_tasks"][0], f"those that all {'models' if len(rows) > 1 else 'schemes'} have", list(rows))]
-    else:
-        sets = [(len(tasks), some_names(tasks), models) for tasks, models in task_sets(board.scores).items()]
+        scored = [model for model, row in rows.items() if row["n_tasks"]]
+        others = [model for model in rows if model not in scored]
+        names = f"those that all {'models' if len(scored) > 1 else 'schemes'} have"
+        sets = [(_n_tasks(range(max(schemes["n_tasks"].to_list()))), names, scored), (_n_tasks(()), "", others)]
     return [
         {
-            "title": f"{n_tasks} task{'s' if n_tasks != 1 else ''}",
-            "tasks": names,
+            "n_tasks": n_tasks,
+            "title": f"{n_tasks}: {names}" if names else n_tasks,
             "models": [place[model] for model in sorted(models, key=lambda model: _by_best(rows[model]))],
         }
         for n_tasks, names, models in sets
+        if models
     ]
+
+
+def _n_tasks(tasks: Sized) -> str:
+    return f"{len(tasks)} task{'s' if len(tasks) != 1 else ''}" if tasks else "no task with a score"
 
 
 def _by_best(row: dict[str, Any]) -> tuple[Any, ...]:
