@@ -97,7 +97,7 @@ class SchemeComparison:
             "best",
             pl.exclude(*_MODEL, *_ABOUT, "n_tasks", "best"),
             *_ABOUT,
-        ).with_columns(pl.col("^n_.*$").fill_null(0).cast(pl.Int64))
+        ).with_columns(pl.col("^n_.*$").exclude("n_blocks").fill_null(0).cast(pl.Int64))
 
     @cached_property
     def _tried(self) -> pl.DataFrame:
@@ -161,7 +161,8 @@ def schemes(
         `SCHEMES`; n_<scheme>, the number of tasks that it is averaged over; regret_<scheme>, its distance below the
         best single layer over the same tasks; <scheme>_low and <scheme>_high, the 95% interval of 1,000 resamples of
         the tasks. Last come n_shared, the number of these tasks that every model of the table has: means of two models
-        are only comparable if n_shared is n_tasks for both; last_layer, the layer of `last`; and n_blocks, L.
+        are only comparable if n_shared is n_tasks for both; last_layer, the layer of `last`; and n_blocks, L, null if
+        only layer 0 ran, whose depth does not determine it.
 
     Raises:
         InputError: (a ValueError) `tasks` is neither "available" nor "common".
@@ -192,12 +193,13 @@ def _said_of_tasks(table: pl.DataFrame) -> str | None:
 
 
 def _said_of_last(table: pl.DataFrame) -> str | None:
-    cut = table.filter(pl.col("last_layer") < pl.col("n_blocks"))
+    cut = table.filter(pl.col("last_layer") < pl.col("n_blocks").fill_null(1))
     if cut.is_empty():
         return None
     model, layer, n_blocks = cut.select("model", "last_layer", "n_blocks").row(0)
     others = f" (and {cut.height - 1} more models)" if cut.height > 1 else ""
-    return f"last is the highest layer that ran: layer {layer} of {n_blocks} of {model}{others}"
+    place = f"layer {layer}" if n_blocks is None else f"layer {layer} of {n_blocks}"
+    return f"last is the highest layer that ran: {place} of {model}{others}"
 
 
 def _common_tasks(picked: pl.DataFrame) -> pl.DataFrame:
@@ -220,7 +222,8 @@ def _task_counts(scored: pl.DataFrame) -> pl.DataFrame:
 def _last_layers(scores: pl.DataFrame) -> pl.DataFrame:
     """The highest layer of each model, and its number of blocks."""
     last = scores.group_by(_MODEL).agg(pl.col("layer", "depth").sort_by("layer").last())
-    n_blocks = [n_blocks_at(layer, depth) for layer, depth in last.select("layer", "depth").iter_rows()]
+    places = last.select("layer", "depth").iter_rows()
+    n_blocks = [n_blocks_at(layer, depth) if layer else None for layer, depth in places]
     return last.select(*_MODEL, last_layer="layer", n_blocks=pl.Series(n_blocks, dtype=pl.Int64))
 
 
@@ -230,7 +233,7 @@ def _fixed_layers(scores: pl.DataFrame) -> pl.DataFrame:
     for model, revision, highest, n_blocks in _last_layers(scores).iter_rows():
         rows.append((model, revision, "last", highest))
         for scheme, criterion in _DEPTHS.items():
-            rows.append((model, revision, scheme, fixed_layer(criterion, n_blocks).layer))
+            rows.append((model, revision, scheme, fixed_layer(criterion, n_blocks or 1).layer))
     schema = {"model": pl.String, "revision": pl.String, "scheme": pl.String, "layer": pl.Int64}
     return pl.DataFrame(rows, schema=schema, orient="row")
 

@@ -1,5 +1,6 @@
 """Provenance of scores and metrics: model, data, settings and versions, stored with each number in the results."""
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -52,6 +53,18 @@ def provenance(
         **checkpoint.changes(),
         "versions": {"midlayer-embed": __version__, **{package: version(package) for package in _PACKAGES}},
     }
+
+
+def agrees(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    """Whether a provenance says what is expected. What either does not know agrees with everything.
+
+    Example:
+        >>> agrees({"seed": 0, "max_seq_length": 256}, {"max_seq_length": 256, "dataset_files_sha256": None})
+        True
+        >>> agrees({"seed": 0, "max_seq_length": 256}, {"max_seq_length": 6})
+        False
+    """
+    return all(None in (found.get(key), value) or found[key] == value for key, value in expected.items())
 
 
 def entries_of(result: TaskResult) -> list[Any]:

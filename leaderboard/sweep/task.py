@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mteb.results import TaskResult
 
 from leaderboard.models.meta import layer_meta, model_label
 from leaderboard.results.folder import MeasuredOn, ResultsFolder
-from leaderboard.results.provenance import NO_SCORE, PROVENANCE, entries_of, provenance, provenance_of
+from leaderboard.results.provenance import NO_SCORE, PROVENANCE, agrees, entries_of, provenance, provenance_of
 from leaderboard.results.schemas import METRICS_SCHEMA
 from leaderboard.results.scores import score_of
 from leaderboard.scoring.score import ENCODE_KWARGS, prepared
@@ -63,6 +64,8 @@ class SweepOptions:
         store_dtype: dtype of the vectors on disk.
         overwrite: Whether to compute finished layers again.
         show_progress: Whether to show progress bars with an ETA on stderr.
+        max_seq_length: Number of tokens to which texts are truncated, the limit in force.
+        data_dir: Folder of datasets; None for the Hub.
     """
 
     layers: list[int]
@@ -75,6 +78,8 @@ class SweepOptions:
     store_dtype: str
     overwrite: bool
     show_progress: bool
+    max_seq_length: int
+    data_dir: Path | None = None
 
 
 class TaskSweep:
@@ -119,10 +124,10 @@ class TaskSweep:
         self._unscored = [layer for layer in options.layers if options.overwrite or not self._is_scored(layer)]
         self._unmeasured = self._missing_metrics()
 
-    def find_data(self, data_dir: Path | None) -> None:
+    def find_data(self) -> None:
         """Locates the task's data, see `TaskData.find`; a finished task needs none."""
         if self.has_work:
-            self.data.find(data_dir)
+            self.data.find(self._options.data_dir)
 
     @property
     def has_work(self) -> bool:
@@ -318,7 +323,15 @@ class TaskSweep:
 
     @property
     def _measured_on(self) -> MeasuredOn:
-        return MeasuredOn(str(self._task.metadata.revision), self._options.seed, self._options.metric_texts)
+        options = self._options
+        return MeasuredOn(str(self._task.metadata.revision), options.seed, options.metric_texts, self._made_with)
+
+    @cached_property
+    def _made_with(self) -> dict[str, Any]:
+        """What is no part of a result's name, and that its provenance has to say for it to count as finished."""
+        seed = {} if self._options.limit is None else {"seed": self._options.seed}
+        files = self.data.sha256_of_files(self._options.data_dir)
+        return {"max_seq_length": self._options.max_seq_length, "dataset_files_sha256": files, **seed}
 
     def _request(self, metrics: list[str], layers: list[int]) -> MetricRequest:
         settings = MetricSettings(seed=self._options.seed)
@@ -329,7 +342,8 @@ class TaskSweep:
 
     def _is_scored(self, layer: int) -> bool:
         result = self._folder.load_result(self.name, self._meta(layer))
-        if result is None or provenance_of(result) is None:
+        found = None if result is None else provenance_of(result)
+        if result is None or found is None or not agrees(found, self._made_with):
             return False
         if result.dataset_revision != self._measured_on.dataset_revision:
             return False

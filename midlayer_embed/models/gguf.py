@@ -3,6 +3,9 @@
 import json
 import logging
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -84,6 +87,17 @@ def _is_whole(folder: Path, digest: str) -> bool:
     return record["gguf_sha256"] == digest and sizes == {name: file["size"] for name, file in record["files"].items()}
 
 
+@contextmanager
+def _alone(gguf: Path) -> Iterator[Path]:
+    """A folder that holds the file and nothing else: transformers would also read adapters and configs beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            Path(folder, gguf.name).symlink_to(gguf.resolve())
+        except OSError:  # not permitted on Windows
+            shutil.copy(gguf, folder)
+        yield Path(folder)
+
+
 def _convert(gguf: Path, digest: str, folder: Path) -> None:
     for package in ("gguf", "accelerate"):
         if find_spec(package) is None:
@@ -91,10 +105,10 @@ def _convert(gguf: Path, digest: str, folder: Path) -> None:
     from transformers import AutoModel, AutoTokenizer  # slow to import, and only needed once
 
     logger.info("converting %s to safetensors once (about a minute), in %s", gguf.name, folder)
-    with atomic_folder(folder) as partial, quiet_transformers():
+    with atomic_folder(folder) as partial, _alone(gguf) as place, quiet_transformers():
         try:
-            quantised = AutoModel.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            quantised = AutoModel.from_pretrained(place, gguf_file=gguf.name, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=gguf.name)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{gguf} cannot be read as a GGUF model: {str(error).splitlines()[0]}") from error
         # transformers does not save a model that was loaded from GGUF, so copy its weights to one with a plain config.
