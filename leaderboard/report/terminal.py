@@ -126,7 +126,10 @@ def print_schemes(schemes: pl.DataFrame, console: Console | None = None) -> None
         best, *others = (_format_score(row, scheme) for scheme in ("best", *_SHOWN))
         rows.append(list(map(Text, (name, str(row["n_tasks"]), best, layer, *others))))
         rows[-1][2].stylize("bold")
-    title = f"schemes, scores x100, {_OVER[models[0]['tasks']]}"
+    over = _OVER[models[0]["tasks"]]
+    if models[0]["tasks"] == "common" and any(row["n_shared"] < row["n_tasks"] for row in models):
+        over = "each model over its own common tasks"
+    title = f"schemes, scores x100, {over}"
     _print_table(console, title, ["model", "tasks", "best", "at", *_SHOWN.values()], rows)
     if any(fewer_tasks(row, scheme) for row in models for scheme in ("best", *_SHOWN)):
         console.print('"of N": mean over N tasks only; means over different tasks are not comparable', soft_wrap=True)

@@ -45,11 +45,11 @@ def read_results(results_dir: str | Path) -> Tables:
     origins: dict[tuple[str, str], Origin] = {}
     reasons: dict[tuple[str, str, int, str], str] = {}
     data: list[tuple[str, str, int, str]] = []
-    passed_over = Counter(folder.without_layer())
+    passed_over = Counter({(model, False): n for model, n in folder.without_layer().items()})
     for meta, result in folder.results():
         provenance = provenance_of(result)
         if provenance is None:
-            passed_over[model_label(meta)] += 1
+            passed_over[str(meta.name), True] += 1
             continue
         model, revision, layer = model_label(meta), str(meta.revision), int(provenance["layer"])
         origins.setdefault((model, revision), origin_of(meta, provenance))
