@@ -172,6 +172,7 @@ def _picture(path: str | Path, title: str, note: str) -> Iterator[Any]:
         import matplotlib
         from matplotlib.figure import Figure
         from matplotlib.font_manager import get_font_names
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError:
         raise InputError(_NO_MATPLOTLIB) from None
     path = Path(path)
@@ -181,8 +182,8 @@ def _picture(path: str | Path, title: str, note: str) -> Iterator[Any]:
     with matplotlib.rc_context({"font.family": fonts, "font.size": TEXT_SIZE}), warnings.catch_warnings():
         # Names may have letters that no installed font has.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(width, height), dpi=_POINTS_PER_INCH * PIXELS_PER_POINT, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)  # inches
+        layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.1)  # inches
+        figure = Figure(figsize=(width, height), dpi=_POINTS_PER_INCH * PIXELS_PER_POINT, layout=layout)
         # Names may hold dollar signs, which are no formulas.
         lines = [*wrapped(title), *(wrapped(note, TITLE_SIZE) if note else [])]
         figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=TITLE_SIZE, parse_math=False)

@@ -1,3 +1,5 @@
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +82,40 @@ def test_pictures_appear_whole(profile: Profile, selection: LayerSelection, tmp_
 def test_what_measured_nothing_has_no_picture(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'last' measures nothing"):
         draw_selection(LayerSelection(3, 4, "last"), tmp_path / "selection.png")
+
+
+@pytest.mark.parametrize("n_metrics", [1, len(METRICS)])
+@pytest.mark.parametrize("name", ["org/model", "org/" + "a-long-name" * 15, "a $x^2 and $\\frac{ \u6a21\u578b"])
+def test_titles_name_the_model_and_are_not_clipped(
+    profile: Profile,
+    selection: LayerSelection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    n_metrics: int,
+) -> None:
+    from matplotlib.figure import Figure
+    from matplotlib.image import imread
+    from matplotlib.text import Text
+
+    found = []
+    save = Figure.savefig
+
+    def told(figure: Figure, *args: object, **kwargs: object) -> None:
+        save(figure, *args, **kwargs)  # type: ignore[arg-type]
+        (title,) = (text.get_text() for text in figure.texts if text.get_text())
+        found.append((title, min(text.get_fontsize() for text in figure.findobj(Text))))
+
+    monkeypatch.setattr(Figure, "savefig", told)
+    named = replace(profile, model=name, values=dict(list(profile.values.items())[:n_metrics]))
+    draw_profile(named, tmp_path / "profile.png")
+    draw_selection(replace(selection, profile=named), tmp_path / "selection.png")
+    assert len(found) == 2
+    for title, smallest in found:
+        assert name.replace(" ", "") in title.replace("\n", "").replace(" ", "")
+        assert smallest >= 12
+    for png in tmp_path.iterdir():
+        assert struct.unpack(">II", png.read_bytes()[16:24]) == (1920, 1080)
+        picture = imread(png)
+        edges = (picture[:3], picture[-3:], picture[:, :3], picture[:, -3:])
+        assert all((edge == 1).all() for edge in edges)  # nothing reaches the edge, so nothing is cut
