@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from midlayer_embed.ground.atomic import atomic_file
 logger = logging.getLogger(__name__)
 
 _LOCK = ".lock"
+_META = "model_meta.json"
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class ResultsFolder:
 
     def results(self) -> Iterator[tuple[ModelMeta, TaskResult]]:
         """Every readable result, with the ModelMeta that mteb wrote for it."""
-        for meta_path in sorted((self.root / "results").glob("*/*/experiments/*/model_meta.json")):
+        for meta_path in sorted((self.root / "results").glob(f"*/*/experiments/*/{_META}")):
             try:
                 meta = ModelMeta.model_validate_json_resolved(meta_path.read_bytes())
             except ValueError as error:
@@ -157,6 +159,11 @@ class ResultsFolder:
             for path in sorted(meta_path.parent.glob("*.json")):
                 if path != meta_path and (result := _read_result(path)) is not None:
                     yield meta, result
+
+    def without_layer(self) -> dict[str, int]:
+        """The number of results that mteb itself wrote, by model: they belong to no layer."""
+        files = (self.root / "results").glob("*/*/*.json")
+        return Counter(path.parts[-3].replace("__", "/") for path in sorted(files) if path.name != _META)
 
     def metrics(self) -> pl.DataFrame:
         """The metrics of all models and tasks."""

@@ -77,7 +77,9 @@ def _chosen(
     for label in labels:
         revisions = ", ".join(of for name, of in chosen if name == label)
         if revisions.count(", "):
-            raise InputError(f"revision: {folder} has results of several revisions of {label}; expected one of {revisions}")
+            raise InputError(
+                f"revision: {folder} has results of several revisions of {label}; expected one of {revisions}"
+            )
     return chosen
 
 

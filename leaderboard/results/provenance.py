@@ -12,6 +12,8 @@ from midlayer_embed.forward.layerwise import LayerwiseEncoder
 
 # Key of the provenance in each entry of mteb's result files.
 PROVENANCE = "provenance"
+# Key in the provenance of a result without a score: why there is none.
+NO_SCORE = "no_score"
 _PACKAGES = ("mteb", "sentence-transformers", "transformers", "torch", "scikit-learn", "numpy")
 
 
@@ -47,6 +49,7 @@ def provenance(
         "seed": seed,
         "model_revision": checkpoint.revision,
         "weights_sha256": checkpoint.weights_sha256,
+        "quantization": checkpoint.quantization,
         **checkpoint.changes(),
         "versions": {"midlayer-embed": __version__, **{package: version(package) for package in _PACKAGES}},
     }

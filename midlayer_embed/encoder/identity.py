@@ -65,7 +65,9 @@ def settings_of(model: SentenceTransformer) -> dict[str, Any]:
     prompts = {name: prompt for name, prompt in model.prompts.items() if prompt}
     return {
         "dtype": dtype_name(model.dtype),
-        "pooling_mode": pooling.pooling_mode if isinstance(pooling.pooling_mode, str) else "+".join(pooling.pooling_mode),
+        "pooling_mode": pooling.pooling_mode
+        if isinstance(pooling.pooling_mode, str)
+        else "+".join(pooling.pooling_mode),
         "include_prompt": pooling.include_prompt,
         "after_pooling": "+".join(type(module).__name__ for module in after),
         "prompts": _hash(repr(sorted(prompts.items()))) if prompts else None,

@@ -3,7 +3,7 @@
 It is built from stock modules of sentence-transformers, so that a saved folder loads without this package.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +31,15 @@ from midlayer_embed.encoder.identity import (
     weights_stamp,
 )
 from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form, truncating_entries
-from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import check_token_ids, distinct, row_batches, token_budget, token_counts
+from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.forward.batching import (
+    check_text,
+    check_token_ids,
+    distinct,
+    row_batches,
+    token_budget,
+    token_counts,
+)
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
@@ -48,6 +55,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from midlayer_embed.selection.criteria import LayerSelection
+
+
+# Items besides strings that `SentenceTransformer.encode` takes: messages, conversations, pairs.
+_PARENTS_ITEMS = (dict, list, tuple)
 
 
 class MidLayerEncoder(SentenceTransformer):
@@ -229,6 +240,7 @@ class MidLayerEncoder(SentenceTransformer):
             normalized=checkpoint.normalizes,
             bidirectional=checkpoint.bidirectional,
             adapters=tuple(adapter.label for adapter in checkpoint.adapters),
+            quantization=checkpoint.quantization,
         )
         sections = []
         if selection is not None and selection.values is not None:
@@ -264,6 +276,12 @@ class MidLayerEncoder(SentenceTransformer):
         empty text, if the tokenizer adds no special tokens) becomes a zero vector.
         """
         inherited: Callable[..., Any] = super()._inference
+        for index, item in enumerate(inputs):
+            if len(inputs) == 1 and isinstance(item, Iterable) and not isinstance(item, (str, bytes, *_PARENTS_ITEMS)):
+                # The parent takes what it does not know as a batch, such as a Series, for one item.
+                raise InputTypeError(f"texts: expected a list of strings, got {type(item).__name__}; pass a list")
+            if not isinstance(item, _PARENTS_ITEMS):
+                check_text(f"texts[{index}]", item)
         strings = all(isinstance(item, str) for item in inputs)
         if not inputs or not strings or kwargs["output_value"] != "sentence_embedding":
             return inherited(inputs, **kwargs)

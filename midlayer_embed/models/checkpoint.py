@@ -28,7 +28,7 @@ from midlayer_embed.models.files import (
     folder_fingerprint,
     weights_sha256,
 )
-from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder
+from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder, quantization_of
 from midlayer_embed.models.sentence_transformers_config import normalizes
 from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
 from midlayer_embed.options import Source
@@ -121,6 +121,11 @@ class Checkpoint:
     def normalizes(self) -> bool:
         """Whether it is a sentence-transformers model that normalises its embeddings."""
         return normalizes(self.location, self.requested_revision)
+
+    @property
+    def quantization(self) -> str | None:
+        """How the weights were quantised before they were converted from GGUF, in words; None if they were not."""
+        return quantization_of(self.location)
 
     @cached_property
     def weights_sha256(self) -> str | None:

@@ -13,9 +13,10 @@ import platformdirs
 import torch
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.atomic import atomic_folder
+from midlayer_embed.ground.atomic import atomic_file, atomic_folder
 from midlayer_embed.ground.checksums import file_sha256
 from midlayer_embed.ground.quiet import quiet_transformers
+from midlayer_embed.models.gguf_types import said_of_types, weight_types
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,30 @@ def converted_folder(gguf: Path, sha256: str | None = None) -> Path:
     if not _is_whole(folder, digest):
         shutil.rmtree(folder, ignore_errors=True)  # incomplete or changed; complete folders are never deleted
         _convert(gguf, digest, folder)
+    _record_types(gguf, folder / GGUF_RECORD)
     return folder
+
+
+def quantization_of(location: str | Path) -> str | None:
+    """How the weights of a converted folder were quantised, in words; None for any other model.
+
+    Example:
+        >>> quantization_of("no/converted/folder") is None
+        True
+    """
+    try:
+        record = json.loads((Path(location) / GGUF_RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return said_of_types(record.get("weight_types", []))
+
+
+def _record_types(gguf: Path, path: Path) -> None:
+    """Adds the types of the weights to a record; records of older versions lack them."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if "weight_types" not in record:
+        with atomic_file(path) as partial:
+            partial.write_text(json.dumps({**record, "weight_types": weight_types(gguf)}, indent=2), encoding="utf-8")
 
 
 def _is_whole(folder: Path, digest: str) -> bool:
