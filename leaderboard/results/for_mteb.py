@@ -29,7 +29,7 @@ def mteb_results(
 
     Args:
         results_dir: The `results_dir` of `run_sweep`.
-        layer: A layer (17, or -1 from the end), or a depth as a float in [0, 1], of each model. The default is the last.
+        layer: A layer of each model (17, or -1 from the end), or a depth as a float in [0, 1]. The default is the last.
         model: Name of one model, as in our tables or without settings; None for all models.
         revision: Revision of the model; needed if there are results of several.
 
@@ -37,7 +37,7 @@ def mteb_results(
         mteb's BenchmarkResults; tasks without a result at this layer are left out.
 
     Raises:
-        InputError: (a ValueError) there is no such folder, model, revision or layer, or there are several that are meant.
+        InputError: (a ValueError) there is no such folder, model, revision or layer, or several models are meant.
 
     Example:
         >>> results = mteb_results("results/starter", layer=7)                          # doctest: +SKIP
@@ -53,7 +53,7 @@ def mteb_results(
     if not models:
         raise InputError(f"results: there are no results of any layer in {results_dir}")
     chosen = _chosen(models, model, revision, str(results_dir))
-    found = [result for label in chosen if (result := _at_layer(label, models[label], layer)) is not None]
+    found = [there for label in chosen if (there := _at_layer(label, models[label], layer)) is not None]
     if not found:
         layers = sorted({meta.experiment_kwargs["layer"] for label in chosen for meta, _ in models[label]})  # type: ignore[index]
         raise InputError(f"layer: {results_dir} has no results of layer {layer}; there are layers {layers}")
