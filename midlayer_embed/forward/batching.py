@@ -153,7 +153,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
 
 
 def check_token_ids(tokenizer: PreTrainedTokenizerBase, highest: int, n_tokens: int | None) -> None:
-    """Reject texts that spell out a special token which the model has no embedding for, such as one of another modality.
+    """Reject texts that spell out a special token that the model has no embedding for, such as one for images.
 
     Args:
         tokenizer: The tokenizer.
@@ -166,7 +166,8 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, highest: int, n_tokens: 
     if n_tokens is not None and highest >= n_tokens:
         token = tokenizer.convert_ids_to_tokens(highest)
         raise InputError(
-            f"texts: a text holds the token {token!r}, number {highest}, but the model has embeddings for {n_tokens} tokens"
+            f"texts: a text holds the token {token!r}, number {highest}, but the model has embeddings for {n_tokens} "
+            "tokens"
         )
 
 
