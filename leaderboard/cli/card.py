@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from leaderboard.cli.options import PROGRAM, add_plain_options
+from leaderboard.cli.options import PROGRAM
 from midlayer_embed.cli.parser import FAILED, Parser
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
@@ -36,7 +36,6 @@ def add_card(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="an adapter of the scored model; if any of its adapters was a folder, repeat the option for all, in order",
     )
     push.add_argument("--device", metavar="DEVICE", help="cpu, cuda, ... (default: the fastest available)")
-    add_plain_options(card)
 
 
 def _card(arguments: argparse.Namespace) -> int:

@@ -27,9 +27,3 @@ def add_task_options(parser: argparse.ArgumentParser, default: str) -> None:
         metavar="FOLDER",
         help="read datasets from FOLDER/<org>/<name>, laid out as on the Hub, instead of from the Hub",
     )
-
-
-def add_plain_options(parser: argparse.ArgumentParser) -> None:
-    """Adds --quiet and --seed to a command that computes nothing: every command has both."""
-    parser.add_argument("--quiet", action="store_true", help="no progress bars, only results and errors")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="has no effect: nothing is drawn at random")

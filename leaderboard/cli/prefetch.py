@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from leaderboard.cli.options import PROGRAM, add_plain_options, add_task_choice
+from leaderboard.cli.options import PROGRAM, add_task_choice
 from midlayer_embed.cli.parser import FAILED, Parser
 
 
@@ -25,7 +25,6 @@ def add_prefetch(commands: "argparse._SubParsersAction[Parser]") -> None:
     prefetch.add_argument(
         "--check", action="store_true", help="only compare the files with what was downloaded, without the Hub"
     )
-    add_plain_options(prefetch)
 
 
 def _prefetch(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from leaderboard.cli.options import PROGRAM
 from midlayer_embed.cli.parser import Parser
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.checks import check_int
 
 if TYPE_CHECKING:
     import polars as pl
@@ -49,11 +48,9 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
     out.add_argument("--markdown", metavar="FILE", help="also write schemes, layers and associations to FILE")
     out.add_argument("--html", metavar="FILE", help="also write an HTML page to FILE; it needs no network")
     out.add_argument("--figures", metavar="FOLDER", help="also draw the paper's figures to FOLDER, as .png and .svg")
-    out.add_argument("--quiet", action="store_true", help="only results and errors")
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    check_int("seed", arguments.seed, 0)
     board = _read(arguments).only(arguments.model, arguments.revision)
     options = {"tasks": arguments.tasks, "complete_only": arguments.complete_only, "seed": arguments.seed}
     schemes = board.schemes(**options)

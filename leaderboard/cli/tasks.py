@@ -2,7 +2,7 @@
 
 import argparse
 
-from leaderboard.cli.options import PROGRAM, add_plain_options, add_task_options
+from leaderboard.cli.options import PROGRAM, add_task_options
 from midlayer_embed.cli.parser import Parser
 
 
@@ -18,7 +18,6 @@ def add_tasks(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     tasks.set_defaults(command=_tasks)
     add_task_options(tasks, default="paper")
-    add_plain_options(tasks)
 
 
 def _tasks(arguments: argparse.Namespace) -> None:

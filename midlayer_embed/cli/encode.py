@@ -5,7 +5,6 @@ import os
 
 from midlayer_embed.cli.options import PROGRAM
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
-from midlayer_embed.ground.checks import check_int
 from midlayer_embed.layers import parse_layer
 
 
@@ -51,14 +50,12 @@ def add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
     vectors.add_argument(
         "--batch-tokens", type=int, metavar="N", help="tokens in a forward pass (default: depends on the device)"
     )
-    vectors.add_argument("--seed", type=int, default=0, metavar="N", help="has no effect: nothing is drawn at random")
 
 
 def _encode(arguments: argparse.Namespace) -> None:
     # Tokenizers stop using threads, with a warning, once a process may fork; nothing forks here.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     layer = parse_layer(arguments.layer)
-    check_int("seed", arguments.seed, 0)
     from midlayer_embed.bulk.encode_file import encode_file
 
     n_texts, dim = encode_file(
