@@ -244,7 +244,8 @@ class TaskSweep:
                 metas = {layer: self._meta(layer) for layer in layers}
                 results = scored_layers(self._task, store, metas, filler.fill, self._options.jobs)
                 label, shown = f"{self._label}: scoring", self._options.show_progress
-                for layer, result in progress(len(layers), label, "layer", shown, items=results):
+                at_once = self._options.jobs
+                for layer, result in progress(len(layers), label, "layer", shown, items=results, at_once=at_once):
                     self._save(result, layer, scratch, made_with)
 
     def _save(self, result: TaskResult, layer: int, scratch: Path, made_with: dict[str, Any]) -> None:
@@ -274,7 +275,9 @@ class TaskSweep:
                     encoder, sample, self._request(wanted, layers), options, text_pass
                 ) as representations,
             ):
-                curves = representations.curves(wanted, NORMALIZATIONS)
+                curves = representations.curves(
+                    wanted, NORMALIZATIONS, show_progress=options.show_progress, label=options.label
+                )
             rows = [
                 {**head, "metric": metric, "normalization": normalization, "layer": layer, "value": float(value)}
                 for (metric, normalization), curve in curves.items()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_options, read_texts
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.ground.streams import output_width
 from midlayer_embed.terms import METRIC_TABLE
 
 
@@ -42,7 +43,7 @@ def _profile(arguments: argparse.Namespace) -> None:
         **measuring_options(arguments),
         **model_options(arguments),
     )
-    print(profile_table(profile))
+    print(profile_table(profile, output_width()))
     if arguments.out is not None:
         folder = Path(arguments.out)
         profile.to_parquet(folder / "profile.parquet")

@@ -4,6 +4,7 @@ import argparse
 
 from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_options, read_texts_for
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.ground.streams import output_width
 from midlayer_embed.selection.criteria import CRITERIA, check_criterion
 
 
@@ -42,5 +43,5 @@ def _select(arguments: argparse.Namespace) -> None:
         **model_options(arguments),
     )
     if selection.values is not None:
-        print(curve_bars(selection))
+        print(curve_bars(selection, output_width()))
     print("\n".join(selection_summary(selection)))

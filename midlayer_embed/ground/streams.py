@@ -3,6 +3,7 @@
 import codecs
 import os
 import select
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,6 +56,13 @@ def say(message: str) -> None:
     """Print a line on stderr, which may be gone."""
     with suppress(OSError, ValueError):
         print(message, file=sys.stderr, flush=True)
+
+
+def output_width() -> int | None:
+    """Width of the terminal that stdout is, or COLUMNS; None for files and pipes."""
+    if "COLUMNS" in os.environ or (sys.stdout and sys.stdout.isatty()):
+        return shutil.get_terminal_size().columns
+    return None
 
 
 def output_has_no_reader() -> bool:

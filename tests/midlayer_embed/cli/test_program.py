@@ -19,7 +19,7 @@ def test_encode_writes_vectors_and_says_so(
     assert main([*arguments, "--output", str(target), "--raw", "--pooling", "max", "--normalize"]) == 0
     captured = capsys.readouterr()
     assert captured.out == f"{target}: 8 vectors of 32 dimensions\n"
-    assert "Encoding: 100%" in captured.err
+    assert captured.err == ""  # work of less than ten seconds, and no terminal
     encoder = MidLayerEncoder(llama_folder, 2, final_norm=False, pooling_mode="max")
     np.testing.assert_allclose(np.load(target), encoder.encode(sentences, normalize_embeddings=True), atol=1e-5)
 
