@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from leaderboard.cli.options import PROGRAM
+from leaderboard.results.arguments import check_results
 from midlayer_embed.cli.parser import FAILED, Parser
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
@@ -42,6 +43,7 @@ def _card(arguments: argparse.Namespace) -> int:
     layer = None if arguments.layer is None else parse_layer(arguments.layer)
     if arguments.out is None and arguments.push is None:
         raise InputError("card: expected --out FILE, --push REPO, or both")
+    check_results(arguments.folder)
     from leaderboard.report.layer_record import find_layer
     from leaderboard.report.publish import PushFailed, check_card_target, check_push, push_layer, write_card
 

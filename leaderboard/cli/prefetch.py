@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from leaderboard.cli.options import PROGRAM, add_task_choice
+from leaderboard.cli.options import PROGRAM, add_task_choice, check_task_choice
+from leaderboard.tasks.names import check_data_dir
 from midlayer_embed.cli.parser import FAILED, Parser
 
 
@@ -28,6 +29,9 @@ def add_prefetch(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _prefetch(arguments: argparse.Namespace) -> int:
+    check_task_choice(arguments)
+    if arguments.check:
+        check_data_dir(arguments.data_dir)
     from leaderboard.tasks.benchmarks import resolve_tasks
     from leaderboard.tasks.prefetch import DatasetsFailed, check, prefetch
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from leaderboard.cli.options import PROGRAM
+from leaderboard.results.arguments import check_results
 from midlayer_embed.cli.parser import Parser
 from midlayer_embed.errors import InputError
 
@@ -88,11 +89,16 @@ def _read(arguments: argparse.Namespace) -> "Leaderboard":
     if (arguments.results is None) == (arguments.scores is None):
         given = "both" if arguments.results is not None else "neither"
         raise InputError(f"expected a results folder or --scores FILE, got {given}")
-    from leaderboard.board import load_results, load_tables
-
     if arguments.results is not None:
         if arguments.metrics is not None:
             raise InputError("metrics: a results folder includes its metrics; use --metrics with --scores only")
+        check_results(arguments.results)
+    from leaderboard.analysis.schemes import check_comparison
+
+    check_comparison(arguments.tasks)
+    from leaderboard.board import load_results, load_tables
+
+    if arguments.results is not None:
         return load_results(arguments.results)
     return load_tables(arguments.scores, arguments.metrics)
 

@@ -44,7 +44,7 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         """Let the command end as it does after any other output, instead of with exit code 1."""
-        raise  # noqa: PLE0704
+        raise
 
 
 def print_layers(board: Tables, model: str, revision: str, console: Console | None = None) -> None:

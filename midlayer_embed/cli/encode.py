@@ -3,8 +3,10 @@
 import argparse
 import os
 
+from midlayer_embed.cli.early import check_model
 from midlayer_embed.cli.options import PROGRAM
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.ground.checks import check_optional_int
 from midlayer_embed.layers import parse_layer
 
 
@@ -56,6 +58,8 @@ def _encode(arguments: argparse.Namespace) -> None:
     # Tokenizers stop using threads, with a warning, once a process may fork; nothing forks here.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     layer = parse_layer(arguments.layer)
+    check_optional_int("batch_tokens", arguments.batch_tokens, 1)
+    check_model(arguments, [layer])
     from midlayer_embed.bulk.encode_file import encode_file
 
     n_texts, dim = encode_file(

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from tqdm import std
@@ -190,10 +191,8 @@ class Lines:
 
     def _write(self, now: float) -> None:
         self._last, self._has_written = now, True
-        try:
+        with suppress(OSError, ValueError):  # stderr may be gone; the work goes on
             print(self._line(now), file=sys.stderr, flush=True)
-        except (OSError, ValueError):  # stderr is gone; the work goes on
-            pass
 
     def _line(self, now: float) -> str:
         size = std.tqdm.format_sizeof if self._unit in _SCALED else "{:.0f}".format

@@ -10,10 +10,7 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 
 # What we draw with, where an encoding lacks it. Other characters become escapes, such as \u4e2d.
-_PLAIN = {
-    **{"█": "#", "▇": "#", "─": "-", "━": "-", "│": "|", "┃": "|", "·": ".", "•": "*", "–": "-", "—": "-"},
-    **{"…": "...", "→": "->", "×": "x", "±": "+-", "≥": ">=", "≤": "<=", "‘": "'", "’": "'", "“": '"', "”": '"'},
-}
+_PLAIN = {"█": "#", "─": "-", "…": "...", "→": "->"}
 _ERRORS = "midlayer-plain"
 
 
@@ -37,7 +34,11 @@ def standard_streams() -> Iterator[None]:
         ...     print("any text")
         any text
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # the lowest free number is that of a closed one
+    for name, mode in (
+        ("stdin", "r"),
+        ("stdout", "w"),
+        ("stderr", "w"),
+    ):  # the lowest free number is that of a closed one
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     changed = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if isinstance(stream, TextIOWrapper)]

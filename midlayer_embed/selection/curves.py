@@ -58,9 +58,7 @@ def _with_broken_heads(columns: list[list[str]]) -> list[list[str]]:
     """Columns whose first cells, the heads, are broken at underscores, into as many cells in each column."""
     heads = [head.split("_") for head, *_ in columns]
     n_lines = max(map(len, heads))
-    return [
-        [*[""] * (n_lines - len(head)), *head, *cells] for head, (_, *cells) in zip(heads, columns, strict=True)
-    ]
+    return [[*[""] * (n_lines - len(head)), *head, *cells] for head, (_, *cells) in zip(heads, columns, strict=True)]
 
 
 def _aligned(columns: list[list[str]]) -> str:
@@ -84,7 +82,9 @@ def selection_summary(selection: "LayerSelection") -> list[str]:
         spread = float(np.nanmax(selection.values) - np.nanmin(selection.values))
         share = f" ({selection.margin / spread:.1%} of the curve's range)" if spread > 0 else ""
         tied = all_tie(selection.values[[selection.layer, selection.runner_up]])
-        behind = "of the same value; the lower one was taken" if tied else f"behind by {number(selection.margin)}{share}"
+        behind = (
+            "of the same value; the lower one was taken" if tied else f"behind by {number(selection.margin)}{share}"
+        )
         lines.append(f"runner-up: layer {selection.runner_up}, {behind}")
     if selection.stability is not None:
         same = round(selection.stability * selection.n_resamples)

@@ -13,8 +13,8 @@ import torch
 
 from leaderboard import run_sweep
 from leaderboard.cli import main as leaderboard_main
-from leaderboard.sweep.executors.local import check_jobs
-from leaderboard.tasks.limit import check_limit
+from leaderboard.sweep.arguments import check_jobs
+from leaderboard.tasks.names import check_limit
 from midlayer_embed import LayerwiseEncoder, metrics, select_layer
 from midlayer_embed.cli import main
 from midlayer_embed.errors import InputError

@@ -1,4 +1,5 @@
 import io
+import itertools
 import re
 import sys
 import threading
@@ -94,7 +95,7 @@ def test_lines_are_never_closer_than_ten_seconds(
         for _ in range(100):
             wait(slow)
             bar.update()
-    assert min(second - first for first, second in zip(seen, seen[1:], strict=False)) >= 10
+    assert min(second - first for first, second in itertools.pairwise(seen)) >= 10
 
 
 def test_work_that_goes_on_from_before_is_not_faster_for_it(
