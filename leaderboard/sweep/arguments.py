@@ -32,14 +32,32 @@ def check_sweep(
     Raises:
         InputError: (a ValueError) the message names the argument, what came and what was expected.
     """
-    check_int("seed", seed, 0)
-    check_int("metric_texts", metric_texts, 2)
+    check_seed(seed)
+    check_metric_texts(metric_texts)
     metric_names(metrics)
     check_limit(limit)
     check_jobs(jobs)
     check_store_dtype(store_dtype)
     if store_budget is not None:
         parse_bytes(store_budget)
+
+
+def check_seed(seed: int) -> int:
+    """Checks a seed.
+
+    Raises:
+        InputError: (a ValueError) not an int of at least 0.
+    """
+    return check_int("seed", seed, 0)
+
+
+def check_metric_texts(metric_texts: int) -> int:
+    """Checks the number of texts that metrics are measured on.
+
+    Raises:
+        InputError: (a ValueError) not an int of at least 2.
+    """
+    return check_int("metric_texts", metric_texts, 2)
 
 
 def check_jobs(jobs: int) -> int:

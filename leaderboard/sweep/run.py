@@ -24,7 +24,9 @@ from leaderboard.quiet import calm_libraries
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.sweep.arguments import (
     check_jobs,
+    check_metric_texts,
     check_results_folder,
+    check_seed,
     check_store_dtype,
     metric_names,
     parse_bytes,
@@ -34,7 +36,6 @@ from leaderboard.sweep.task import SweepOptions, TaskSweep
 from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.names import check_data_dir, check_limit
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
-from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.failures import report_failures
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
@@ -143,13 +144,11 @@ def run_sweep(
         lazy = _LazyEncoder(
             find_checkpoint(name, source), recipe, resolve_dtype(source.dtype), resolve_device(source.device)
         )
-    seed = check_int("seed", seed, 0)
-    metric_texts = check_int("metric_texts", metric_texts, 2)
     wanted = SweepOptions(
         layers=list(dict.fromkeys(layer_numbers(layers, lazy.checkpoint.n_blocks))),
         metrics=metric_names(metrics),
-        metric_texts=metric_texts,
-        seed=seed,
+        metric_texts=check_metric_texts(metric_texts),
+        seed=check_seed(seed),
         limit=check_limit(limit),
         jobs=check_jobs(jobs),
         store_budget=_free_bytes(Path(results_dir)) if store_budget is None else parse_bytes(store_budget),
