@@ -54,7 +54,7 @@ class Source:
     """
 
     revision: str | None = field(
-        default=None, metadata=_flag("--revision", "branch, tag or commit on the Hub", metavar="REV")
+        default=None, metadata=_flag("--revision", "branch, tag or commit on the Hub (default: main)", metavar="REV")
     )
     device: "str | torch.device | None" = field(
         default=None,
@@ -111,7 +111,9 @@ class Recipe:
     )
     max_seq_length: int | None = field(
         default=None,
-        metadata=_flag("--max-seq-length", "truncate texts to this many tokens", type=int, metavar="N"),
+        metadata=_flag(
+            "--max-seq-length", "truncate texts to this many tokens (default: the model's limit)", type=int, metavar="N"
+        ),
     )
 
     def __post_init__(self) -> None:

@@ -39,5 +39,5 @@ def add_task_options(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--data-dir",
         metavar="FOLDER",
-        help="read datasets from FOLDER/<org>/<name>, laid out as on the Hub, instead of from the Hub",
+        help="read datasets from FOLDER/<org>/<name>, laid out as on the Hub (default: from the Hub)",
     )

@@ -34,7 +34,9 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
     run.set_defaults(command=_run, resumes=True)
     add_model_options(run)
     add_task_options(run, default="starter")
-    run.add_argument("--layers", default="all", metavar="LAYERS", help='"all", or e.g. 0,6,-1; 0.5 is a depth')
+    run.add_argument(
+        "--layers", default="all", metavar="LAYERS", help='"all" (default), or e.g. 0,6,-1; 0.5 is a depth'
+    )
     run.add_argument("--results", default="results", metavar="FOLDER", help="results folder (default: results)")
     run.add_argument("--overwrite", action="store_true", help="compute finished layers again")
     run.add_argument("--plan", action="store_true", help="print the expected cost and exit")
@@ -61,7 +63,8 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--limit",
         type=int,
         metavar="N",
-        help="keep N evaluated items of each split, for a first look; such results are stored under their own name",
+        help="keep N evaluated items of each split, for a first look; such results are stored under their own name "
+        "(default: all items)",
     )
     size.add_argument(
         "--store-budget",

@@ -29,12 +29,14 @@ def add_text_options(parser: argparse.ArgumentParser, *, required: bool) -> None
         "--starter-texts", action="store_true", help="about 1,000 sentences from the docstrings of installed packages"
     )
     texts.add_argument("--column", metavar="NAME", help="column of the texts (default: the only column of strings)")
-    texts.add_argument("--config", metavar="NAME", help="configuration of the dataset")
+    texts.add_argument("--config", metavar="NAME", help="configuration of the dataset (default: its own default)")
     texts.add_argument("--split", default="test", metavar="NAME", help="split of the dataset (default: test)")
     texts.add_argument(
         "--max-texts", type=int, metavar="N", help="measure at most N texts, drawn by the seed (default: 1000)"
     )
-    texts.add_argument("--min-tokens", type=int, metavar="N", help="leave out texts of fewer tokens")
+    texts.add_argument(
+        "--min-tokens", type=int, metavar="N", help="leave out texts of fewer tokens (default: 1; of wikitext: 30)"
+    )
     texts.add_argument(
         "--rates", default="paper", metavar="RATES", help='rates of the augmentation: "paper" (default) or "library"'
     )

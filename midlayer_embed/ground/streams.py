@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
+from typing import TextIO
 
 # What we draw with, where an encoding lacks it. Other characters become escapes, such as \u4e2d.
 _PLAIN = {"█": "#", "─": "-", "…": "...", "→": "->"}
@@ -80,16 +81,23 @@ def output_has_no_reader() -> bool:
 
 
 def flush_output() -> None:
-    """Write what waits to be written to stdout. If that fails, drop it, or the interpreter would try again at its end.
+    """Write what waits to be written. What cannot be is dropped, or the interpreter would try again at its end.
 
     Raises:
         OSError: stdout cannot be written.
     """
+    with suppress(OSError):
+        _flush(sys.stderr)
+    _flush(sys.stdout)
+
+
+def _flush(stream: TextIO) -> None:
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError:
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
+            os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
+            stream.flush()
         raise
