@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
 from midlayer_embed.models.checkpoint import Checkpoint
-from midlayer_embed.models.weights import resolve_dtype
+from midlayer_embed.models.weights import dtype_name
 from midlayer_embed.options import Recipe, Source
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ DEFAULT_SETTINGS: dict[str, Any] = {
 
 def scoring_settings(recipe: Recipe, dtype: "str | torch.dtype") -> dict[str, Any]:
     """The settings of a model that change its scores: `DEFAULT_SETTINGS` without the options of a sweep."""
-    return {**asdict(recipe), "dtype": str(resolve_dtype(dtype)).removeprefix("torch.")}
+    return {**asdict(recipe), "dtype": dtype_name(dtype)}
 
 
 def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: dict[str, Any]) -> ModelMeta:

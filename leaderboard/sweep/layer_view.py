@@ -1,5 +1,6 @@
 """LayerView, one layer of a store as an mteb encoder, and StoreFiller, which encodes texts once for all layers."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,10 @@ class StoreFiller:
         final_norm: Whether to pool normed states instead of raw ones.
         label: Label of the progress bar.
         show_progress: Whether to show a progress bar with an ETA on stderr.
+
+    Attributes:
+        not_finite: Number of texts so far whose vector at a layer is not finite, by layer; their vectors in the store
+            are zero. Such a layer has no score: evaluators may take NaN for a number, and zeros mean nothing.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class StoreFiller:
         self._norm = final_norm and encoder.backbone.final_norm is not None
         self._label = label
         self._show_progress = show_progress
+        self.not_finite: Counter[int] = Counter()
 
     def fill(self, texts: Sequence[str], text_pass: TextPass | None = None) -> None:
         """Encodes the texts that are not in the store yet.
@@ -68,9 +74,18 @@ class StoreFiller:
             vectors = pooled.vectors[norms.index(self._norm)]
             if self._encoder.checkpoint.normalizes:  # like the model's own Normalize module
                 vectors = normalize(torch.from_numpy(vectors), dim=-1).numpy()
-            self._put(segment, pooled.rows, vectors)
+            self._put(segment, pooled.rows, self._without_not_finite(vectors))
             if text_pass is not None:
                 text_pass.add(pooled.rows, np.arange(len(pooled.rows)), pooled, pooled.vectors[norms.index(False)])
+
+    def _without_not_finite(self, vectors: np.ndarray) -> np.ndarray:
+        """The vectors (n_layers, n, dim), zero where one is not finite or too long for a float32 length."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            wrong = ~np.isfinite(np.einsum("lnd,lnd->ln", vectors, vectors))
+        if not wrong.any():
+            return vectors
+        self.not_finite.update(dict(zip(self._store.layers, wrong.sum(axis=1).tolist(), strict=True)))
+        return np.where(wrong[..., None], np.float32(0), vectors)
 
     def _put(self, segment: np.ndarray, rows: np.ndarray, vectors: np.ndarray) -> None:
         highest = np.finfo(segment.dtype).max

@@ -15,6 +15,7 @@ from midlayer_embed import __version__
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.failures import reason_of
+from midlayer_embed.ground.interrupts import Terminated
 from midlayer_embed.ground.quiet import log_level
 from midlayer_embed.ground.streams import flush_output, output_has_no_reader, say, standard_streams
 from midlayer_embed.options import FILE_OPTIONS, Recipe, Source
@@ -22,6 +23,7 @@ from midlayer_embed.options import FILE_OPTIONS, Recipe, Source
 FAILED = 1
 MISTAKE = 2
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 class Parser(argparse.ArgumentParser):
@@ -146,8 +148,8 @@ def run(parser: Parser, arguments: Sequence[str] | None) -> int:
 
     Returns:
         The exit code: the command's, or 0; 2 for a user error, which is reported in one line; 1 if the output cannot be
-        written or for an unexpected error; 130 if interrupted. A reader of the output that leaves, as `head` does, is
-        no error.
+        written or for an unexpected error; 130 if interrupted, 143 if terminated. A reader of the output that leaves,
+        as `head` does, is no error.
     """
     with standard_streams():
         try:
@@ -175,10 +177,12 @@ def _run(parser: Parser, arguments: Sequence[str] | None) -> int:
         level = logging.WARNING if parsed.quiet else logging.DEBUG if parsed.verbose else logging.INFO
         with _show_logs(program, level):
             return parsed.command(parsed) or 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        terminated = isinstance(interrupt, Terminated)
         how = "; run the same command again to resume" if "resumes" in parsed else ""
-        say(f"\n{program}: interrupted{how}")
-        return INTERRUPTED
+        what = f": {interrupt}" if interrupt.args else how
+        say(f"\n{program}: {'terminated' if terminated else 'interrupted'}{what}")
+        return TERMINATED if terminated else INTERRUPTED
     except Exception as error:
         if isinstance(error, BrokenPipeError) and output_has_no_reader():
             return 0

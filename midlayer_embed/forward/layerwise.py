@@ -15,7 +15,15 @@ import numpy as np
 import torch
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import Batch, batches, check_texts, distinct, token_budget, tokenize
+from midlayer_embed.forward.batching import (
+    Batch,
+    batches,
+    check_texts,
+    check_token_ids,
+    distinct,
+    token_budget,
+    tokenize,
+)
 from midlayer_embed.forward.pooling import Pooler, pooler
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.layers import layer_numbers
@@ -224,6 +232,7 @@ class LayerwiseEncoder:
         """
         budget = token_budget(batch_tokens, self.backbone.device)
         token_ids = tokenize(self.backbone.tokenizer, texts, self.max_seq_length)
+        check_token_ids(self.backbone.tokenizer, int(token_ids.flat.max(initial=0)), self.checkpoint.n_tokens)
         total = int(token_ids.lengths.sum())
         with progress(total, description, "tok", show_progress) as bar:
             for batch in batches(token_ids, self.backbone.pad_id, budget):
