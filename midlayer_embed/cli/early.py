@@ -6,10 +6,11 @@ Functions that do the work check the same, for those who call them from Python.
 import argparse
 from collections.abc import Iterable
 
+from midlayer_embed.cli.glance import n_blocks_at_a_glance
 from midlayer_embed.cli.parser import model_options
 from midlayer_embed.ground.checks import check_optional_int
 from midlayer_embed.layers import layer_number
-from midlayer_embed.models.glance import check_location, n_blocks_at_a_glance
+from midlayer_embed.models.starter import check_location
 from midlayer_embed.options import fold
 
 

@@ -29,9 +29,8 @@ from midlayer_embed.models.files import (
     weights_sha256,
 )
 from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder, quantization_of
-from midlayer_embed.models.glance import check_location
 from midlayer_embed.models.sentence_transformers_config import normalizes
-from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
+from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, check_location, starter_gguf
 from midlayer_embed.options import Source
 
 logger = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ LIGHT = (
     "midlayer_embed.terms",
     "midlayer_embed.options",
     "midlayer_embed.selection.criteria",
-    "midlayer_embed.models.glance",
+    "midlayer_embed.models.starter",
     "midlayer_embed.encoder.target",
     "midlayer_embed.cli",
     "leaderboard.cli",

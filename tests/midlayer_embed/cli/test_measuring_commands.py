@@ -24,7 +24,7 @@ def test_profile_prints_the_table_and_writes_it_with_its_picture(
     expected = profile_layers(llama_folder, sentences, ["dime", "curvature"], 6, True, 3)
     captured = capsys.readouterr()
     assert captured.out.startswith(profile_table(expected) + "\n")
-    assert captured.err == ""  # work of less than ten seconds, and no terminal
+    assert captured.err == f"midlayer-embed: {texts}: 8 texts, one a line\n"  # no bar: short work, no terminal
     assert sorted(path.name for path in folder.iterdir()) == ["profile.parquet", "profile.png"]
     assert pl.read_parquet(folder / "profile.parquet")["value"].to_list() == expected.to_frame()["value"].to_list()
 

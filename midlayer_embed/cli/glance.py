@@ -1,6 +1,6 @@
 """What a model's files say at a glance, so that mistakes are told before the slow imports: torch, transformers, mteb.
 
-Nothing is decided here that `checkpoint` does not decide, too: what cannot be told at a glance is left to it.
+What cannot be told at a glance is left to `models.checkpoint`.
 """
 
 import json
@@ -8,7 +8,6 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from midlayer_embed.errors import InputError
 from midlayer_embed.models.starter import STARTER, starter_gguf
 
 # The entries of a config.json that hold the number of blocks, one for each architecture.
@@ -16,32 +15,6 @@ _N_BLOCKS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 # In a GGUF file: the number of bytes of each type of value that has a fixed size; strings and lists.
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _UINT32, _STRING, _LIST = 4, 8, 9
-
-
-def check_location(model: str, gguf_file: str | None = None) -> None:
-    """Reject what is neither a folder, nor "starter", nor like a Hub id.
-
-    Raises:
-        InputError: (a ValueError) the message names the folder or file that is missing.
-
-    Example:
-        >>> check_location("/no/such/folder")
-        Traceback (most recent call last):
-        midlayer_embed.errors.InputError: model: there is no folder '/no/such/folder'
-    """
-    if not model:
-        raise InputError(f"model: expected a folder, a Hub id or {STARTER!r}, got an empty string")
-    if model == STARTER:
-        starter_gguf()
-    elif gguf_file is not None:
-        if not (Path(model) / gguf_file).is_file():
-            raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {model}")
-    elif Path(model).is_dir():
-        return
-    elif Path(model).exists():
-        raise InputError(f"model: {model} is a file; expected a folder, a Hub id or {STARTER!r}")
-    elif model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise InputError(f"model: there is no folder {model!r}")
 
 
 def n_blocks_at_a_glance(model: str, gguf_file: str | None = None, revision: str | None = None) -> int | None:

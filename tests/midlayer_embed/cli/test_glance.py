@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from midlayer_embed.cli.glance import n_blocks_at_a_glance
 from midlayer_embed.models.checkpoint import find_checkpoint
-from midlayer_embed.models.glance import n_blocks_at_a_glance
 
 
 def test_a_glance_never_contradicts_the_config(any_folder: Path) -> None:
