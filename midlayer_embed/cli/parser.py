@@ -17,7 +17,7 @@ from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.failures import reason_of
 from midlayer_embed.ground.interrupts import Terminated
 from midlayer_embed.ground.quiet import log_level
-from midlayer_embed.ground.streams import flush_output, output_has_no_reader, say, standard_streams
+from midlayer_embed.ground.streams import flush_output, has_terminal, output_has_no_reader, say, standard_streams
 from midlayer_embed.options import FILE_OPTIONS, Recipe, Source
 
 FAILED = 1
@@ -175,7 +175,7 @@ def _run(parser: Parser, arguments: Sequence[str] | None) -> int:
         parsed = parser.parse_args(arguments)
         check_int("seed", parsed.seed, 0)
         level = logging.WARNING if parsed.quiet else logging.DEBUG if parsed.verbose else logging.INFO
-        with _show_logs(program, level):
+        with _show_logs(program, level), _bars_of_libraries(not parsed.quiet and has_terminal()):
             return parsed.command(parsed) or 0
     except KeyboardInterrupt as interrupt:
         terminated = isinstance(interrupt, Terminated)
@@ -213,6 +213,19 @@ def _finish(program: str, code: Any) -> Any:
             say(f"{program}: standard output cannot be written: {error.strerror}")
             return FAILED
     return code
+
+
+@contextmanager
+def _bars_of_libraries(shown: bool) -> Iterator[None]:
+    """Let libraries that a command imports draw bars, for downloads, or keep them from it."""
+    names = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS")
+    added = [name for name in names if not shown and name not in os.environ]
+    os.environ.update(dict.fromkeys(added, "1"))
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 @contextmanager

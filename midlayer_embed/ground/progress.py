@@ -1,6 +1,5 @@
 """Progress of all long work, on stderr: a bar with an ETA on a terminal, elsewhere a plain line every ten seconds."""
 
-import os
 import sys
 import threading
 import time
@@ -10,6 +9,8 @@ from typing import Any
 
 from tqdm import std
 from tqdm.auto import tqdm
+
+from midlayer_embed.ground.streams import has_terminal
 
 # Units that come in thousands are shown as 1.2k, 3.4M.
 _SCALED = ("tok", "char", "B")
@@ -58,11 +59,6 @@ def progress(
             at_once=at_once,
         )
     return Lines(total, what, unit, items=items, at_once=at_once)
-
-
-def has_terminal() -> bool:
-    """Whether stderr is a terminal on which a bar can be drawn over itself."""
-    return bool(sys.stderr) and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _has_bars() -> bool:

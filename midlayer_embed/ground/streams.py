@@ -60,6 +60,11 @@ def say(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
 
+def has_terminal() -> bool:
+    """Whether stderr is a terminal on which a bar can be drawn over itself."""
+    return bool(sys.stderr) and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def output_width() -> int | None:
     """Width of the terminal that stdout is, or COLUMNS; None for files and pipes."""
     if "COLUMNS" in os.environ or (sys.stdout and sys.stdout.isatty()):

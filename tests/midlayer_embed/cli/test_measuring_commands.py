@@ -19,6 +19,7 @@ def test_profile_prints_the_table_and_writes_it_with_its_picture(
     llama_folder: Path, texts: Path, sentences: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "out"
+    capsys.readouterr()  # of the model's making
     arguments = ["profile", str(llama_folder), "--texts", str(texts), "--metrics", "dime", "curvature", "--normed"]
     assert main([*arguments, "--seed", "3", "--max-texts", "6", "--out", str(folder)]) == 0
     expected = profile_layers(llama_folder, sentences, ["dime", "curvature"], 6, True, 3)
