@@ -14,10 +14,10 @@ from types import TracebackType
 
 import numpy as np
 
+from leaderboard.sweep.arguments import check_store_dtype
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
 
-DTYPES = ("float32", "float16")
 _INDEX = "index.json"
 
 
@@ -39,7 +39,7 @@ class VectorStore:
     """
 
     def __init__(self, parent: Path, layers: Sequence[int], dim: int, dtype: str = "float32") -> None:
-        check_dtype(dtype)
+        check_store_dtype(dtype)
         parent.mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix=".store-", dir=parent))
         self.layers = list(layers)
@@ -142,17 +142,6 @@ class VectorStore:
         self._starts.clear()
         self._number.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def check_dtype(dtype: str) -> str:
-    """Checks the dtype of a store.
-
-    Raises:
-        InputError: (a ValueError) not one of `DTYPES`.
-    """
-    if dtype not in DTYPES:
-        raise InputError(f"store_dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
-    return dtype
 
 
 def layer_bytes(n_texts: int, dim: int, dtype: str) -> int:

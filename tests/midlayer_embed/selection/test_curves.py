@@ -1,3 +1,4 @@
+import re
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 @pytest.fixture
 def profile() -> Profile:
     values = {metric: np.array([3.0, 1.0, 1.25, float("nan")]) for metric in METRICS}
-    return Profile("org/model", "main", 7, False, 512, MetricSettings(), values, {})
+    return Profile("org/model", "main", 70, 70, False, 512, MetricSettings(), values, {})
 
 
 @pytest.fixture
@@ -47,12 +48,38 @@ def test_the_table_has_a_row_a_layer(profile: Profile) -> None:
     assert head.split() == ["layer", "depth", *METRICS]
     assert rows[2].split() == ["2", "0.67", *["1.250"] * 7]
     assert rows[3].split() == ["3", "1.00", *["-"] * 7]
-    assert len({len(line) for line in (head, *rows)}) == 1
+    assert {len(line) for line in (head, *rows)} == {len(head)}
+    assert profile_table(profile, len(head)) == profile_table(profile)
+
+
+def test_heads_are_broken_at_underscores_to_fit(profile: Profile) -> None:
+    above, head, *_ = profile_table(profile, 80).splitlines()
+    assert above.split() == ["prompt", "dataset", "effective"]
+    assert head.split() == ["layer", "depth", "entropy", "entropy", "curvature", "infonce", "lidar", "dime", "rank"]
+    assert len(head) <= 80
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 60, 80, 200])
+def test_no_table_is_wider_than_the_terminal(profile: Profile, width: int) -> None:
+    """Unless not even one metric fits beside layer and depth. Heads are whole words, and each number stands once."""
+    blocks = [block.splitlines() for block in profile_table(profile, width).split("\n\n")]
+    assert max(len(line) for block in blocks for line in block) <= max(width, len("layer  depth  effective"))
+    words = {word for block in blocks for line in block for word in re.findall("[a-z]+", line)}
+    assert words == {"layer", "depth", *(word for metric in METRICS for word in metric.split("_"))}
+    assert [block[-2].split()[:2] for block in blocks] == [["2", "0.67"]] * len(blocks)
+    assert sum(len(block[-2].split()) - 2 for block in blocks) == len(METRICS)
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_bars_fit_into_the_terminal(selection: LayerSelection, width: int) -> None:
+    lines = curve_bars(selection, width).splitlines()
+    assert max(map(len, lines)) <= max(width, len("    1   0.33            1.000     runner-up") + 4)
+    assert lines[1].count("█") > lines[2].count("█") == 1
 
 
 def test_a_choice_is_told_with_its_margin_and_stability(selection: LayerSelection) -> None:
     assert selection_summary(selection) == [
-        "layer 1 of 3 (depth 0.33), by min-dime over 7 texts",
+        "layer 1 of 3 (depth 0.33), by min-dime over 70 texts",
         "runner-up: layer 2, behind by 0.2500 (12.5% of the curve's range)",
         "stability: the same layer on 15 of 20 random halves of the texts",
     ]
