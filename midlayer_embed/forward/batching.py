@@ -6,8 +6,9 @@ Works with tokenizers and tensors, without a model.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,31 @@ from transformers import PreTrainedTokenizerBase
 
 from midlayer_embed.errors import InputTypeError
 from midlayer_embed.ground.checks import check_int
+
+
+class Prompted(NamedTuple):
+    """A text with a prompt in front of it. It differs from the same text under another prompt, or under none."""
+
+    prompt: str
+    text: str
+
+
+Text = str | Prompted
+
+
+def prompted(prompt: str, text: str) -> Text:
+    """The text under the prompt; the text itself if the prompt is empty.
+
+    Example:
+        >>> prompted("query: ", "a"), prompted("", "a")
+        (Prompted(prompt='query: ', text='a'), 'a')
+    """
+    return Prompted(prompt, text) if prompt else text
+
+
+def spelt(text: Text) -> str:
+    """What is tokenised."""
+    return text if isinstance(text, str) else text.prompt + text.text
 
 
 @dataclass(frozen=True)
@@ -59,7 +85,10 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     return found
 
 
-def distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+_Text = TypeVar("_Text", bound=Text)
+
+
+def distinct(texts: Sequence[_Text]) -> tuple[list[_Text], np.ndarray]:
     """Each distinct text once, in order of first appearance, and the index of each text among them.
 
     Returns:
@@ -69,7 +98,7 @@ def distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
         >>> distinct(["b", "a", "b"])
         (['b', 'a'], array([0, 1, 0]))
     """
-    number: dict[str, int] = {}
+    number: dict[_Text, int] = {}
     where = np.fromiter((number.setdefault(text, len(number)) for text in texts), dtype=np.int64, count=len(texts))
     return list(number), where
 
@@ -110,12 +139,12 @@ class TokenIds:
         return self.flat[end - int(self.lengths[row]) : end]
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> TokenIds:
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int) -> TokenIds:
     """Token ids of each text, special tokens included, truncated to `max_length` tokens."""
     parts = [TokenIds.of([])]
     for start in range(0, len(texts), _TEXTS_AT_ONCE):  # some tokenizers fail on an empty list
         encoded = tokenizer(
-            list(texts[start : start + _TEXTS_AT_ONCE]),
+            list(map(spelt, texts[start : start + _TEXTS_AT_ONCE])),
             truncation=True,
             max_length=max_length,
             return_attention_mask=False,
@@ -123,6 +152,18 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
         )
         parts.append(TokenIds.of(encoded["input_ids"]))
     return TokenIds(np.concatenate([part.flat for part in parts]), np.concatenate([part.lengths for part in parts]))
+
+
+def prompt_lengths(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int) -> np.ndarray:
+    """The number of tokens of each text's prompt, int64 (n_texts,), without a special token at its end."""
+
+    @cache
+    def length(prompt: str) -> int:
+        (ids,) = tokenizer([prompt], truncation=True, max_length=max_length)["input_ids"]
+        return len(ids) - bool(ids and ids[-1] in tokenizer.all_special_ids)
+
+    lengths = (0 if isinstance(text, str) else length(text.prompt) for text in texts)
+    return np.fromiter(lengths, dtype=np.int64, count=len(texts))
 
 
 # Tokens in a forward pass. A CPU is fastest while a batch stays in its caches; an accelerator needs large batches.
@@ -156,7 +197,7 @@ def token_budget(batch_tokens: int | None, device: torch.device) -> int:
 
 
 def token_counts(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, *, prompt: str = ""
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int, *, prompt: str = ""
 ) -> np.ndarray:
     """The approximate number of tokens of each text in a forward pass, for `row_batches`.
 
@@ -165,7 +206,7 @@ def token_counts(
 
     Args:
         tokenizer: The tokenizer.
-        texts: Any number of strings.
+        texts: Any number of texts.
         max_length: Number of tokens to which a text is truncated.
         prompt: Text to put in front of each text.
 
@@ -176,7 +217,7 @@ def token_counts(
     reach = _CHARACTERS_A_TOKEN * max_length
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         stop = start + _TEXTS_AT_ONCE
-        some = texts[start:stop]
+        some = [spelt(text) for text in texts[start:stop]]
         token_ids = tokenize(tokenizer, [prompt + text[:reach] for text in some], max_length)
         # A text that is blank as far as it was read may still have a token.
         counts[start:stop] = np.maximum(token_ids.lengths, [len(text) > reach for text in some])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from tokenizers import normalizers
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -13,7 +14,6 @@ from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.families import blocks_of, final_norm_of
-from midlayer_embed.models.sentence_transformers_config import own_limit
 from midlayer_embed.models.weights import load_base_model, resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     except Exception as error:  # the tokenizers library raises nothing more specific
         why = no_files if "instantiate the backend tokenizer" in str(error) else first_line(error)
     else:
+        if checkpoint.own.do_lower_case:
+            _lower_case(tokenizer)
         special = {str(token) for token in tokenizer.added_tokens_decoder.values()}
         if len(set(tokenizer.get_vocab()) - special) > 1:
             return tokenizer
@@ -114,12 +116,21 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
 def default_max_seq_length(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> int:
     """The number of tokens to which a text is truncated if the user gives none.
 
-    The limit of the folder's own sentence-transformers config if it has one, else the smaller of the model's limit and
-    512.
+    The limit of the model's own sentence-transformers config if it has one, else the smaller of the model's limit and
+    512. A sentence-transformers model that names no limit takes as many tokens as it can.
     """
-    own = own_limit(checkpoint.location, checkpoint.requested_revision)
-    if own is not None:
-        return own
+    own = checkpoint.own
+    if own.max_seq_length is not None:
+        return own.max_seq_length
     positions = getattr(checkpoint.config.get_text_config(), "max_position_embeddings", None) or _NO_LIMIT
-    own_positions = positions - checkpoint.family.position_offset
-    return min(DEFAULT_MAX_SEQ_LENGTH, int(min(tokenizer.model_max_length, _NO_LIMIT)), own_positions)
+    longest = min(int(min(tokenizer.model_max_length, _NO_LIMIT)), positions - checkpoint.family.position_offset)
+    return longest if own.is_sentence_transformer else min(DEFAULT_MAX_SEQ_LENGTH, longest)
+
+
+def _lower_case(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let a tokenizer lower-case texts first, as sentence-transformers does for `do_lower_case`."""
+    backend = tokenizer.backend_tokenizer
+    steps = backend.normalizer
+    steps = [] if steps is None else list(steps) if isinstance(steps, normalizers.Sequence) else [steps]
+    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from midlayer_embed.models.discovery import find_family
 from midlayer_embed.models.families import Family
 from midlayer_embed.models.files import check_config_file, check_no_adapter, check_weight_files, weights_sha256
 from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder
-from midlayer_embed.models.sentence_transformers_config import normalizes
+from midlayer_embed.models.sentence_transformers_config import OwnConfig, read_own_config
 from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
-from midlayer_embed.options import Source
+from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source
 
 logger = logging.getLogger(__name__)
 
@@ -46,28 +46,38 @@ class Checkpoint:
     """Where a model's files are and what its config says; no weights.
 
     Attributes:
-        location: A folder or a Hub id, as `from_pretrained` takes it.
+        location: A folder or a Hub id, as `from_pretrained` takes it: where the transformer is.
+        root: The folder or Hub id of the whole model. It differs from the location if the transformer has a folder of
+            its own in it, as in old sentence-transformers models.
         name: "org/name" for results: the Hub id ("hub/name" for one without an owner), or "local/<name of the folder>".
         requested_revision: Revision to load from the Hub, or None.
         config: The model's config.
         trust_remote_code: Whether the model's own code may run.
         hub_id: Name of the model on the Hub, or None for a folder, whose Hub id is unknown.
+        own: What the model says about itself as a sentence-transformers model.
         bidirectional: Whether the causal attention of the model is made bidirectional.
         adapters: Adapters that are merged into its weights, in order.
     """
 
     location: str
+    root: str
     name: str
     requested_revision: str | None
     config: PretrainedConfig
     trust_remote_code: bool
     hub_id: str | None
+    own: OwnConfig = OwnConfig()
     bidirectional: bool = False
     adapters: tuple[Adapter, ...] = ()
 
-    @property
+    @cached_property
     def n_blocks(self) -> int:
-        """L, the number of blocks."""
+        """L, the number of blocks up to the last layer; a model's own config may take an earlier state as its last."""
+        return self._output[0]
+
+    @property
+    def n_stored_blocks(self) -> int:
+        """The number of blocks that the config names, those above the last layer included."""
         number = getattr(self.config.get_text_config(), "num_hidden_layers", None)
         if not isinstance(number, int):
             raise InputError(f"model: the config of {self.location} does not say how many blocks there are: {number!r}")
@@ -85,8 +95,8 @@ class Checkpoint:
         The Hub's commit or a hash of the folder's files, then "-bidirectional" and "-adapters-0123456789ab" where they
         apply.
         """
-        if Path(self.location).is_dir():
-            parts = [_fingerprint(Path(self.location))]
+        if Path(self.root).is_dir():
+            parts = [_fingerprint(Path(self.root))]
         else:
             parts = [self._commit() or self.requested_revision or "main"]
         if self.bidirectional:
@@ -96,9 +106,48 @@ class Checkpoint:
         return "-".join(parts)
 
     @cached_property
-    def normalizes(self) -> bool:
-        """Whether it is a sentence-transformers model that normalises its embeddings."""
-        return normalizes(self.location, self.requested_revision)
+    def _output(self) -> tuple[int, bool]:
+        """The layer that the model's own config takes as the last, and whether it takes the normed states."""
+        path, total, recorded = self.own.output, self.n_stored_blocks, self.family.hidden_states
+        if path == OwnConfig.output:
+            return total, DEFAULT_FINAL_NORM
+        index = path[1] if len(path) == 2 and path[0] == "hidden_states" else None
+        if not isinstance(index, int) or recorded is None or not -total <= index + 1 <= total + 1:
+            raise InputError(
+                f"model: {self.root} takes {list(path)} of the output of its transformer; expected last_hidden_state, or "
+                "hidden_states of an architecture that is known"
+            )
+        index %= total + 1
+        has_raw_last = recorded.has_last_layer and not recorded.first_layer
+        is_normed = index == total and (getattr(self.config, "tie_last_hidden_states", True) or not has_raw_last)
+        return (total, True) if is_normed else (index + recorded.first_layer, False)
+
+    def is_last(self, layer: int) -> bool:
+        """Whether a layer is the last one, which is the model itself."""
+        return layer == self.n_blocks
+
+    def resolved(self, recipe: Recipe) -> Recipe:
+        """A recipe in which `final_norm` and `pooling_mode` are the model's own if the user gave none."""
+        return replace(
+            recipe,
+            final_norm=self._output[1] if recipe.final_norm is None else recipe.final_norm,
+            pooling_mode=recipe.pooling_mode or self.own.pooling_mode or DEFAULT_POOLING_MODE,
+        )
+
+    def check_layer_is_supported(self, layer: int) -> None:
+        """Reject the last layer of a model that does more than our layers can; log what a lower layer does not have.
+
+        Raises:
+            InputError: (a ValueError) the message says what it is.
+        """
+        if not self.is_last(layer):
+            if left_out := self.own.for_the_last_layer:
+                logger.warning("%s: layer %d leaves out %s", self.name, layer, ", ".join(left_out))
+        elif self.own.unsupported:
+            raise InputError(
+                f"model: the last layer of {self.root} is the model itself, which has {', '.join(self.own.unsupported)}; "
+                "use SentenceTransformer for it, or a lower layer"
+            )
 
     @cached_property
     def weights_sha256(self) -> str | None:
@@ -141,7 +190,9 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
     if not isinstance(model, (str, Path)):
         raise InputTypeError(f"model: expected a folder, a Hub id or {STARTER!r}, got {type(model).__name__}")
     source = source or Source()
-    location, name, hub_id = _locate(str(model), source.gguf_file)
+    root, name, hub_id = _locate(str(model), source.gguf_file)
+    own = read_own_config(root, source.revision)
+    location = _transformer_location(root, own)
     check_no_adapter(location, source.revision)
     is_folder = Path(location).is_dir()
     if is_folder:
@@ -156,17 +207,19 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
         raise InputError(f"model: {_why_not_loaded(location, error)}") from error
     checkpoint = Checkpoint(
         location=location,
+        root=root,
         name=name,
         requested_revision=source.revision,
         config=config,
         trust_remote_code=source.trust_remote_code,
         hub_id=hub_id,
+        own=own,
         bidirectional=source.bidirectional,
         adapters=find_adapters(source.adapters),
     )
     _ = checkpoint.family  # report an unknown architecture now
     if checkpoint.n_blocks < 1:  # such as a saved layer 0
-        raise InputError(f"model: {location} has no blocks, so there is no layer to choose")
+        raise InputError(f"model: {root} has no blocks below its last layer, so there is no layer to choose")
     if is_folder:
         check_weight_files(Path(location))
     return checkpoint
@@ -192,6 +245,18 @@ def _locate(model: str, gguf_file: str | None) -> tuple[str, str, str | None]:
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise InputError(f"model: there is no folder {model!r}")
     return model, model if "/" in model else f"{_OWNERLESS}{model}", model
+
+
+def _transformer_location(root: str, own: OwnConfig) -> str:
+    """Where the transformer of a model is: the root, or a folder in it."""
+    if not own.transformer:
+        return root
+    if Path(root).is_dir():
+        return str(Path(root, own.transformer))
+    raise InputError(
+        f"model: the transformer of {root!r} is in its folder {own.transformer}; download the whole repository, and pass "
+        "the folder that holds it"
+    )
 
 
 def hub_id_of(name: str) -> str | None:
