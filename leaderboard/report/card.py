@@ -3,7 +3,7 @@
 `midlayer_embed.encoder.card` renders the part that every saved encoder has; `publish` writes the files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +27,7 @@ from midlayer_embed.encoder.card import NAME_TO_COME, CardFacts, base_card_of, c
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.markdown import escaped, table
 from midlayer_embed.models.checkpoint import LOCAL
+from midlayer_embed.models.sentence_transformers_config import NORMALIZE
 from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
 from midlayer_embed.options import fold
 from midlayer_embed.terms import METRICS
@@ -83,7 +84,8 @@ def render_card(
         dim=record.dim,
         how_chosen=_how_chosen(record),
         name=name,
-        normalized=record.provenance["normalized"],
+        modules=_modules(record),
+        left_out=() if record.layer == record.n_blocks else tuple(_own(record)["for_the_last_layer"]),
         bidirectional=record.provenance["bidirectional"],
         adapters=tuple(record.provenance["adapters"]),
     )
@@ -96,6 +98,19 @@ def render_card(
         _provenance_section(record),
     ]
     return card(facts, sections, tags=["mteb"], **{"model-index": _model_index(record)})
+
+
+def _own(record: LayerRecord) -> Mapping[str, Any]:
+    """What the model said about itself when it was scored; earlier versions noted only whether it normalises."""
+    before = {"modules": ["Normalize"] * record.provenance.get("normalized", False), "for_the_last_layer": []}
+    own: Mapping[str, Any] = record.provenance.get("own", before)
+    return own
+
+
+def _modules(record: LayerRecord) -> tuple[str, ...]:
+    """The modules after pooling of the layer."""
+    is_last = record.layer == record.n_blocks
+    return tuple(kind for kind in _own(record)["modules"] if is_last or kind == NORMALIZE)
 
 
 def eval_results_files(record: LayerRecord) -> Iterator[tuple[str, str]]:

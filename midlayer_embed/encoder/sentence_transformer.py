@@ -126,11 +126,9 @@ class MidLayerEncoder(SentenceTransformer):
         source, recipe = fold(options)
         checkpoint = find_checkpoint(model_name_or_path, source)
         own, recipe = checkpoint.own, checkpoint.resolved(recipe)
-        if isinstance(layer, (int, float)):  # a model that is refused at its last layer is refused before any work
-            checkpoint.check_layer_is_supported(layer_number(layer, checkpoint.n_blocks))
         selection = _select(layer, checkpoint, selection_texts, seed, source, recipe)
         number = layer_number(layer, checkpoint.n_blocks) if selection is None else selection.layer  # type: ignore[arg-type]
-        checkpoint.check_layer_is_supported(number)
+        checkpoint.check_layers([number])
         device = resolve_device(source.device)
         transformer = _truncated_transformer(checkpoint, number, recipe, resolve_dtype(source.dtype), device)
         pooling = Pooling(
@@ -181,7 +179,7 @@ class MidLayerEncoder(SentenceTransformer):
     @property
     def recipe(self) -> Recipe:
         """How states become a vector, without None: the final norm, the pooling and the limit that are in force."""
-        modes = self[1].pooling_mode
+        modes: Any = self[1].pooling_mode
         return Recipe(
             final_norm=self._final_norm,
             pooling_mode=modes if isinstance(modes, str) else "+".join(modes),
@@ -291,7 +289,8 @@ class MidLayerEncoder(SentenceTransformer):
         parameter = next(self[0].parameters())
         pooled = torch.zeros((1, self[1].get_embedding_dimension()), dtype=parameter.dtype, device=parameter.device)
         features = {"sentence_embedding": pooled}
-        for module in list(self.children())[2:]:
+        after: list[Any] = list(self.children())[2:]
+        for module in after:
             features = module(features)
         return features["sentence_embedding"][:, : like.shape[1]].to(like)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import normalizers
@@ -130,7 +130,7 @@ def default_max_seq_length(checkpoint: Checkpoint, tokenizer: PreTrainedTokenize
 def _lower_case(tokenizer: PreTrainedTokenizerBase) -> None:
     """Let a tokenizer lower-case texts first, as sentence-transformers does for `do_lower_case`."""
     backend = tokenizer.backend_tokenizer
-    steps = backend.normalizer
-    steps = [] if steps is None else list(steps) if isinstance(steps, normalizers.Sequence) else [steps]
+    first: Any = backend.normalizer
+    steps = [] if first is None else list(first) if isinstance(first, normalizers.Sequence) else [first]
     if not any(isinstance(step, normalizers.Lowercase) for step in steps):
         backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])

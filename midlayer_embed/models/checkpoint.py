@@ -7,7 +7,8 @@ import hashlib
 import json
 import logging
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from midlayer_embed.models.files import check_config_file, check_no_adapter, che
 from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder
 from midlayer_embed.models.sentence_transformers_config import OwnConfig, read_own_config
 from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
-from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source
+from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source, pooling_modes
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Checkpoint:
     config: PretrainedConfig
     trust_remote_code: bool
     hub_id: str | None
-    own: OwnConfig = OwnConfig()
+    own: OwnConfig = field(default_factory=OwnConfig)
     bidirectional: bool = False
     adapters: tuple[Adapter, ...] = ()
 
@@ -114,13 +115,20 @@ class Checkpoint:
         index = path[1] if len(path) == 2 and path[0] == "hidden_states" else None
         if not isinstance(index, int) or recorded is None or not -total <= index + 1 <= total + 1:
             raise InputError(
-                f"model: {self.root} takes {list(path)} of the output of its transformer; expected last_hidden_state, or "
-                "hidden_states of an architecture that is known"
+                f"model: {self.root} takes {list(path)} of the output of its transformer; expected last_hidden_state, "
+                "or hidden_states of an architecture that is known"
             )
         index %= total + 1
         has_raw_last = recorded.has_last_layer and not recorded.first_layer
         is_normed = index == total and (getattr(self.config, "tie_last_hidden_states", True) or not has_raw_last)
         return (total, True) if is_normed else (index + recorded.first_layer, False)
+
+    def embedding_dim(self, layer: int, pooling_mode: str) -> int:
+        """Width of the embeddings of a layer."""
+        dim = int(self.config.get_text_config().hidden_size) * len(pooling_modes(pooling_mode))
+        for module in self.own.modules_at(is_last=self.is_last(layer)):
+            dim = module.out_features or dim
+        return min(dim, self.own.truncate_dim or dim) if self.is_last(layer) else dim
 
     def is_last(self, layer: int) -> bool:
         """Whether a layer is the last one, which is the model itself."""
@@ -134,20 +142,20 @@ class Checkpoint:
             pooling_mode=recipe.pooling_mode or self.own.pooling_mode or DEFAULT_POOLING_MODE,
         )
 
-    def check_layer_is_supported(self, layer: int) -> None:
-        """Reject the last layer of a model that does more than our layers can; log what a lower layer does not have.
+    def check_layers(self, layers: Iterable[int]) -> None:
+        """Reject the last layer of a model that does more than our layers can; log what lower layers do not have.
 
         Raises:
             InputError: (a ValueError) the message says what it is.
         """
-        if not self.is_last(layer):
-            if left_out := self.own.for_the_last_layer:
-                logger.warning("%s: layer %d leaves out %s", self.name, layer, ", ".join(left_out))
-        elif self.own.unsupported:
+        are_last = {self.is_last(layer) for layer in layers}
+        if True in are_last and self.own.unsupported:
             raise InputError(
-                f"model: the last layer of {self.root} is the model itself, which has {', '.join(self.own.unsupported)}; "
-                "use SentenceTransformer for it, or a lower layer"
+                f"model: the last layer of {self.root} is the model itself, which has "
+                f"{', '.join(self.own.unsupported)}; use SentenceTransformer for it, or a lower layer"
             )
+        if False in are_last and self.own.for_the_last_layer:
+            logger.warning("%s: layers below the last leave out %s", self.name, ", ".join(self.own.for_the_last_layer))
 
     @cached_property
     def weights_sha256(self) -> str | None:
@@ -254,8 +262,8 @@ def _transformer_location(root: str, own: OwnConfig) -> str:
     if Path(root).is_dir():
         return str(Path(root, own.transformer))
     raise InputError(
-        f"model: the transformer of {root!r} is in its folder {own.transformer}; download the whole repository, and pass "
-        "the folder that holds it"
+        f"model: the transformer of {root!r} is in its folder {own.transformer}; download the whole repository, and "
+        "pass the folder that holds it"
     )
 
 

@@ -1,9 +1,9 @@
 """What a sentence-transformers folder says about itself, as a record. Only its config files are read.
 
-Every layer takes over the limit, lower-casing, prompts, pooling, Normalize and similarity. Only the last layer takes over
-`LAST_LAYER_MODULES` and the truncation of dimensions, which were trained for its vectors. Whatever else changes a vector
-is `unsupported`: the last layer is refused, and lower layers are as if it was not there. The table for users is in
-docs/concepts/layers.md.
+Every layer takes over the limit, lower-casing, prompts, pooling, Normalize and similarity. Only the last layer takes
+over `LAST_LAYER_MODULES` and the truncation of dimensions, which were trained for its vectors. Whatever else changes a
+vector is `unsupported`: the last layer is refused, and lower layers are as if it was not there. The table for users is
+in docs/concepts/layers.md.
 """
 
 import json
@@ -58,10 +58,12 @@ class OwnModule:
     Attributes:
         kind: Name of its stock class, such as "Dense".
         path: Its folder, below the root.
+        out_features: Width of what it returns; None if it does not change the width.
     """
 
     kind: str
     path: str
+    out_features: int | None = None
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,9 @@ def _transformer_says(root: str, revision: str | None, path: str, unsupported: l
     for name in ("processing_kwargs", "query_length", "document_length", "query_expansion", "tokenizer_name_or_path"):
         if config.get(name):
             unsupported.append(f"{name} of its transformer")
-    keywords = {}
+    keywords: dict[str, Any] = {}
     for names, harmless in _LIBRARY_KEYWORDS.items():
-        given = next((config[name] for name in reversed(names) if config.get(name)), {})
+        given: dict[str, Any] = next((config[name] for name in reversed(names) if config.get(name)), {})
         keywords |= given
         unsupported += [f"{name} of its {names[0]}" for name in given if name not in (*harmless, "trust_remote_code")]
     limit = keywords.get("model_max_length", config.get("max_seq_length"))
@@ -203,7 +205,7 @@ def _modules_say(root: str, revision: str | None, modules: list[Any], unsupporte
         if kind == "Pooling" and not found:
             found = {"pooling_mode": _pooling_mode(root, config), "include_prompt": config.get("include_prompt", True)}
         elif found and kind in (NORMALIZE, *LAST_LAYER_MODULES) and _is_on_vectors(config):
-            after.append(OwnModule(str(kind), module["path"]))
+            after.append(OwnModule(str(kind), module["path"], config.get("out_features")))
         else:
             unsupported.append(_type(module))
     if not found:
@@ -251,7 +253,7 @@ def _int(name: str, value: Any) -> int:
 
 
 def _is_module(module: Any) -> bool:
-    if not isinstance(module, dict) or not isinstance(module.get("type"), str) or not isinstance(module.get("path"), str):
+    if not isinstance(module, dict) or not all(isinstance(module.get(key), str) for key in ("type", "path")):
         return False
     path = PurePosixPath(module["path"])
     return not path.is_absolute() and ".." not in path.parts
