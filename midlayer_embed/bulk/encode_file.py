@@ -4,7 +4,7 @@ Invalid arguments and input are reported before a model is loaded, so heavy impo
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +73,7 @@ def encode_file(
     """
     texts = find_texts(source, column)
     target = check_target(target, texts.column, source=texts.path, overwrite=overwrite)
-    weights, recipe = fold(options)
+    weights, _ = fold(options)
 
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
     from midlayer_embed.forward.batching import token_budget
@@ -98,7 +98,7 @@ def encode_file(
         "model": checkpoint.name,
         "revision": checkpoint.revision,
         "layer": number,
-        **asdict(replace(recipe, max_seq_length=encoder.max_seq_length)),
+        **asdict(encoder.recipe),
         "normalize": normalize,
         "batch_tokens": batch_tokens,
         "device": device.type,

@@ -272,7 +272,7 @@ class MidLayerEncoder(SentenceTransformer):
             for rows in row_batches(counts, budget, kwargs["batch_size"]):
                 found = inherited([unique[row] for row in rows], **{**one_pass, "batch_size": len(rows)})
                 if vectors is None:
-                    vectors = self._vector_of_no_tokens(found).repeat(len(unique), 1)
+                    vectors = self._vectors_of_no_tokens(len(unique), found, kwargs["normalize_embeddings"])
                 vectors[rows] = found
                 n_tokens = int(counts[rows].sum())
                 bar.update(n_tokens)
@@ -281,18 +281,21 @@ class MidLayerEncoder(SentenceTransformer):
                     self.on_progress(done / total)
         if vectors is None:  # no text has a token
             found = inherited(unique, **one_pass)
-            vectors = self._vector_of_no_tokens(found).repeat(len(unique), 1)
+            vectors = self._vectors_of_no_tokens(len(unique), found, kwargs["normalize_embeddings"])
         return vectors if len(unique) == len(inputs) else vectors[where]
 
-    def _vector_of_no_tokens(self, like: torch.Tensor) -> torch.Tensor:
-        """What the modules after pooling make of a zero vector, with the width, dtype and device of other vectors."""
-        parameter = next(self[0].parameters())
-        pooled = torch.zeros((1, self[1].get_embedding_dimension()), dtype=parameter.dtype, device=parameter.device)
+    def _vectors_of_no_tokens(self, number: int, like: torch.Tensor, normalize: bool) -> torch.Tensor:
+        """What the modules after pooling make of zero vectors, with the width, dtype and device of other vectors."""
+        modules: list[Any] = list(self.children())
+        parameter = next(modules[0].parameters())
+        pooled = torch.zeros(
+            (number, modules[1].get_embedding_dimension()), dtype=parameter.dtype, device=parameter.device
+        )
         features = {"sentence_embedding": pooled}
-        after: list[Any] = list(self.children())[2:]
-        for module in after:
+        for module in modules[2:]:
             features = module(features)
-        return features["sentence_embedding"][:, : like.shape[1]].to(like)
+        vectors = features["sentence_embedding"][:, : like.shape[1]].to(like)
+        return torch.nn.functional.normalize(vectors, dim=1) if normalize else vectors
 
 
 def _check_choice(layer: "int | float | str | LayerSelection", texts: Sequence[str] | None) -> None:

@@ -51,11 +51,13 @@ class Batch:
         rows: (b,) indices of the texts.
         input_ids: (b, t) int64, padded on the right.
         attention_mask: (b, t) int64, 1 for tokens and 0 for padding.
+        not_pooled: (b,) number of tokens at the start of each text that are not pooled.
     """
 
     rows: np.ndarray
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
+    not_pooled: np.ndarray
 
     @property
     def n_tokens(self) -> int:
@@ -257,19 +259,21 @@ def row_batches(lengths: np.ndarray, budget: int, max_rows: int | None = None) -
         start += len(rows)
 
 
-def batches(token_ids: TokenIds, pad_id: int, budget: int) -> Iterator[Batch]:
+def batches(token_ids: TokenIds, pad_id: int, budget: int, not_pooled: np.ndarray | None = None) -> Iterator[Batch]:
     """The batches of `row_batches`, as tensors.
 
     Args:
         token_ids: From `tokenize`.
         pad_id: Token that pads short texts; the mask hides it.
         budget: Maximum number of tokens in a batch, padding included.
+        not_pooled: From `prompt_lengths`, if prompts are not pooled.
     """
+    skipped = np.zeros_like(token_ids.lengths) if not_pooled is None else not_pooled
     for rows in row_batches(token_ids.lengths, budget):
-        yield _padded(rows, token_ids, pad_id)
+        yield _padded(rows, token_ids, pad_id, skipped[rows])
 
 
-def _padded(rows: np.ndarray, token_ids: TokenIds, pad_id: int) -> Batch:
+def _padded(rows: np.ndarray, token_ids: TokenIds, pad_id: int, not_pooled: np.ndarray) -> Batch:
     width = int(token_ids.lengths[rows[0]])
     input_ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     attention_mask = np.zeros((len(rows), width), dtype=np.int64)
@@ -277,4 +281,4 @@ def _padded(rows: np.ndarray, token_ids: TokenIds, pad_id: int) -> Batch:
         ids = token_ids[row]
         input_ids[number, : len(ids)] = ids
         attention_mask[number, : len(ids)] = 1
-    return Batch(rows, torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
+    return Batch(rows, torch.from_numpy(input_ids), torch.from_numpy(attention_mask), not_pooled)

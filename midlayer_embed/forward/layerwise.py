@@ -238,13 +238,13 @@ class LayerwiseEncoder:
         """
         budget = token_budget(batch_tokens, self.backbone.device)
         token_ids = tokenize(self.backbone.tokenizer, texts, self.max_seq_length)
-        left_out = np.zeros(len(texts), dtype=np.int64)
+        not_pooled = None
         if not self.checkpoint.own.include_prompt:
-            left_out = prompt_lengths(self.backbone.tokenizer, texts, self.max_seq_length)
+            not_pooled = prompt_lengths(self.backbone.tokenizer, texts, self.max_seq_length)
         total = int(token_ids.lengths.sum())
         with progress(total, description, "tok", show_progress) as bar:
-            for batch in batches(token_ids, self.backbone.pad_id, budget):
-                vectors, measured = self._forward(batch, left_out[batch.rows], layers, norms, measures)
+            for batch in batches(token_ids, self.backbone.pad_id, budget, not_pooled):
+                vectors, measured = self._forward(batch, layers, norms, measures)
                 yield PooledBatch(batch.rows, batch.attention_mask.sum(dim=1).numpy(), vectors, measured)
                 bar.update(batch.n_tokens)
 
@@ -252,7 +252,6 @@ class LayerwiseEncoder:
     def _forward(
         self,
         batch: Batch,
-        left_out: np.ndarray,
         layers: Sequence[int],
         norms: Sequence[bool],
         measures: Sequence[TokenMeasure],
@@ -261,7 +260,7 @@ class LayerwiseEncoder:
         mask = batch.attention_mask.to(device)
         vectors = torch.empty((len(norms), len(layers), len(batch.rows), self.dim), device=device)
         measured = torch.empty((len(measures), len(layers), len(batch.rows)), dtype=torch.float64)
-        of_length = {int(n): torch.from_numpy(left_out == n).to(device) for n in np.unique(left_out)}
+        of_length = {int(n): torch.from_numpy(batch.not_pooled == n).to(device) for n in np.unique(batch.not_pooled)}
 
         def pool(states: torch.Tensor) -> torch.Tensor:
             if len(of_length) == 1:

@@ -130,7 +130,8 @@ def default_max_seq_length(checkpoint: Checkpoint, tokenizer: PreTrainedTokenize
 def _lower_case(tokenizer: PreTrainedTokenizerBase) -> None:
     """Let a tokenizer lower-case texts first, as sentence-transformers does for `do_lower_case`."""
     backend = tokenizer.backend_tokenizer
-    first: Any = backend.normalizer
-    steps = [] if first is None else list(first) if isinstance(first, normalizers.Sequence) else [first]
+    first = backend.normalizer
+    is_sequence = isinstance(first, normalizers.Sequence)
+    steps: list[Any] = [*first] if is_sequence else [] if first is None else [first]  # type: ignore[misc]
     if not any(isinstance(step, normalizers.Lowercase) for step in steps):
         backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])

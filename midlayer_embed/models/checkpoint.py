@@ -226,8 +226,9 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
         adapters=find_adapters(source.adapters),
     )
     _ = checkpoint.family  # report an unknown architecture now
-    if checkpoint.n_blocks < 1:  # such as a saved layer 0
-        raise InputError(f"model: {root} has no blocks below its last layer, so there is no layer to choose")
+    if checkpoint.n_blocks < 1:  # a saved layer 0
+        which = "has no blocks" if checkpoint.n_stored_blocks < 1 else "ends at layer 0"
+        raise InputError(f"model: {root} {which}, so there is no layer to choose")
     if is_folder:
         check_weight_files(Path(location))
     return checkpoint
@@ -294,7 +295,8 @@ def _fingerprint(folder: Path) -> str:
     if record.is_file():  # converted from GGUF: the record holds the hash of the source
         return str(json.loads(record.read_text(encoding="utf-8"))["gguf_sha256"])[:12]
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), folder / "config.json", *folder.glob("tokenizer*.json")]):
+    kinds = ("*.safetensors", "config.json", "tokenizer*.json")
+    for path in sorted(path for kind in kinds for path in folder.rglob(kind)):
         digest.update(f"{path.name} {file_sha256(path)}\n".encode())
     return digest.hexdigest()[:12]
 

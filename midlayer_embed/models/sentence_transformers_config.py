@@ -136,9 +136,9 @@ def read_own_config(root: str, revision: str | None) -> OwnConfig:
     if modules is None:
         return OwnConfig()
     where = f"{root}/{_MODULES}"
-    if not isinstance(modules, list) or not all(_is_module(module) for module in modules) or not modules:
+    if not isinstance(modules, list) or not all(_is_module(module) for module in modules):
         raise InputError(f"model: {where} is not a list of modules, each with a type and a path")
-    first, *rest = modules
+    first, *rest = modules or [{"type": f"{_STOCK}models.Transformer", "path": ""}]
     unsupported = []
     if _kind(first) != "Transformer":
         unsupported.append(_type(first))
@@ -174,7 +174,7 @@ def _transformer_says(root: str, revision: str | None, path: str, unsupported: l
         limit = _read_entries(root, "tokenizer_config.json", revision, path).get("model_max_length")
     return {
         "output": _output(config, unsupported),
-        "max_seq_length": None if limit is None or limit >= _NO_LIMIT else _int(f"{root}: max_seq_length", limit),
+        "max_seq_length": None if limit is None or _is_endless(limit) else _int(f"{root}: max_seq_length", limit),
         "do_lower_case": bool(config.get("do_lower_case", False)),
     }
 
@@ -244,6 +244,10 @@ def _model_says(root: str, revision: str | None, unsupported: list[str]) -> dict
         "similarity_fn_name": similarity if similarity in _SIMILARITIES else None,
         "truncate_dim": None if dim is None else _int(f"{root}: truncate_dim", dim),
     }
+
+
+def _is_endless(limit: Any) -> bool:
+    return isinstance(limit, (int, float)) and limit >= _NO_LIMIT
 
 
 def _int(name: str, value: Any) -> int:
