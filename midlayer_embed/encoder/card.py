@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CURVE_PICTURE = "layer_selection.png"
 # Placeholder for the name of a model that is not published yet.
 NAME_TO_COME = "path/or/name/of/this/model"
+# As many tokens as no text has.
+_NO_LIMIT = 10**9
 # Entries of a base model's card that also apply to its first blocks.
 _INHERITED = ("license", "license_name", "license_link", "language")
 
@@ -144,6 +146,7 @@ def _facts_table(facts: CardFacts) -> str:
         states = "after the model's own final norm, where it has one"
     else:
         states = "as the block leaves them, without the final norm"
+    limit = facts.recipe.max_seq_length or _NO_LIMIT
     rows = [
         ("", ""),
         ("base model", escaped(facts.base_name)),
@@ -152,7 +155,7 @@ def _facts_table(facts: CardFacts) -> str:
         ("states", states),
         ("pooling", _pooling(facts)),
         ("dimensions", str(facts.dim)),
-        ("longest text", f"{facts.recipe.max_seq_length} tokens"),
+        ("longest text", f"{limit} tokens" if limit < _NO_LIMIT else "no limit"),
         ("how the layer was chosen", facts.how_chosen),
     ]
     if facts.left_out:

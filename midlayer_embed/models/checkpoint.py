@@ -7,7 +7,8 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -199,20 +200,17 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
         raise InputTypeError(f"model: expected a folder, a Hub id or {STARTER!r}, got {type(model).__name__}")
     source = source or Source()
     root, name, hub_id = _locate(str(model), source.gguf_file)
-    own = read_own_config(root, source.revision)
+    with _loading(root):
+        own = read_own_config(root, source.revision)
     location = _transformer_location(root, own)
     check_no_adapter(location, source.revision)
     is_folder = Path(location).is_dir()
     if is_folder:
         check_config_file(Path(location))
-    try:
-        with quiet_transformers():
-            config = AutoConfig.from_pretrained(
-                location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
-            )
-    except LOADING_ERRORS as error:
-        logger.debug("the config of %s cannot be loaded", location, exc_info=error)
-        raise InputError(f"model: {_why_not_loaded(location, error)}") from error
+    with _loading(location):
+        config = AutoConfig.from_pretrained(
+            location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
+        )
     checkpoint = Checkpoint(
         location=location,
         root=root,
@@ -232,6 +230,19 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
     if is_folder:
         check_weight_files(Path(location))
     return checkpoint
+
+
+@contextmanager
+def _loading(location: str) -> Iterator[None]:
+    """Turn errors of the libraries that read a model's configs into an InputError."""
+    try:
+        with quiet_transformers():
+            yield
+    except InputError:
+        raise
+    except LOADING_ERRORS as error:
+        logger.debug("the config of %s cannot be loaded", location, exc_info=error)
+        raise InputError(f"model: {_why_not_loaded(location, error)}") from error
 
 
 def _locate(model: str, gguf_file: str | None) -> tuple[str, str, str | None]:

@@ -191,7 +191,11 @@ def _output(config: Mapping[str, Any], unsupported: list[str]) -> tuple[str | in
         unsupported.append("a transformer that does not give token states")
         return OwnConfig.output
     path = text.get("method_output_name")
-    return (path,) if isinstance(path, str) else tuple(path or ())
+    if isinstance(path, (list, tuple)) and path[:1] == ["hidden_states"]:
+        return tuple(path)
+    if path not in ("last_hidden_state", ["last_hidden_state"]):
+        unsupported.append(f"{path} of its transformer")
+    return OwnConfig.output
 
 
 def _modules_say(root: str, revision: str | None, modules: list[Any], unsupported: list[str]) -> dict[str, Any]:

@@ -18,14 +18,17 @@ from leaderboard import Leaderboard, run_sweep
 from leaderboard.models.layer import get_model
 from leaderboard.report.card import model_card
 from leaderboard.report.layer_record import find_layer
-from leaderboard.scoring.score import score
+from leaderboard.scoring.score import prepared, score
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.forward.batching import Prompted
 
 SAID: dict[str, tuple[list[Callable[[int], torch.nn.Module]], dict[str, Any]]] = {
     "cls": ([], {"pooling": "cls"}),
     "wide": ([lambda d: Dense(d, 80), lambda _: Normalize()], {"pooling": ("cls", "mean")}),
-    "narrow": ([lambda d: Dense(d, 7)], {"transformer": {"do_lower_case": True, "max_seq_length": 12}, "truncate_dim": 5}),
+    "narrow": (
+        [lambda d: Dense(d, 7)],
+        {"transformer": {"do_lower_case": True, "max_seq_length": 12}, "truncate_dim": 5},
+    ),
     "dot": ([], {"similarity_fn_name": "dot"}),
     "query": ([], {"prompts": {"query": "query: ", "passage": "passage: "}}),
     "names": (
@@ -56,7 +59,8 @@ def test_the_last_layer_scores_as_the_folder_does(tiny_model: Callable[[str], Pa
     expected = {}
     for task in tiny_tasks():
         task.load_data()
-        expected[task.metadata.name] = score(task, plain).get_score()
+        with prepared(task):
+            expected[task.metadata.name] = score(task, plain).get_score()
     assert found == pytest.approx(expected, abs=1e-6)
     assert len(found) == 6
     # A lower layer is what mteb makes of that layer's MidLayerEncoder.

@@ -229,6 +229,15 @@ UNSUPPORTED: dict[str, tuple[str, Callable[[Path], None]]] = {
             module_output_name="token_embeddings",
         ),
     ),
+    "pooler": (
+        "pooler_output of its transformer",
+        lambda f: _rewrite(
+            f,
+            "sentence_bert_config.json",
+            modality_config={"text": {"method": "forward", "method_output_name": "pooler_output"}},
+            module_output_name="token_embeddings",
+        ),
+    ),
     "query length": (
         "query_length of its transformer",
         lambda f: _rewrite(f, "sentence_bert_config.json", query_length=4),
