@@ -1,5 +1,7 @@
 """The leaderboard: tables that can be written as files, pages and figures. Loading functions return it."""
 
+import logging
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import polars as pl
 from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
+
+logger = logging.getLogger(__name__)
 
 
 class Leaderboard(Tables):
@@ -19,6 +23,8 @@ class Leaderboard(Tables):
         paper_scores: The scores that the paper reports, with the columns of `scores`, for the task types where these
             are not mteb's main scores. `configs/benchmarks/paper.yaml` names them.
         origins: How to load the models again, by (name, revision). Models from table files have none.
+        reasons: Why a score is null, by (model, revision, layer, task), where that is known.
+        remarks: What a reader of the results has to know, one sentence each, such as results that were passed over.
     """
 
     def to_parquet(self, folder: str | Path, **options: Any) -> None:
@@ -111,7 +117,7 @@ def load_results(results_dir: str | Path) -> Leaderboard:
         results_dir: The `results_dir` of `run_sweep`.
 
     Returns:
-        The leaderboard; its tables are empty if no task is finished.
+        The leaderboard; its tables are empty if no task is finished. Its `remarks` are logged as warnings.
 
     Raises:
         InputError: (a ValueError) there is no such folder.
@@ -119,9 +125,22 @@ def load_results(results_dir: str | Path) -> Leaderboard:
     Example:
         >>> board = load_results("results/starter")                                    # doctest: +SKIP
     """
+    board = read_board(results_dir)
+    log_remarks(board)
+    return board
+
+
+def read_board(results_dir: str | Path) -> Leaderboard:
+    """`load_results` without the warnings."""
     from leaderboard.results.load import read_results  # imports mteb and torch
 
     return _with_writers(read_results(results_dir))
+
+
+def log_remarks(board: Leaderboard) -> None:
+    """Logs the remarks of a leaderboard as warnings, one line each."""
+    for remark in board.remarks:
+        logger.warning("%s", remark)
 
 
 def load_tables(scores: str | Path | None = None, metrics: str | Path | None = None) -> Leaderboard:
@@ -133,12 +152,13 @@ def load_tables(scores: str | Path | None = None, metrics: str | Path | None = N
 
     Args:
         scores: A .csv, .csv.gz or .parquet file: model, revision, layer, depth, task, task_type, main_score. Scores
-            are fractions, not points. They may be negative, as correlations can be.
+            are fractions, not points. They may be negative, as correlations can be. An empty or NaN score is missing.
         metrics: A file of metrics: model, revision, task, metric, normalization, layer, value. The older names
-            entropy_prompt, entropy_sentence and entropy_dataset are renamed. A value may be NaN.
+            entropy_prompt, entropy_sentence and entropy_dataset are renamed. An empty or NaN
+            value is missing, and so is infinity.
 
     Returns:
-        The leaderboard; a table is empty if its file is not given.
+        The leaderboard; a table is empty if its file is not given. Its `remarks` are logged as warnings.
 
     Raises:
         InputError: (a ValueError) no such file, a missing column, a value of the wrong type or range, or a duplicate
@@ -150,8 +170,10 @@ def load_tables(scores: str | Path | None = None, metrics: str | Path | None = N
     """
     from leaderboard.results.table_files import read_tables
 
-    return _with_writers(read_tables(scores, metrics))
+    board = _with_writers(read_tables(scores, metrics))
+    log_remarks(board)
+    return board
 
 
 def _with_writers(tables: Tables) -> Leaderboard:
-    return Leaderboard(tables.scores, tables.metrics, tables.paper_scores, tables.origins)
+    return Leaderboard(**{field.name: getattr(tables, field.name) for field in fields(tables)})

@@ -73,6 +73,22 @@ def layer_numbers(layers: str | Iterable[int | float] | None, n_blocks: int) -> 
     return numbers
 
 
+def layer_list(layers: Iterable[int]) -> str:
+    """Layers in words, with ranges of three or more.
+
+    Example:
+        >>> layer_list([0, 1, 2, 3, 7]), layer_list([0, 2, 3])
+        ('0 to 3, 7', '0, 2, 3')
+    """
+    runs: list[list[int]] = []
+    for layer in sorted(layers):
+        if runs and runs[-1][-1] == layer - 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+
+
 def n_blocks_at(layer: int, depth: float) -> int:
     """The number of blocks of a model whose `layer` is at `depth`; 1 at depth 0, which does not determine it.
 

@@ -26,6 +26,7 @@ class Metric:
         bounds_information: Whether ln n minus its value is a lower bound of the mutual information of two views.
         criterion: The criterion that picks the layer at the good end of its curve, "min-..." or "max-..."; None: no end
             is good.
+        meaning: What it measures, in one sentence.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Metric:
     normalized_by: Literal["tokens", "texts"] | None = None
     bounds_information: bool = False
     criterion: str | None = None
+    meaning: str = ""
 
     @property
     def title(self) -> str:
@@ -47,17 +49,79 @@ class Metric:
         """
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
+    @property
+    def good_end(self) -> Literal["low", "high"] | None:
+        """The end of the curve that the criterion takes; None if no end is good.
+
+        Example:
+            >>> [METRIC_TABLE[name].good_end for name in ("dime", "curvature", "effective_rank")]
+            ['low', 'high', None]
+        """
+        if self.criterion is None:
+            return None
+        return "low" if self.criterion.startswith("min-") else "high"
+
 
 METRIC_TABLE: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("prompt_entropy", "prompt entropy", "tokens", normalized_by="tokens"),
-        Metric("dataset_entropy", "dataset entropy", "vectors", normalized_by="texts", criterion="min-entropy"),
-        Metric("curvature", "curvature", "tokens", unit="radians", criterion="max-curvature"),
-        Metric("infonce", "InfoNCE", "views", n_views=2, bounds_information=True, criterion="min-infonce"),
-        Metric("lidar", "LiDAR", "views", n_views=16, normalized_by="texts", criterion="min-lidar"),
-        Metric("dime", "DiME", "views", n_views=2, normalized_by="texts", criterion="min-dime"),
-        Metric("effective_rank", "effective rank", "vectors", unit=""),
+        Metric(
+            "prompt_entropy",
+            "prompt entropy",
+            "tokens",
+            normalized_by="tokens",
+            meaning="How evenly the token states of a text spread over directions; the mean over the texts.",
+        ),
+        Metric(
+            "dataset_entropy",
+            "dataset entropy",
+            "vectors",
+            normalized_by="texts",
+            criterion="min-entropy",
+            meaning="How evenly the vectors of all texts spread over directions.",
+        ),
+        Metric(
+            "curvature",
+            "curvature",
+            "tokens",
+            unit="radians",
+            criterion="max-curvature",
+            meaning="The mean angle by which the path from token state to token state turns.",
+        ),
+        Metric(
+            "infonce",
+            "InfoNCE",
+            "views",
+            n_views=2,
+            bounds_information=True,
+            criterion="min-infonce",
+            meaning="The loss of finding the other augmented copy of a text among the copies of all texts.",
+        ),
+        Metric(
+            "lidar",
+            "LiDAR",
+            "views",
+            n_views=16,
+            normalized_by="texts",
+            criterion="min-lidar",
+            meaning="How evenly texts spread over directions in which their augmented copies agree.",
+        ),
+        Metric(
+            "dime",
+            "DiME",
+            "views",
+            n_views=2,
+            normalized_by="texts",
+            criterion="min-dime",
+            meaning="The joint entropy of pairs of augmented copies if shuffled, minus that of the true pairs.",
+        ),
+        Metric(
+            "effective_rank",
+            "effective rank",
+            "vectors",
+            unit="",
+            meaning="The number of directions that the vectors of all texts use.",
+        ),
     )
 }
 METRICS = tuple(METRIC_TABLE)

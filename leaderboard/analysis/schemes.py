@@ -29,6 +29,8 @@ SCHEMES = ("best", "last", "random_layer", *_DEPTHS, "oracle", *_MEASURED)
 
 N_RESAMPLES = 1000
 _INTERVAL = (2.5, 97.5)
+# Columns that say how far the numbers can be compared.
+_ABOUT = ("n_shared", "last_layer", "n_blocks")
 _MODEL = ["model", "revision"]
 
 
@@ -53,10 +55,9 @@ class SchemeComparison:
         Columns model, revision, scheme, task, layer. The schemes best (one layer for all tasks) and random_layer (no
         particular layer) are left out.
         """
-        scores = self._scores
-        scored = scores.filter(pl.col("main_score").is_finite()).select(*_MODEL, "task", "layer", score="main_score")
+        scored = self._scored
         found = (
-            scored.join(_fixed_layers(scores), on=[*_MODEL, "layer"]),
+            scored.join(_fixed_layers(self._scores), on=[*_MODEL, "layer"]),
             _oracle(scored),
             _by_criteria(scored, self._metrics),
         )
@@ -72,7 +73,7 @@ class SchemeComparison:
         return self._tables[key].clone()
 
     def _compare(self, tasks: Tasks, complete_only: bool, seed: int) -> pl.DataFrame:
-        scored, picked = self._scored, self._picked
+        scored, picked = self._tried, self._picked
         if tasks == "common":
             shared = _common_tasks(picked)
             if shared.height == picked.select(*_MODEL, "task").n_unique():  # every scheme has every task
@@ -83,7 +84,8 @@ class SchemeComparison:
         compared = self._summarize(pl.concat([picked, at_best.select(picked.columns)]), scored, complete_only, seed)
         models = self._scores.select(_MODEL).unique(maintain_order=True)
         for frame in (
-            scored.group_by(_MODEL).agg(n_tasks=pl.col("task").n_unique()),
+            _task_counts(scored),
+            _last_layers(self._scores),
             best.select(*_MODEL, "best_layer"),
             _wide(compared),
         ):
@@ -93,14 +95,24 @@ class SchemeComparison:
             pl.lit(tasks).alias("tasks"),
             "n_tasks",
             "best",
-            pl.exclude(*_MODEL, "n_tasks", "best"),
-        ).with_columns(pl.col("^n_.*$").fill_null(0).cast(pl.Int64))
+            pl.exclude(*_MODEL, *_ABOUT, "n_tasks", "best"),
+            *_ABOUT,
+        ).with_columns(pl.col("^n_.*$").exclude("n_blocks").fill_null(0).cast(pl.Int64))
+
+    @cached_property
+    def _tried(self) -> pl.DataFrame:
+        """Scores in points of the tasks that have one at any layer: model, revision, task, layer, score.
+
+        The score is null where a layer was tried and has none, such as NaN.
+        """
+        points = pl.when(pl.col("main_score").is_finite()).then(pl.col("main_score") * 100)
+        tried = self._scores.select(*_MODEL, "task", "layer", score=points)
+        return tried.filter(pl.col("score").is_not_null().any().over(*_MODEL, "task"))
 
     @cached_property
     def _scored(self) -> pl.DataFrame:
         """Finite scores in points: model, revision, task, layer, score."""
-        finite = self._scores.filter(pl.col("main_score").is_finite())
-        return finite.select(*_MODEL, "task", "layer", score=pl.col("main_score") * 100)
+        return self._tried.drop_nulls("score")
 
     @cached_property
     def _picked(self) -> pl.DataFrame:
@@ -129,7 +141,8 @@ def schemes(
     """The schemes of every model and revision, in points.
 
     - best: the single layer with the highest mean over the tasks, `best_layer`. Like the authors, we average a layer
-      that lacks some tasks over the tasks that it has (see n_best); `complete_only` excludes such layers.
+      that lacks some tasks over the tasks that it has (see n_best); `complete_only` excludes such layers. A layer that
+      was tried on one of the tasks and has no score, such as NaN, is never best.
     - last: the highest layer in the tables; middle and depth_0_7: the layers at these depths.
     - random_layer: the expected score of a layer drawn at random for each task. oracle: the best layer of each task.
     - min_dime, ..., max_curvature: the criteria of `select_layer`. Null if the metric is missing.
@@ -137,8 +150,9 @@ def schemes(
     Args:
         scores: Scores with the columns of `Leaderboard.scores`.
         metrics: Metrics with the columns of `Leaderboard.metrics`.
-        tasks: "available": each scheme over the tasks that it has; "common": all schemes over the tasks that all of
-            them have. Schemes without any task are ignored.
+        tasks: "available": each scheme over the tasks that it has; "common": all schemes of all models over the tasks
+            that all of them have. Schemes without any task are ignored. If the models share no task, "common" takes
+            the tasks that all schemes of a model have, and `notes` says so.
         complete_only: Whether the best layer, also in regrets, must have a score for every task.
         seed: Seed of the bootstrap resamples.
 
@@ -146,7 +160,9 @@ def schemes(
         One row per model and revision: model, revision, tasks, n_tasks; best, best_layer, last and the other schemes of
         `SCHEMES`; n_<scheme>, the number of tasks that it is averaged over; regret_<scheme>, its distance below the
         best single layer over the same tasks; <scheme>_low and <scheme>_high, the 95% interval of 1,000 resamples of
-        the tasks.
+        the tasks. Last come n_shared, the number of these tasks that every model of the table has: means of two models
+        are only comparable if n_shared is n_tasks for both; last_layer, the layer of `last`; and n_blocks, L, null if
+        only layer 0 ran, whose depth does not determine it.
 
     Raises:
         InputError: (a ValueError) `tasks` is neither "available" nor "common".
@@ -154,21 +170,70 @@ def schemes(
     return SchemeComparison(scores, metrics).table(tasks, complete_only, seed)
 
 
+def notes(table: pl.DataFrame) -> list[str]:
+    """What has to be said beside the numbers of a table of schemes, one sentence each; empty if nothing has.
+
+    Args:
+        table: A result of `schemes`.
+    """
+    found = [_said_of_tasks(table), _said_of_last(table)]
+    return [sentence for sentence in found if sentence]
+
+
+def _said_of_tasks(table: pl.DataFrame) -> str | None:
+    some = table.filter(pl.col("n_tasks") > 0)
+    if some["n_tasks"].equals(some["n_shared"]):
+        return None
+    n_shared = some["n_shared"][0]
+    if not n_shared:
+        own = "; each mean is over the common tasks of its model" if some["tasks"][0] == "common" else ""
+        return f"the models share no task{own}: do not compare their means"
+    means = "means over different tasks are not comparable; tasks common takes the shared ones"
+    return f"the models have different tasks, and share {n_shared} of them: {means}"
+
+
+def _said_of_last(table: pl.DataFrame) -> str | None:
+    cut = table.filter(pl.col("last_layer") < pl.col("n_blocks").fill_null(1))
+    if cut.is_empty():
+        return None
+    model, layer, n_blocks = cut.select("model", "last_layer", "n_blocks").row(0)
+    others = f" (and {cut.height - 1} more models)" if cut.height > 1 else ""
+    place = f"layer {layer}" if n_blocks is None else f"layer {layer} of {n_blocks}"
+    return f"last is the highest layer that ran: {place} of {model}{others}"
+
+
 def _common_tasks(picked: pl.DataFrame) -> pl.DataFrame:
-    """The tasks that all schemes of a model have."""
+    """The tasks that all schemes of all models have; if there is none, those that all schemes of a model have."""
     n_schemes = pl.col("scheme").n_unique()
     counted = picked.with_columns(of=n_schemes.over(_MODEL), has=n_schemes.over(*_MODEL, "task"))
-    return counted.filter(pl.col("of") == pl.col("has")).select(*_MODEL, "task").unique()
+    own = counted.filter(pl.col("of") == pl.col("has")).select(*_MODEL, "task").unique()
+    shared = own.filter(pl.len().over("task") == picked.select(_MODEL).n_unique())
+    return own if shared.is_empty() else shared
+
+
+def _task_counts(scored: pl.DataFrame) -> pl.DataFrame:
+    """The number of tasks of each model, and how many of them every model has."""
+    tasks = scored.select(*_MODEL, "task").unique()
+    n_models = tasks.select(_MODEL).n_unique()
+    shared = pl.len().over("task") == n_models
+    return tasks.with_columns(shared=shared).group_by(_MODEL).agg(n_tasks=pl.len(), n_shared=pl.col("shared").sum())
+
+
+def _last_layers(scores: pl.DataFrame) -> pl.DataFrame:
+    """The highest layer of each model, and its number of blocks."""
+    last = scores.group_by(_MODEL).agg(pl.col("layer", "depth").sort_by("layer").last())
+    places = last.select("layer", "depth").iter_rows()
+    n_blocks = [n_blocks_at(layer, depth) if layer else None for layer, depth in places]
+    return last.select(*_MODEL, last_layer="layer", n_blocks=pl.Series(n_blocks, dtype=pl.Int64))
 
 
 def _fixed_layers(scores: pl.DataFrame) -> pl.DataFrame:
     """The layers that are the same for every task: last, middle, depth 0.7."""
-    last = scores.group_by(_MODEL).agg(pl.col("layer", "depth").sort_by("layer").last())
     rows = []
-    for model, revision, highest, depth in last.iter_rows():
+    for model, revision, highest, n_blocks in _last_layers(scores).iter_rows():
         rows.append((model, revision, "last", highest))
         for scheme, criterion in _DEPTHS.items():
-            rows.append((model, revision, scheme, fixed_layer(criterion, n_blocks_at(highest, depth)).layer))
+            rows.append((model, revision, scheme, fixed_layer(criterion, n_blocks or 1).layer))
     schema = {"model": pl.String, "revision": pl.String, "scheme": pl.String, "layer": pl.Int64}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
@@ -203,9 +268,15 @@ def _by_criteria(scored: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
 
 
 def _best_layers(scored: pl.DataFrame, complete_only: bool) -> pl.DataFrame:
-    """The layer with the highest mean over the tasks, per model and scheme; the lowest one of a tie."""
+    """The layer with the highest mean over the tasks, per model and scheme; the lowest one of a tie.
+
+    A layer with a score that is null would be averaged over the tasks that it is good at, so it is left out.
+    """
     by = [*_MODEL, "scheme"]
-    layers = scored.group_by(*by, "layer").agg(mean=pl.col("score").mean(), n=pl.len())
+    layers = scored.group_by(*by, "layer").agg(
+        mean=pl.col("score").mean(), n=pl.len(), holes=pl.col("score").null_count()
+    )
+    layers = layers.filter(pl.col("holes") == 0)
     if complete_only:
         n_tasks = scored.group_by(by).agg(of=pl.col("task").n_unique())
         layers = layers.join(n_tasks, on=by).filter(pl.col("n") == pl.col("of"))

@@ -54,11 +54,10 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     check_int("seed", arguments.seed, 0)
-    board = _read(arguments).only(arguments.model, arguments.revision)
+    board = _read(arguments)
+    board = board.only(arguments.model, arguments.revision)
     options = {"tasks": arguments.tasks, "complete_only": arguments.complete_only, "seed": arguments.seed}
     schemes = board.schemes(**options)
-    if schemes.is_empty():
-        raise InputError(f"{arguments.results or arguments.scores}: contains no scores")
     writers: dict[str, Callable[..., None]] = {
         "parquet": board.to_parquet,
         "csv": board.to_csv,
@@ -72,8 +71,15 @@ def _report(arguments: argparse.Namespace) -> None:
             with _writing_to(name, target):
                 write(target, **options)
     if arguments.json:
-        tables = {"schemes": schemes, "associations": board.of_every_model(board.associations)}
-        print(json.dumps({name: table.to_dicts() for name, table in tables.items()}, indent=1, allow_nan=False))
+        from leaderboard.analysis.schemes import notes
+
+        found = {
+            "schemes": schemes.to_dicts(),
+            "associations": board.of_every_model(board.associations).to_dicts(),
+            "no_scores": board.no_scores().to_dicts(),
+            "notes": notes(schemes),
+        }
+        print(json.dumps(found, indent=1, allow_nan=False))
     else:
         _print(board, schemes, in_detail=arguments.model)
 
@@ -91,13 +97,21 @@ def _read(arguments: argparse.Namespace) -> "Leaderboard":
     if (arguments.results is None) == (arguments.scores is None):
         given = "both" if arguments.results is not None else "neither"
         raise InputError(f"expected a results folder or --scores FILE, got {given}")
-    from leaderboard.board import load_results, load_tables
+    from leaderboard.board import load_tables, log_remarks, read_board
+    from leaderboard.results.remarks import said_of_nothing
 
     if arguments.results is not None:
         if arguments.metrics is not None:
             raise InputError("metrics: a results folder includes its metrics; use --metrics with --scores only")
-        return load_results(arguments.results)
-    return load_tables(arguments.scores, arguments.metrics)
+        board = read_board(arguments.results)
+        if board.scores.is_empty():
+            raise InputError(said_of_nothing(arguments.results, board.remarks))
+        log_remarks(board)
+        return board
+    board = load_tables(arguments.scores, arguments.metrics)
+    if board.scores.is_empty():
+        raise InputError(f"{arguments.scores}: contains no scores")
+    return board
 
 
 def _print(board: "Leaderboard", schemes: "pl.DataFrame", in_detail: str | None) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
 from midlayer_embed.models.checkpoint import Checkpoint
-from midlayer_embed.models.weights import resolve_dtype
+from midlayer_embed.models.weights import dtype_name
 from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def scoring_settings(recipe: Recipe, dtype: "str | torch.dtype") -> dict[str, An
         recipe: From `Checkpoint.resolved`.
         dtype: dtype of the weights.
     """
-    return {**asdict(recipe), "dtype": str(resolve_dtype(dtype)).removeprefix("torch.")}
+    return {**asdict(recipe), "dtype": dtype_name(dtype)}
 
 
 def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: dict[str, Any]) -> ModelMeta:

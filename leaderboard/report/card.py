@@ -5,26 +5,22 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import yaml
-from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
-from huggingface_hub.repocard_data import eval_results_to_model_index
-from mteb.abstasks.abstask import AbsTask
-from mteb.abstasks.task_metadata import TaskMetadata
-from mteb.results import TaskResult
+from huggingface_hub import ModelCardData
 
 from leaderboard.analysis.schemes import N_RESAMPLES, SCHEMES
 from leaderboard.models.known import known_models
 from leaderboard.report.cells import SCHEME_COLUMNS, format_cell, scheme_cells
+from leaderboard.report.hub_scores import dataset_of, is_of_mteb, model_index, task_of, task_type_of
 from leaderboard.report.layer_record import LayerRecord, find_layer
 from leaderboard.report.markdown import layers_markdown
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
 from leaderboard.results.provenance import entries_of, provenance_of
-from leaderboard.tasks.benchmarks import get_task
+from leaderboard.results.remarks import said_of_no_scores, some_names
+from leaderboard.results.scores import score_of
+from leaderboard.tasks.starter import STARTER_DATASET
 from midlayer_embed.encoder.card import NAME_TO_COME, CardFacts, base_card_of, card
-from midlayer_embed.errors import InputError
 from midlayer_embed.ground.markdown import escaped, table
 from midlayer_embed.models.checkpoint import LOCAL
 from midlayer_embed.models.sentence_transformers_config import NORMALIZE
@@ -32,8 +28,7 @@ from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
 from midlayer_embed.options import fold
 from midlayer_embed.terms import METRICS
 
-# The source that mteb names for its scores.
-_SOURCE = "https://github.com/embeddings-benchmark/mteb/"
+_NUMBERS = ("no", "one", "two", "three", "four", "five")
 
 
 def model_card(
@@ -88,6 +83,8 @@ def render_card(
         left_out=() if record.layer == record.n_blocks else tuple(_own(record)["for_the_last_layer"]),
         bidirectional=record.provenance["bidirectional"],
         adapters=tuple(record.provenance["adapters"]),
+        quantization=record.provenance.get("quantization"),
+        answer=_answer(record),
     )
     sections = [
         _scores_section(record),
@@ -97,7 +94,8 @@ def render_card(
         _usage_section(record),
         _provenance_section(record),
     ]
-    return card(facts, sections, tags=["mteb"], **{"model-index": _model_index(record)})
+    tags = ["mteb"] if any(map(is_of_mteb, record.results)) else []
+    return card(facts, sections, tags=tags, **model_index(record, _base_name(record)))
 
 
 def _own(record: LayerRecord) -> Mapping[str, Any]:
@@ -113,83 +111,6 @@ def _modules(record: LayerRecord) -> tuple[str, ...]:
     return tuple(kind for kind in _own(record)["modules"] if is_last or kind == NORMALIZE)
 
 
-def eval_results_files(record: LayerRecord) -> Iterator[tuple[str, str]]:
-    """Yield name and content of the `.eval_results` files, with the entries of mteb's `ModelMeta.push_eval_results`.
-
-    Results of a limited task are skipped, because the Hub ranks all files. Dataset and revision are those that were
-    measured; mteb takes them from its current version of the task.
-    """
-    for result in record.results:
-        if record.limit is None:
-            name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in result.task_name)
-            entries = eval_result_entries_to_yaml(list(_eval_results(result)))
-            yield f"{name}.yaml", yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
-
-
-def _eval_results(result: TaskResult) -> Iterator[EvalResultEntry]:
-    notes = f"Obtained using MTEB v{result.mteb_version}"
-    shared: dict[str, Any] = {
-        "dataset_id": _dataset(result),
-        "dataset_revision": result.dataset_revision,
-        "date": None if result.date is None else result.date.date().isoformat(),
-        "source_url": _SOURCE,
-        "source_name": notes,
-        "notes": notes,
-    }
-    for split, entries in result.scores.items():
-        for entry in entries:
-            task_id = f"{result.task_name}_{entry['hf_subset']}_{split}"
-            yield EvalResultEntry(task_id=task_id, value=round(entry["main_score"] * 100, 5), **shared)
-    task = _task(result)
-    evaluated = set(result.scores), {entry["hf_subset"] for entry in entries_of(result)}
-    if task is not None and evaluated == (set(task.metadata.eval_splits), set(task.metadata.hf_subsets)):
-        yield EvalResultEntry(task_id=result.task_name, value=round(float(result.get_score()) * 100, 5), **shared)
-
-
-def _model_index(record: LayerRecord) -> list[dict[str, Any]]:
-    name = f"{_base_name(record).rpartition('/')[2]}-layer-{record.layer}"
-    scores = [score for result in record.results for score in _hub_eval_results(result, record.limit)]
-    # One call per score: a common call would merge tasks of one type that share a dataset.
-    results = [eval_results_to_model_index(name, [score])[0]["results"][0] for score in scores]
-    return [{"name": name, "results": results}]
-
-
-def _hub_eval_results(result: TaskResult, limit: int | None) -> list[EvalResult]:
-    """Convert a result for the model-index with mteb, with the dataset and revision that were measured."""
-    task = _task(result)
-    measured = result.model_copy()
-    metadata = TaskMetadata.model_construct(
-        name=result.task_name,
-        type=_task_type(result),
-        modalities=["text"],
-        dataset={"path": _dataset(result), "revision": result.dataset_revision},
-        main_score="main_score" if task is None else task.metadata.main_score,
-    )
-    # Otherwise mteb would look up the task by name, and fail for a custom task.
-    measured.task = SimpleNamespace(metadata=metadata)  # type: ignore[assignment]
-    scores = measured.get_hf_eval_results()
-    for score in scores:
-        if limit is not None:
-            score.dataset_name += f", {limit} items of each split"
-    return scores
-
-
-def _task(result: TaskResult) -> AbsTask | None:
-    """Look up the task by name; None for a custom task."""
-    try:
-        return get_task(result.task_name)
-    except InputError:
-        return None
-
-
-def _dataset(result: TaskResult) -> str:
-    return str((provenance_of(result) or {})["dataset"])
-
-
-def _task_type(result: TaskResult) -> str:
-    return str((provenance_of(result) or {})["task_type"])
-
-
 def _base_name(record: LayerRecord) -> str:
     return record.origin.hub_id or str(record.meta.name).removeprefix(LOCAL)
 
@@ -203,23 +124,23 @@ def _how_chosen(record: LayerRecord) -> str:
 
 
 def _scores_section(record: LayerRecord) -> str:
-    warning = ""
+    warning = _said_of_tasks(record)
     if record.limit is not None:
-        warning = f"""> [!WARNING]
+        warning += f"""> [!WARNING]
 > These are partial results: only {record.limit} items of each split were evaluated. They are not MTEB scores and are
 > not comparable with other results.
 
 """
     rows = [("task", "type", "main score", "x100")]
     for result in record.results:
-        task = _task(result)
+        task = task_of(result)
         measure = "" if task is None else task.metadata.main_score
         rows.append(
             (
                 escaped(result.task_name),
-                escaped(_task_type(result)),
+                escaped(task_type_of(result)),
                 measure,
-                format_cell("score", result.get_score() * 100),
+                "-" if (score := score_of(result)) is None else format_cell("score", score * 100),
             )
         )
     mean = record.layers.filter(layer=record.layer)["mean"][0]
@@ -227,12 +148,63 @@ def _scores_section(record: LayerRecord) -> str:
     mean_sentence = f"The mean is {format_cell('mean', mean)}."
     if missing:
         mean_sentence = f"There is no mean, because this layer has no score for {', '.join(map(escaped, missing))}."
+    elif mean is None:
+        mean_sentence = "There is no mean, because no task has a score."
+    reasons = "".join(f"\n{escaped(said)}.\n" for said in said_of_no_scores(record.no_scores))
     return f"""## Scores of layer {record.layer}
 
-{warning}Scores by [MTEB](https://github.com/embeddings-benchmark/mteb). {mean_sentence}
+{warning}Scored with [mteb](https://github.com/embeddings-benchmark/mteb). {mean_sentence}
 
 {table(rows)}
+{reasons}"""
+
+
+def _said_of_tasks(record: LayerRecord) -> str:
+    """What the tasks are, if they are not MTEB's."""
+    of_starter = [result for result in record.results if dataset_of(result) == STARTER_DATASET]
+    others = [result.task_name for result in record.results if not is_of_mteb(result) and result not in of_starter]
+    said = ""
+    if of_starter:
+        said += f"""> [!NOTE]
+> The starter tasks are not MTEB tasks. They are {_number(len(of_starter))} small tasks, built from the docstrings of
+> the installed numpy, scipy and scikit-learn, to compare the layers of a model offline. Their scores are not
+> comparable with MTEB scores, and change with the versions of the three packages.
+
 """
+    if others:
+        said += f"> [!NOTE]\n> Not part of MTEB: {', '.join(map(escaped, others))}.\n\n"
+    return said
+
+
+def _number(n: int) -> str:
+    return _NUMBERS[n] if n < len(_NUMBERS) else str(n)
+
+
+def _answer(record: LayerRecord) -> str:
+    """The scores of this layer and of the last one, or of the best one if this is the last, in a sentence or two."""
+    means = dict(record.layers.select("layer", "mean").iter_rows())
+    last, best = record.n_blocks, record.best
+    place = f"Layer {record.layer} of {last}" + ", the last one," * (record.layer == last)
+    mean = means[record.layer]
+    if mean is None:
+        missing = [task for task in record.tasks if record.layers.filter(layer=record.layer)[task][0] is None]
+        return f"{place} has no mean score: it has no score on {escaped(some_names(missing))}."
+    scores = f"{place} scores {format_cell('mean', mean)} on {_said_of_scored(record)}"
+    if record.layer == last:
+        if best in (None, last):
+            return f"{scores}."
+        return f"{scores}, layer {best} {format_cell('mean', means[best])} with {best / last:.0%} of the blocks."
+    needs = f"it needs {record.layer / last:.0%} of the blocks."
+    if means.get(last) is not None:
+        return f"{scores}, the last layer {format_cell('mean', means[last])}; {needs}"
+    return f"{scores}; {needs} The last layer {'has no mean score' if last in means else 'was not scored'}."
+
+
+def _said_of_scored(record: LayerRecord) -> str:
+    """The tasks in words."""
+    kind = "starter tasks" if all(dataset_of(result) == STARTER_DATASET for result in record.results) else "tasks"
+    tasks = f"the {_number(len(record.tasks))} {kind}" if len(record.tasks) > 1 else escaped(record.tasks[0])
+    return tasks if record.limit is None else f"{record.limit} items of each split of {tasks}"
 
 
 def _layers_section(record: LayerRecord, picture: str | None) -> str:
@@ -301,7 +273,7 @@ def _provenance_section(record: LayerRecord) -> str:
         # Tasks that build their own data record a hash of the content.
         content = [entry["content_sha256"] for entry in entries_of(result) if "content_sha256" in entry]
         sha256 = provenance["dataset_files_sha256"] or ", ".join(content) or "-"
-        rows.append(tuple(map(escaped, (result.task_name, _dataset(result), result.dataset_revision, sha256))))
+        rows.append(tuple(map(escaped, (result.task_name, dataset_of(result), result.dataset_revision, sha256))))
         for package, version in provenance["versions"].items():
             versions[package] = sorted({*versions.get(package, []), version})
     facts = [

@@ -37,7 +37,8 @@ SCHEME_COLUMNS = ("scheme", "score", "95% interval", "regret", "tasks")
 def scheme_cells(row: Mapping[str, Any], scheme: str) -> tuple[str, ...]:
     """Format one scheme of a row of the schemes table, in the order of `SCHEME_COLUMNS`.
 
-    The name of `best` includes its layer, if there is one. There is no interval over a single task, because all its
+    The name of `best` includes its layer, if there is one; so does that of `last` if the model's last layer did not
+    run. There is no interval over a single task, because all its
     resamples are equal.
 
     Example:
@@ -47,6 +48,8 @@ def scheme_cells(row: Mapping[str, Any], scheme: str) -> tuple[str, ...]:
     """
     named = scheme == "best" and row["best_layer"] is not None
     name = f"best: layer {row['best_layer']}" if named else scheme
+    if scheme == "last" and row.get("last_layer") != row.get("n_blocks"):
+        name = f"last that ran: layer {row['last_layer']}"
     n = row[f"n_{scheme}"]
     ends = (format_cell(scheme, row[f"{scheme}_{end}"]) for end in ("low", "high"))
     interval = " to ".join(ends) if n > 1 else "-"

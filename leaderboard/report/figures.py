@@ -1,9 +1,11 @@
 """Figures in one style: functions from rows to Altair charts.
 
 A chart is saved as PNG, SVG or interactive HTML, or receives its rows later, on the page that shows it
-(`alt.NamedData`). `figure_rows` prepares the rows.
+(`alt.NamedData`). `figure_rows` prepares the rows. Sizes of views are the smallest that hold their text: `save_figure`
+makes a picture as large as a slide.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import vl_convert
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.ground.colours import COLOURS
+from midlayer_embed.ground.pictures import COLOURS, PIXELS_PER_POINT, SLIDE, TEXT_SIZE, TITLE_SIZE, wrapped
 from midlayer_embed.terms import METRIC_TABLE
 
 Rows = pl.DataFrame | alt.NamedData
@@ -25,8 +27,17 @@ _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4])
 _LINE_DASHES = [dash for dash in _DASHES for _ in COLOURS]
 _MODELS = "models"
 _COEFFICIENTS = ("dcor", "spearman", "kendall")
-_WIDTH, _HEIGHT = 460, 280
-_SCALE = 2  # pixels per unit, in PNG
+_WIDTH, _HEIGHT = 300, 220
+_SMALL_WIDTH, _SMALL_HEIGHT = 120, 80
+# Height of a row of the heat map, of the names in it, and of a bar. 32 rows fit on a slide.
+_ROW, _ROW_TEXT, _BAR = 13, 12, 6
+# Marked layers are named above the chart, where no curve is: one line per mark.
+_LANE = TEXT_SIZE + 4
+_PADDING = 12
+_SIDES = ("width", "height")
+_STEPS = 5
+# Mean width of a letter of a legend, and of a symbol with its gaps.
+_LETTER, _SYMBOL = 0.56 * TEXT_SIZE, 48
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 
 _HAS_ALL_TASKS = "datum.n_tasks == datum.of_tasks"
@@ -36,10 +47,12 @@ _LAYER_TOOLTIPS = [
     alt.Tooltip("depth:Q", title="depth", format=".2f"),
 ]
 _TASK_TOOLTIPS = [alt.Tooltip("n_tasks:Q", title="tasks"), alt.Tooltip("of_tasks:Q", title="of")]
+# Names of tasks and metrics take up to a third of a chart.
+_NAMES: dict[str, Any] = {"labelLimit": alt.expr("max(110, width / 3)")}
 
 
 def score_over_depth(
-    rows: Rows, marks: Rows, models: Sequence[str] = (), *, title: str = "mean score (x100)"
+    rows: Rows, marks: Rows, models: Sequence[str] = (), *, title: str | None = "mean score (x100)"
 ) -> Figure:
     """Score over depth, one line per model (the paper's Figure 1).
 
@@ -47,16 +60,16 @@ def score_over_depth(
 
     Args:
         rows: Columns model, layer, depth, value, n_tasks, of_tasks.
-        marks: Layers to highlight, with columns model, layer, depth, value, said (tooltip), word (label).
+        marks: Layers to highlight, with columns model, layer, depth, value, said (tooltip), word (label, or "").
         models: Model names in the order of their colours. Like rows, they can be set later: in the signal "models".
         title: Title of the score axis.
     """
-    return _build_over_depth(rows, marks, title, ".1f").add_params(_build_models_param(models))
+    return _build_over_depth(rows, marks, title, ".1f", models).add_params(_build_models_param(models))
 
 
-def metric_over_depth(rows: Rows, marks: Rows, models: Sequence[str] = (), *, title: str) -> Figure:
+def metric_over_depth(rows: Rows, marks: Rows, models: Sequence[str] = (), *, title: str | None) -> Figure:
     """One metric over depth, one line per model. Takes the arguments of `score_over_depth`."""
-    return _build_over_depth(rows, marks, title, ".4~g").add_params(_build_models_param(models))
+    return _build_over_depth(rows, marks, title, ".4~g", models).add_params(_build_models_param(models))
 
 
 def metrics_over_depth(rows: pl.DataFrame, models: Sequence[str]) -> Figure:
@@ -69,7 +82,11 @@ def metrics_over_depth(rows: pl.DataFrame, models: Sequence[str]) -> Figure:
     no_marks = pl.DataFrame(schema=["model", "layer", "depth", "value", "said", "word"])
     measured = set(rows["metric"])
     charts = [
-        _build_over_depth(rows.filter(metric=name), no_marks, metric.title, ".4~g").properties(width=220, height=170)
+        _build_over_depth(rows.filter(metric=name), no_marks, None, ".4~g", models, x_title="depth").properties(
+            width=_SMALL_WIDTH,
+            height=_SMALL_HEIGHT,
+            title=alt.Title(metric.title, fontSize=TEXT_SIZE + 1, anchor="start", frame="group"),
+        )
         for name, metric in METRIC_TABLE.items()
         if name in measured
     ]
@@ -86,15 +103,20 @@ def association_bars(rows: Rows) -> Figure:
         _build_chart(rows)
         .mark_bar()
         .encode(
-            alt.Y("metric:N", title=None, sort=None, axis=alt.Axis(labelLimit=200)),
-            alt.X("value:Q", title="correlation with the score", scale=alt.Scale(domain=[-1, 1])),
+            alt.Y("metric:N", title=None, sort=None, axis=alt.Axis(**_NAMES)),
+            alt.X(
+                "value:Q",
+                title="correlation with the score",
+                scale=alt.Scale(domain=[-1, 1]),
+                axis=alt.Axis(tickCount=5),
+            ),
             alt.YOffset("coefficient:N", sort=list(_COEFFICIENTS)),
             alt.Color(
                 "coefficient:N",
                 title=None,
                 sort=list(_COEFFICIENTS),
                 scale=alt.Scale(domain=list(_COEFFICIENTS), range=list(COLOURS[: len(_COEFFICIENTS)])),
-                legend=alt.Legend(orient="bottom"),
+                legend=alt.Legend(orient="bottom", columns=alt.expr("width < 320 ? 1 : 3")),
             ),
             tooltip=[
                 alt.Tooltip("metric:N"),
@@ -102,7 +124,7 @@ def association_bars(rows: Rows) -> Figure:
                 alt.Tooltip("value:Q", format=".3f"),
             ],
         )
-        .properties(width=_WIDTH, height=alt.Step(9))
+        .properties(width=_WIDTH, height=_height(rows, "metric", len(_COEFFICIENTS) * _BAR, each=alt.Step(_BAR + 2)))
     )
     return bars
 
@@ -110,12 +132,15 @@ def association_bars(rows: Rows) -> Figure:
 def score_heat_map(rows: Rows) -> Figure:
     """Heat map of layers and tasks. Lighter is closer to the task's best layer, which is marked by a dot.
 
+    A layer without a score for the task is an empty frame.
+
     Args:
-        rows: Columns task, layer, depth, score (x100), share (0 at the task's worst layer, 1 at its best).
+        rows: Columns task, layer, depth, score (x100), share (0 at the task's worst layer, 1 at its best; null: no
+            score).
     """
     base = _build_chart(rows).encode(
         alt.X("layer:O", title="layer", axis=alt.Axis(labelOverlap=True, labelAngle=0)),
-        alt.Y("task:N", title=None, sort=None, axis=alt.Axis(labelLimit=240)),
+        alt.Y("task:N", title=None, sort=None, axis=alt.Axis(**_NAMES, labelFontSize=_ROW_TEXT)),
         tooltip=[
             alt.Tooltip("task:N"),
             alt.Tooltip("layer:O"),
@@ -123,84 +148,158 @@ def score_heat_map(rows: Rows) -> Figure:
             alt.Tooltip("score:Q", title="score (x100)", format=".1f"),
         ],
     )
-    cells = base.mark_rect(stroke=None).encode(
-        alt.Color(
-            "share:Q",
-            title="from the task's worst layer to its best layer",
-            scale=alt.Scale(scheme="cividis", domain=[0, 1]),
-            legend=alt.Legend(orient="bottom", format=".0%", gradientLength=180, titleLimit=300),
+    cells = (
+        base.mark_rect(stroke=None)
+        .transform_filter("datum.share !== null")
+        .encode(
+            alt.Color(
+                "share:Q",
+                title=None,
+                scale=alt.Scale(scheme="cividis", domain=[0, 1]),
+                legend=alt.Legend(format=".0%", values=[0, 0.5, 1], gradientLength=alt.expr("clamp(height, 48, 180)")),
+            )
         )
     )
-    best = base.mark_point(filled=True, color="black", size=18, opacity=1).transform_filter("datum.share == 1")
-    return alt.layer(cells, best).properties(width=_WIDTH, height=alt.Step(14))
+    missing = (
+        base.mark_rect(fill="transparent", stroke="#8C8C8C", strokeDash=[2, 2])
+        .transform_filter("datum.share === null")
+        .transform_calculate(none="'no score'")
+        .encode(tooltip=[alt.Tooltip("task:N"), alt.Tooltip("layer:O"), alt.Tooltip("none:N", title="score (x100)")])
+    )
+    best = base.mark_point(filled=True, color="black", size=22, opacity=1).transform_filter("datum.share === 1")
+    return alt.layer(cells, missing, best).properties(
+        width=_WIDTH, height=_height(rows, "task", _ROW, alt.Step(_ROW + 3))
+    )
 
 
-def style(*, dark: bool = False) -> dict[str, Any]:
+def titled(chart: Figure, title: str, note: str = "") -> Figure:
+    """The figure with a title that names the model, and a smaller note under it; both are wrapped."""
+    lines = alt.Title(
+        wrapped(title),
+        subtitle=wrapped(note, TEXT_SIZE) if note else [],
+        anchor="start",
+        frame="bounds",
+        offset=_PADDING,
+    )
+    return chart.properties(title=lines)
+
+
+def style(*, dark: bool = False, size: int = TEXT_SIZE) -> dict[str, Any]:
     """Vega-Lite config shared by all figures.
 
     Args:
         dark: Use colours for a dark background. The page sets the background; pictures have a white one.
+        size: Font size of all text but titles, which are larger.
     """
     ink, faint = ("#E6E6E6", "#3C3C3C") if dark else ("#222222", "#E4E4E4")
+    text = {"labelFontSize": size, "titleFontSize": size, "labelColor": ink, "titleColor": ink}
     return {
         "background": None,
         "font": _FONT,
         "view": {"stroke": None},
         "axis": {
-            "labelColor": ink,
-            "titleColor": ink,
+            **text,
+            "titleFontWeight": "normal",
             "gridColor": faint,
             "domainColor": faint,
             "tickColor": faint,
-            "titleFontWeight": "normal",
         },
-        "legend": {"labelColor": ink, "titleColor": ink, "titleFontWeight": "normal", "labelLimit": 260},
-        "title": {"color": ink, "fontWeight": "normal"},
-        "text": {"color": ink},
+        "legend": {**text, "titleFontWeight": "normal", "titleLimit": 0},
+        "title": {
+            "color": ink,
+            "subtitleColor": ink,
+            "fontWeight": "normal",
+            "fontSize": TITLE_SIZE,
+            "subtitleFontSize": size,
+            "limit": 0,
+        },
+        "text": {"color": ink, "fontSize": size},
         "rule": {"color": ink},
         "point": {"size": 22},
     }
 
 
 _WRITERS: dict[str, Callable[[dict[str, Any]], bytes]] = {
-    ".png": lambda spec: vl_convert.vegalite_to_png(spec, scale=_SCALE),
+    ".png": lambda spec: vl_convert.vegalite_to_png(spec, scale=PIXELS_PER_POINT),
     ".svg": lambda spec: vl_convert.vegalite_to_svg(spec).encode(),
     ".html": lambda spec: vl_convert.vegalite_to_html(spec, bundle=True).encode(),
 }
 
 
-def save_figure(chart: Figure, path: str | Path) -> None:
-    """Save a figure with its rows as a picture, or as an interactive page that needs no network.
+def save_figure(chart: Figure, *paths: str | Path) -> None:
+    """Save a figure with its rows as pictures, or as interactive pages that need no network.
+
+    It is as large as a slide, or larger if its text needs more room.
 
     Args:
         chart: The figure.
-        path: A .png, .svg or .html file, moved into place when complete.
+        paths: .png, .svg or .html files, each moved into place when complete.
 
     Raises:
-        InputError: (a ValueError) if the file has another suffix.
+        InputError: (a ValueError) if a file has another suffix.
     """
-    path = Path(path)
-    write = _WRITERS.get(path.suffix.lower())
-    if write is None:
-        raise InputError(f"figure: expected a file with suffix {', '.join(_WRITERS)}, got {str(path)!r}")
-    spec = {**chart.to_dict(), "config": {**style(), "background": "white"}, "padding": 12}
-    with atomic_file(path) as partial:
-        partial.write_bytes(write(spec))
+    for path in paths:
+        if Path(path).suffix.lower() not in _WRITERS:
+            raise InputError(f"figure: expected a file with suffix {', '.join(_WRITERS)}, got {str(path)!r}")
+    spec = slide(chart)
+    for path in paths:
+        with atomic_file(path) as partial:
+            partial.write_bytes(_WRITERS[Path(path).suffix.lower()](spec))
 
 
-def _build_over_depth(rows: Rows, marks: Rows, title: str, number: str) -> Figure:
+def slide(chart: Figure) -> dict[str, Any]:
+    """The Vega-Lite specification of a picture: on white, grown to the size of a slide."""
+    spec = {**chart.to_dict(), "config": {**style(), "background": "white"}, "padding": _PADDING}
+    views = spec.get("concat", [spec])
+    columns = min(spec.get("columns", 1), len(views))
+    rows = -(-len(views) // columns)
+    smallest = [{side: view[side] for side in _SIDES} for view in views]
+    for view in views:
+        view.update(width=SLIDE[0] / columns, height=SLIDE[1] / rows)
+    # What surrounds the views, such as labels that are left out, depends on their size: a few steps.
+    for _ in range(_STEPS):
+        drawn = re.search(r'<svg[^>]* width="([\d.]+)" height="([\d.]+)"', vl_convert.vegalite_to_svg(spec))
+        assert drawn is not None
+        missing = [
+            (whole - float(size)) / n for whole, size, n in zip(SLIDE, drawn.groups(), (columns, rows), strict=True)
+        ]
+        before = [dict(view) for view in views]
+        for view, least in zip(views, smallest, strict=True):
+            for side, more in zip(least, missing, strict=True):
+                view[side] = max(view[side] + more, least[side])
+        if all(abs(view[side] - old[side]) < 1 for view, old in zip(views, before, strict=True) for side in _SIDES):
+            break
+    return spec
+
+
+def _build_over_depth(
+    rows: Rows,
+    marks: Rows,
+    title: str | None,
+    number: str,
+    models: Sequence[str],
+    x_title: str = "depth (layer / last layer)",
+) -> Figure:
     x = alt.X(
         "depth:Q",
-        title="depth (layer / last layer)",
-        axis=alt.Axis(format="%", labelFlush=False),
+        title=x_title,
+        axis=alt.Axis(format="%", labelFlush=False, tickCount=5),
         scale=alt.Scale(domain=[0, 1]),
     )
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
-    legend = alt.Legend(orient="bottom", columns=1, symbolType="stroke", symbolStrokeWidth=2)
+    # Models that are set later are named one below the other.
+    columns = max(1, int(SLIDE[0] / (_SYMBOL + _LETTER * max(map(len, models))))) if models else 1
+    legend = alt.Legend(
+        orient="bottom",
+        columns=columns,
+        symbolType="stroke",
+        symbolStrokeWidth=2,
+        labelLimit=SLIDE[0] - 2 * _SYMBOL if models else alt.expr(f"width - {_SYMBOL}"),
+    )
     names = alt.ExprRef(_MODELS)
     colour = alt.Color("model:N", title=None, legend=legend, scale=alt.Scale(domain=names, range=list(COLOURS)))
     dash = alt.StrokeDash("model:N", title=None, legend=legend, scale=alt.Scale(domain=names, range=_LINE_DASHES))
-    value = alt.Tooltip("value:Q", title=title, format=number)
+    value = alt.Tooltip("value:Q", title=title or "value", format=number)
     lines = (
         _build_chart(rows)
         .transform_calculate(whole=f"{_HAS_ALL_TASKS} ? datum.value : null")
@@ -218,12 +317,40 @@ def _build_over_depth(rows: Rows, marks: Rows, title: str, number: str) -> Figur
             tooltip=[*_LAYER_TOOLTIPS, value, *_TASK_TOOLTIPS],
         )
     )
-    chosen = _build_chart(marks).encode(x, y)
-    rings = chosen.mark_point(size=130, strokeWidth=2, opacity=1).encode(
-        colour, tooltip=[*_LAYER_TOOLTIPS, value, alt.Tooltip("said:N", title="chosen by")]
+    rings = (
+        _build_chart(marks)
+        .mark_point(size=130, strokeWidth=2, opacity=1)
+        .encode(x, y, colour, tooltip=[*_LAYER_TOOLTIPS, value, alt.Tooltip("said:N", title="chosen by")])
     )
-    labels = chosen.mark_text(dy=-13, fontSize=11).encode(text="word:N")
-    return alt.layer(lines, points, rings, labels).properties(width=_WIDTH, height=_HEIGHT)
+    return alt.layer(lines, points, rings, *_build_labels(marks, x, y)).properties(width=_WIDTH, height=_HEIGHT)
+
+
+def _build_labels(marks: Rows, x: alt.X, y: alt.Y) -> tuple[alt.Chart, alt.Chart]:
+    """The names of marked layers above the chart, and a dotted line from each to its point.
+
+    The outermost mark is the highest and all names point inwards, so that no line crosses a name.
+    """
+    lanes = (
+        _build_chart(marks)
+        .transform_filter("datum.word")
+        .transform_calculate(inside="min(datum.depth, 1 - datum.depth)")
+        .transform_window(lane="row_number()", sort=[alt.SortField("inside", order="descending")])
+    )
+    base = alt.expr(f"{_LANE} * (1 - datum.lane) - 6")
+    is_left = "datum.depth <= 0.5"
+    lines = lanes.mark_rule(strokeDash=[2, 3], opacity=0.7).encode(x, y, y2=alt.value(base))
+    names = lanes.mark_text(
+        y=base,
+        baseline="bottom",
+        align=alt.expr(f"{is_left} ? 'left' : 'right'"),
+        dx=alt.expr(f"{is_left} ? 4 : -4"),
+    ).encode(x, text="word:N")
+    return lines, names
+
+
+def _height(rows: Rows, column: str, row: int, each: alt.Step) -> int | alt.Step:
+    """Height of a chart with one row per value of a column."""
+    return rows[column].n_unique() * row if isinstance(rows, pl.DataFrame) else each
 
 
 def _build_models_param(names: Sequence[str]) -> alt.Parameter:

@@ -15,6 +15,7 @@ from leaderboard.models.reload import origin_of
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.results.load import read_results
 from leaderboard.results.provenance import provenance_of
+from leaderboard.results.remarks import said_of_nothing
 from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
@@ -77,6 +78,12 @@ class LayerRecord:
         return [name for name in self.layers.columns if name not in ("layer", "depth", "mean", *METRICS)]
 
     @property
+    def no_scores(self) -> pl.DataFrame:
+        """The tasks on which the layer has no score, with the reasons; see `Tables.no_scores`."""
+        here = {"model": self.model, "revision": self.revision, "layer": self.layer}
+        return self.board.no_scores().filter(**here)
+
+    @property
     def best(self) -> int | None:
         """Layer with the highest mean score; None if no layer has all tasks."""
         return self.board.best_layer(self.model, self.revision)
@@ -106,6 +113,8 @@ def find_layer(
         InputError: (a ValueError) if there is no such folder, model or layer; the message lists the available ones.
     """
     board = read_results(results_dir)
+    if board.scores.is_empty():
+        raise InputError(said_of_nothing(results_dir, board.remarks))
     name, which = board.find_model(model, revision)
     every = [
         (provenance, meta, result)

@@ -5,8 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from leaderboard.analysis.schemes import SCHEMES
+from leaderboard.analysis.schemes import SCHEMES, notes
 from leaderboard.report.cells import fewer_tasks, format_cell, format_coefficient
+from leaderboard.results.remarks import said_of_no_scores
 from leaderboard.results.tables import Tables
 from midlayer_embed.ground.markdown import escaped, table
 
@@ -28,7 +29,8 @@ def _schemes(board: Tables, options: dict[str, Any]) -> Iterator[str]:
     yield "## Schemes\n"
     yield "Scores in points. In brackets: the number of tasks in a mean that lacks some of the model's tasks.\n"
     rows = [["model", "revision", "n_tasks", "best_layer", *SCHEMES]]
-    for row in board.schemes(**options).iter_rows(named=True):
+    found = board.schemes(**options)
+    for row in found.iter_rows(named=True):
         cells = [escaped(row["model"]), escaped(row["revision"]), str(row["n_tasks"])]
         cells.append(format_cell("best_layer", row["best_layer"]))
         for scheme in SCHEMES:
@@ -37,6 +39,12 @@ def _schemes(board: Tables, options: dict[str, Any]) -> Iterator[str]:
         rows.append(cells)
     yield table(rows, right=True)
     yield ""
+    for note in notes(found):
+        yield f"{_sentence(note)}\n"
+
+
+def _sentence(text: str) -> str:
+    return f"{escaped(text[:1].upper() + text[1:])}."
 
 
 def _layers(board: Tables, model: str, revision: str) -> Iterator[str]:
@@ -44,6 +52,8 @@ def _layers(board: Tables, model: str, revision: str) -> Iterator[str]:
     yield f"## {escaped(model)} ({escaped(revision)})\n"
     yield layers_markdown(board.layer_table(model, revision), None if summary is None else summary.best)
     yield f"\n{summary}\n" if summary is not None else "\nNo layer has all tasks yet.\n"
+    for said in said_of_no_scores(board.only(model, revision).no_scores()):
+        yield f"{_sentence(said)}\n"
 
 
 def layers_markdown(frame: pl.DataFrame, marked: int | None) -> str:

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from importlib.resources import files
 from typing import Any, get_args
 
@@ -18,15 +19,23 @@ import vl_convert
 from markupsafe import Markup
 
 from leaderboard.analysis.layer_means import MODEL, metric_curves, score_curves
-from leaderboard.analysis.schemes import SCHEMES, Tasks
+from leaderboard.analysis.schemes import Tasks, notes
+from leaderboard.analysis.task_sets import task_sets
+from leaderboard.config_files import read_config
 from leaderboard.report import figures
-from leaderboard.report.figure_rows import association_rows, heat_map, marks
+from leaderboard.report.answer import answer, answer_of_all
+from leaderboard.report.cells import format_cell
+from leaderboard.report.figure_rows import association_rows, heat_map, marks, score_figure
+from leaderboard.report.glossary import PAPER, glossary, metric_words, scheme_words
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
+from leaderboard.results.remarks import some_names
 from leaderboard.results.tables import Tables
 from midlayer_embed import __version__
-from midlayer_embed.ground.colours import COLOURS
+from midlayer_embed.ground.pictures import COLOURS
 from midlayer_embed.terms import METRIC_TABLE, RAW
 
+# Pixels of the text in charts.
+_TEXT_SIZE = 12
 # Key of all tasks together in the data of the page.
 _ALL = "all"
 _FILES = files("leaderboard.report") / "page_files"
@@ -50,10 +59,17 @@ def page(board: Tables, **options: Any) -> str:
         (_FILES / "page.html.j2").read_text(encoding="utf-8")
     )
     data = _data(board, options)
+    headline, answers = _answers(board, data["groups"]["available"])
     return template.render(
-        n_models=len(data["models"]),
-        n_tasks=len(data["tasks"]),
         version=__version__,
+        page=data,
+        answer=headline,
+        answers=answers,
+        glossary=glossary(),
+        paper=PAPER,
+        picture=_picture(board, options),
+        points=lambda value: format_cell("score", value),
+        arrow=_arrow,
         style=Markup((_FILES / "page.css").read_text(encoding="utf-8")),
         data=Markup(_script_json(data)),
         hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts.values()),
@@ -67,6 +83,11 @@ def _script_json(data: dict[str, Any]) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
+
+
+def _arrow(good: str) -> str:
+    """A sign for the way that is good, beside the words."""
+    return {"higher": "\u2191", "lower": "\u2193"}.get(good.partition(" ")[0], "")
 
 
 def _sha256(script: str) -> str:
@@ -91,9 +112,12 @@ def _data(board: Tables, options: dict[str, Any]) -> dict[str, Any]:
     by_model = {name: frame.partition_by(MODEL, as_dict=True) for name, frame in tables.items()}
     return {
         "tasks": tasks,
-        "metrics": [{"name": name, "title": METRIC_TABLE[name].title} for name in metrics],
-        "schemes": list(SCHEMES),
+        "metrics": [{"metric": name, **asdict(word)} for name, word in metric_words(metrics).items()],
+        "schemes": [{"scheme": scheme, **asdict(word)} for scheme, word in scheme_words().items()],
         "over": options.get("tasks", "available"),
+        "groups": {over: _groups(board, tables[over]) for over in get_args(Tasks)},
+        "remarks": _remarks(board, tasks),
+        "notes": {over: notes(tables[over]) for over in get_args(Tasks)},
         "models": [
             {
                 "label": label,
@@ -110,16 +134,83 @@ def _data(board: Tables, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _groups(board: Tables, schemes: pl.DataFrame) -> list[dict[str, Any]]:
+    """The models whose means are comparable, by their places in `board.models()`, the best of each group first."""
+    rows = {(row["model"], row["revision"]): row for row in schemes.iter_rows(named=True)}
+    place = {model: index for index, model in enumerate(board.models())}
+    sets = task_sets(board.scores)
+    if schemes["tasks"][0] == "common" and (schemes["n_tasks"] == schemes["n_shared"]).all():
+        n_tasks = int(schemes["n_tasks"][0])
+        sets, names = {(): list(rows)}, f"those that all {'models' if len(rows) > 1 else 'schemes'} have"
+        titles = {(): (n_tasks, names)}
+    else:
+        titles = {tasks: (len(tasks), some_names(tasks)) for tasks in sets}
+    return [
+        {
+            "n_tasks": titles[tasks][0],
+            "title": f"{titles[tasks][0]} task{'s' if titles[tasks][0] != 1 else ''}",
+            "tasks": titles[tasks][1],
+            "models": [place[model] for model in sorted(models, key=lambda model: _by_best(rows[model]))],
+        }
+        for tasks, models in sets.items()
+    ]
+
+
+def _by_best(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Sorts by the score of the best layer, downwards. Means over all tasks come first: others are not comparable."""
+    return -row["n_best"], -(row["best"] or 0.0), row["model"], row["revision"]
+
+
+def _remarks(board: Tables, tasks: list[str]) -> list[str]:
+    """What has to be known before the numbers are read."""
+    starter = read_config("benchmarks", "starter")
+    is_starter = any(task.startswith(starter["display_name"]) for task in tasks)
+    return [*([f"{starter['display_name']} tasks: {starter['description']}"] if is_starter else []), *board.remarks]
+
+
+def _answers(board: Tables, groups: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """The answer in one sentence, and the groups of models with the answer for each model, the highest score first."""
+    labels = list(board.labels().values())
+    found = [board.summary(*model) for model in board.models()]
+
+    def by_score(place: int) -> tuple[bool, float]:
+        summary = found[place]
+        return summary is None, 0.0 if summary is None else -summary.best_score
+
+    answers = [
+        {
+            **group,
+            "models": [
+                {"label": labels[place], "answer": answer(found[place])}
+                for place in sorted(group["models"], key=by_score)
+            ],
+        }
+        for group in groups
+    ]
+    return answer(found[0]) if len(found) == 1 else answer_of_all(found), answers
+
+
+def _picture(board: Tables, options: dict[str, Any]) -> str:
+    """The scores over depth for browsers without JavaScript, as the address of an SVG; "" if there are none."""
+    how = {key: value for key, value in options.items() if key != "tasks"}
+    tasks, models = next(iter(task_sets(board.scores).items()))
+    if not tasks:
+        return ""
+    together = marks(board, **how).filter(pl.col("task").is_null())
+    svg = vl_convert.vegalite_to_svg(figures.slide(score_figure(board, models[: len(COLOURS)], together)))
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
 def _charts(*, dark: bool) -> dict[str, Any]:
     """The charts without data, compiled for Vega."""
     rows, points = alt.NamedData("rows"), alt.NamedData("marks")
     charts = {
         "scores": figures.score_over_depth(rows, points, title="score (x100)"),
-        "metrics": figures.metric_over_depth(rows, points, title="metric"),
+        "metrics": figures.metric_over_depth(rows, points, title=None),
         "associations": figures.association_bars(rows),
         "heat": figures.score_heat_map(rows),
     }
-    style = figures.style(dark=dark)
+    style = figures.style(dark=dark, size=_TEXT_SIZE)
     return {
         name: vl_convert.vegalite_to_vega({**chart.properties(width="container").to_dict(), "config": style})
         for name, chart in charts.items()

@@ -9,9 +9,10 @@ from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from leaderboard.report.card import eval_results_files, render_card
+from leaderboard.report.card import render_card
 from leaderboard.report.figure_rows import layer_figure
 from leaderboard.report.figures import save_figure
+from leaderboard.report.hub_scores import eval_results_files
 from leaderboard.report.layer_record import LayerRecord
 from midlayer_embed.encoder.card import NAME_TO_COME
 from midlayer_embed.encoder.export import export_encoder

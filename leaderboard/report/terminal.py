@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from leaderboard.analysis.schemes import SCHEMES
+from leaderboard.analysis.schemes import SCHEMES, notes
 from leaderboard.report.cells import SCHEME_COLUMNS, fewer_tasks, format_cell, format_coefficient, scheme_cells
 from leaderboard.results.tables import Tables
 from leaderboard.tasks.benchmarks import n_samples
@@ -30,7 +30,8 @@ def print_layers(board: Tables, model: str, revision: str, console: Console | No
     layers = frame["layer"].to_list()
     marks = dict.fromkeys(layers, "")
     if summary is not None:
-        marks |= {summary.last: "last", summary.best: "best"}
+        marks |= {summary.last: "last"} if summary.last is not None else {}
+        marks[summary.best] = "best"
     measured = [name for name in frame.columns if name in METRICS]
     scored = frame.drop(measured)
     if measured:
@@ -129,6 +130,8 @@ def print_schemes(schemes: pl.DataFrame, console: Console | None = None) -> None
     _print_table(console, title, ["model", "tasks", "best", "at", *_SHOWN.values()], rows)
     if any(fewer_tasks(row, scheme) for row in models for scheme in ("best", *_SHOWN)):
         console.print('"of N": mean over N tasks only; means over different tasks are not comparable', soft_wrap=True)
+    for note in notes(schemes):
+        console.print(Text(note), soft_wrap=True)
 
 
 def _format_score(row: dict[str, Any], scheme: str) -> str:

@@ -12,9 +12,10 @@ import os
 import shutil
 import socket
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 from pydantic import ValidationError
 
+from leaderboard.results.provenance import agrees
 from leaderboard.results.schemas import METRICS_SCHEMA
 from midlayer_embed.ground.atomic import atomic_file
 
 logger = logging.getLogger(__name__)
 
 _LOCK = ".lock"
+_META = "model_meta.json"
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,13 @@ class MeasuredOn:
         dataset_revision: Revision of the task's dataset.
         seed: Seed of the choice of texts.
         max_texts: Number of texts, at most.
+        made_with: What their provenance has to agree with, see `leaderboard.results.provenance.agrees`.
     """
 
     dataset_revision: str
     seed: int
     max_texts: int
+    made_with: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Columns of the files: the texts that each row was measured on, and its provenance as JSON.
@@ -121,7 +126,7 @@ class ResultsFolder:
     ) -> None:
         """Adds metrics that were measured on these texts of a task. Rows of the same metric and layer are replaced."""
         added = rows.with_columns(
-            *(pl.lit(value, dtype=_OF_TEXTS[name]).alias(name) for name, value in asdict(of).items()),
+            *(pl.lit(getattr(of, name), dtype=dtype).alias(name) for name, dtype in _OF_TEXTS.items()),
             provenance=pl.lit(json.dumps(provenance, default=str)),
         )
         key = [name for name in METRICS_SCHEMA if name != "value"]
@@ -133,7 +138,9 @@ class ResultsFolder:
 
     def _of_texts(self, task_name: str, meta: ModelMeta, of: MeasuredOn) -> pl.DataFrame:
         found = _read_metrics(self._metrics_path(task_name, meta))
-        return found.filter(pl.all_horizontal(pl.col(name) == value for name, value in asdict(of).items()))
+        found = found.filter(pl.all_horizontal(pl.col(name) == getattr(of, name) for name in _OF_TEXTS))
+        kept = [row for row in found["provenance"].unique() if agrees(json.loads(row), of.made_with)]
+        return found.filter(pl.col("provenance").is_in(kept))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -143,7 +150,7 @@ class ResultsFolder:
 
     def results(self) -> Iterator[tuple[ModelMeta, TaskResult]]:
         """Every readable result, with the ModelMeta that mteb wrote for it."""
-        for meta_path in sorted((self.root / "results").glob("*/*/experiments/*/model_meta.json")):
+        for meta_path in sorted((self.root / "results").glob(f"*/*/experiments/*/{_META}")):
             try:
                 meta = ModelMeta.model_validate_json_resolved(meta_path.read_bytes())
             except ValueError as error:
@@ -152,6 +159,11 @@ class ResultsFolder:
             for path in sorted(meta_path.parent.glob("*.json")):
                 if path != meta_path and (result := _read_result(path)) is not None:
                     yield meta, result
+
+    def without_layer(self) -> dict[str, int]:
+        """The number of results that mteb itself wrote, by model: they belong to no layer."""
+        files = (self.root / "results").glob("*/*/*.json")
+        return Counter(path.parts[-3].replace("__", "/") for path in sorted(files) if path.name != _META)
 
     def metrics(self) -> pl.DataFrame:
         """The metrics of all models and tasks."""

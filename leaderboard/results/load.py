@@ -1,7 +1,8 @@
 """Reads the tables from a folder of results. Queries on them are in `tables`."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from operator import itemgetter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from leaderboard.models.origin import Origin
 from leaderboard.models.reload import origin_of
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.results.provenance import entries_of, provenance_of
+from leaderboard.results.remarks import said_of_no_scores, said_of_other_data, said_of_passed_over, some_names
 from leaderboard.results.schemas import SCORES_SCHEMA
+from leaderboard.results.scores import reason_of_no_score, score_of
 from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
 
@@ -40,17 +43,33 @@ def read_results(results_dir: str | Path) -> Tables:
     folder = ResultsFolder(results_dir)
     rows: dict[str, list[tuple[Any, ...]]] = {"main": [], "paper": []}
     origins: dict[tuple[str, str], Origin] = {}
+    reasons: dict[tuple[str, str, int, str], str] = {}
+    data: list[tuple[str, str, int, str]] = []
+    passed_over = Counter(folder.without_layer())
     for meta, result in folder.results():
         provenance = provenance_of(result)
-        if provenance is not None:
-            origins.setdefault((model_label(meta), str(meta.revision)), origin_of(meta, provenance))
-            for kind, row in _score_rows(meta, result, provenance):
-                rows[kind].append(row)
+        if provenance is None:
+            passed_over[model_label(meta)] += 1
+            continue
+        model, revision, layer = model_label(meta), str(meta.revision), int(provenance["layer"])
+        origins.setdefault((model, revision), origin_of(meta, provenance))
+        data.append((model, result.task_name, layer, _data_of(result, provenance)))
+        for kind, row in _score_rows(meta, result, provenance):
+            rows[kind].append(row)
+            if kind == "main" and row[-1] is None:
+                reasons[model, revision, layer, result.task_name] = reason_of_no_score(result)
     scores, paper_scores = (
         pl.DataFrame(found, schema=SCORES_SCHEMA, orient="row").sort("model", "revision", "layer", maintain_order=True)
         for found in rows.values()
     )
-    return Tables(scores, folder.metrics(), paper_scores, origins)
+    tables = Tables(scores, folder.metrics(), paper_scores, origins, reasons)
+    scored_on = pl.DataFrame(data, schema=["model", "task", "layer", "data"], orient="row")
+    remarks = (
+        *said_of_no_scores(tables.no_scores()),
+        *said_of_passed_over(passed_over),
+        *said_of_other_data(scored_on),
+    )
+    return replace(tables, remarks=remarks)
 
 
 def _score_rows(
@@ -59,8 +78,16 @@ def _score_rows(
     """The row of the main score and, if the paper reports another score, the row of that score."""
     layer, n_blocks, task_type = (provenance[key] for key in ("layer", "n_blocks", "task_type"))
     head = (model_label(meta), meta.revision, layer, layer / n_blocks, result.task_name, task_type)
-    yield "main", (*head, float(result.get_score()))
+    yield "main", (*head, score_of(result))
     for name in _PAPER_SCORES.get(task_type, []):
         if all(name in entry for entry in entries_of(result)):
-            yield "paper", (*head, float(result.get_score(getter=itemgetter(name))))
+            yield "paper", (*head, score_of(result, name))
             break
+
+
+def _data_of(result: TaskResult, provenance: Mapping[str, Any]) -> str:
+    """What a result was scored on, besides the name of the task: results of different data are not comparable."""
+    limit = provenance.get("limit")
+    entries = sorted(f"{entry['hf_subset']} {split}" for split, some in result.scores.items() for entry in some)
+    items = "" if limit is None else f", {limit} items of each split"
+    return f"{provenance['dataset']} at revision {result.dataset_revision[:12]}, {some_names(entries)}{items}"

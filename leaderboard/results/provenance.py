@@ -1,5 +1,6 @@
 """Provenance of scores and metrics: model, data, settings and versions, stored with each number in the results."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -13,6 +14,8 @@ from midlayer_embed.options import Recipe
 
 # Key of the provenance in each entry of mteb's result files.
 PROVENANCE = "provenance"
+# Key in the provenance of a result without a score: why there is none.
+NO_SCORE = "no_score"
 _PACKAGES = ("mteb", "sentence-transformers", "transformers", "torch", "scikit-learn", "numpy")
 
 
@@ -54,9 +57,22 @@ def provenance(
         "seed": seed,
         "model_revision": checkpoint.revision,
         "weights_sha256": checkpoint.weights_sha256,
+        "quantization": checkpoint.quantization,
         **checkpoint.changes(),
         "versions": {"midlayer-embed": __version__, **{package: version(package) for package in _PACKAGES}},
     }
+
+
+def agrees(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    """Whether a provenance says what is expected. What either does not know agrees with everything.
+
+    Example:
+        >>> agrees({"seed": 0, "max_seq_length": 256}, {"max_seq_length": 256, "dataset_files_sha256": None})
+        True
+        >>> agrees({"seed": 0, "max_seq_length": 256}, {"max_seq_length": 6})
+        False
+    """
+    return all(None in (found.get(key), value) or found[key] == value for key, value in expected.items())
 
 
 def entries_of(result: TaskResult) -> list[Any]:

@@ -1,15 +1,17 @@
 """Reads scores and metrics from table files and checks every row. Queries on them are in `tables`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import polars as pl
 
+from leaderboard.results.remarks import said_of_no_scores
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
-from midlayer_embed.terms import MI_LOWER_BOUND
+from midlayer_embed.terms import MI_LOWER_BOUND, RAW
 
 
 def _csv(path: Path) -> pl.DataFrame:
@@ -31,6 +33,8 @@ _OLDER_NAMES = {
     "normalization": {"mi-lower-bound": MI_LOWER_BOUND},
 }
 _MAY_BE_ABSENT = ("revision", "depth")
+# Columns whose values may be missing: empty or NaN.
+_MAY_BE_MISSING = ("main_score", "value")
 _REVISION = "main"
 
 
@@ -51,10 +55,20 @@ def read_tables(scores: str | Path | None = None, metrics: str | Path | None = N
             row; the message names the file, the column and the row, counted from 1 without the header.
     """
     empty = Tables.empty()
-    return Tables(
+    tables = Tables(
         empty.scores if scores is None else _scores(_Source("scores", Path(scores))),
         empty.metrics if metrics is None else _metrics(_Source("metrics", Path(metrics))),
     )
+    return replace(tables, remarks=(*said_of_no_scores(tables.no_scores()), *_said_of_no_values(tables.metrics)))
+
+
+def _said_of_no_values(metrics: pl.DataFrame) -> list[str]:
+    missing = metrics.filter(pl.col("value").is_null(), pl.col("normalization") == RAW)
+    if missing.is_empty():
+        return []
+    model, task, metric, layer = missing.select("model", "task", "metric", "layer").row(0)
+    first = f"{metric} of layer {layer} of {model} on {task}"
+    return [f"metrics: {missing.height} values are no finite numbers and count as missing, the first is {first}"]
 
 
 class _Source:
@@ -71,12 +85,16 @@ class _Source:
             has = ", ".join(found.columns) or "none"
             raise InputError(f"{self.name}: {self.path} has no column {missing[0]!r}; its columns are {has}")
         return pl.DataFrame(
-            [self._typed(found[column], dtype) for column, dtype in schema.items() if column in found.columns]
+            [
+                self._typed(found[column], dtype, may_be_missing=column in _MAY_BE_MISSING)
+                for column, dtype in schema.items()
+                if column in found.columns
+            ]
         )
 
     def check(self, frame: pl.DataFrame, column: str, right: pl.Expr, expected: str) -> None:
         """Refuses the table if `right` is false for a row; the error names the first such row."""
-        wrong = frame.select(wrong=~right)["wrong"].arg_true()
+        wrong = frame.select(wrong=~right)["wrong"].fill_null(value=False).arg_true()
         if len(wrong):
             self.refuse(column, wrong[0], f"expected {expected}, got {frame[column][wrong[0]]!r}")
 
@@ -107,18 +125,23 @@ class _Source:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{self.name}: {self.path} cannot be read as {ending}: {reason}") from error
 
-    def _typed(self, values: pl.Series, dtype: Any) -> pl.Series:
-        """Casts a column without loss: 12.0 is an int, 12.5 is refused."""
+    def _typed(self, values: pl.Series, dtype: Any, *, may_be_missing: bool) -> pl.Series:
+        """Casts a column without loss: 12.0 is an int, 12.5 is refused. NaN and the empty string are null."""
         expected = {pl.String: "a string", pl.Int64: "an int", pl.Float64: "a number"}[dtype]
         is_text = isinstance(values.dtype, pl.String | pl.Categorical | pl.Enum)
-        if not (is_text or (dtype != pl.String and values.dtype.is_numeric())) and len(values):
+        if not (is_text or (dtype != pl.String and values.dtype.is_numeric())) and values.null_count() < len(values):
             self.refuse(values.name, 0, f"expected {expected}, got {values[0]!r}")
+        missing = values.is_null()
+        if may_be_missing:
+            plain_text = values.cast(pl.String).str.strip_chars().str.to_lowercase()
+            missing = missing | plain_text.is_in(["", "nan"]).fill_null(value=True)
         plain = values.cast(pl.String if dtype == pl.String else pl.Float64, strict=False)
         typed = plain.cast(dtype, strict=False)
-        wrong = (typed.is_null() | (typed.cast(plain.dtype) != plain)).arg_true()
+        is_wrong = typed.is_null() | (typed.cast(plain.dtype) != plain)
+        wrong = (is_wrong & ~missing if may_be_missing else is_wrong).arg_true()
         if len(wrong):
             self.refuse(values.name, wrong[0], f"expected {expected}, got {values[wrong[0]]!r}")
-        return typed
+        return pl.select(pl.when(~missing).then(typed).alias(values.name)).to_series() if may_be_missing else typed
 
 
 def _scores(source: _Source) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from leaderboard.analysis.schemes import SchemeComparison, Tasks
 from leaderboard.models.origin import Origin, origin_by_name
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from midlayer_embed.errors import InputError
-from midlayer_embed.layers import n_blocks_at
+from midlayer_embed.layers import layer_list, n_blocks_at
 from midlayer_embed.terms import METRICS
 
 if TYPE_CHECKING:
@@ -26,44 +26,73 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """The best layer of a model, compared with the last one.
+    """The best layer of a model, compared with the last one if that ran.
 
     Attributes:
         best: The layer with the highest mean over the tasks, among the layers that have a score for every task.
-        last: The highest layer in the tables.
+        last: L, the layer after the last block; None if it did not run.
         n_blocks: L, the number of blocks of the model.
-        gain: Mean score of the best layer minus that of the last, in points.
+        best_score: Mean score of the best layer, in points.
+        last_score: Mean score of the last layer; None if it did not run or has no score for some task.
+        layers: The layers that ran.
     """
 
     best: int
-    last: int
+    last: int | None
     n_blocks: int
-    gain: float
+    best_score: float
+    last_score: float | None
+    layers: tuple[int, ...]
+
+    @property
+    def gain(self) -> float | None:
+        """Mean score of the best layer minus that of the last, in points; None if there is none of the last."""
+        return None if self.last_score is None else self.best_score - self.last_score
 
     def __str__(self) -> str:
         share = self.best / self.n_blocks
-        return (
-            f"best layer {self.best} (depth {share:.2f}): {self.gain:+.1f} points over the last layer, "
-            f"{share:.0%} of the blocks"
-        )
+        place, blocks = f"layer {self.best} (depth {share:.2f})", f"{share:.0%} of the blocks"
+        if len(self.layers) == 1:
+            which = "the last one, " if self.last is not None else ""
+            return f"only {place} ran, {which}{blocks}"
+        if self.last is None:
+            ran = f"best of the layers that ran ({layer_list(self.layers)})"
+            return f"{ran}: {place}, {blocks}; the last layer did not run"
+        if self.best == self.last:
+            return f"best {place}, the last one"
+        if self.gain is None:
+            return f"best {place}, {blocks}; the last layer has no score for some of the tasks"
+        return f"best {place}: {self.gain:+.1f} points over the last layer, {blocks}"
 
 
 @dataclass(frozen=True)
 class Tables:
     """Scores and metrics of models, layer by layer.
 
+    A number that is not finite becomes null: it is missing in every mean and comparison.
+
     Attributes:
-        scores: Columns model, revision, layer, depth, task, task_type, main_score (0..1).
+        scores: Columns model, revision, layer, depth, task, task_type, main_score (0..1, null where a layer was tried
+            and has no score).
         metrics: Columns model, revision, task, metric, normalization, layer, value.
         paper_scores: The scores that the paper reports, with the columns of `scores`, for the task types where these
             are not mteb's main scores. `configs/benchmarks/paper.yaml` names them.
         origins: How to load the models again, by (name, revision). Models from table files have none.
+        reasons: Why a score is null, by (model, revision, layer, task), where that is known.
+        remarks: What a reader of the results has to know, one sentence each, such as results that were passed over.
     """
 
     scores: pl.DataFrame
     metrics: pl.DataFrame
     paper_scores: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCORES_SCHEMA))
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict)
+    reasons: Mapping[tuple[str, str, int, str], str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, column in (("scores", "main_score"), ("paper_scores", "main_score"), ("metrics", "value")):
+            finite = pl.when(pl.col(column).is_finite()).then(column)
+            object.__setattr__(self, name, getattr(self, name).with_columns(finite))  # the class is frozen
 
     @classmethod
     def empty(cls) -> "Self":
@@ -113,6 +142,12 @@ class Tables:
             layers = layers.join(wide.select("layer", *names), on="layer", how="left")
         return layers.sort("layer")
 
+    def no_scores(self) -> pl.DataFrame:
+        """The layers that were tried on a task and have no score: model, revision, layer, task, reason."""
+        found = self.scores.filter(pl.col("main_score").is_null()).select("model", "revision", "layer", "task")
+        reasons = [self.reasons.get(key, "NaN") for key in found.iter_rows()]  # type: ignore[call-overload]
+        return found.with_columns(reason=pl.Series(reasons, dtype=pl.String))
+
     def best_layer(self, model: str | None = None, revision: str | None = None) -> int | None:
         """The layer with the highest mean over the tasks; the lowest one of a tie, None if no layer has all tasks."""
         complete = self.layer_table(model, revision).filter(pl.col("mean").is_not_null())
@@ -120,15 +155,17 @@ class Tables:
         return None if best_first.is_empty() else int(best_first[0])
 
     def summary(self, model: str | None = None, revision: str | None = None) -> LayerSummary | None:
-        """The best layer compared with the last one; None if the last layer does not have all tasks."""
+        """The best layer, compared with the last one if that ran; None if no layer has all tasks."""
         layers = self.layer_table(model, revision)
         best = self.best_layer(model, revision)
-        last = layers.row(-1, named=True)
-        if best is None or last["mean"] is None:
+        if best is None:
             return None
-        n_blocks = n_blocks_at(last["layer"], last["depth"])
-        gain = layers.row(by_predicate=pl.col("layer") == best, named=True)["mean"] - last["mean"]
-        return LayerSummary(best, last["layer"], n_blocks, gain)
+        means = dict(layers.select("layer", "mean").iter_rows())
+        highest, depth = layers.select("layer", "depth").row(-1)
+        n_blocks = n_blocks_at(highest, depth)
+        last = highest if highest == n_blocks else None
+        last_score = None if last is None else means[last]
+        return LayerSummary(best, last, n_blocks, means[best], last_score, tuple(means))
 
     def schemes(
         self,

@@ -1,5 +1,6 @@
 """LayerView, one layer of a store as an mteb encoder, and StoreFiller, which encodes texts once for all layers."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,10 @@ class StoreFiller:
         final_norm: Whether to pool normed states instead of raw ones.
         label: Label of the progress bar.
         show_progress: Whether to show a progress bar with an ETA on stderr.
+
+    Attributes:
+        not_finite: Number of texts so far whose vector at a layer is not finite, by layer; their vectors in the store
+            are zero. Such a layer has no score: evaluators may take NaN for a number, and zeros mean nothing.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class StoreFiller:
         self._norm = final_norm and encoder.backbone.final_norm is not None
         self._label = label
         self._show_progress = show_progress
+        self.not_finite: Counter[int] = Counter()
 
     def fill(self, texts: Sequence[Text], text_pass: TextPass | None = None) -> None:
         """Encodes the texts that are not in the store yet.
@@ -83,11 +89,20 @@ class StoreFiller:
             if text_pass is not None:
                 text_pass.add(pooled.rows, np.arange(len(pooled.rows)), pooled, pooled.vectors[norms.index(False)])
 
+    def _without_not_finite(self, layer: int, vectors: np.ndarray) -> np.ndarray:
+        """The vectors (n, dim) of a layer, zero where one is not finite or too long for a float32 length."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            wrong = ~np.isfinite(np.einsum("nd,nd->n", vectors, vectors))
+        if not wrong.any():
+            return vectors
+        self.not_finite[layer] += int(wrong.sum())
+        return np.where(wrong[:, None], np.float32(0), vectors)
+
     def _put(self, segment: np.ndarray, rows: np.ndarray, pooled: np.ndarray) -> None:
         """Puts the embeddings of some texts, from their pooled vectors (n_layers, n_texts, dim)."""
         highest = np.finfo(segment.dtype).max
         for slot, layer in enumerate(self._store.layers):
-            vectors = self._after[layer](torch.from_numpy(pooled[slot])).numpy()
+            vectors = self._without_not_finite(layer, self._after[layer](torch.from_numpy(pooled[slot])).numpy())
             if segment.dtype != vectors.dtype and np.abs(vectors).max() > highest:
                 raise InputError(
                     f"store_dtype: {segment.dtype} holds values up to {highest}, these vectors have "

@@ -33,8 +33,9 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import Text
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_int
-from midlayer_embed.ground.failures import report_failures
+from midlayer_embed.ground.failures import reason_of, report_failures
 from midlayer_embed.layers import layer_numbers
+from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.models.weights import resolve_device, resolve_dtype
 from midlayer_embed.options import FILE_OPTIONS, ModelOptions, Recipe, fold, takes_options
@@ -158,20 +159,23 @@ def run_sweep(
         store_dtype=check_dtype(store_dtype),
         overwrite=overwrite,
         show_progress=show_progress,
+        max_seq_length=lazy.max_seq_length,
+        data_dir=None if data_dir is None else check_data_dir(data_dir),
     )
     lazy.checkpoint.check_layers(wanted.layers)
     settings = {**scoring_settings(lazy.recipe, lazy.dtype), "limit": wanted.limit, "store_dtype": wanted.store_dtype}
-    data_folder = None if data_dir is None else check_data_dir(data_dir)
     folder = ResultsFolder(results_dir)
     failures: dict[str, Exception] = {}
     with calm_libraries():
         sweeps = []
         for number, task in enumerate(tasks, start=1):
-            label = f"[{number}/{len(tasks)}] {task.metadata.name}"
-            sweeps.append(TaskSweep(task, lazy.checkpoint, settings, wanted, folder, label))
+            name = task.metadata.name
+            with _report_failures(name, failures, or_if=lambda error: isinstance(error, InputError)):
+                label = f"[{number}/{len(tasks)}] {name}"
+                sweeps.append(TaskSweep(task, lazy.checkpoint, settings, wanted, folder, label))
         for sweep in sweeps:  # missing data are reported before hours are spent on other tasks
-            with _report_failures(sweep, failures):
-                sweep.find_data(data_folder)
+            with _report_failures(sweep.name, failures):
+                sweep.find_data()
         working = [sweep for sweep in sweeps if sweep.has_work and sweep.name not in failures]
         finished = [sweep for sweep in sweeps if not sweep.has_work]
         for sweep in finished:
@@ -183,7 +187,7 @@ def run_sweep(
                 if plan.tasks and (on_plan or log_plan)(plan):
                     for sweep in working:
                         if sweep.name not in failures:
-                            with _report_failures(sweep, failures):
+                            with _report_failures(sweep.name, failures):
                                 sweep.run(encoder)
     # There may be no folder if every task failed.
     board = load_results(results_dir) if folder.root.is_dir() else Leaderboard.empty()
@@ -206,16 +210,34 @@ def _plan(
     plans: list[TaskPlan] = []
     some: list[Text] = []
     for sweep in working:
-        with _report_failures(sweep, failures):
+        with _report_failures(sweep.name, failures):
             plan, texts = sweep.plan(encoder, scratch)
             plans.append(plan)
             some += texts[:: max(1, len(texts) // 100)]
-    return Plan(tuple(plans), n_finished, measure_speed(encoder, some) if some else None)
+    return Plan(tuple(plans), n_finished, _speed(encoder, some) if some else None)
 
 
-def _report_failures(sweep: TaskSweep, failures: dict[str, Exception]) -> AbstractContextManager[None]:
-    """Records and logs why a task fails. A full disk ends the sweep: it would fail every other task, too."""
-    return report_failures(sweep.name, failures, logger, stops_all=_is_disk_full)
+def _speed(encoder: LayerwiseEncoder, texts: list[Text]) -> float | None:
+    """Tokens per second; None if it cannot be measured, since a text that cannot be encoded is its task's failure."""
+    try:
+        return measure_speed(encoder, texts)
+    except Exception as error:
+        logger.warning("the plan has no times, since the speed cannot be measured: %s", reason_of(error))
+        logger.debug("the speed cannot be measured", exc_info=error)
+        return None
+
+
+def _report_failures(
+    task: str, failures: dict[str, Exception], *, or_if: Callable[[Exception], bool] = lambda _: False
+) -> AbstractContextManager[None]:
+    """Records and logs why a task fails. A full disk ends the sweep: it would fail every other task, too.
+
+    Args:
+        task: Name of the task.
+        failures: Receives the error.
+        or_if: Other errors that end the sweep.
+    """
+    return report_failures(task, failures, logger, stops_all=lambda error: _is_disk_full(error) or or_if(error))
 
 
 def _is_disk_full(error: Exception) -> bool:
@@ -247,6 +269,17 @@ class _LazyEncoder:
     @classmethod
     def of(cls, encoder: LayerwiseEncoder) -> "_LazyEncoder":
         return cls(encoder.checkpoint, encoder.recipe, encoder.backbone.model.dtype, encoder.backbone.device, encoder)
+
+    @property
+    def max_seq_length(self) -> int:
+        """The limit in force. Needs the tokenizer, no weights.
+
+        Raises:
+            InputError: (a ValueError) the model cannot take the tokenizer or the limit.
+        """
+        if self.loaded is not None:
+            return self.loaded.max_seq_length
+        return limit_in_force(self.checkpoint, load_tokenizer(self.checkpoint), self.recipe.max_seq_length)
 
     def load(self) -> LayerwiseEncoder:
         if self.loaded is None:

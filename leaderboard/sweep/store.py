@@ -144,6 +144,11 @@ class VectorStore:
                 found[chosen] = segment[slot][rows[chosen] - self._starts[number], :width]
         return found
 
+    def all_equal(self, layer: int) -> bool:
+        """Whether all vectors of a layer are the same."""
+        slot = self._slots[layer]
+        return all((segment[slot] == self._segments[0][slot][:1]).all() for segment in self._segments)
+
     def drop(self) -> None:
         """Deletes the vectors and their folder. The store is empty afterwards."""
         self._segments.clear()

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from mteb.results import TaskResult
 
 from leaderboard.models.meta import layer_meta, model_label
 from leaderboard.results.folder import MeasuredOn, ResultsFolder
-from leaderboard.results.provenance import PROVENANCE, entries_of, provenance, provenance_of
+from leaderboard.results.provenance import NO_SCORE, PROVENANCE, agrees, entries_of, provenance, provenance_of
 from leaderboard.results.schemas import METRICS_SCHEMA
+from leaderboard.results.scores import score_of
 from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.scoring.score import ENCODE_KWARGS, prepared
 from leaderboard.scoring.texts import collect_texts
@@ -34,6 +36,7 @@ from leaderboard.sweep.layer_view import StoreFiller
 from leaderboard.sweep.plan import TaskPlan, count_metric_tokens, count_tokens, layer_groups
 from leaderboard.sweep.store import VectorStore, layer_bytes
 from leaderboard.tasks.data import TaskData
+from midlayer_embed.errors import InputError
 from midlayer_embed.forward.after_pooling import AfterPooling
 from midlayer_embed.forward.batching import Text
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
@@ -64,6 +67,8 @@ class SweepOptions:
         store_dtype: dtype of the vectors on disk.
         overwrite: Whether to compute finished layers again.
         show_progress: Whether to show progress bars with an ETA on stderr.
+        max_seq_length: Number of tokens to which texts are truncated, the limit in force.
+        data_dir: Folder of datasets; None for the Hub.
     """
 
     layers: list[int]
@@ -76,6 +81,8 @@ class SweepOptions:
     store_dtype: str
     overwrite: bool
     show_progress: bool
+    max_seq_length: int
+    data_dir: Path | None = None
 
 
 class TaskSweep:
@@ -116,14 +123,16 @@ class TaskSweep:
         self._kept_in: Path | None = None
         self._prompts = TaskPrompts(checkpoint.own)
         self._after_pooling: dict[bool, AfterPooling] = {}
+        # Why layers have no score, for those whose vectors are not finite.
+        self._not_finite: dict[int, str] = {}
         # Missing results when the sweep begins; results files are not read again.
         self._unscored = [layer for layer in options.layers if options.overwrite or not self._is_scored(layer)]
         self._unmeasured = self._missing_metrics()
 
-    def find_data(self, data_dir: Path | None) -> None:
+    def find_data(self) -> None:
         """Locates the task's data, see `TaskData.find`; a finished task needs none."""
         if self.has_work:
-            self.data.find(data_dir)
+            self.data.find(self._options.data_dir)
 
     @property
     def has_work(self) -> bool:
@@ -187,6 +196,8 @@ class TaskSweep:
                     text_pass = self._text_pass(encoder, texts, unscored, unmeasured)
                     self._score(encoder, texts, unscored, text_pass, scratch, made_with)
                 self._measure(encoder, texts.sample, list(unmeasured), text_pass, scratch, made_with)
+        with self._folder.scratch() as scratch:
+            self._save_not_finite(scratch, made_with)
         parts = ", ".join(f"{part} {self.seconds[part]:.1f} s" for part in ("encoding", "scoring", "metrics"))
         logger.info("%s: %s", self._label, parts)
 
@@ -262,16 +273,43 @@ class TaskSweep:
                     filler.fill(encoder.prompted(texts.sample), text_pass)
                 filler.fill(texts.all)
             with self._timed("scoring"):
-                metas = {layer: self._meta(layer) for layer in layers}
+                metas = {layer: self._meta(layer) for layer in layers if not filler.not_finite[layer]}
                 results = scored_layers(self._task, store, metas, filler.fill, self._options.jobs, self._prompts)
                 label, shown = f"{self._label}: scoring", self._options.show_progress
-                for layer, result in progress(len(layers), label, "layer", shown, items=results):
-                    self._save(result, layer, scratch, made_with)
+                for layer, result in progress(len(metas), label, "layer", shown, items=results):
+                    reason = None
+                    if score_of(result) is None:
+                        equal = store.all_equal(layer)
+                        reason = "all vectors are equal (NaN)" if equal else "the score is not a number (NaN)"
+                    if not filler.not_finite[layer]:
+                        self._save(result, layer, scratch, made_with, reason)
+            for layer in filter(filler.not_finite.get, layers):
+                self._not_finite[layer] = f"{filler.not_finite[layer]} of {len(store)} vectors are not finite (NaN)"
 
-    def _save(self, result: TaskResult, layer: int, scratch: Path, made_with: dict[str, Any]) -> None:
+    def _save(
+        self, result: TaskResult, layer: int, scratch: Path, made_with: dict[str, Any], no_score: str | None = None
+    ) -> None:
+        said = {} if no_score is None else {NO_SCORE: no_score}
         for entry in entries_of(result):
-            entry[PROVENANCE] = {"layer": layer, **made_with}
+            entry[PROVENANCE] = {"layer": layer, **made_with, **said}
         self._folder.save_result(result, self._meta(layer), ENCODE_KWARGS, scratch)
+
+    def _save_not_finite(self, scratch: Path, made_with: dict[str, Any]) -> None:
+        """Saves a result without a score for each layer with vectors that are not finite.
+
+        Raises:
+            InputError: (a ValueError) that is every layer; then nothing is saved.
+        """
+        if self._not_finite and set(self._not_finite) == set(self._unscored):
+            layer, reason = next(iter(self._not_finite.items()))
+            raise InputError(f"no layer has finite vectors; at layer {layer}, {reason}")
+        for layer, reason in self._not_finite.items():
+            none = {"main_score": float("nan")}
+            scores = {
+                split: {subset: dict(none) for subset in self._task.hf_subsets} for split in self._task.eval_splits
+            }
+            result = TaskResult.from_task_results(self._task, scores, evaluation_time=0.0)
+            self._save(result, layer, scratch, made_with, reason)
 
     def _measure(
         self,
@@ -306,17 +344,27 @@ class TaskSweep:
 
     @property
     def _measured_on(self) -> MeasuredOn:
-        return MeasuredOn(str(self._task.metadata.revision), self._options.seed, self._options.metric_texts)
+        options = self._options
+        return MeasuredOn(str(self._task.metadata.revision), options.seed, options.metric_texts, self._made_with)
+
+    @cached_property
+    def _made_with(self) -> dict[str, Any]:
+        """What is no part of a result's name, and that its provenance has to say for it to count as finished."""
+        seed = {} if self._options.limit is None else {"seed": self._options.seed}
+        files = self.data.sha256_of_files(self._options.data_dir)
+        return {"max_seq_length": self._options.max_seq_length, "dataset_files_sha256": files, **seed}
 
     def _request(self, metrics: list[str], layers: list[int]) -> MetricRequest:
-        return MetricRequest(metrics, layers, final_norm=False, settings=MetricSettings(seed=self._options.seed))
+        settings = MetricSettings(seed=self._options.seed)
+        return MetricRequest(metrics, layers, final_norm=False, settings=settings, skips_not_finite=True)
 
     def _meta(self, layer: int | None) -> ModelMeta:
         return layer_meta(self._checkpoint, layer, self._settings)
 
     def _is_scored(self, layer: int) -> bool:
         result = self._folder.load_result(self.name, self._meta(layer))
-        if result is None or provenance_of(result) is None:
+        found = None if result is None else provenance_of(result)
+        if result is None or found is None or not agrees(found, self._made_with):
             return False
         if result.dataset_revision != self._measured_on.dataset_revision:
             return False

@@ -56,6 +56,18 @@ class TaskData:
         if data_dir is not None and not self._was_loaded:
             self._folder = dataset_folder(data_dir, self._task)
 
+    def sha256_of_files(self, data_dir: Path | None) -> str | None:
+        """Hash of the files that the data would be read from now; None if there are none, or no folder is read."""
+        if data_dir is None or self._was_loaded:
+            return None
+        try:
+            folder = dataset_folder(data_dir, self._task)
+        except InputError:  # reported by `find`, if the data are needed
+            return None
+        if folder is not None and self.files_sha256 is None:
+            self.files_sha256 = folder_sha256(folder)
+        return self.files_sha256
+
     @contextmanager
     def loaded(self, keep_in: Path | None = None) -> Iterator[None]:
         """Inside the block, the task is loaded. Afterwards it is as before.

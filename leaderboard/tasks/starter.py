@@ -23,6 +23,9 @@ from mteb.abstasks.task_metadata import TaskMetadata, TaskType
 from leaderboard.tasks.starter_content import CLASSIFICATION_LABELS, CLUSTERING_LABELS, content_json
 from midlayer_embed.texts.starter_corpus import corpus_revision
 
+# The name that the tasks give their data, which are not on the Hub.
+STARTER_DATASET = "midlayer-embed/starter"
+
 
 class _StarterTask(AbsTask):
     """Base of the five tasks: loads data without files, and adds the hash of the data to every score."""
@@ -60,7 +63,7 @@ class _StarterTask(AbsTask):
 def _build_metadata(task_type: TaskType, description: str, **fields: Any) -> TaskMetadata:
     shared: dict[str, Any] = {
         "reference": "https://numpydoc.readthedocs.io/en/latest/format.html",
-        "dataset": {"path": "midlayer-embed/starter", "revision": corpus_revision()},
+        "dataset": {"path": STARTER_DATASET, "revision": corpus_revision()},
         "modalities": ["text"],
         "eval_splits": ["test"],
         "eval_langs": ["eng-Latn"],

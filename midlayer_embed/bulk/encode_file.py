@@ -3,7 +3,9 @@
 Invalid arguments and input are reported before a model is loaded, so heavy imports are inside functions.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import logging
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -13,18 +15,24 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from midlayer_embed import __version__
-from midlayer_embed.bulk.vector_files import UnfinishedVectors, check_target
+from midlayer_embed.bulk.row_files import row_file
+from midlayer_embed.bulk.vector_files import UnfinishedVectors, check_target, what_is_kept
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.options import AnyModelOptions, fold, takes_options
 from midlayer_embed.texts import files as text_files
-from midlayer_embed.texts.files import Survey, find_texts, read_chunks, survey
+from midlayer_embed.texts.files import Survey, describe, find_texts, read_chunks, read_texts, survey
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
 
+logger = logging.getLogger(__name__)
+
+# Seconds of work that a killed run loses at most, besides a batch.
+SAVE_SECONDS = 5
 # Seconds after which a step that is usually quick shows a bar.
 _BAR_AFTER = 2
 
@@ -51,9 +59,9 @@ def encode_file(
     Args:
         model: A folder, a Hub id, or "starter".
         layer: A layer (17, or -1 from the end), or a depth as a float in [0, 1].
-        source: A .txt, .jsonl, .csv or .parquet file, see `find_texts`.
-        target: A .npy file (float32 (n, dim), in the order of the texts), or a .jsonl or .parquet file (each text with
-            its `embedding`).
+        source: A .txt, .jsonl, .csv, .tsv or .parquet file, see `find_texts`.
+        target: A .npy file (float32 (n, dim), in the order of the texts), or a .jsonl or .parquet file (each row of the
+            source, with all of its columns and its `embedding`).
         column: Name of the column with the texts, see `find_texts`.
         normalize: Normalise the vectors to length 1.
         batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
@@ -72,25 +80,29 @@ def encode_file(
         (10000, 576)
     """
     texts = find_texts(source, column)
-    target = check_target(target, texts.column, source=texts.path, overwrite=overwrite)
-    weights, _ = fold(options)
+    target = check_target(target, texts, overwrite=overwrite)
+    weights, recipe = fold(options)
 
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
     from midlayer_embed.forward.batching import token_budget
     from midlayer_embed.layers import layer_number
+    from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
     from midlayer_embed.models.checkpoint import find_checkpoint
-    from midlayer_embed.models.weights import resolve_device, resolve_dtype
+    from midlayer_embed.models.weights import dtype_name, resolve_device
 
-    resolve_dtype(weights.dtype)
+    dtype = dtype_name(weights.dtype)
     device = resolve_device(weights.device)
     token_budget(batch_tokens, device)
     checkpoint = find_checkpoint(model, weights)
     number = layer_number(layer, checkpoint.n_blocks)
+    limit_in_force(checkpoint, load_tokenizer(checkpoint), recipe.max_seq_length)  # before the input is read
 
     stamp = _stamp(texts.path)
+    rows = row_file(target, texts)
     with _bar("Reading", None, show_progress) as bar:
-        found = survey(_counted(read_chunks(texts), bar))
+        found = survey(_counted(read_texts(texts) if rows is None else rows.read(), bar))
     encoder = MidLayerEncoder(checkpoint, number, **options)
+    logger.info("%s", describe(texts, found.n_texts, found.n_blank))
     settings = {
         "input": found.sha256,
         "column": texts.column,
@@ -102,26 +114,97 @@ def encode_file(
         "normalize": normalize,
         "batch_tokens": batch_tokens,
         "device": device.type,
-        "dtype": weights.dtype,
+        "dtype": dtype,
+        "trust_remote_code": weights.trust_remote_code,
         "versions": {"midlayer-embed": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     }
     encoder.batch_tokens = batch_tokens
     shape = (found.n_texts, int(encoder.get_embedding_dimension() or 0))
-
-    def embed(chunk: list[str], on_progress: Callable[[float], None]) -> np.ndarray:
-        encoder.on_progress = on_progress
-        vectors = _encode(encoder, chunk)
-        if normalize:  # in float32, whatever the weights are; zero vectors stay zero
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return vectors
-
-    with UnfinishedVectors(target, shape, settings) as vectors:
-        _append_all(vectors, read_chunks(texts), found, embed, show_progress)
+    with (
+        UnfinishedVectors(target, shape, settings) as vectors,
+        tell_interrupt(lambda: what_is_kept(target)),
+    ):
+        _append_all(vectors, read_chunks(texts), found, encoder, normalize, show_progress)
         if _stamp(texts.path) != stamp or vectors.done != found.n_texts:
             raise InputError(f"input: {texts.path} was changed while it was read; run the command again")
         with _bar("Writing", found.n_texts, show_progress) as bar:
-            vectors.finish(_counted(read_chunks(texts), bar), texts.column)
+            vectors.finish(rows, bar.update)
     return shape
+
+
+def _append_all(
+    vectors: UnfinishedVectors,
+    chunks: Iterable[list[str]],
+    found: Survey,
+    encoder: "MidLayerEncoder",
+    normalize: bool,
+    show_progress: bool,
+) -> None:
+    """Embed the chunks that are missing. Progress counts characters, because texts differ in length."""
+    read = 0
+    with progress(found.n_characters, "Encoding", "char", show_progress) as bar:
+        for chunk in chunks:
+            read += len(chunk)
+            if read <= vectors.done:
+                _skip(bar, sum(map(len, chunk)))
+                continue
+            _append(vectors, chunk, encoder, normalize, bar)
+            bar.set_postfix_str(f"{vectors.done} of {found.n_texts} texts")
+
+
+def _append(
+    vectors: UnfinishedVectors, texts: list[str], encoder: "MidLayerEncoder", normalize: bool, bar: tqdm
+) -> None:
+    """Embed a chunk, batch by batch, longest texts first.
+
+    The batches depend on the chunk and the settings alone, so those that an earlier run saved are left out.
+    """
+    chunk = vectors.chunk(len(texts))
+    characters = np.fromiter(map(len, texts), np.int64, len(texts))
+    n_characters, saved = 0, time.monotonic()
+    try:
+        for number, (batch, rows, which) in enumerate(_batches(encoder, texts), start=1):
+            size = int(characters[rows].sum())
+            n_characters += size
+            if number <= chunk.n_batches:
+                _skip(bar, size)
+                continue
+            encoded = _encode(encoder, batch)
+            if normalize:  # in float32, whatever the weights are; zero vectors stay zero
+                encoded /= np.maximum(np.linalg.norm(encoded, axis=1, keepdims=True), 1e-12)
+            _check_finite(encoded[which], vectors.done + rows)
+            chunk.vectors[rows] = encoded[which]
+            chunk.n_batches, chunk.n_rows = number, chunk.n_rows + len(rows)
+            bar.update(size)
+            if time.monotonic() - saved > SAVE_SECONDS:
+                vectors.save(chunk)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        vectors.save(chunk)
+        raise
+    bar.update(int(characters.sum()) - n_characters)  # texts without tokens
+    vectors.append(chunk.vectors)
+
+
+def _batches(encoder: "MidLayerEncoder", texts: list[str]) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
+    """The batches of a chunk, as `encode` makes them. Texts without tokens are left out.
+
+    Yields:
+        Distinct texts; the rows of the chunk that hold them, rising; and for each such row, which of the texts it is.
+    """
+    from midlayer_embed.forward.batching import distinct, row_batches, token_budget, token_counts
+
+    unique, where = distinct(texts)
+    prompt = encoder.prompts.get(encoder.default_prompt_name or "") or ""
+    max_length = int(encoder.max_seq_length or encoder.tokenizer.model_max_length)
+    counts = token_counts(encoder.tokenizer, unique, max_length, prompt=prompt)
+    position = np.full(len(unique), -1)
+    for numbers in row_batches(counts, token_budget(encoder.batch_tokens, encoder.device)):
+        position[numbers] = np.arange(len(numbers))
+        which = position[where]
+        position[numbers] = -1
+        rows = np.flatnonzero(which >= 0)
+        yield [unique[number] for number in numbers], rows, which[rows]
 
 
 def _encode(encoder: "MidLayerEncoder", texts: list[str]) -> np.ndarray:
@@ -136,47 +219,25 @@ def _encode(encoder: "MidLayerEncoder", texts: list[str]) -> np.ndarray:
         ) from None
 
 
-def _append_all(
-    vectors: UnfinishedVectors,
-    chunks: Iterable[list[str]],
-    found: Survey,
-    embed: Callable[[list[str], Callable[[float], None]], np.ndarray],
-    show_progress: bool,
-) -> None:
-    """Embed the chunks that are missing. Progress counts characters, because texts differ in length."""
-    read = read_characters = 0
-    with progress(found.n_characters, "Encoding", "char", show_progress) as bar:
-
-        def show(characters: float) -> None:
-            bar.update(characters - bar.n)
-
-        for chunk in chunks:
-            start, size = read_characters, sum(map(len, chunk))
-            read += len(chunk)
-            read_characters += size
-            if read <= vectors.done:
-                bar.initial = bar.n = read_characters  # counts as done, but not towards this run's speed
-                continue
-            encoded = embed(chunk, lambda share, start=start, size=size: show(start + share * size))  # type: ignore[misc]
-            _check_finite(encoded, vectors.done)
-            vectors.append(encoded)
-            show(read_characters)
-            bar.set_postfix_str(f"{vectors.done} of {found.n_texts} texts")
-
-
-def _check_finite(encoded: np.ndarray, n_before: int) -> None:
+def _check_finite(encoded: np.ndarray, rows: np.ndarray) -> None:
     finite = np.isfinite(encoded).all(axis=1)
     if not finite.all():
         raise InputError(
-            f"input: the vector of text {n_before + int(np.argmin(finite)) + 1} is not finite; "
+            f"input: the vector of text {int(rows[np.argmin(finite)]) + 1} is not finite; "
             "half precision overflows with some models: try --dtype float32"
         )
 
 
-def _counted(chunks: Iterable[list[str]], bar: tqdm) -> Iterator[list[str]]:
-    for chunk in chunks:
-        yield chunk
-        bar.update(len(chunk))
+def _skip(bar: tqdm, characters: int) -> None:
+    """Count characters as done by an earlier run, so not towards the speed of this one."""
+    bar.n += characters
+    bar.initial = bar.n
+
+
+def _counted(texts: Iterable[str], bar: tqdm) -> Iterator[str]:
+    for text in texts:
+        yield text
+        bar.update()
 
 
 def _bar(what: str, total: int | None, show_progress: bool) -> tqdm:

@@ -2,14 +2,17 @@
 
 Unfinished vectors are in a hidden folder next to the target: a growing .npy file, and a small JSON file with the number
 of valid rows and the settings. The finished file is renamed to the target.
+
+Rows come in chunks. The rows of a chunk come in batches, in any order, so an unfinished chunk is kept as well.
 """
 
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -17,27 +20,25 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock, Timeout
 
+from midlayer_embed.bulk.row_files import EMBEDDING, RowFile, name_taken
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file
-from midlayer_embed.texts.files import load_pyarrow
+from midlayer_embed.texts.files import TextFile, load_pyarrow
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".npy", ".jsonl", ".parquet")
-# Column of the vectors.
-EMBEDDING = "embedding"
 
 _DTYPE = np.dtype("<f4")
 _STATE, _ROWS, _FINISHED, _LOCK = "state.json", "vectors.npy", "whole", "lock"
 
 
-def check_target(target: str | Path, column: str, *, source: Path, overwrite: bool) -> Path:
+def check_target(target: str | Path, source: TextFile, *, overwrite: bool) -> Path:
     """Check that vectors can be written to a file, before anything is computed.
 
     Args:
         target: Path of the file; its extension determines the format.
-        column: Column of the texts in the file.
-        source: File of the texts, which must not be replaced.
+        source: File of the texts, which must not be replaced. Other formats than .npy hold its columns as well.
         overwrite: Whether an existing file may be replaced.
 
     Raises:
@@ -49,12 +50,18 @@ def check_target(target: str | Path, column: str, *, source: Path, overwrite: bo
         raise InputError(f"output: expected a file ending in {', '.join(SUFFIXES)}, got {target}")
     if suffix == ".parquet":
         load_pyarrow(target)
-    if suffix != ".npy" and column == EMBEDDING:
-        raise InputError(f"column: the texts cannot be in column {EMBEDDING!r}, which holds the vectors")
+    if suffix != ".npy":
+        twice = next((name for name in source.columns if source.columns.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(
+                f"input: {source.path} has more than one column {twice!r}; rename it, or write a .npy file"
+            )
+        if EMBEDDING in source.columns:
+            raise InputError(f"input: {source.path}: {name_taken()}")
     if target.is_dir():
         raise InputError(f"output: expected a file, got the folder {target}")
     if target.exists():
-        if target.samefile(source):
+        if target.samefile(source.path):
             raise InputError(f"output: expected another file than the input, got {target}")
         if not overwrite:
             raise InputError(f"output: {target} exists already; use --overwrite to replace it")
@@ -62,6 +69,21 @@ def check_target(target: str | Path, column: str, *, source: Path, overwrite: bo
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise InputError(f"output: {target} cannot be written: {folder} is not a writable folder")
     return target
+
+
+@dataclass
+class Chunk:
+    """Rows that come in batches.
+
+    Attributes:
+        vectors: float32 (n_rows, dim); zero where a row is missing.
+        n_batches: Number of batches that are in it.
+        n_rows: Number of rows that are in it.
+    """
+
+    vectors: np.ndarray
+    n_batches: int = 0
+    n_rows: int = 0
 
 
 class UnfinishedVectors:
@@ -73,7 +95,7 @@ class UnfinishedVectors:
     Args:
         target: Path of the file, from `check_target`. Missing folders are created.
         shape: (n_rows, dim) of the complete vectors.
-        settings: Everything that the vectors depend on, as JSON.
+        settings: Everything that the vectors depend on, as JSON: the chunks and batches as well.
 
     Raises:
         InputError: (a ValueError) another process is writing the same file, or the disk fails.
@@ -82,14 +104,17 @@ class UnfinishedVectors:
         >>> import tempfile
         >>> target = Path(tempfile.mkdtemp()) / "vectors.npy"
         >>> with UnfinishedVectors(target, (2, 3), {"layer": 12}) as vectors:
-        ...     vectors.append(np.ones((1, 3)))
+        ...     chunk = vectors.chunk(2)
+        ...     chunk.vectors[1], chunk.n_batches, chunk.n_rows = 1, 1, 1
+        ...     vectors.save(chunk)
         >>> with UnfinishedVectors(target, (2, 3), {"layer": 12}) as vectors:
-        ...     print(vectors.done)
-        ...     vectors.append(np.zeros((1, 3)))
-        ...     vectors.finish([["one", "two"]], column="text")
-        1
+        ...     chunk = vectors.chunk(2)
+        ...     print(vectors.n_kept, chunk.n_batches)
+        ...     vectors.append(chunk.vectors)
+        ...     vectors.finish()
+        1 1
         >>> np.load(target).tolist()
-        [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
+        [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
     """
 
     def __init__(self, target: Path, shape: tuple[int, int], settings: Mapping[str, Any]) -> None:
@@ -100,13 +125,18 @@ class UnfinishedVectors:
         self._header = _npy_header(shape)
         self._row_bytes = shape[1] * _DTYPE.itemsize
         self._lock = FileLock(self.folder / _LOCK, timeout=0)
-        self._done = 0
+        self._state = _State()
         self._rows: BinaryIO | None = None
 
     @property
     def done(self) -> int:
+        """Number of rows in complete chunks, which are safe on disk."""
+        return self._state.done
+
+    @property
+    def n_kept(self) -> int:
         """Number of rows that are safe on disk."""
-        return self._done
+        return self._state.done + self._state.chunk_rows
 
     def __enter__(self) -> "UnfinishedVectors":
         with self._convert_os_errors():
@@ -116,7 +146,7 @@ class UnfinishedVectors:
             except Timeout:
                 raise InputError(f"output: another process is writing {self.target}") from None
             try:
-                self._done = self._count_usable_rows()
+                self._state = self._find_usable_state()
                 self._open_rows()
             except BaseException:
                 self._close()
@@ -128,80 +158,113 @@ class UnfinishedVectors:
     ) -> None:
         self._close()
 
-    def append(self, vectors: np.ndarray) -> None:
-        """Append rows (n, dim). They survive a kill once this returns."""
+    def chunk(self, n_rows: int) -> Chunk:
+        """The chunk of the next rows, with the batches of it that an earlier run saved."""
         assert self._rows is not None
+        state = self._state
+        if state.chunk_size != n_rows or not state.chunk_batches:
+            return Chunk(np.zeros((n_rows, self.shape[1]), dtype=_DTYPE))
         with self._convert_os_errors():
-            self._rows.write(np.ascontiguousarray(vectors, dtype=_DTYPE).data)
-            self._rows.flush()
-            os.fsync(self._rows.fileno())  # must come before the state that counts them
-            self._write_state(self._done + len(vectors))
+            self._rows.seek(self._end(state.done))
+            data = self._rows.read(n_rows * self._row_bytes)
+        vectors = np.frombuffer(data, dtype=_DTYPE).reshape(n_rows, self.shape[1]).copy()
+        return Chunk(vectors, state.chunk_batches, state.chunk_rows)
 
-    def finish(self, chunks: Iterable[list[str]], column: str) -> None:
+    def save(self, chunk: Chunk) -> None:
+        """Save the batches of an unfinished chunk. They survive a kill once this returns."""
+        if chunk.n_batches > self._state.chunk_batches:
+            self._write(chunk.vectors, _State(self.done, len(chunk.vectors), chunk.n_batches, chunk.n_rows))
+
+    def append(self, vectors: np.ndarray) -> None:
+        """Append the rows (n, dim) of a whole chunk. They survive a kill once this returns."""
+        self._write(vectors, _State(self.done + len(vectors)))
+
+    def finish(self, rows: RowFile | None = None, on_rows: Callable[[int], object] = int) -> None:
         """Create the target.
 
         Args:
-            chunks: Texts of the rows; read only if the format includes them.
-            column: Column of the texts.
+            rows: The rows that are written with the vectors; None for a .npy file.
+            on_rows: Function that is called with the number of rows that are written next.
         """
         assert self._rows is not None
-        assert self._done == self.shape[0], "rows are missing"
+        assert self.done == self.shape[0], "rows are missing"
         with self._convert_os_errors():
             self._rows.close()
             finished = self.folder / _ROWS
-            suffix = self.target.suffix.lower()
-            if suffix != ".npy":
-                write = _write_jsonl if suffix == ".jsonl" else _write_parquet
-                with finished.open("rb") as rows:
-                    rows.seek(len(self._header))
+            if rows is not None:
+                dim = self.shape[1]
+                with finished.open("rb") as file:
+                    file.seek(len(self._header))
                     finished = self.folder / _FINISHED
-                    write(finished, _pair_with_vectors(chunks, rows, self.shape[1]), column, self.shape[1])
+
+                    def take(n_rows: int) -> np.ndarray:
+                        on_rows(n_rows)
+                        return np.fromfile(file, _DTYPE, n_rows * dim).reshape(n_rows, dim)
+
+                    rows.write(finished, take, dim)
             os.replace(finished, self.target)
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _count_usable_rows(self) -> int:
-        """Number of rows of an earlier run that can be used."""
-        try:
-            state = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
-            earlier, done = dict(state["settings"]), int(state["done"])
-            size = (self.folder / _ROWS).stat().st_size
-        except (FileNotFoundError, ValueError, TypeError, KeyError):  # killed before the first row, or not our file
-            return 0
+    def _find_usable_state(self) -> "_State":
+        """How far an earlier run came whose rows can be used."""
+        found = _read_state(self.folder)
+        if found is None:
+            return _State()
+        earlier, state = found
         if earlier != self._settings:
             changed = [key for key in {**earlier, **self._settings} if earlier.get(key) != self._settings.get(key)]
-            logger.warning("starting over: the %d vectors of an earlier run differ in %s", done, ", ".join(changed))
-            return 0
-        if not 0 <= done <= self.shape[0] or size < len(self._header) + done * self._row_bytes:
-            return 0
-        if done:
-            logger.info("resuming an earlier run: %d of %d vectors are done", done, self.shape[0])
-        return done
+            n_kept = state.done + state.chunk_rows
+            logger.warning("starting over: the %d vectors of an earlier run differ in %s", n_kept, ", ".join(changed))
+            return _State()
+        try:
+            size = (self.folder / _ROWS).stat().st_size
+        except FileNotFoundError:
+            return _State()
+        if not 0 <= state.done <= state.done + state.chunk_size <= self.shape[0] or size < self._end(state.done):
+            return _State()
+        if size < self._end(state.done + state.chunk_size):
+            state = _State(state.done)
+        if n_kept := state.done + state.chunk_rows:
+            logger.info("resuming an earlier run: %s of %s vectors are done", f"{n_kept:,}", f"{self.shape[0]:,}")
+        return state
 
     def _open_rows(self) -> None:
         path = self.folder / _ROWS
-        if not self._done:  # the rows will be overwritten, so the old count must go first
+        fresh = self._state == _State()
+        if fresh:  # the rows will be overwritten, so the old count must go first
             (self.folder / _STATE).unlink(missing_ok=True)
-        self._rows = path.open("r+b" if self._done else "w+b")
-        if not self._done:
+        self._rows = path.open("w+b" if fresh else "r+b")
+        if fresh:
             self._rows.write(self._header)
-        end = len(self._header) + self._done * self._row_bytes
-        self._rows.truncate(end)  # drop partial rows that a kill left
-        self._rows.seek(end)
-        self._write_state(self._done)
+        self._rows.truncate(self._end(self.done + self._state.chunk_size))  # drop partial rows that a kill left
+        self._write_state(self._state)
 
-    def _write_state(self, done: int) -> None:
+    def _end(self, n_rows: int) -> int:
+        """Where in the file so many rows end."""
+        return len(self._header) + n_rows * self._row_bytes
+
+    def _write(self, vectors: np.ndarray, state: "_State") -> None:
+        assert self._rows is not None
+        with self._convert_os_errors():
+            self._rows.seek(self._end(self.done))
+            self._rows.write(np.ascontiguousarray(vectors, dtype=_DTYPE).data)
+            self._rows.flush()
+            os.fsync(self._rows.fileno())  # must come before the state that counts them
+            self._write_state(state)
+
+    def _write_state(self, state: "_State") -> None:
         with atomic_file(self.folder / _STATE) as partial, partial.open("w", encoding="utf-8") as file:
-            json.dump({"settings": self._settings, "done": done}, file)
+            json.dump({"settings": self._settings, **asdict(state)}, file)
             file.flush()
             os.fsync(file.fileno())
-        self._done = done
+        self._state = state
 
     def _close(self) -> None:
         if self._rows is not None:
             with suppress(OSError):  # a full disk, reported already
                 self._rows.close()
         if self._lock.is_locked:
-            if self._done == 0:
+            if self.n_kept == 0:
                 shutil.rmtree(self.folder, ignore_errors=True)
             self._lock.release()
 
@@ -212,9 +275,45 @@ class UnfinishedVectors:
             yield
         except OSError as error:
             message = f"output: {self.target} cannot be written: {error.strerror or error}"
-            if self._done:
-                message += f"; {self._done} of {self.shape[0]} vectors are kept: run the same command again to resume"
+            if self.n_kept:
+                message += f"; {what_is_kept(self.target)}"
             raise InputError(message) from error
+
+
+@dataclass(frozen=True)
+class _State:
+    """How far a run came: the rows of complete chunks, and the unfinished chunk after them.
+
+    Attributes:
+        done: Number of rows in complete chunks.
+        chunk_size: Number of rows of the unfinished chunk.
+        chunk_batches: Number of its batches that are saved.
+        chunk_rows: Number of its rows that are saved.
+    """
+
+    done: int = 0
+    chunk_size: int = 0
+    chunk_batches: int = 0
+    chunk_rows: int = 0
+
+
+def _read_state(folder: Path) -> tuple[dict[str, Any], _State] | None:
+    """Settings and state of an earlier run; None where there is none: killed before the first row, or not our file."""
+    try:
+        found = dict(json.loads((folder / _STATE).read_text(encoding="utf-8")))
+        return dict(found.pop("settings")), _State(**{name: int(value) for name, value in found.items()})
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+
+
+def what_is_kept(target: Path) -> str:
+    """How many vectors of an unfinished target are kept for the next run, in words."""
+    found = _read_state(partial_folder(target))
+    n_kept = 0 if found is None else found[1].done + found[1].chunk_rows
+    if found is None or not n_kept:
+        return "nothing is kept"
+    n_rows = found[0]["shape"][0]
+    return f"{n_kept:,} of {n_rows:,} texts are kept; run the same command again to resume"
 
 
 def partial_folder(target: Path) -> Path:
@@ -228,34 +327,3 @@ def _npy_header(shape: tuple[int, int]) -> bytes:
     header = BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": _DTYPE.str, "fortran_order": False, "shape": shape})
     return header.getvalue()
-
-
-def _pair_with_vectors(chunks: Iterable[list[str]], rows: BinaryIO, dim: int) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Yield each chunk of texts with its vectors (n, dim)."""
-    for texts in chunks:
-        yield texts, np.fromfile(rows, dtype=_DTYPE, count=len(texts) * dim).reshape(len(texts), dim)
-
-
-def _write_jsonl(path: Path, chunks: Iterable[tuple[list[str], np.ndarray]], column: str, dim: int) -> None:
-    key = json.dumps(column, ensure_ascii=False)
-    # Nine digits restore every float32 exactly; json writes sixteen and takes twice as long.
-    numbers = ", ".join(["%.9g"] * dim)
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for texts, vectors in chunks:
-            for text, vector in zip(texts, vectors, strict=True):
-                quoted = json.dumps(text, ensure_ascii=False)
-                file.write(f'{{{key}: {quoted}, "{EMBEDDING}": [{numbers % tuple(vector.tolist())}]}}\n')
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write_parquet(path: Path, chunks: Iterable[tuple[list[str], np.ndarray]], column: str, dim: int) -> None:
-    pyarrow = load_pyarrow(path)
-    schema = pyarrow.schema([(column, pyarrow.string()), (EMBEDDING, pyarrow.list_(pyarrow.float32(), dim))])
-    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
-        for texts, vectors in chunks:
-            lists = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(vectors.ravel()), dim)
-            columns = [pyarrow.array(texts, pyarrow.string()), lists]
-            writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

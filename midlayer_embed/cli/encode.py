@@ -6,6 +6,7 @@ import os
 from midlayer_embed.cli.options import PROGRAM
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
 from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.interrupts import sigterm_interrupts, tell_interrupt
 from midlayer_embed.layers import parse_layer
 
 
@@ -61,16 +62,17 @@ def _encode(arguments: argparse.Namespace) -> None:
     check_int("seed", arguments.seed, 0)
     from midlayer_embed.bulk.encode_file import encode_file
 
-    n_texts, dim = encode_file(
-        arguments.model,
-        layer,
-        arguments.input,
-        arguments.output,
-        column=arguments.column,
-        normalize=arguments.normalize,
-        batch_tokens=arguments.batch_tokens,
-        overwrite=arguments.overwrite,
-        **model_options(arguments),
-        show_progress=not arguments.quiet,
-    )
+    with sigterm_interrupts(), tell_interrupt(lambda: "no text was embedded in this run"):
+        n_texts, dim = encode_file(
+            arguments.model,
+            layer,
+            arguments.input,
+            arguments.output,
+            column=arguments.column,
+            normalize=arguments.normalize,
+            batch_tokens=arguments.batch_tokens,
+            overwrite=arguments.overwrite,
+            **model_options(arguments),
+            show_progress=not arguments.quiet,
+        )
     print(f"{arguments.output}: {n_texts} vectors of {dim} dimensions")

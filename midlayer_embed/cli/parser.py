@@ -10,12 +10,14 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.interrupts import Terminated
 from midlayer_embed.ground.quiet import log_level
 from midlayer_embed.options import FILE_OPTIONS, Recipe, Source
 
 FAILED = 1
 MISTAKE = 2
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 class Parser(argparse.ArgumentParser):
@@ -103,7 +105,7 @@ def run(parser: Parser, arguments: Sequence[str] | None) -> int:
 
     Returns:
         The exit code: the command's, or 0; 2 for a user error, which is reported in one line; 1 if the disk is full;
-        130 if interrupted.
+        130 if interrupted, 143 if terminated.
     """
     program, parsed = parser.prog, parser.parse_args(arguments)
     try:
@@ -121,10 +123,12 @@ def run(parser: Parser, arguments: Sequence[str] | None) -> int:
             raise
         print(f"{program}: the disk is full: {error}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        terminated = isinstance(interrupt, Terminated)
         how = "; run the same command again to resume" if "resumes" in parsed else ""
-        print(f"\n{program}: interrupted{how}", file=sys.stderr)
-        return INTERRUPTED
+        what = f": {interrupt}" if interrupt.args else how
+        print(f"\n{program}: {'terminated' if terminated else 'interrupted'}{what}", file=sys.stderr)
+        return TERMINATED if terminated else INTERRUPTED
 
 
 @contextmanager

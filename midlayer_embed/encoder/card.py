@@ -50,6 +50,8 @@ class CardFacts:
         bidirectional: Whether a causal decoder was made bidirectional.
         adapters: Labels of the adapters that were merged into the weights, in order.
         has_final_norm: False if the architecture is known to have no final norm.
+        quantization: How the base model's weights were quantised in the file that was read; None if they were not.
+        answer: The sentence that a reader looks for, at the top of the card; empty if there is none.
     """
 
     base_name: str
@@ -68,6 +70,8 @@ class CardFacts:
     bidirectional: bool = False
     adapters: tuple[str, ...] = ()
     has_final_norm: bool = True
+    quantization: str | None = None
+    answer: str = ""
 
 
 def base_card_of(location: str) -> ModelCardData:
@@ -115,9 +119,10 @@ def _body(facts: CardFacts, sections: Sequence[str]) -> str:
     name = escaped(facts.base_name)
     base = f"[{name}](https://huggingface.co/{quote(facts.base_model)})" if facts.base_model else name
     added = "\n".join(f"{section.strip()}\n" for section in sections)
+    answer = f"{facts.answer}\n\n" if facts.answer else ""
     return f"""# {name}, layer {place}
 
-A [sentence-transformers](https://www.sbert.net) model: layer {place} of {base},
+{answer}A [sentence-transformers](https://www.sbert.net) model: layer {place} of {base},
 pooled to vectors of {facts.dim} dimensions. The blocks above that layer are left out.
 
 {_facts_table(facts)}
@@ -151,7 +156,7 @@ def _facts_table(facts: CardFacts) -> str:
         ("", ""),
         ("base model", escaped(facts.base_name)),
         ("layer", f"{facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block)"),
-        ("weights", "the base model's, trained further" if facts.trained_further else "the base model's"),
+        ("weights", _weights(facts)),
         ("states", states),
         ("pooling", _pooling(facts)),
         ("dimensions", str(facts.dim)),
@@ -173,6 +178,13 @@ def _pooling(facts: CardFacts) -> str:
     words = {"Normalize": "scaled to length 1"}
     shown = [words.get(name, name) for name in facts.modules if name != "Dropout"]
     return ", then ".join([escaped(str(facts.recipe.pooling_mode)), *map(escaped, shown)])
+
+
+def _weights(facts: CardFacts) -> str:
+    weights = "the base model's"
+    if facts.quantization is not None:
+        weights += f" as {facts.quantization}, dequantised"
+    return weights + ", trained further" * facts.trained_further
 
 
 def how_chosen(selection: "LayerSelection | None") -> str:

@@ -3,7 +3,7 @@
 It is built from stock modules of sentence-transformers, so that a saved folder loads without this package.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,15 +22,31 @@ from midlayer_embed.encoder.card import (
     how_chosen,
     selection_section,
 )
+from midlayer_embed.encoder.identity import (
+    EncoderCardData,
+    changed,
+    result_name,
+    result_revision,
+    said_by,
+    settings_of,
+    weights_stamp,
+)
 from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form, truncating_entries
-from midlayer_embed.errors import InputError
+from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.forward.after_pooling import AfterPooling
-from midlayer_embed.forward.batching import distinct, row_batches, token_budget, token_counts
+from midlayer_embed.forward.batching import (
+    check_text,
+    check_token_ids,
+    distinct,
+    row_batches,
+    token_budget,
+    token_counts,
+)
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.layers import layer_number
-from midlayer_embed.models.backbone import default_max_seq_length, load_tokenizer
+from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
 from midlayer_embed.models.checkpoint import LOCAL, Checkpoint, find_checkpoint
 from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
 from midlayer_embed.models.weights import load_base_model, loading_errors, own_code, resolve_device, resolve_dtype
@@ -41,6 +57,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from midlayer_embed.selection.criteria import LayerSelection
+
+
+# Items besides strings that `SentenceTransformer.encode` takes: messages, conversations, pairs.
+_PARENTS_ITEMS = (dict, list, tuple)
 
 
 class MidLayerEncoder(SentenceTransformer):
@@ -104,6 +124,7 @@ class MidLayerEncoder(SentenceTransformer):
         (12, 31, (1, 576))
     """
 
+    model_card_data_class = EncoderCardData
     batch_tokens: int | None = None
     on_progress: Callable[[float], None] | None = None
 
@@ -150,6 +171,10 @@ class MidLayerEncoder(SentenceTransformer):
         self._layer = number
         self._selection = selection
         self._final_norm = bool(recipe.final_norm)
+        self._defaults = {**settings_of(self), "dtype": Source().dtype, **said_by(checkpoint, after.truncate_dim)}
+        if recipe.max_seq_length is not None:
+            self._defaults["max_seq_length"] = None
+        self._stamp = weights_stamp(self)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -179,12 +204,24 @@ class MidLayerEncoder(SentenceTransformer):
     @property
     def recipe(self) -> Recipe:
         """How states become a vector, without None: the final norm, the pooling and the limit that are in force."""
-        modes: Any = self[1].pooling_mode
         return Recipe(
             final_norm=self._final_norm,
-            pooling_mode=modes if isinstance(modes, str) else "+".join(modes),
+            pooling_mode=settings_of(self)["pooling_mode"],
             max_seq_length=int(self.max_seq_length or 0) or None,
         )
+
+    @property
+    def result_name(self) -> str:
+        """The name that mteb stores results under: the model, its layer, and settings that are not the model's own."""
+        settings = changed(settings_of(self), self._defaults)
+        if self._final_norm != self._checkpoint.resolved(Recipe()).final_norm and self._checkpoint.family.final_norm:
+            settings["final_norm"] = self._final_norm
+        return result_name(self._checkpoint.name, {"layer": self._layer, **settings})
+
+    @property
+    def result_revision(self) -> str:
+        """The revision that mteb stores results under: the checkpoint's, and a hash of weights that were changed."""
+        return result_revision(self._checkpoint, self, self._stamp)
 
     def save(self, path: str, *args: Any, **kwargs: Any) -> None:
         """Like the parent's method, without the progress bars of transformers."""
@@ -224,6 +261,7 @@ class MidLayerEncoder(SentenceTransformer):
             left_out=() if checkpoint.is_last(self.layer) else checkpoint.own.for_the_last_layer,
             bidirectional=checkpoint.bidirectional,
             adapters=tuple(adapter.label for adapter in checkpoint.adapters),
+            quantization=checkpoint.quantization,
         )
         sections = []
         if selection is not None and selection.values is not None:
@@ -246,6 +284,8 @@ class MidLayerEncoder(SentenceTransformer):
             shape = (len(inputs), 1)
             features["input_ids"] = torch.full(shape, self.tokenizer.pad_token_id, dtype=torch.int64)
             features["attention_mask"] = torch.zeros(shape, dtype=torch.int64)
+        if "input_ids" in features:
+            check_token_ids(self.tokenizer, int(features["input_ids"].max()), self._checkpoint.n_tokens)
         return features
 
     @torch.inference_mode()
@@ -257,6 +297,12 @@ class MidLayerEncoder(SentenceTransformer):
         empty text, if the tokenizer adds no special tokens) is pooled to a zero vector.
         """
         inherited: Callable[..., Any] = super()._inference
+        for index, item in enumerate(inputs):
+            if len(inputs) == 1 and isinstance(item, Iterable) and not isinstance(item, (str, bytes, *_PARENTS_ITEMS)):
+                # The parent takes what it does not know as a batch, such as a Series, for one item.
+                raise InputTypeError(f"texts: expected a list of strings, got {type(item).__name__}; pass a list")
+            if not isinstance(item, _PARENTS_ITEMS):
+                check_text(f"texts[{index}]", item)
         strings = all(isinstance(item, str) for item in inputs)
         if not inputs or not strings or kwargs["output_value"] != "sentence_embedding":
             return inherited(inputs, **kwargs)
@@ -359,7 +405,8 @@ def _truncated_transformer(
 ) -> Transformer:
     """A Transformer module of sentence-transformers with the blocks up to `layer`; it returns that layer's states."""
     form = stock_form(checkpoint, layer, bool(recipe.final_norm))
-    load_tokenizer(checkpoint)  # report a missing one before the weights are read
+    # What is wrong with the tokenizer or the limit is reported before the weights are read.
+    limit = limit_in_force(checkpoint, load_tokenizer(checkpoint), recipe.max_seq_length)
     if checkpoint.bidirectional and form.n_blocks == 0:
         # Without a block there is no attention to check, so check a model of one block.
         _truncated_transformer(checkpoint, 1, recipe, dtype, device)
@@ -382,6 +429,5 @@ def _truncated_transformer(
         raise InputError(f"model: {checkpoint.location} has no tokenizer, so it is not a text model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    limit = recipe.max_seq_length
-    transformer.max_seq_length = default_max_seq_length(checkpoint, tokenizer) if limit is None else limit
+    transformer.max_seq_length = limit
     return transformer

@@ -4,17 +4,17 @@ Works with tokenizers and tensors, without a model.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import chain
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from midlayer_embed.errors import InputTypeError
+from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.ground.checks import check_int
 
 
@@ -66,25 +66,51 @@ class Batch:
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:
-    """The texts as a list.
+    """The texts as a list, from a list, tuple, array, column or any other iterable of strings.
 
     Raises:
-        InputTypeError: (a ValueError and a TypeError) not a sequence, or an item is not a string.
+        InputTypeError: (a ValueError and a TypeError) not an iterable with one dimension and an order, or an item is
+            not a string.
+        InputError: (a ValueError) a text holds half of a surrogate pair; the message names it.
 
     Example:
         >>> check_texts(("a", "b"))
         ['a', 'b']
     """
-    if isinstance(texts, (str, bytes)):
+    # A data frame gives the names of its columns, a mapping its keys, a set no order.
+    wrong = isinstance(texts, (str, bytes, Mapping, set, frozenset)) or getattr(texts, "ndim", 1) != 1
+    if wrong or not isinstance(texts, Iterable):
         raise InputTypeError(f"texts: expected a list of strings, got {type(texts).__name__}")
-    try:
-        found = list(texts)
-    except TypeError:
-        raise InputTypeError(f"texts: expected a list of strings, got {type(texts).__name__}") from None
+    found = list(texts)
     for index, text in enumerate(found):
-        if not isinstance(text, str):
-            raise InputTypeError(f"texts[{index}]: expected a string, got {type(text).__name__}")
+        check_text(f"texts[{index}]", text)
     return found
+
+
+def check_text(name: str, text: Any) -> None:
+    r"""Check one text.
+
+    Args:
+        name: Name of the text, for messages.
+        text: The text.
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) not a string.
+        InputError: (a ValueError) half of a surrogate pair, which is no character and has no tokens.
+
+    Example:
+        >>> check_text("texts[3]", "a\ud800")
+        Traceback (most recent call last):
+        midlayer_embed.errors.InputError: texts[3]: character 2 is half of a surrogate pair, '\ud800'
+    """
+    if not isinstance(text, str):
+        raise InputTypeError(f"{name}: expected a string, got {type(text).__name__}")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = text[error.start].encode("ascii", "backslashreplace").decode()
+            raise InputError(f"{name}: character {error.start + 1} is half of a surrogate pair, '{half}'") from None
 
 
 _Text = TypeVar("_Text", bound=Text)
@@ -166,6 +192,24 @@ def prompt_lengths(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], ma
 
     lengths = (0 if isinstance(text, str) else length(text.prompt) for text in texts)
     return np.fromiter(lengths, dtype=np.int64, count=len(texts))
+
+
+def check_token_ids(tokenizer: PreTrainedTokenizerBase, highest: int, n_tokens: int | None) -> None:
+    """Reject texts that spell out a special token which the model has no embedding for, such as one of another modality.
+
+    Args:
+        tokenizer: The tokenizer.
+        highest: Highest token id of the texts.
+        n_tokens: Number of tokens that the model has embeddings for; None if unknown.
+
+    Raises:
+        InputError: (a ValueError) the message names the token.
+    """
+    if n_tokens is not None and highest >= n_tokens:
+        token = tokenizer.convert_ids_to_tokens(highest)
+        raise InputError(
+            f"texts: a text holds the token {token!r}, number {highest}, but the model has embeddings for {n_tokens} tokens"
+        )
 
 
 # Tokens in a forward pass. A CPU is fastest while a batch stays in its caches; an accelerator needs large batches.

@@ -20,6 +20,7 @@ from midlayer_embed.forward.batching import (
     Text,
     batches,
     check_texts,
+    check_token_ids,
     distinct,
     prompt_lengths,
     prompted,
@@ -238,6 +239,7 @@ class LayerwiseEncoder:
         """
         budget = token_budget(batch_tokens, self.backbone.device)
         token_ids = tokenize(self.backbone.tokenizer, texts, self.max_seq_length)
+        check_token_ids(self.backbone.tokenizer, int(token_ids.flat.max(initial=0)), self.checkpoint.n_tokens)
         not_pooled = None
         if not self.checkpoint.own.include_prompt:
             not_pooled = prompt_lengths(self.backbone.tokenizer, texts, self.max_seq_length)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.checkpoint import Checkpoint
-from midlayer_embed.models.families import blocks_of, final_norm_of
+from midlayer_embed.models.families import blocks_of, family_of, final_norm_of
 from midlayer_embed.models.weights import load_base_model, resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
@@ -66,23 +67,25 @@ def load_backbone(
 
     Args:
         checkpoint: From `find_checkpoint`.
-        max_seq_length: Number of tokens to which a text is truncated; None: see `default_max_seq_length`.
+        max_seq_length: Number of tokens to which a text is truncated; None: see `limit_in_force`.
         dtype: "float32" (half precision is far slower on most CPUs), "bfloat16", "float16", ...
         device: Device of the model; None: CUDA, MPS or CPU, the fastest that is available.
 
     Raises:
-        InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture.
+        InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture; a
+            tokenizer or a limit that the model cannot take, see `load_tokenizer` and `limit_in_force`.
     """
     torch_dtype, torch_device = resolve_dtype(dtype), resolve_device(device)
     tokenizer = load_tokenizer(checkpoint)
+    limit = limit_in_force(checkpoint, tokenizer, max_seq_length)
     model = load_base_model(checkpoint, deepcopy(checkpoint.config), torch_dtype, torch_device)
     return Backbone(
         model=model,
         tokenizer=tokenizer,
         blocks=blocks_of(model, checkpoint.family),
         final_norm=final_norm_of(model, checkpoint.family),
-        max_seq_length=default_max_seq_length(checkpoint, tokenizer) if max_seq_length is None else max_seq_length,
-        pad_id=next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0),
+        max_seq_length=limit,
+        pad_id=_pad_id(tokenizer),
     )
 
 
@@ -91,7 +94,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
 
     Raises:
         InputError: (a ValueError) it is missing or cannot be read. If its files are missing, transformers returns a
-            tokenizer without a vocabulary, which turns every text into nothing or into the same token.
+            tokenizer without a vocabulary, which turns every text into nothing or into the same token. Or it is not the
+            model's: it has tokens that the model has no embeddings for.
     """
     no_files = "no file contains a vocabulary"
     try:
@@ -105,7 +109,14 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
         if checkpoint.own.do_lower_case:
             _lower_case(tokenizer)
         special = {str(token) for token in tokenizer.added_tokens_decoder.values()}
-        if len(set(tokenizer.get_vocab()) - special) > 1:
+        vocabulary = tokenizer.get_vocab()
+        if len(set(vocabulary) - special) > 1:
+            _check_vocabulary(checkpoint, tokenizer, vocabulary)
+            if any(tokenizer("a").get("token_type_ids", [])):
+                raise InputError(
+                    f"model: the tokenizer of {checkpoint.location} gives single texts other token types than 0, which "
+                    "is not supported"
+                )
             return tokenizer
         why = no_files
     raise InputError(
@@ -113,18 +124,32 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     )
 
 
-def default_max_seq_length(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The number of tokens to which a text is truncated if the user gives none.
+def limit_in_force(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, max_seq_length: int | None) -> int:
+    """The number of tokens to which a text is truncated.
 
-    The limit of the model's own sentence-transformers config if it has one, else the smaller of the model's limit and
-    512. A sentence-transformers model that names no limit takes as many tokens as it can.
+    Args:
+        checkpoint: The model.
+        tokenizer: Its tokenizer.
+        max_seq_length: What the user asks for. None: the limit of the model's own sentence-transformers config if it
+            has one, else the smaller of the model's limit and 512; a sentence-transformers model that names no limit
+            takes as many tokens as it can.
+
+    Raises:
+        InputError: (a ValueError) the limit is above the number of positions that the model has, or below the number of
+            tokens that the tokenizer adds to every text.
     """
-    own = checkpoint.own
-    if own.max_seq_length is not None:
-        return own.max_seq_length
-    positions = getattr(checkpoint.config.get_text_config(), "max_position_embeddings", None) or _NO_LIMIT
-    longest = min(int(min(tokenizer.model_max_length, _NO_LIMIT)), positions - checkpoint.family.position_offset)
-    return longest if own.is_sentence_transformer else min(DEFAULT_MAX_SEQ_LENGTH, longest)
+    own = checkpoint.own.max_seq_length if max_seq_length is None else max_seq_length
+    limit = own if own is not None else _default_limit(checkpoint, tokenizer)
+    whose = f"the own limit of {checkpoint.location} is" if max_seq_length is None else "got"
+    if not _has_positions(checkpoint, limit) and (most := checkpoint.n_positions) is not None and most < limit:
+        if own is None:
+            return most
+        kind = checkpoint.config.model_type
+        raise InputError(f"max_seq_length: this {kind} model has {most} positions, {whose} {limit}")
+    added = tokenizer.num_special_tokens_to_add()
+    if limit < added:  # the tokenizer would not truncate at all
+        raise InputError(f"max_seq_length: the tokenizer adds {added} tokens to every text, {whose} {limit}")
+    return limit
 
 
 def _lower_case(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -135,3 +160,43 @@ def _lower_case(tokenizer: PreTrainedTokenizerBase) -> None:
     steps: list[Any] = [*first] if is_sequence else [] if first is None else [first]  # type: ignore[misc]
     if not any(isinstance(step, normalizers.Lowercase) for step in steps):
         backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
+
+
+def _has_positions(checkpoint: Checkpoint, limit: int) -> bool:
+    """Whether the config alone shows that the model has so many positions."""
+    declared = getattr(checkpoint.config.get_text_config(), "max_position_embeddings", None)
+    if family_of(checkpoint.config) is None or not isinstance(declared, int):
+        return False
+    return limit <= declared - checkpoint.family.position_offset
+
+
+def _default_limit(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> int:
+    positions = getattr(checkpoint.config.get_text_config(), "max_position_embeddings", None) or _NO_LIMIT
+    longest = min(int(min(tokenizer.model_max_length, _NO_LIMIT)), positions - checkpoint.family.position_offset)
+    return longest if checkpoint.own.is_sentence_transformer else min(DEFAULT_MAX_SEQ_LENGTH, longest)
+
+
+def _check_vocabulary(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, vocabulary: dict[str, int]) -> None:
+    """Reject a tokenizer with tokens that the model has no embeddings for.
+
+    Special tokens that nobody added for texts are no fault: those of other modalities (the image token of Gemma 3's
+    text models), and defaults of the tokenizer's class. A text that spells one out is rejected when it is encoded.
+    """
+    rows = checkpoint.n_tokens
+    if rows is None or max(vocabulary.values()) < rows:
+        return
+    used = {*tokenizer("a")["input_ids"], _pad_id(tokenizer)}
+    named = {str(token) for token in tokenizer.special_tokens_map.values()}
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    harmless = special - (set(tokenizer.all_special_tokens) - named)
+    taken = {token: number for token, number in vocabulary.items() if token not in harmless or number in used}
+    token, number = max(taken.items(), key=itemgetter(1))
+    if number >= rows:
+        raise InputError(
+            f"model: the tokenizer of {checkpoint.location} has {number + 1} tokens, up to {token!r}, but the model has "
+            f"embeddings for {rows}; expected the tokenizer that it was trained with"
+        )
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    return next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)

@@ -3,7 +3,6 @@
 Wrong model names and finished work are recognised here, before anything is loaded.
 """
 
-import hashlib
 import json
 import logging
 import re
@@ -20,13 +19,18 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, PretrainedConfig
 
 from midlayer_embed.errors import InputError, InputTypeError, first_line
-from midlayer_embed.ground.checksums import file_sha256
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.adapters import Adapter, find_adapters, fingerprint_of
-from midlayer_embed.models.discovery import find_family
-from midlayer_embed.models.families import Family
-from midlayer_embed.models.files import check_config_file, check_no_adapter, check_weight_files, weights_sha256
-from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder
+from midlayer_embed.models.discovery import find_family, model_without_weights, table_of_positions
+from midlayer_embed.models.families import Family, family_of
+from midlayer_embed.models.files import (
+    check_config_file,
+    check_no_adapter,
+    check_weight_files,
+    folder_fingerprint,
+    weights_sha256,
+)
+from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder, quantization_of
 from midlayer_embed.models.sentence_transformers_config import OwnConfig, read_own_config
 from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
 from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source, pooling_modes
@@ -108,6 +112,24 @@ class Checkpoint:
         return "-".join(parts)
 
     @cached_property
+    def n_positions(self) -> int | None:
+        """The largest number of tokens that the model can take; None if its positions do not end."""
+        declared = getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        if declared is None and family_of(self.config) is not None:
+            return None
+        found = table_of_positions(model_without_weights(self.config, self.trust_remote_code))
+        if found is None and declared is None:
+            return getattr(self.config, "max_seq_len", None)  # the size of MPT's ALiBi
+        # A table may have more rows than the model has positions.
+        return found if found is None or declared is None else min(found, declared - self.family.position_offset)
+
+    @property
+    def n_tokens(self) -> int | None:
+        """The number of token ids that the model has embeddings for; None if its config does not say."""
+        rows = getattr(self.config.get_text_config(), "vocab_size", None)
+        return rows if isinstance(rows, int) else None
+
+    @cached_property
     def _output(self) -> tuple[int, bool]:
         """The layer that the model's own config takes as the last, and whether it takes the normed states."""
         path, total, recorded = self.own.output, self.n_stored_blocks, self.family.hidden_states
@@ -157,6 +179,11 @@ class Checkpoint:
             )
         if False in are_last and self.own.for_the_last_layer:
             logger.warning("%s: layers below the last leave out %s", self.name, ", ".join(self.own.for_the_last_layer))
+
+    @property
+    def quantization(self) -> str | None:
+        """How the weights were quantised before they were converted from GGUF, in words; None if they were not."""
+        return quantization_of(self.location)
 
     @cached_property
     def weights_sha256(self) -> str | None:
@@ -305,11 +332,7 @@ def _fingerprint(folder: Path) -> str:
     record = folder / GGUF_RECORD
     if record.is_file():  # converted from GGUF: the record holds the hash of the source
         return str(json.loads(record.read_text(encoding="utf-8"))["gguf_sha256"])[:12]
-    digest = hashlib.sha256()
-    kinds = ("*.safetensors", "config.json", "tokenizer*.json")
-    for path in sorted(path for kind in kinds for path in folder.rglob(kind)):
-        digest.update(f"{path.name} {file_sha256(path)}\n".encode())
-    return digest.hexdigest()[:12]
+    return folder_fingerprint(folder)
 
 
 def _why_not_loaded(location: str, error: Exception) -> str:

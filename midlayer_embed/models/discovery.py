@@ -41,7 +41,7 @@ def find_family(config: PretrainedConfig, *, trust_remote_code: bool = False) ->
     if family is not None:
         return family
     _check_plain_text_model(config)
-    model = _model_without_weights(config, trust_remote_code)
+    model = model_without_weights(config, trust_remote_code)
     registered = registered_family(config.model_type)
     if registered is not None:
         return _check_registered(config, model, registered)
@@ -72,7 +72,12 @@ def _check_plain_text_model(config: PretrainedConfig) -> None:
             reject(f"its config has no {entry}")
 
 
-def _model_without_weights(config: PretrainedConfig, trust_remote_code: bool) -> nn.Module:
+def model_without_weights(config: PretrainedConfig, trust_remote_code: bool) -> nn.Module:
+    """The base model of a config on the meta device: shapes without values.
+
+    Raises:
+        InputError: (a ValueError) it cannot be built, or is not a text model.
+    """
     from transformers import AutoModel  # seconds to import, and the table needs no model
 
     config = deepcopy(config)  # building a model writes into its config
@@ -90,6 +95,31 @@ def _model_without_weights(config: PretrainedConfig, trust_remote_code: bool) ->
             f"model: architecture {config.model_type!r} is not a plain text model: it takes {model.main_input_name}"
         )
     return model.eval()
+
+
+def table_of_positions(model: nn.Module) -> int | None:
+    """The largest number of tokens that a model has positions for; None without a table of positions.
+
+    Learned or sinusoidal tables end somewhere; rotary positions, relative ones and ALiBi do not.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> with torch.device("meta"):
+        ...     table_of_positions(BertModel(BertConfig(max_position_embeddings=64)))
+        64
+    """
+    sizes = []
+    for path, module in model.named_modules():
+        name = path.rpartition(".")[2]
+        if isinstance(module, nn.Embedding) and ("pos" in name or name == "wpe"):
+            # The first rows of some tables are never used: those up to the padding token's, or a fixed number.
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            sizes.append(module.num_embeddings - int(getattr(module, "offset", unused)))
+        for name in ("embed_positions", "pos_encoding"):  # of GPT-J and CodeGen, and of CTRL
+            table = getattr(module, name, None)
+            if isinstance(table, torch.Tensor) and table.dim() == 2:
+                sizes.append(len(table))
+    return min(sizes, default=None)
 
 
 @dataclass

@@ -1,10 +1,12 @@
-"""Checks of a model's files before it is loaded, so that problems are reported in one line.
+"""The files of a model's folder: checked before it is loaded, so that problems are reported in one line, and hashed.
 
 Whether weights fit the architecture is checked in `weights`.
 """
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -23,6 +25,17 @@ _OTHERS = ("*.h5", "*.msgpack", "*.onnx")
 # Files that training writes next to the weights.
 _NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
 _LFS_POINTER = b"version https://git-lfs"
+# What no library reads to embed a text: documents, pictures, records of a training, other formats of the weights. All
+# other files count as read, because each class of tokenizers, and each model's own code, has file names of its own.
+_NOT_READ = (
+    *("README*", "LICENSE*", "LICENCE*", "NOTICE*", "CITATION*", "*.md", "*.rst", "*.html", "*.pdf", "*.ipynb"),
+    *("*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp", "*.csv", "*.tsv", "*.log", "*.zip", "*.gz"),
+    *("generation_config.json", "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json"),
+    *(*_OTHERS, "*.gguf", "*.ot", "*.tflite", "*.mlmodel", *(f"{name}*" for name in _NO_WEIGHTS)),
+)
+_MODULES = "modules.json"
+# Folders with the same weights in formats of other backends, which are not used here.
+_EXPORTS = ("onnx", "openvino")
 
 
 def check_config_file(folder: Path) -> None:
@@ -95,6 +108,48 @@ def weights_sha256(folder: Path) -> str:
         return file_sha256(files[0])
     lines = "".join(f"{file_sha256(file)}  {file.name}\n" for file in files)
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """Hash of all files of a folder that change its vectors, 12 hexadecimal digits.
+
+    These are the files that transformers, sentence-transformers and the tokenizer read: config, weights and their index,
+    the tokenizer's files, own code, and the folders of the modules in modules.json. Symbolic links are followed.
+    """
+    digest = hashlib.sha256()
+    for name, path in sorted(_files_read(folder)):
+        digest.update(f"{name} {file_sha256(path)}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _files_read(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files that change a folder's vectors, by their names relative to it."""
+    for path in folder.iterdir():
+        if _is_read(path, (*_NOT_READ, *_PICKLES)):
+            yield path.name, path
+    for module in _module_folders(folder):  # modules after the first may have their weights as pickles
+        for parent, folders, names in os.walk(folder / module, followlinks=True):
+            if any(os.path.samefile(parent, above) for above in Path(parent).parents):  # a link to a folder above
+                folders.clear()
+                continue
+            folders[:] = [name for name in folders if not name.startswith(".") and name not in _EXPORTS]
+            for path in (Path(parent, name) for name in names):
+                if _is_read(path, _NOT_READ):
+                    yield f"{module}/{path.relative_to(folder / module).as_posix()}", path
+
+
+def _is_read(path: Path, others: tuple[str, ...]) -> bool:
+    return path.is_file() and not path.name.startswith(".") and not any(path.match(pattern) for pattern in others)
+
+
+def _module_folders(folder: Path) -> set[str]:
+    """The folders of a sentence-transformers model's modules; without its own, where the first one is."""
+    try:
+        modules = json.loads((folder / _MODULES).read_text(encoding="utf-8"))
+        paths = {Path(str(module.get("path") or "")).as_posix() for module in modules}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return set()
+    return paths - {"."}
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -3,6 +3,9 @@
 import json
 import logging
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,9 +13,10 @@ import platformdirs
 import torch
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.atomic import atomic_folder
+from midlayer_embed.ground.atomic import atomic_file, atomic_folder
 from midlayer_embed.ground.checksums import file_sha256
 from midlayer_embed.ground.quiet import quiet_transformers
+from midlayer_embed.models.gguf_types import said_of_types, weight_types
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +52,30 @@ def converted_folder(gguf: Path, sha256: str | None = None) -> Path:
     if not _is_whole(folder, digest):
         shutil.rmtree(folder, ignore_errors=True)  # incomplete or changed; complete folders are never deleted
         _convert(gguf, digest, folder)
+    _record_types(gguf, folder / GGUF_RECORD)
     return folder
+
+
+def quantization_of(location: str | Path) -> str | None:
+    """How the weights of a converted folder were quantised, in words; None for any other model.
+
+    Example:
+        >>> quantization_of("no/converted/folder") is None
+        True
+    """
+    try:
+        record = json.loads((Path(location) / GGUF_RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return said_of_types(record.get("weight_types", []))
+
+
+def _record_types(gguf: Path, path: Path) -> None:
+    """Adds the types of the weights to a record; records of older versions lack them."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if "weight_types" not in record:
+        with atomic_file(path) as partial:
+            partial.write_text(json.dumps({**record, "weight_types": weight_types(gguf)}, indent=2), encoding="utf-8")
 
 
 def _is_whole(folder: Path, digest: str) -> bool:
@@ -60,6 +87,17 @@ def _is_whole(folder: Path, digest: str) -> bool:
     return record["gguf_sha256"] == digest and sizes == {name: file["size"] for name, file in record["files"].items()}
 
 
+@contextmanager
+def _alone(gguf: Path) -> Iterator[Path]:
+    """A folder that holds the file and nothing else: transformers would also read adapters and configs beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            Path(folder, gguf.name).symlink_to(gguf.resolve())
+        except OSError:  # not permitted on Windows
+            shutil.copy(gguf, folder)
+        yield Path(folder)
+
+
 def _convert(gguf: Path, digest: str, folder: Path) -> None:
     for package in ("gguf", "accelerate"):
         if find_spec(package) is None:
@@ -67,10 +105,10 @@ def _convert(gguf: Path, digest: str, folder: Path) -> None:
     from transformers import AutoModel, AutoTokenizer  # slow to import, and only needed once
 
     logger.info("converting %s to safetensors once (about a minute), in %s", gguf.name, folder)
-    with atomic_folder(folder) as partial, quiet_transformers():
+    with atomic_folder(folder) as partial, _alone(gguf) as place, quiet_transformers():
         try:
-            quantised = AutoModel.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            quantised = AutoModel.from_pretrained(place, gguf_file=gguf.name, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=gguf.name)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{gguf} cannot be read as a GGUF model: {str(error).splitlines()[0]}") from error
         # transformers does not save a model that was loaded from GGUF, so copy its weights to one with a plain config.

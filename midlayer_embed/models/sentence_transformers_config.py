@@ -77,7 +77,7 @@ class OwnConfig:
         pooling_mode: As in `Recipe`; None if the model says nothing.
         include_prompt: Whether the tokens of a prompt are pooled with those of the text.
         modules: Modules after pooling, in order.
-        max_seq_length: Number of tokens to which texts are truncated, or None.
+        max_seq_length: Number of tokens to which texts are truncated; None for what model and tokenizer can take.
         do_lower_case: Whether texts are lower-cased.
         prompts: Prompts by name.
         default_prompt_name: Name of the prompt that is used by default, or None.
@@ -170,8 +170,6 @@ def _transformer_says(root: str, revision: str | None, path: str, unsupported: l
         keywords |= given
         unsupported += [f"{name} of its {names[0]}" for name in given if name not in (*harmless, "trust_remote_code")]
     limit = keywords.get("model_max_length", config.get("max_seq_length"))
-    if limit is None:
-        limit = _read_entries(root, "tokenizer_config.json", revision, path).get("model_max_length")
     return {
         "output": _output(config, unsupported),
         "max_seq_length": None if limit is None or _is_endless(limit) else _int(f"{root}: max_seq_length", limit),

@@ -45,6 +45,19 @@ def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
     return found
 
 
+def dtype_name(dtype: str | torch.dtype) -> str:
+    """The name of a floating dtype, however it is given.
+
+    Raises:
+        InputError: (a ValueError) as `resolve_dtype`.
+
+    Example:
+        >>> dtype_name(torch.bfloat16), dtype_name("half")
+        ('bfloat16', 'float16')
+    """
+    return str(resolve_dtype(dtype)).removeprefix("torch.")
+
+
 def resolve_device(device: str | torch.device | None) -> torch.device:
     """A torch device by name; None: CUDA, MPS or CPU, the fastest that is available.
 
@@ -108,7 +121,10 @@ def load_base_model(
         merge_adapter(model, adapter, adapter_config, family=checkpoint.family, n_blocks=checkpoint.n_stored_blocks)
     if exact != dtype:
         model = _rounded(model, dtype)
-    model = model.to(device).eval()
+    try:
+        model = model.to(device).eval()
+    except torch.OutOfMemoryError as error:
+        raise InputError(f"device: {checkpoint.location} does not fit into the memory of {device}") from error
     if checkpoint.bidirectional and n_blocks > 0:  # without a block there is no attention to test
         prove_bidirectional(model, original)
     loaded: PreTrainedModel = model

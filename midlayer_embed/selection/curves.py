@@ -1,5 +1,8 @@
 """Curves over layers as text tables, Markdown and pictures. Nothing is measured here."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,8 +11,16 @@ import numpy as np
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.ground.colours import COLOURS
 from midlayer_embed.ground.markdown import table
+from midlayer_embed.ground.pictures import (
+    COLOURS,
+    FONTS,
+    PIXELS_PER_POINT,
+    SLIDE,
+    TEXT_SIZE,
+    TITLE_SIZE,
+    wrapped,
+)
 from midlayer_embed.terms import METRIC_TABLE
 
 if TYPE_CHECKING:
@@ -19,6 +30,7 @@ if TYPE_CHECKING:
 _BAR_WIDTH = 32
 _NO_MATPLOTLIB = "pictures need matplotlib; run: pip install 'midlayer-embed[select]'"
 _LINE, _MARK = COLOURS[:2]  # distinct in grey as well
+_POINTS_PER_INCH = 72
 
 
 def profile_table(profile: "Profile") -> str:
@@ -114,17 +126,16 @@ def draw_profile(profile: "Profile", path: str | Path) -> None:
     names = list(profile.values)
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
-    figure = _figure(3.1 * columns, 2.5 * rows + 0.4)
     depths = np.linspace(0, 1, profile.n_layers)
-    for position, name in enumerate(names, start=1):
-        axes = figure.add_subplot(rows, columns, position)
-        _draw_curve(axes, depths, profile.values[name])
-        axes.set_title(METRIC_TABLE[name].title, fontsize=10)
-        if position > len(names) - columns:
-            axes.set_xlabel("depth (layer / last layer)")
     states = "normed" if profile.final_norm else "raw"
-    figure.suptitle(f"{profile.model}, {states} states, {profile.n_texts} texts", fontsize=11)
-    _save(figure, path)
+    title = f"Metrics of every layer: {profile.model}"
+    with _picture(path, title, f"{states} states, {profile.n_texts} texts") as figure:
+        for position, name in enumerate(names, start=1):
+            axes = figure.add_subplot(rows, columns, position)
+            _draw_curve(axes, depths, profile.values[name])
+            axes.set_title(METRIC_TABLE[name].title, fontsize=TEXT_SIZE, loc="left")
+            if position > len(names) - columns:
+                axes.set_xlabel("depth")
 
 
 def draw_selection(selection: "LayerSelection", path: str | Path) -> None:
@@ -139,35 +150,49 @@ def draw_selection(selection: "LayerSelection", path: str | Path) -> None:
     """
     if selection.values is None or selection.metric is None:
         raise InputError(f"selection: {selection.criterion!r} measures nothing, so there is no curve to draw")
-    figure = _figure(5.0, 2.8)
-    axes = figure.add_subplot()
-    _draw_curve(axes, np.arange(selection.n_layers), selection.values)
-    axes.plot([selection.layer], [selection.values[selection.layer]], "o", color=_MARK, markersize=8)
-    axes.axvline(selection.layer, color=_MARK, linewidth=1, linestyle=":")
-    axes.set_title(f"{selection.criterion}: layer {selection.layer} of {selection.n_layers - 1}", fontsize=10)
-    axes.set_xlabel("layer")
-    axes.set_ylabel(METRIC_TABLE[selection.metric].title)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    _save(figure, path)
+    title = f"{selection.criterion} picks layer {selection.layer} of {selection.n_layers - 1}"
+    note = ""
+    if selection.profile is not None:
+        title += f": {selection.profile.model}"
+        note = f"{selection.profile.n_texts} texts"
+    with _picture(path, title, note) as figure:
+        axes = figure.add_subplot()
+        _draw_curve(axes, np.arange(selection.n_layers), selection.values)
+        axes.plot([selection.layer], [selection.values[selection.layer]], "o", color=_MARK, markersize=12)
+        axes.axvline(selection.layer, color=_MARK, linewidth=1.5, linestyle=":")
+        axes.set_xlabel("layer")
+        axes.set_ylabel(METRIC_TABLE[selection.metric].title)
+        axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _figure(width: float, height: float) -> Any:
+@contextmanager
+def _picture(path: str | Path, title: str, note: str) -> Iterator[Any]:
+    """A figure of the size of a slide, with a wrapped title and a note under it; it is saved at the end."""
     try:
+        import matplotlib
         from matplotlib.figure import Figure
+        from matplotlib.font_manager import get_font_names
     except ImportError:
         raise InputError(_NO_MATPLOTLIB) from None
-    return Figure(figsize=(width, height), dpi=110, layout="constrained")
+    path = Path(path)
+    installed = set(get_font_names())
+    fonts = [name for name in FONTS if name in installed]
+    width, height = (size / _POINTS_PER_INCH for size in SLIDE)
+    with matplotlib.rc_context({"font.family": fonts, "font.size": TEXT_SIZE}), warnings.catch_warnings():
+        # Names may have letters that no installed font has.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = Figure(figsize=(width, height), dpi=_POINTS_PER_INCH * PIXELS_PER_POINT, layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)  # inches
+        # Names may hold dollar signs, which are no formulas.
+        lines = [*wrapped(title), *(wrapped(note, TITLE_SIZE) if note else [])]
+        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=TITLE_SIZE, parse_math=False)
+        yield figure
+        with atomic_file(path) as partial:
+            figure.savefig(partial, format=path.suffix.removeprefix(".").lower() or "png")
 
 
 def _draw_curve(axes: Any, places: np.ndarray, values: np.ndarray) -> None:
-    axes.plot(places, values, color=_LINE, marker="o", markersize=3, linewidth=1.5)
+    axes.plot(places, values, color=_LINE, marker="o", markersize=5, linewidth=2)
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-
-
-def _save(figure: Any, path: str | Path) -> None:
-    path = Path(path)
-    with atomic_file(path) as partial:
-        figure.savefig(partial, format=path.suffix.removeprefix(".").lower() or "png")

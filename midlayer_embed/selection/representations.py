@@ -35,6 +35,7 @@ class MetricRequest:
         final_norm: Whether normed states are measured.
         settings: Settings of the metrics.
         rates: Rates of augmentation, as in `views.augmented_views`.
+        skips_not_finite: Whether the metrics of a layer with states that are not finite are NaN, instead of an error.
     """
 
     metrics: Collection[str]
@@ -42,6 +43,7 @@ class MetricRequest:
     final_norm: bool
     settings: MetricSettings
     rates: str = "paper"
+    skips_not_finite: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Representations:
         vectors: (n_layers, n, dim) float32, pooled; None if no metric needs them.
         views: (n_layers, n_views, n, dim) float32, pooled; None if no metric needs them.
         settings: Settings of the metrics.
+        skips_not_finite: Whether the metrics of a layer with states that are not finite are NaN, instead of an error.
     """
 
     layers: Sequence[int]
@@ -86,6 +89,7 @@ class Representations:
     vectors: np.ndarray | None
     views: np.ndarray | None
     settings: MetricSettings
+    skips_not_finite: bool = False
 
     def measure(self, metric: str, rows: np.ndarray | None = None) -> np.ndarray:
         """A metric at each of the layers: float64 (n_layers,), unnormalised.
@@ -95,7 +99,7 @@ class Representations:
             rows: Indices of texts, for resampling; None for all.
 
         Raises:
-            InputError: (a ValueError) states that are not finite; the message names the layer.
+            InputError: (a ValueError) states that are not finite, unless they are skipped; the message names the layer.
         """
         if METRIC_TABLE[metric].measured_on == "tokens":
             return _mean_of_known(self.token_values[metric], rows)
@@ -159,12 +163,15 @@ class Representations:
         states = self.vectors if measured_on == "vectors" else self.views
         assert states is not None
         some = states[slot, rows] if measured_on == "vectors" else states[slot, :count][:, rows]
+        if self.skips_not_finite and not np.isfinite(some).all():
+            return float("nan")
         return float(MEASURES[metric](some, self.settings))
 
 
 def _mean_of_known(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
-    """The mean over the texts that are long enough, (n_layers,); NaN if none is."""
+    """The mean over the texts that are long enough, (n_layers,); NaN if none is, or if a value is not finite."""
     values = values if rows is None else values[:, rows]
+    values = np.where(np.isinf(values).any(axis=1, keepdims=True), np.nan, values)
     known = np.isfinite(values)
     counts = known.sum(axis=1)
     sums = np.where(known, values, 0.0).sum(axis=1)
@@ -189,7 +196,8 @@ class TextPass:
         ]
         shape = (len(request.layers), n_texts)
         self.measures = [
-            TokenMeasure(partial(_measure_tokens, name, request.settings), request.final_norm) for name in names
+            TokenMeasure(partial(_measure_tokens, name, request.settings, request.skips_not_finite), request.final_norm)
+            for name in names
         ]
         self.n_tokens = np.zeros(n_texts, dtype=np.int64)
         self.token_values = {name: np.full(shape, np.nan) for name in names}
@@ -215,7 +223,12 @@ class TextPass:
             values[:, rows] = measured[:, sources]
 
 
-def _measure_tokens(metric: str, settings: MetricSettings, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _measure_tokens(
+    metric: str, settings: MetricSettings, skips_not_finite: bool, states: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """A token metric of each text of a batch; infinity for the whole batch if its states are not finite."""
+    if skips_not_finite and not torch.isfinite(states[mask.bool()]).all():
+        return torch.full((len(states),), torch.inf)
     return torch.as_tensor(MEASURES[metric](states, mask, settings))
 
 
@@ -252,6 +265,7 @@ def build_representations(
         vectors=None if text_pass is None else text_pass.vectors,
         views=None,
         settings=request.settings,
+        skips_not_finite=request.skips_not_finite,
     )
     count = n_views(request.metrics)
     if not count:

@@ -4,6 +4,7 @@ Samples need a tokenizer, but no model. `texts.files` reads the files.
 """
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from transformers import PreTrainedTokenizerBase
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.forward.batching import check_texts, tokenize
 from midlayer_embed.ground.checks import check_int, check_optional_int
-from midlayer_embed.texts.files import find_texts, read_texts
+from midlayer_embed.texts.files import describe, find_texts, read_texts
+from midlayer_embed.texts.files.source import SAMPLE_ROWS, holds_codes
+
+logger = logging.getLogger(__name__)
 
 # The paper's setting: paragraphs of WikiText without headings, at least this long.
 WIKITEXT = "wikitext"
@@ -23,16 +27,23 @@ _CHUNK = 1024
 
 
 def file_texts(path: str | Path, column: str | None = None) -> list[str]:
-    """The texts of a .txt, .jsonl, .csv or .parquet file.
+    """The texts of a .txt, .jsonl, .csv, .tsv or .parquet file, to measure on.
 
     Args:
         path: Path of the file, see `texts.files.find_texts`.
-        column: Column of the texts; None: the only column of strings.
+        column: Column of the texts; None: the only column of texts.
 
     Raises:
-        InputError: (a ValueError) no such file or column, or a row that is not a text; the message names it.
+        InputError: (a ValueError) no such file or column, a row that is not a text, or no text that is not blank; the
+            message names it.
     """
-    return list(read_texts(find_texts(path, column)))
+    file = find_texts(path, column)
+    texts = list(read_texts(file))
+    read = describe(file, len(texts), sum(not text.strip() for text in texts))
+    if not any(text.strip() for text in texts):
+        raise InputError(f"texts: {read}")
+    logger.info("%s", read)
+    return texts
 
 
 def starter_texts() -> list[str]:
@@ -56,10 +67,11 @@ def dataset_texts(
         dataset: "wikitext" (WikiText-103 without section headings, as in the paper), a Hub id or a folder.
         config: Name of the dataset's configuration.
         split: Name of the split.
-        column: Column of the texts; None: "text", or the only column of strings.
+        column: Column of the texts; None: "text", or the only column of strings that are not all numbers, dates or ids.
 
     Raises:
-        InputError: (a ValueError) no such dataset, split or column, or the Hub cannot be reached.
+        InputError: (a ValueError) no such dataset, split or column, no text that is not blank, or the Hub cannot be
+            reached.
     """
     try:
         import datasets
@@ -72,13 +84,18 @@ def dataset_texts(
         table = datasets.load_dataset(dataset, config, split=split)
     except (OSError, ValueError, ConnectionError) as error:
         raise InputError(f"dataset: {dataset!r} (split {split!r}) cannot be loaded: {first_line(error)}") from error
-    strings = [name for name, feature in table.features.items() if getattr(feature, "dtype", None) == "string"]
+    kinds = {name: getattr(feature, "dtype", None) for name, feature in table.features.items()}
+    strings = [name for name, kind in kinds.items() if kind in ("string", "large_string", "string_view")]
     if column is None:
-        column = "text" if "text" in strings else strings[0] if len(strings) == 1 else None
+        head = table[:SAMPLE_ROWS]
+        candidates = [name for name in strings if not holds_codes([value or "" for value in head[name]])] or strings
+        column = "text" if "text" in strings else candidates[0] if len(candidates) == 1 else None
     if column not in strings:
         problem = "name a column of strings" if column is None else f"there is no column of strings {column!r}"
         raise InputError(f"column: {problem}; {dataset!r} has {', '.join(strings) or 'none'}")
     texts = [text for text in table[column] if text is not None]
+    if not any(text.strip() for text in texts):
+        raise InputError(f"texts: {dataset!r} (split {split!r}) has no texts in column {column!r} but blank ones")
     return [text.strip() for text in texts if not is_heading(text)] if is_wikitext else texts
 
 
@@ -125,7 +142,7 @@ def sample_texts(
     key = str(seed).encode()
     shuffled = sorted(
         (text for text in found if text.strip()),
-        key=lambda text: hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=key).digest(),
+        key=lambda text: hashlib.blake2b(text.encode(), key=key).digest(),
     )
     chosen: list[str] = []
     for chunk in _split_chunks(shuffled):
@@ -135,7 +152,8 @@ def sample_texts(
         chosen += [text for text, length in zip(chunk, lengths, strict=True) if length >= min_tokens]
     if not chosen:
         problem = "blank" if not shuffled else f"blank or shorter than {min_tokens} tokens"
-        raise InputError(f"texts: expected at least one usable text, got {len(found)}, all {problem}")
+        got = f"got {len(found)}, all {problem}" if found else "got none"
+        raise InputError(f"texts: expected at least one usable text, {got}")
     return chosen[:max_texts]
 
 

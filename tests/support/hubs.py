@@ -1,14 +1,16 @@
-"""Stand-ins of the hub on this machine: one that datasets are fetched from, one that models are uploaded to."""
+"""Stand-ins of the hub on this machine: to fetch datasets from, to upload models to, and to load both by their names."""
 
 import base64
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 _Served = TypeVar("_Served", bound="_Hub")
 
@@ -200,3 +202,74 @@ class UploadHub(_Hub):
 
     def _send(self, request: BaseHTTPRequestHandler, status: int, content: Any) -> None:
         _respond(request, status, json.dumps(content).encode(), {"Content-Type": "application/json"})
+
+
+class LibraryHub(UploadHub):
+    """Also gives models and datasets away, any revision of them, as transformers and datasets ask for them.
+
+    Attributes:
+        folders: The folder of each repository: `{"models/EleutherAI/pythia-410m": ..., "datasets/mteb/banking77": ...}`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folders: dict[str, Path] = {}
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = unquote(urlsplit(request.path).path).strip("/")
+        if path.startswith("api/"):
+            kind_and_name, action, rest = self._found(path.removeprefix("api/"))
+        else:
+            kind_and_name, action, rest = self._found(path if path.startswith("datasets/") else f"models/{path}")
+        if not kind_and_name:
+            if path.startswith(("api/models/", "api/repos/", "api/validate-yaml")) and request.command == "POST":
+                return super().answer(request)
+            if any(f"/{name}/" in f"/{path}/" for name in self.files):
+                return super().answer(request)
+            self.asked.append(f"{request.command} /{path}")
+            return _respond(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        self.asked.append(f"{request.command} /{path}")
+        folder = self.folders[kind_and_name]
+        revision, _, inside = rest.partition("/")
+        commit = revision if re.fullmatch("[0-9a-f]{40}", revision) else hashlib.sha1(kind_and_name.encode()).hexdigest()
+        if action == "resolve":
+            file = folder / inside
+            headers = {"X-Repo-Commit": commit}
+            if not file.is_file():
+                return _respond(request, 404, b"", {**headers, "X-Error-Code": "EntryNotFound"})
+            content = file.read_bytes()
+            headers["ETag"] = f'"{self._sibling(folder, file)["blobId"]}"'
+            return _respond(request, 200, content, headers)
+        if action == "tree":
+            if not (folder / inside).is_dir():
+                return _respond(request, 404, b"{}", {"X-Error-Code": "EntryNotFound"})
+            recursive = parse_qs(urlsplit(request.path).query).get("recursive", ["False"])[0].lower() == "true"
+            found = (folder / inside).rglob("*") if recursive else (folder / inside).iterdir()
+            return self._send(request, 200, [self._entry(folder, path) for path in sorted(found)])
+        if action == "paths-info":
+            body = request.rfile.read(int(request.headers.get("Content-Length", 0))).decode()
+            asked = json.loads(body)["paths"] if body.startswith("{") else parse_qs(body)["paths"]
+            return self._send(request, 200, [self._entry(folder, folder / path) for path in asked])
+        siblings = [self._sibling(folder, file) for file in sorted(folder.rglob("*")) if file.is_file()]
+        info = {"id": kind_and_name.partition("/")[2], "sha": commit, "siblings": siblings, "private": False, "tags": []}
+        return self._send(request, 200, info)
+
+    def _found(self, path: str) -> tuple[str, str, str]:
+        """The repository that a path begins with, what is asked of it, and what follows."""
+        for name in self.folders:
+            if path == name or path.startswith(f"{name}/"):
+                action, _, rest = path.removeprefix(name).strip("/").partition("/")
+                return name, action, rest
+        return "", "", ""
+
+    def _sibling(self, folder: Path, file: Path) -> dict[str, Any]:
+        content = file.read_bytes()
+        blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+        return {"rfilename": file.relative_to(folder).as_posix(), "size": len(content), "blobId": blob}
+
+    def _entry(self, folder: Path, path: Path) -> dict[str, Any]:
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir():
+            return {"type": "directory", "path": name, "oid": "0" * 40}
+        listed = self._sibling(folder, path)
+        return {"type": "file", "path": name, "size": listed["size"], "oid": listed["blobId"]}

@@ -13,7 +13,7 @@ class Charts {
     this.dark.addEventListener("change", () => this.fill(this.contents));
   }
 
-  // contents: for each chart, its datasets by name, and its signals as `signals`. A chart without rows is hidden.
+  // contents: for each chart, its datasets by name, its signals, and the name of its file if it is saved. A chart without rows is hidden.
   fill(contents) {
     this.contents = contents;
     // Changes are drawn one after the other; waiting ones are replaced by the latest.
@@ -30,7 +30,7 @@ class Charts {
     element.hidden = !content.rows.length;
     if (element.hidden || this.drawn[name]?.key === key) return;
     this.drawn[name]?.view.finalize();
-    const { signals = {}, ...datasets } = content;
+    const { signals = {}, file, ...datasets } = content;
     const spec = this.specs[theme][name];
     const filled = {
       ...spec,
@@ -43,7 +43,7 @@ class Charts {
       renderer: "svg",
       actions: { export: true, source: false, compiled: false, editor: false },
       tooltip: { theme },
-      downloadFileName: name,
+      downloadFileName: file,
       logLevel: 1, // errors only: Vega warns about a model without a layer that has all tasks
     });
     element.style.minHeight = "";

@@ -24,3 +24,16 @@ function keepFocus(change) {
 }
 
 const formatPoints = (value) => (value === null || value === undefined ? "-" : value.toFixed(1));
+
+// A region that is wider than the screen fades where it goes on, and says so in words.
+function hintAtScroll(region) {
+  const hint = byId(region.getAttribute("aria-describedby"));
+  const update = () => {
+    const more = region.scrollWidth - region.clientWidth;
+    hint.hidden = more <= 1;
+    region.parentElement.classList.toggle("more", region.scrollLeft < more - 1);
+  };
+  region.addEventListener("scroll", update, { passive: true });
+  const observer = new ResizeObserver(update);
+  for (const element of [region, region.firstElementChild]) observer.observe(element);
+}

@@ -4,18 +4,15 @@
 class LeaderboardPage {
   constructor(data) {
     this.data = data;
-    // Models with the most tasks come first: means over fewer tasks are not comparable.
-    this.order = data.models
-      .map((model, index) => ({ index, row: model.schemes[data.over] }))
-      .sort((a, b) => b.row.n_best - a.row.n_best || (b.row.best ?? -1) - (a.row.best ?? -1))
-      .map(({ index }) => index);
+    // Groups of models with the same tasks, the best model of each group first.
+    this.order = data.groups[data.over].flatMap(({ models }) => models);
     this.state = {
       active: this.order[0],
-      compared: this.firstRevisions().slice(0, 3),
+      compared: this.firstRevisions(data.groups[data.over][0].models).slice(0, 3),
       task: ALL,
-      metric: data.metrics.length ? data.metrics[0].name : null,
+      metric: data.metrics.length ? data.metrics[0].metric : null,
       layer: null,
-      sort: { key: null, ascending: false },
+      sort: { key: "best", ascending: false },
     };
     this.charts = new Charts(data.charts, (datum) => this.selectDatum(datum));
   }
@@ -28,10 +25,15 @@ class LeaderboardPage {
     return this.model.layers.indexOf(this.state.layer);
   }
 
-  // The first revision of each model, in the order of the table.
-  firstRevisions() {
+  // The first revision of each of these models.
+  firstRevisions(models) {
     const name = (index) => this.data.models[index].model;
-    return this.order.filter((index, i) => this.order.findIndex((one) => name(one) === name(index)) === i);
+    return models.filter((index, i) => models.findIndex((one) => name(one) === name(index)) === i);
+  }
+
+  // The tasks of a model, as the place of its group.
+  groupOf(index) {
+    return this.data.groups.available.findIndex(({ models }) => models.includes(index));
   }
 
   bestLayer() {
@@ -43,8 +45,9 @@ class LeaderboardPage {
     const { data, state } = this;
     byId("over").value = data.over;
     fillSelect(byId("task"), [[ALL, "mean of all tasks"], ...data.tasks.map((task, index) => [index, task])], state.task);
-    fillSelect(byId("metric"), data.metrics.map(({ name, title }) => [name, title]), state.metric);
+    fillSelect(byId("metric"), data.metrics.map(({ metric, name }) => [metric, name]), state.metric);
     byId("metric").parentElement.hidden = !data.metrics.length;
+    for (const scroll of document.querySelectorAll(".scroll")) hintAtScroll(scroll);
     state.layer = this.bestLayer();
     this.listen();
     return this.showAll();
@@ -57,7 +60,7 @@ class LeaderboardPage {
   }
 
   showTable() {
-    showTable(this.data, this.order, this.state);
+    showTable(this.data, this.state);
   }
 
   // The code that loads the selected layer.
@@ -84,10 +87,10 @@ class LeaderboardPage {
     this.showTitles(metrics.length > 0, bars.length > 0);
     this.showReading();
     return this.charts.fill({
-      scores: { rows: scores, marks: marks(scores), signals },
-      metrics: { rows: metrics, marks: marks(metrics), signals },
-      heat: { rows: heatMapRows(model, data.tasks) },
-      associations: { rows: bars },
+      scores: { rows: scores, marks: marks(scores), signals, file: "score over depth" },
+      metrics: { rows: metrics, marks: marks(metrics), signals, file: `${state.metric} over depth` },
+      heat: { rows: heatMapRows(model, data.tasks), file: `heat map ${model.label}` },
+      associations: { rows: bars, file: `associations ${model.label}` },
     });
   }
 
@@ -95,15 +98,18 @@ class LeaderboardPage {
     const { data, model, state } = this;
     const task = state.task === ALL ? "mean of all tasks" : data.tasks[state.task];
     const keys = `Arrow keys select a layer of ${model.label}.`;
-    byId("scores-title").textContent = `Score: ${task}`;
+    const mixed = state.task === ALL && new Set(state.compared.map((index) => this.groupOf(index))).size > 1;
+    const warning = mixed ? ". These models have different tasks: do not compare their means" : "";
+    byId("scores-title").textContent = `Score: ${task}${warning}`;
     byId("scores").ariaLabel = `Score over depth, ${task}. ${keys}`;
-    const metric = data.metrics.find(({ name }) => name === state.metric);
+    const metric = data.metrics.find((one) => one.metric === state.metric);
     byId("metrics-figure").hidden = !data.metrics.length;
     if (metric) {
-      byId("metrics-title").textContent = `${metric.title} of raw states: ${task}${hasMetric ? "" : " (not measured for these models)"}`;
-      byId("metrics").ariaLabel = `${metric.title} over depth, ${task}. ${keys}`;
+      const good = hasMetric ? ` (${metric.good})` : " (not measured for these models)";
+      byId("metrics-title").textContent = `${metric.name} of raw states: ${task}${good}`;
+      byId("metrics").ariaLabel = `${metric.name} over depth, ${task}. ${keys}`;
     }
-    byId("heat-note").textContent = `${model.label}. Each task is scaled from its worst layer to its best layer, which is marked by a dot.`;
+    byId("heat-note").textContent = `${model.label}. Each task is scaled from its worst layer to its best layer, which is marked by a dot. Empty frames have no score.`;
     byId("associations-section").hidden = !data.metrics.length;
     byId("associations-note").textContent = hasAssociations
       ? `${model.label}: association over the layers, ${task}. dcor is the distance correlation, from 0 (independent) to 1.`

@@ -32,8 +32,8 @@ function markRows(rows, models, active, layer, task) {
 
 function heatMapRows(model, tasks) {
   return Object.entries(model.shares).flatMap(([task, shares]) =>
-    shares.flatMap((share, i) =>
-      share === null ? [] : [{ task: tasks[task], layer: model.layers[i], depth: model.depths[i], score: model.scores[task][i], share }]));
+    shares.map((share, i) =>
+      ({ task: tasks[task], layer: model.layers[i], depth: model.depths[i], score: model.scores[task][i], share })));
 }
 
 function associationRows(model, task) {

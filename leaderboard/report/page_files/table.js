@@ -1,9 +1,7 @@
 "use strict";
 
-// The table of models: one row per model, one column per scheme.
+// The table of models: one row per model, one column per scheme. Models with different tasks are never ranked together.
 const MAX_COMPARED = 7; // as many as there are colours
-
-const SCHEME_TITLES = { random_layer: "random", depth_0_7: "depth 0.7", oracle: "best of each task" };
 
 // What the cells of a scheme can show: note below the table, text, and value to sort by.
 const CELLS = {
@@ -32,14 +30,15 @@ const CELLS = {
 
 function buildColumns(schemes, shown) {
   const { text, value } = CELLS[shown];
-  const [best, ...others] = schemes.map((scheme) => ({
+  const [best, ...others] = schemes.map(({ scheme, name, meaning }) => ({
     key: scheme,
-    title: SCHEME_TITLES[scheme] || scheme.replaceAll("_", "-"),
+    title: name,
+    meaning,
     value: (model, row) => value(row, scheme),
     text: (row) => text(row, scheme),
     fewerTasks: (row) => {
       const n = row[`n_${scheme}`];
-      return shown === "score" && n > 0 && n < row.n_tasks ? n : null;
+      return shown !== "tasks" && n > 0 && n < row.n_tasks ? n : null;
     },
   }));
   return [
@@ -51,18 +50,15 @@ function buildColumns(schemes, shown) {
   ];
 }
 
-// Missing values come last, in either direction.
 function compareValues(a, b, ascending) {
-  const [x, y] = [a ?? null, b ?? null];
-  if (x === null || y === null) return x === y ? 0 : x === null ? 1 : -1;
-  return (x < y ? -1 : x > y ? 1 : 0) * (ascending ? 1 : -1);
+  return (a < b ? -1 : a > b ? 1 : 0) * (ascending ? 1 : -1);
 }
 
 function buildHeader(columns, sort) {
   const header = buildElement("tr");
-  for (const { key, title } of columns) {
+  for (const { key, title, meaning = "" } of columns) {
     const cell = buildElement("th", undefined, { scope: "col", className: key === "name" ? "name" : "" });
-    const button = buildElement("button", title, { type: "button" });
+    const button = buildElement("button", title, { type: "button", title: meaning });
     button.dataset.sorts = key;
     if (sort.key === key) cell.ariaSort = sort.ascending ? "ascending" : "descending";
     cell.append(button);
@@ -92,31 +88,54 @@ function buildNameCell(model, index, state, colours) {
 function buildValueCell(column, row) {
   const fewer = column.fewerTasks ? column.fewerTasks(row) : null;
   const className = fewer !== null ? "part" : column.key === "best" ? "best" : "";
-  const cell = buildElement("td", column.text(row), { className });
-  if (fewer !== null) cell.append(buildElement("small", `of ${fewer}`));
+  const text = column.text(row);
+  const cell = buildElement("td", text, { className, title: text === "-" ? "no value" : "" });
+  if (fewer !== null) cell.append(" ", buildElement("small", `of ${fewer}`, { title: `mean of ${fewer} tasks only` }));
   return cell;
 }
 
-// order: indices of the models before sorting. state: active, compared and sort of the page.
-function showTable(data, order, state) {
+// Means that lack tasks come after the others, in either direction, as they are not comparable; missing ones are last.
+function sortRows(rows, column, ascending) {
+  const value = ({ model, row }) => column.value(model, row) ?? null;
+  const place = (one) => (value(one) === null ? 2 : column.fewerTasks?.(one.row) ? 1 : 0);
+  return rows.sort((a, b) => place(a) - place(b) || compareValues(value(a), value(b), ascending));
+}
+
+function buildGroup(group, columns) {
+  const row = buildElement("tr", undefined, { className: "group" });
+  const cell = buildElement("th", undefined, { scope: "rowgroup", colSpan: columns.length });
+  cell.append(buildElement("span", `${group.title}: ${group.tasks}`));
+  row.append(cell);
+  return row;
+}
+
+// state: active, compared and sort of the page.
+function showTable(data, state) {
   const columns = buildColumns(data.schemes, byId("cells").value);
   const over = byId("over").value;
   const filter = byId("filter").value.trim().toLowerCase();
-  const rows = order
-    .map((index) => ({ index, model: data.models[index], row: data.models[index].schemes[over] }))
-    .filter(({ model }) => `${model.model} ${model.revision}`.toLowerCase().includes(filter));
   const sorted = columns.find((column) => column.key === state.sort.key);
-  if (sorted) {
-    rows.sort((a, b) => compareValues(sorted.value(a.model, a.row), sorted.value(b.model, b.row), state.sort.ascending));
-  }
   const table = byId("table");
+  let shown = 0;
+  for (const body of [...table.tBodies]) body.remove();
   table.tHead.replaceChildren(buildHeader(columns, state.sort));
-  table.tBodies[0].replaceChildren(...rows.map(({ index, model, row }) => {
-    const built = buildElement("tr", undefined, { className: index === state.active ? "active" : "" });
-    built.append(...columns.map((column) =>
-      column.key === "name" ? buildNameCell(model, index, state, data.colours) : buildValueCell(column, row)));
-    return built;
-  }));
-  byId("shown").textContent = rows.length === data.models.length ? "" : `${rows.length} of ${data.models.length} models`;
-  byId("table-note").textContent = `${CELLS[byId("cells").value].note} Select up to ${MAX_COMPARED} models to compare them below; click a name for its details.`;
+  for (const group of data.groups[over]) {
+    const rows = group.models
+      .map((index) => ({ index, model: data.models[index], row: data.models[index].schemes[over] }))
+      .filter(({ model }) => `${model.model} ${model.revision}`.toLowerCase().includes(filter));
+    if (!rows.length) continue;
+    shown += rows.length;
+    const body = table.createTBody();
+    body.append(buildGroup(group, columns), ...sortRows(rows, sorted, state.sort.ascending).map(({ index, model, row }) => {
+      const built = buildElement("tr", undefined, { className: index === state.active ? "active" : "" });
+      built.append(...columns.map((column) =>
+        column.key === "name" ? buildNameCell(model, index, state, data.colours) : buildValueCell(column, row)));
+      return built;
+    }));
+  }
+  byId("shown").textContent = shown === data.models.length ? "" : `${shown} of ${data.models.length} models`;
+  const notes = [CELLS[byId("cells").value].note];
+  for (const note of data.notes[over]) notes.push(`${note[0].toUpperCase()}${note.slice(1)}.`);
+  if (data.models.length > 1) notes.push(`Select up to ${MAX_COMPARED} models to compare them below; click a name for its details.`);
+  byId("table-note").textContent = notes.join(" ");
 }

@@ -58,6 +58,8 @@ def scored_layers(
             for layer, meta in metas.items():
                 yield layer, score(task, LayerView(layer, store, fill, meta, prompts))
         return
+    if not metas:
+        return
     folder = store.publish()
     with joblib.parallel_config(backend="loky", n_jobs=min(jobs, len(metas)), inner_max_num_threads=1):
         yield from joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(

@@ -12,39 +12,41 @@ from pathlib import Path
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.texts.files import csv, jsonl, parquet, txt
+from midlayer_embed.texts.files.lines import COMPRESSED
 from midlayer_embed.texts.files.parquet import load_pyarrow
-from midlayer_embed.texts.files.source import Source
+from midlayer_embed.texts.files.source import Row, Source, TextFile
 
 __all__ = [
     "CHUNK_CHARACTERS",
     "CHUNK_TEXTS",
+    "Row",
     "Survey",
     "TextFile",
+    "describe",
     "find_texts",
+    "format_of",
     "load_pyarrow",
     "read_chunks",
+    "read_rows",
     "read_texts",
     "survey",
 ]
 
-# A killed run loses at most one chunk, and texts are sorted by length within a chunk: seconds to a minute on a CPU.
+# Texts are sorted by length within a chunk, so a chunk is large enough to fill its batches.
 CHUNK_TEXTS = 4096
 CHUNK_CHARACTERS = 500_000
 
-_SOURCES: dict[str, Source] = {".txt": txt, ".jsonl": jsonl, ".csv": csv, ".parquet": parquet}
-
-
-@dataclass(frozen=True)
-class TextFile:
-    """A file of texts that can be read.
-
-    Attributes:
-        path: Path of the file.
-        column: Column, or key of each object, with the texts; "text" for .txt.
-    """
-
-    path: Path
-    column: str
+_SOURCES: dict[str, Source] = {
+    ".txt": txt,
+    ".jsonl": jsonl,
+    ".ndjson": jsonl,
+    ".json": jsonl,
+    ".csv": csv,
+    ".tsv": csv,
+    ".parquet": parquet,
+}
+# Columns that a message lists by name.
+_NAMED_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,13 @@ class Survey:
     Attributes:
         n_texts: Number of texts.
         n_characters: Total length of the texts.
+        n_blank: Number of texts that are empty or white space.
         sha256: Hash of the texts in order; the same for files of different formats with the same texts.
     """
 
     n_texts: int
     n_characters: int
+    n_blank: int
     sha256: str
 
 
@@ -66,9 +70,11 @@ def find_texts(path: str | Path, column: str | None = None) -> TextFile:
     """Find the column of the texts in a file, reading only its head.
 
     Args:
-        path: A .txt file with one text per line (a blank line is an empty text), a .jsonl file with one object per
-            line, a .csv file with a header (both skip blank lines), or a .parquet file. Text is UTF-8.
-        column: Column of the texts; None: the only column of strings (in a .jsonl file: of its first object).
+        path: A .txt file with one text per line (a blank line is an empty text); a .jsonl, .ndjson or .json file with
+            one object per line; a .csv or .tsv file with a header (both skip blank lines); or a .parquet file. Text is
+            UTF-8, or UTF-16 with a byte order mark, and may be compressed: .txt.gz.
+        column: Column of the texts; None: the only column of strings that are not all numbers, dates or ids (in a
+            .jsonl file: of its first object).
 
     Raises:
         InputError: (a ValueError) no such file, an unknown extension, or no such column; the message lists the columns.
@@ -81,30 +87,43 @@ def find_texts(path: str | Path, column: str | None = None) -> TextFile:
         'body'
     """
     path = Path(path)
-    source = _find_source(path)
+    source = _SOURCES[format_of(path)]
     if path.is_dir() or not path.exists():
         raise InputError(f"input: {path} is a folder" if path.is_dir() else f"input: there is no file {path}")
     if not path.is_file():  # it is read more than once, which a pipe does not allow
         raise InputError(f"input: expected a regular file, got {path}")
     with _convert_os_errors(path):
-        return TextFile(path, source.find_column(path, column))
+        return source.find(path, column)
+
+
+def read_rows(file: TextFile, *, whole: bool = True) -> Iterator[Row]:
+    """Read the rows of a file, in order.
+
+    Args:
+        file: The file, from `find_texts`.
+        whole: Whether the values of all columns are read, or the texts alone.
+
+    Raises:
+        InputError: (a ValueError) a line or row is invalid; the message has its number, counted from 1.
+    """
+    with _convert_os_errors(file.path):
+        yield from _SOURCES[format_of(file.path)].read(file, whole=whole)
 
 
 def read_texts(file: TextFile) -> Iterator[str]:
     """Read the texts of a file, in order.
 
     Raises:
-        InputError: (a ValueError) a line or row is invalid; the message has its number, counted from 1.
+        InputError: (a ValueError) as in `read_rows`.
     """
-    with _convert_os_errors(file.path):
-        yield from _find_source(file.path).read_column(file.path, file.column)
+    return (row.text for row in read_rows(file, whole=False))
 
 
 def read_chunks(file: TextFile) -> Iterator[list[str]]:
     """Read the texts of a file in chunks of some thousands.
 
     Raises:
-        InputError: (a ValueError) as in `read_texts`.
+        InputError: (a ValueError) as in `read_rows`.
     """
     chunk: list[str] = []
     n_characters = 0
@@ -118,30 +137,69 @@ def read_chunks(file: TextFile) -> Iterator[list[str]]:
         yield chunk
 
 
-def survey(chunks: Iterable[list[str]]) -> Survey:
-    """Read all chunks and summarise them, so that errors in a file show before hours of work.
+def survey(texts: Iterable[str]) -> Survey:
+    """Read all texts and summarise them, so that errors in a file show before hours of work.
 
     Example:
-        >>> survey([["a", "bc"], [""]]).n_characters
+        >>> survey(["a", "bc", ""]).n_characters
         3
     """
-    n_texts = n_characters = 0
+    n_texts = n_characters = n_blank = 0
     digest = hashlib.sha256()
-    for chunk in chunks:
-        for text in chunk:
-            data = text.encode()
-            digest.update(len(data).to_bytes(8, "little"))  # otherwise ["ab"] and ["a", "b"] have the same hash
-            digest.update(data)
-            n_characters += len(text)
-        n_texts += len(chunk)
-    return Survey(n_texts, n_characters, digest.hexdigest())
+    for text in texts:
+        data = text.encode()
+        digest.update(len(data).to_bytes(8, "little"))  # otherwise ["ab"] and ["a", "b"] have the same hash
+        digest.update(data)
+        n_characters += len(text)
+        n_blank += not text.strip()
+        n_texts += 1
+    return Survey(n_texts, n_characters, n_blank, digest.hexdigest())
 
 
-def _find_source(path: Path) -> Source:
-    try:
-        return _SOURCES[path.suffix.lower()]
-    except KeyError:
-        raise InputError(f"input: expected a file ending in {', '.join(_SOURCES)}, got {path}") from None
+def describe(file: TextFile, n_texts: int, n_blank: int = 0) -> str:
+    """What was read from a file, in one line.
+
+    Args:
+        file: The file.
+        n_texts: Number of texts.
+        n_blank: Number of texts that are empty or white space.
+
+    Example:
+        >>> describe(TextFile(Path("a.csv"), "body", ("id", "body"), ";"), 1200)
+        "a.csv: 1,200 texts in column 'body' of 2 (id, body), separated by ';'"
+        >>> describe(TextFile(Path("a.txt"), "text", ("text",)), 2, 2)
+        'a.txt: 2 texts, one a line; all of them are blank'
+    """
+    if not n_texts:
+        empty = file.path.stat().st_size == 0
+        return f"{file.path} is empty" if empty else f"{file.path} has no texts, only blank lines or a header"
+    one = "" if n_texts == 1 else "s"
+    where = ", one a line"
+    if format_of(file.path) != ".txt":
+        named = ", ".join(file.columns[:_NAMED_COLUMNS]) + ", ..." * (len(file.columns) > _NAMED_COLUMNS)
+        among = f" of {len(file.columns)} ({named})" if len(file.columns) > 1 else ""
+        separated = f", separated by {file.delimiter!r}" if file.delimiter not in (None, ",") else ""
+        where = f" in column {file.column!r}{among}{separated}"
+    blank = "; all of them are blank" if n_blank == n_texts else ""
+    return f"{file.path}: {n_texts:,} text{one}{where}{blank}"
+
+
+def format_of(path: Path) -> str:
+    """The ending of a file that tells its format, without that of its compression.
+
+    Raises:
+        InputError: (a ValueError) an unknown ending; the message lists those there are.
+
+    Example:
+        >>> format_of(Path("a.CSV")), format_of(Path("a.b.txt.gz"))
+        ('.csv', '.txt')
+    """
+    compressed = path.suffix.lower() == COMPRESSED
+    suffix = (path.with_suffix("") if compressed else path).suffix.lower()
+    if suffix not in _SOURCES or (compressed and suffix == ".parquet"):
+        known = f"{', '.join(_SOURCES)} (all but .parquet may be compressed: {COMPRESSED})"
+        raise InputError(f"input: expected a file ending in {known}, got {path}")
+    return suffix
 
 
 @contextmanager

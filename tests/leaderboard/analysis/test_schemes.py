@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leaderboard import Leaderboard, load_tables
-from leaderboard.analysis.schemes import SCHEMES, Tasks
+from leaderboard.analysis.schemes import SCHEMES, Tasks, notes
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from midlayer_embed.selection.criteria import CRITERIA
 
@@ -79,13 +79,16 @@ def _picked(scores: Scores, metrics: Metrics, model: str) -> dict[str, dict[str,
     return picked
 
 
+def _of_all_schemes(scores: Scores, metrics: Metrics, model: str) -> set[str]:
+    return set.intersection(*(set(found) for found in _picked(scores, metrics, model).values() if found))
+
+
 def _plain(scores: Scores, metrics: Metrics, model: str, tasks: str, complete_only: bool) -> dict[str, Any]:
     of_model = {task for name, task, _ in scores if name == model}
     picked = _picked(scores, metrics, model)
     if tasks == "common":
-        for found in picked.values():
-            if found:
-                of_model = of_model & found.keys()
+        own = [_of_all_schemes(scores, metrics, name) for name in {name for name, _, _ in scores}]
+        of_model = set.intersection(*own) or _of_all_schemes(scores, metrics, model)
         picked = {scheme: {t: v for t, v in found.items() if t in of_model} for scheme, found in picked.items()}
     best = _best(scores, model, of_model, complete_only)
     row: dict[str, Any] = {"n_tasks": len(of_model), "best": None, "best_layer": None, "n_best": 0}
@@ -163,6 +166,50 @@ def test_a_score_that_is_no_number_is_missing() -> None:
     row = _row({("A", 0): 0.5, ("A", 2): nan, ("A", 4): 0.25}, {("A", "dime", 0): nan, ("A", "dime", 4): 0.5})
     assert (row["best"], row["best_layer"], row["middle"], row["n_middle"]) == (pytest.approx(50), 0, None, 0)
     assert (row["min_dime"], row["regret_min_dime"]) == (pytest.approx(25), pytest.approx(25))
+
+
+def test_a_layer_tried_without_a_score_is_not_best_by_the_tasks_it_has() -> None:
+    scores = {("A", 0): 0.9, ("B", 0): nan, ("A", 2): 0.5, ("B", 2): 0.5, ("A", 4): 0.25}
+    row = _row(scores, {})
+    assert (row["best"], row["best_layer"], row["n_best"]) == (pytest.approx(50), 2, 2)
+    assert row["random_layer"] == pytest.approx((55 + 50) / 2)  # of A over three layers, of B over one
+    # A task that no layer has a score on is no task.
+    row = _row({("A", 0): 0.9, ("B", 0): nan, ("A", 4): 0.5, ("B", 4): nan}, {})
+    assert (row["best_layer"], row["n_tasks"]) == (0, 1)
+
+
+def test_common_tasks_are_those_of_all_models() -> None:
+    own = {"m": "ABC", "n": "CD"}
+    of_task = {"A": 1 / 8, "B": 2 / 8, "C": 3 / 8, "D": 4 / 8}
+    cells = [(model, task, layer) for model in own for task in own[model] for layer in (0, 4)]
+    scores = {(model, task, layer): of_task[task] + layer / 64 for model, task, layer in cells}
+    board = _board(scores, {})
+    table = board.schemes(tasks="common")
+    assert table.select("model", "n_tasks", "n_best", "n_shared").rows() == [("m", 1, 1, 1), ("n", 1, 1, 1)]
+    assert table["best"].to_list() == pytest.approx([100 * (3 / 8 + 4 / 64)] * 2)
+    assert notes(table) == []
+    assert board.schemes("m", tasks="common")["n_tasks"].to_list() == [3]
+    available = board.schemes()
+    assert available.select("n_tasks", "n_shared").rows() == [(3, 1), (2, 1)]
+    (said,) = notes(available)
+    assert said.startswith("the models have different tasks, and share 1 of them: ")
+    assert notes(board.schemes("m")) == []
+
+
+def test_models_that_share_no_task_are_compared_each_over_its_own_and_it_is_said() -> None:
+    board = _board({("m", "A", 0): 0.5, ("m", "A", 4): 0.5, ("m", "B", 4): 0.25, ("n", "C", 0): 0.1}, {})
+    table = board.schemes(tasks="common")
+    assert table.select("n_tasks", "n_shared").rows() == [(2, 0), (1, 0)]
+    said = "the models share no task; each mean is over the common tasks of its model: do not compare their means"
+    assert notes(table) == [said, "last is the highest layer that ran: layer 0 of n"]
+    assert notes(board.schemes())[0] == "the models share no task: do not compare their means"
+    assert f"T{said[1:]}." in board.to_markdown(tasks="common")
+
+
+def test_as_many_tasks_are_not_the_same_tasks() -> None:
+    cells = [("m", "A"), ("m", "B"), ("n", "B"), ("n", "C")]
+    (said,) = notes(_board({(model, task, 4): 0.5 for model, task in cells}, {}).schemes())
+    assert "share 1 of them" in said
 
 
 def test_only_raw_metrics_count() -> None:

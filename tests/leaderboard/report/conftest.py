@@ -3,16 +3,17 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
+from support.browsers import Opened
 from support.hubs import UploadHub, serving
 from support.tiny_tasks import TinySTS, renamed
 
 from leaderboard import run_sweep
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +46,33 @@ def browser() -> Iterator["Browser"]:
         launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield launched
         launched.close()
+
+
+@pytest.fixture
+def opened(browser: "Browser") -> Iterator[Opened]:
+    """Opens a page from the disk; afterwards nothing may have gone wrong in it, nor been asked of a network."""
+    wrong: list[str] = []
+    contexts: list[BrowserContext] = []
+
+    def open_page(
+        path: Path, *, width: int = 1280, scheme: Literal["light", "dark"] = "light", javascript: bool = True
+    ) -> "Page":
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=javascript
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: wrong.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
+        asked = lambda url: url.startswith(("data:", "blob:")) or url == path.as_uri()  # noqa: E731
+        page.on("request", lambda request: asked(request.url) or wrong.append(f"request: {request.url}"))
+        page.goto(path.as_uri())
+        if javascript:
+            page.wait_for_selector("body[data-ready]", timeout=60_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []

@@ -17,7 +17,8 @@ from support.tiny_tasks import TinySTS, renamed
 
 from leaderboard import Leaderboard, load_results, run_sweep
 from leaderboard.models.origin import Origin
-from leaderboard.report.card import eval_results_files, model_card
+from leaderboard.report.card import model_card
+from leaderboard.report.hub_scores import eval_results_files
 from leaderboard.report.layer_record import LayerRecord, find_layer
 from leaderboard.report.snippets import encoder_snippet, export_command
 from leaderboard.results.provenance import PROVENANCE
@@ -37,7 +38,7 @@ def test_the_hub_reads_the_scores_of_the_best_layer(tiny_results: Path) -> None:
     # Both are STS, of one dataset, subset and split: what the hub's client would make one of, under one name.
     assert set(found) == {"STSBenchmark (default)", "TinySTS (default)"}
     for name, result in found.items():
-        assert result.metric_value == scores[name.removesuffix(" (default)")]
+        assert result.metric_value == pytest.approx(100 * scores[name.removesuffix(" (default)")])
         assert (result.dataset_type, result.dataset_revision, result.dataset_split) == ("tests/tiny", "1", "test")
         assert result.task_type == "sentence-similarity"
     assert found["STSBenchmark (default)"].metric_type == "cosine_spearman"
@@ -114,9 +115,10 @@ def test_eval_results_are_those_that_mteb_would_push(task: str, subset: str) -> 
     ((name, content),) = eval_results_files(record)
     assert name == f"{task}.yaml"
     found = yaml.safe_load(content)
-    assert found == yaml.safe_load(record.results[0]._to_hf_benchmark_result().to_yaml())
-    # A part of the subsets is not the task.
-    assert [entry["dataset"]["task_id"] for entry in found][1:] == ([task] if task == "STSBenchmark" else [])
+    # mteb writes the score of the only subset and split twice, also as that of the whole task. A part of the subsets is
+    # not the task.
+    assert found == yaml.safe_load(record.results[0]._to_hf_benchmark_result().to_yaml())[-1:]
+    assert [entry["dataset"]["task_id"] for entry in found] == [task if task == "STSBenchmark" else "STS17_en-en_test"]
     entry = parse_eval_result_entries(found)[0]
     assert (entry.dataset_id, entry.dataset_revision) == (dataset["path"], dataset["revision"])
     assert (entry.value, entry.date) == (12.34568, "2026-11-22")
@@ -150,7 +152,10 @@ def test_results_of_a_part_say_so_and_are_not_ranked(llama_folder: Path, tmp_pat
     score = f"{load_results(tmp_path).scores['main_score'][0] * 100:.1f}"
     assert _schemes(text) == [
         ["**best: layer 2**", f"**{score}**", "**-**", "**-**", "**1**"],
-        *([scheme, score, "-", "0.0", "1"] for scheme in ("last", "random_layer", "middle", "depth_0_7", "oracle")),
+        *(
+            [scheme, score, "-", "0.0", "1"]
+            for scheme in ("last that ran: layer 2", "random_layer", "middle", "depth_0_7", "oracle")
+        ),
     ]
 
 
@@ -161,7 +166,7 @@ def test_a_layer_that_misses_tasks_has_no_mean(llama_folder: Path, tmp_path: Pat
     text = model_card(tmp_path, layer=1)
     assert "There is no mean, because this layer has no score for Other." in text
     assert [row[0] for row in _schemes(text)] == [
-        "last",
+        "last that ran: layer 2",
         "random_layer",
         "middle",
         "depth_0_7",

@@ -2,45 +2,23 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from support.boards import board_of
+from support.browsers import Opened
 
 from leaderboard import Leaderboard, load_results, load_tables
 from leaderboard.report.snippets import encoder_snippet
-from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from midlayer_embed.errors import InputError
 from midlayer_embed.terms import METRICS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Page
 
 HOSTILE = ["</script><script>window.pwned = 1</script>", "<img src=x onerror='window.pwned = 1'>", "a\u2028{{ 7 }}"]
-
-
-def board_of(models: list[str], tasks: list[str], n_layers: int, metrics: tuple[str, ...]) -> Leaderboard:
-    """A score and metrics of every layer, each number another one."""
-    last = n_layers - 1
-    cells = [(m, t, k) for m in range(len(models)) for t in range(len(tasks)) for k in range(n_layers)]
-
-    def number(*places: int) -> float:
-        return (
-            sum((place + 1) * step for place, step in zip(places, (7919, 104729, 1299709, 611953), strict=False)) % 9973
-        ) / 9973
-
-    scores = [(models[m], "main", k, k / last, tasks[t], "STS", number(m, t, k)) for m, t, k in cells]
-    values = [
-        (models[m], "main", tasks[t], metric, "raw", k, number(m, t, k, i))
-        for m, t, k in cells
-        for i, metric in enumerate(metrics)
-    ]
-    return Leaderboard(
-        pl.DataFrame(scores, schema=SCORES_SCHEMA, orient="row"),
-        pl.DataFrame(values, schema=METRICS_SCHEMA, orient="row"),
-    )
 
 
 def data_of(page: Path) -> dict[str, Any]:
@@ -51,47 +29,21 @@ def data_of(page: Path) -> dict[str, Any]:
     return data
 
 
-Opened = Callable[..., "Page"]
-
-
-@pytest.fixture(scope="module")
-def context(browser: "Browser") -> Iterator["BrowserContext"]:
-    context = browser.new_context()
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def opened(context: "BrowserContext") -> Iterator[Opened]:
-    """Opens a page from the disk; afterwards nothing may have gone wrong in it, nor been asked of a network."""
-    wrong: list[str] = []
-    pages: list[Page] = []
-
-    def open_page(path: Path, *, width: int = 1280, scheme: Literal["light", "dark"] = "light") -> "Page":
-        page = context.new_page()
-        pages.append(page)
-        page.set_viewport_size({"width": width, "height": 800})
-        page.emulate_media(color_scheme=scheme)
-        page.on("console", lambda message: wrong.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
-        asked = lambda url: url.startswith(("data:", "blob:")) or url == path.as_uri()  # noqa: E731
-        page.on("request", lambda request: asked(request.url) or wrong.append(f"request: {request.url}"))
-        page.goto(path.as_uri())
-        page.wait_for_selector("body[data-ready]", timeout=60_000)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
-    assert wrong == []
-
-
 def column(page: "Page", title: str) -> list[str]:
     """The cells under a title, as they are read."""
-    titles = page.locator("#table thead th").all_inner_texts()
+    titles = [
+        text.replace("\u25b2", "").replace("\u25bc", "") for text in page.locator("#table thead th").all_inner_texts()
+    ]
     place = next(i for i, text in enumerate(titles) if " ".join(text.split()).lower() == title)
     return page.locator(f"#table tbody td:nth-child({place + 1})").all_inner_texts()
+
+
+def columns_of_groups(page: "Page", key: str) -> list[list[str]]:
+    """The cells of a column, group by group."""
+    place = page.locator("#table thead button").evaluate_all(
+        "(all, key) => all.findIndex((b) => b.dataset.sorts === key)", key
+    )
+    return [body.locator(f"td:nth-child({place + 1})").all_inner_texts() for body in page.locator("#table tbody").all()]
 
 
 def numbers(cells: list[str]) -> list[float]:
@@ -115,20 +67,24 @@ def test_the_page_of_the_papers_models_sorts_filters_and_answers_to_the_mouse(
     page = opened(path)
     assert len(column(page, "model")) == len(board.models()) == 31
 
+    def is_sorted(cells: list[str], *, downwards: bool) -> bool:
+        """Means over all tasks come first, then means that lack some; what is missing stands last."""
+        kinds = [2 if cell == "-" else 1 if "of" in cell else 0 for cell in cells]
+        of_kind = [numbers([cell for cell, one in zip(cells, kinds, strict=True) if one == kind]) for kind in (0, 1)]
+        return kinds == sorted(kinds) and all(found == sorted(found, reverse=downwards) for found in of_kind)
+
+    groups = columns_of_groups(page, "best")  # what a page is sorted by at first
+    assert [len(group) for group in groups] == [25, 3, 1, 1, 1]
+    assert all(is_sorted(group, downwards=True) for group in groups) and not is_sorted(groups[0], downwards=False)
     page.locator("[data-sorts=best]").click()
-    best = numbers(column(page, "best"))
-    assert best == sorted(best, reverse=True) and best[0] > best[-1]
-    page.locator("[data-sorts=best]").click()
-    assert numbers(column(page, "best")) == sorted(best)
+    assert all(is_sorted(group, downwards=False) for group in columns_of_groups(page, "best"))
     page.locator("[data-sorts=min_dime]").click()
-    dime = column(page, "min-dime")
-    assert numbers(dime) == sorted(numbers(dime), reverse=True)
-    assert dime[-1] == "-" and "-" not in dime[: len(numbers(dime))]  # what is missing stands last
+    assert all(is_sorted(group, downwards=True) for group in columns_of_groups(page, "min_dime"))
 
     page.locator("#filter").fill("LLM2Vec-mntp-unsup")
     assert column(page, "model") == ["LLM2Vec-mntp-unsup-simcse-8B"]
     table_2 = {"best": "66.3", "last": "63.9", "min-dime": "60.0", "min-infonce": "64.3", "min-entropy": "50.4"}
-    assert {title: column(page, title)[0].split("of")[0] for title in table_2} == table_2
+    assert {title: column(page, title)[0].split("of")[0].strip() for title in table_2} == table_2
     page.get_by_role("button", name="LLM2Vec-mntp-unsup-simcse-8B").click()
     assert "LLM2Vec-mntp-unsup-simcse-8B, layer 24 (depth 0.75): score 66.3" in page.locator("#reading").inner_text()
 
@@ -162,10 +118,10 @@ def test_a_task_and_a_metric_are_chosen_for_all_charts(three_models: Path, opene
 
 def test_keys_alone_sort_take_a_layer_and_give_its_snippet(three_models: Path, opened: Opened) -> None:
     page = opened(three_models)
-    page.locator("#table thead button").nth(2).focus()
+    page.locator("#table thead button").nth(4).focus()
     page.keyboard.press("Enter")
-    assert page.locator("#table thead th").nth(2).get_attribute("aria-sort") == "descending"
-    assert page.evaluate("document.activeElement.dataset.sorts") == "best"  # still there, to be pressed again
+    assert page.locator("#table thead th").nth(4).get_attribute("aria-sort") == "descending"
+    assert page.evaluate("document.activeElement.dataset.sorts") == "last"  # still there, to be pressed again
     before = int(page.locator("#use-layer").input_value())
     page.locator("#scores").focus()
     key, after = ("ArrowRight", before + 1) if before < 4 else ("ArrowLeft", before - 1)

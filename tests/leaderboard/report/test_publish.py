@@ -14,7 +14,7 @@ from support.tiny_tasks import TinySTS
 
 from leaderboard import run_sweep
 from leaderboard.cli.program import main
-from leaderboard.report.card import eval_results_files
+from leaderboard.report.hub_scores import eval_results_files
 from leaderboard.report.layer_record import find_layer
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 
@@ -47,7 +47,7 @@ def test_the_command_writes_card_picture_and_eval_results(
     expected = dict(eval_results_files(find_layer(tiny_results, layer=2)))
     assert files[eval_results[0]].decode() == expected["STSBenchmark.yaml"]
     (entry, *_) = parse_eval_result_entries(yaml.safe_load(files[eval_results[0]]))
-    assert (entry.dataset_id, entry.task_id) == ("tests/tiny", "STSBenchmark_default_test")
+    assert (entry.dataset_id, entry.task_id) == ("tests/tiny", "STSBenchmark")
 
 
 def test_nothing_is_replaced_unless_asked(

@@ -1,7 +1,7 @@
 """Tables out of files, and every mistake in them told with its place."""
 
 from collections.abc import Callable
-from math import nan
+from math import inf, nan
 from pathlib import Path
 
 import polars as pl
@@ -49,7 +49,28 @@ def test_tables_come_back_as_they_were_written(tmp_path: Path, ending: str) -> N
     board = load_tables(_write(_SCORES, tmp_path / f"s[1]{ending}"), _write(_METRICS, tmp_path / f"m*{ending}"))
     assert board.scores.schema == SCORES_SCHEMA and board.metrics.schema == METRICS_SCHEMA
     assert board.scores.drop("depth").equals(_SCORES)
-    assert board.metrics.equals(_METRICS)
+    assert board.metrics.equals(_METRICS.with_columns(pl.col("value").fill_nan(None)))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_score_that_is_no_number_is_missing_and_told_with_its_layer_and_task(
+    tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    changed = _with(_SCORES, "main_score", [0.5, nan, None, 1.0])
+    board = load_tables(_write(changed, tmp_path / f"s{ending}"))
+    assert board.scores["main_score"].to_list() == [0.5, None, None, 1.0]
+    assert caplog.messages == ["m: layer 3 has no score on A: NaN; layer 6 has no score on A: NaN"]
+    board.to_csv(tmp_path / "again")
+    assert load_tables(tmp_path / "again" / "scores.csv").scores.equals(board.scores)
+
+
+def test_a_metric_that_is_no_number_is_missing_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    raw = _METRICS.with_columns(normalization=pl.lit("raw"))
+    changed = pl.concat([raw.with_columns(layer=pl.lit(n, pl.Int64), value=v) for n, v in enumerate([inf, nan])])
+    board = load_tables(metrics=_write(changed, tmp_path / "m.csv"))
+    assert board.metrics["value"].to_list() == [None] * 4
+    said = "metrics: 4 values are no finite numbers and count as missing, the first is dime of layer 0 of m on A"
+    assert caplog.messages == [said]
 
 
 def test_whole_numbers_may_have_a_point(tmp_path: Path) -> None:
@@ -110,14 +131,10 @@ def _with(frame: pl.DataFrame, column: str, values: list[object]) -> pl.DataFram
         ),
         (
             "scores",
-            lambda f: _with(f, "main_score", [0.5, 0, nan, 0]),
-            "'main_score', row 3: expected a fraction from -1",
+            lambda f: _with(f, "main_score", [0.5, 0, -inf, 0]),
+            "'main_score', row 3: expected a fraction from -1 to 1, not points, got -inf",
         ),
-        (
-            "scores",
-            lambda f: _with(f, "main_score", [None, 0, 0, 0]),
-            "'main_score', row 1: expected a number, got None",
-        ),
+        ("scores", lambda f: _with(f, "layer", [None, 0, 0, 0]), "'layer', row 1: expected an int, got None"),
         (
             "scores",
             lambda f: _with(f, "main_score", ["0", "0", "0", "?"]),

@@ -1,5 +1,8 @@
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ from sklearn.metrics import average_precision_score
 from support.tiny_tasks import tiny_tasks
 
 from leaderboard import Leaderboard, load_results, load_tables, run_sweep
+from leaderboard.analysis.schemes import notes
+from leaderboard.report.cells import scheme_cells
 from leaderboard.report.terminal import print_layers
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from midlayer_embed import LayerwiseEncoder
@@ -48,8 +53,65 @@ def test_a_layer_that_misses_a_tasks_metric_has_no_mean_of_it() -> None:
     assert table["dataset_entropy"].to_list() == [1.0, None]
 
 
-def test_without_a_complete_last_layer_there_is_no_summary() -> None:
-    assert _board([(0, "A", 0.5), (0, "B", 0.1), (4, "A", 0.2)]).summary() is None
+def test_without_a_complete_layer_there_is_no_summary() -> None:
+    assert _board([(0, "A", 0.5), (2, "B", 0.1), (4, "A", 0.2)]).summary() is None
+
+
+_WITHOUT_LAST = (
+    "best of the layers that ran (0, 2): layer 2 (depth 0.50), 50% of the blocks; the last layer did not run"
+)
+_NO_SCORE_OF_LAST = "best layer 1 (depth 0.25), 25% of the blocks; the last layer has no score for some of the tasks"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([(0, 0.2), (2, 0.5)], _WITHOUT_LAST),
+        ([(1, 0.2)], "only layer 1 (depth 0.25) ran, 25% of the blocks"),
+        ([(0, 0.2)], "only layer 0 (depth 0.00) ran, 0% of the blocks"),
+        ([(4, 0.2)], "only layer 4 (depth 1.00) ran, the last one, 100% of the blocks"),
+        ([(0, 0.2), (4, 0.5)], "best layer 4 (depth 1.00), the last one"),
+        ([(1, 0.5), (4, nan)], _NO_SCORE_OF_LAST),
+        ([(1, 0.5), (4, 0.25)], "best layer 1 (depth 0.25): +25.0 points over the last layer, 25% of the blocks"),
+    ],
+)
+def test_a_gain_is_over_the_last_layer_of_the_model_or_there_is_none(rows: list[tuple[int, float]], said: str) -> None:
+    board = _board([(layer, task, score) for layer, score in rows for task in ("A", "B")])
+    other = _board([(0, "B", 0.5), (4, "A", 0.5), (4, "B", nan)], model="org/n")
+    both = Leaderboard(pl.concat([board.scores, other.scores]), board.metrics)
+    assert str(board.summary()) == str(both.summary("org/m")) == said
+    assert said in board.to_markdown()
+
+
+def test_a_scheme_called_last_says_where_it_ends_if_the_models_last_layer_did_not_run() -> None:
+    rows = [(layer, "A", 0.5) for layer in (0, 2)]
+    whole = _board([*rows, (4, "A", 0.5)], model="org/n")
+    both = Leaderboard(pl.concat([_board(rows).scores, whole.scores]), whole.metrics)
+    table = both.schemes()
+    assert table.select("last_layer", "n_blocks").rows() == [(2, 4), (4, 4)]
+    assert notes(table) == ["last is the highest layer that ran: layer 2 of 4 of org/m"]
+    assert notes(whole.schemes()) == []
+    assert "Last is the highest layer that ran: layer 2 of 4 of org/m." in both.to_markdown()
+    assert scheme_cells(table.row(0, named=True), "last")[0] == "last that ran: layer 2"
+
+
+def test_what_is_no_number_is_null_in_every_table_and_file(tmp_path: Path) -> None:
+    rows = [(0, "A", 0.5), (0, "B", nan), (2, "A", 0.25), (2, "B", 0.25), (4, "A", inf), (4, "B", 0.75)]
+    board = _board(rows)
+    board = replace(board, metrics=board.metrics.with_columns(value=pl.Series([nan, inf, -inf, 1.0, 2.0, nan])))
+    assert board.scores["main_score"].to_list() == [0.5, None, 0.25, 0.25, None, 0.75]
+    assert board.metrics["value"].to_list() == [None, None, None, 1.0, 2.0, None]
+    assert board.no_scores().select("layer", "task", "reason").rows() == [(0, "B", "NaN"), (4, "A", "NaN")]
+    # Layers 0 and 4 would win with the tasks that they have.
+    assert board.best_layer() == 2
+    assert board.schemes()["best_layer"].to_list() == board.schemes(complete_only=True)["best_layer"].to_list() == [2]
+    board.to_csv(tmp_path / "t")
+    board.to_html(tmp_path / "page.html")
+    written = [path.read_text("utf-8") for path in (tmp_path / "t").iterdir()]
+    data = (tmp_path / "page.html").read_text("utf-8").split('id="data"', 1)[1].split("</script", 1)[0]
+    for text in (*written, data, board.to_markdown()):
+        assert not re.search(r"\b(nan|inf(inity)?)\b", text.replace(": NaN", ""), re.IGNORECASE)
+    assert "Org/m: layer 0 has no score on B: NaN; layer 4 has no score on A: NaN." in board.to_markdown()
 
 
 def test_of_equal_layers_the_lower_is_best() -> None:

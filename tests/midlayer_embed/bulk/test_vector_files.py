@@ -9,24 +9,39 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from midlayer_embed.bulk.vector_files import UnfinishedVectors, check_target, partial_folder
+from midlayer_embed.bulk.row_files import RowFile, row_file
+from midlayer_embed.bulk.vector_files import UnfinishedVectors, check_target, partial_folder, what_is_kept
+from midlayer_embed.texts.files import TextFile, find_texts
 
-TEXTS = [["one", 'two "2"'], ["", "vier — 四"]]
+TEXTS = ["one", 'two "2"', "", "vier — 四"]
 VECTORS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32) * np.float32(1e-3)
 VECTORS[1] = [0, np.finfo(np.float32).max, np.finfo(np.float32).smallest_subnormal]
 
 
-def _fill(target: Path, **settings: Any) -> None:
+def _fill(target: Path, file: TextFile | None = None, **settings: Any) -> None:
     with UnfinishedVectors(target, (4, 3), settings) as vectors:
         for start in range(vectors.done, 4, 2):
             vectors.append(VECTORS[start : start + 2])
-        vectors.finish(TEXTS, column="body")
+        vectors.finish(_rows(target, file))
+
+
+def _rows(target: Path, file: TextFile | None) -> RowFile | None:
+    rows = None if file is None else row_file(target, file)
+    if rows is not None:
+        list(rows.read())
+    return rows
+
+
+def _source(folder: Path, texts: list[str]) -> TextFile:
+    path = folder / "source.jsonl"
+    path.write_text("".join(json.dumps({"body": text}) + "\n" for text in texts))
+    return find_texts(path, "body")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
 def test_each_format_holds_the_vectors_exactly(tmp_path: Path, suffix: str) -> None:
     target = tmp_path / "deep" / f"v{suffix}"
-    _fill(target)
+    _fill(target, _source(tmp_path, TEXTS))
     if suffix == ".npy":
         found = np.load(target, allow_pickle=False)
     else:
@@ -34,7 +49,7 @@ def test_each_format_holds_the_vectors_exactly(tmp_path: Path, suffix: str) -> N
             rows = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
         else:
             rows = pq.read_table(target).to_pylist()
-        assert [row["body"] for row in rows] == [text for chunk in TEXTS for text in chunk]
+        assert [row["body"] for row in rows] == TEXTS
         found = np.array([row["embedding"] for row in rows], dtype=np.float32)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, VECTORS)
@@ -44,15 +59,16 @@ def test_each_format_holds_the_vectors_exactly(tmp_path: Path, suffix: str) -> N
 @pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
 def test_no_texts_make_an_empty_file(tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"v{suffix}"
+    source = _source(tmp_path, [])
     with UnfinishedVectors(target, (0, 3), {}) as vectors:
-        vectors.finish([], column="body")
+        vectors.finish(_rows(target, source))
     if suffix == ".npy":
         assert np.load(target).shape == (0, 3)
     elif suffix == ".jsonl":
         assert target.read_bytes() == b""
     else:
         assert (pq.read_table(target).num_rows, pq.read_table(target).column_names) == (0, ["body", "embedding"])
-    assert list(tmp_path.iterdir()) == [target]
+    assert set(tmp_path.iterdir()) == {target, source.path}
 
 
 def test_rows_survive_and_torn_ones_do_not(tmp_path: Path) -> None:
@@ -66,7 +82,7 @@ def test_rows_survive_and_torn_ones_do_not(tmp_path: Path) -> None:
     with UnfinishedVectors(target, (4, 3), {"layer": 1}) as vectors:
         assert vectors.done == 2
         vectors.append(VECTORS[2:])
-        vectors.finish([], column="")
+        vectors.finish()
     np.testing.assert_array_equal(np.load(target), VECTORS)
 
 
@@ -101,7 +117,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         ):
             pass
         vectors.append(VECTORS[2:])
-        vectors.finish([], column="")
+        vectors.finish()
     np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), VECTORS)
 
 
@@ -113,11 +129,44 @@ def test_a_full_disk_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, mo
     with UnfinishedVectors(target, (4, 3), {}) as vectors:
         vectors.append(VECTORS[:2])
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(ValueError, match="No space left on device; 2 of 4 vectors are kept: run the same command"):
+        with pytest.raises(ValueError, match="No space left on device; 2 of 4 texts are kept; run the same command"):
             vectors.append(VECTORS[2:])
     monkeypatch.undo()
     with UnfinishedVectors(target, (4, 3), {}) as vectors:
         assert vectors.done == 2
+
+
+def test_an_unfinished_chunk_survives_with_its_batches(tmp_path: Path) -> None:
+    target = tmp_path / "v.npy"
+    with UnfinishedVectors(target, (4, 3), {}) as vectors:
+        vectors.append(VECTORS[:1])
+        chunk = vectors.chunk(3)
+        chunk.vectors[2] = VECTORS[3]
+        chunk.n_batches, chunk.n_rows = 1, 1
+        vectors.save(chunk)
+        chunk.vectors[0] = VECTORS[1]  # not saved
+    assert what_is_kept(target) == "2 of 4 texts are kept; run the same command again to resume"
+    with UnfinishedVectors(target, (4, 3), {}) as vectors:
+        chunk = vectors.chunk(3)
+        assert (vectors.done, vectors.n_kept, chunk.n_batches, chunk.n_rows) == (1, 2, 1, 1)
+        np.testing.assert_array_equal(chunk.vectors, [[0] * 3, [0] * 3, VECTORS[3]])
+        chunk.vectors[:2] = VECTORS[1:3]
+        vectors.append(chunk.vectors)
+        vectors.finish()
+    np.testing.assert_array_equal(np.load(target), VECTORS)
+
+
+def test_a_chunk_that_is_not_whole_on_disk_is_made_anew(tmp_path: Path) -> None:
+    target = tmp_path / "v.npy"
+    with UnfinishedVectors(target, (4, 3), {}) as vectors:
+        vectors.append(VECTORS[:2])
+        chunk = vectors.chunk(2)
+        chunk.n_batches, chunk.n_rows = 1, 1
+        vectors.save(chunk)
+    rows = partial_folder(target) / "vectors.npy"
+    os.truncate(rows, rows.stat().st_size - 1)
+    with UnfinishedVectors(target, (4, 3), {}) as vectors:
+        assert (vectors.done, vectors.n_kept, vectors.chunk(2).n_batches) == (2, 2, 0)
 
 
 def test_nothing_done_leaves_nothing(tmp_path: Path) -> None:
@@ -132,8 +181,8 @@ def test_what_is_in_the_way_is_told_beforehand(tmp_path: Path) -> None:
         path.write_text("")
     (tmp_path / "folder.npy").mkdir()
 
-    def check(name: str, column: str = "text", overwrite: bool = False) -> Path:
-        return check_target(tmp_path / name, column, source=source, overwrite=overwrite)
+    def check(name: str, columns: tuple[str, ...] = ("text",), overwrite: bool = False) -> Path:
+        return check_target(tmp_path / name, TextFile(source, columns[0], columns), overwrite=overwrite)
 
     for name, message in {
         "v.bin": "expected a file ending in .npy, .jsonl, .parquet, got",
@@ -145,7 +194,11 @@ def test_what_is_in_the_way_is_told_beforehand(tmp_path: Path) -> None:
             check(name)
     with pytest.raises(ValueError, match="expected another file than the input"):
         check("a.jsonl", overwrite=True)
-    with pytest.raises(ValueError, match="column 'embedding'"):
-        check("v.jsonl", column="embedding")
+    for name in ("v.jsonl", "v.parquet"):
+        for columns in (("embedding",), ("text", "embedding")):
+            with pytest.raises(ValueError, match="its column 'embedding' would be taken for the vectors"):
+                check(name, columns)
+        with pytest.raises(ValueError, match="more than one column 'id'"):
+            check(name, ("text", "id", "id"))
     assert check("there.npy", overwrite=True) == there
-    assert check("v.npy", column="embedding").name == "v.npy"
+    assert check("v.npy", ("embedding", "id", "id")).name == "v.npy"

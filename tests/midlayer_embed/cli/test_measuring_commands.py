@@ -53,7 +53,14 @@ def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: 
         (["select", "MODEL", "--starter-texts", "--criterion", "min-foo"], "criterion: expected one of min-dime"),
         (["select", "MODEL"], "min-dime needs texts: pass --texts FILE"),
         (["select", "MODEL", "--texts", "missing.txt"], "there is no file"),
-        (["select", "MODEL", "--texts", "empty.txt"], "texts: expected at least one usable text, got 0"),
+        (["select", "MODEL", "--texts", "empty.txt"], "texts: empty.txt is empty"),
+        (["profile", "MODEL", "--texts", "empty.txt"], "texts: empty.txt is empty"),
+        (["export", "MODEL", "out", "--layer", "min-dime", "--texts", "empty.txt"], "texts: empty.txt is empty"),
+        (["select", "MODEL", "--texts", "blank.txt"], "texts: blank.txt: 2 texts, one a line; all of them are blank"),
+        (
+            ["select", "MODEL", "--texts", "header.csv", "--column", "text"],
+            "texts: header.csv has no texts",
+        ),
         (["select", "MODEL", "--texts", "one.txt"], "needs at least two texts, got 1"),
         (["select", "MODEL", "--texts", "texts.txt", "--column", "body"], "a .txt file has no columns"),
         (
@@ -81,6 +88,8 @@ def test_mistakes_are_one_line_and_leave_nothing(
     monkeypatch.chdir(texts.parent)
     Path("empty.txt").write_text("")
     Path("one.txt").write_text("one text")
+    Path("blank.txt").write_text("\n \n")
+    Path("header.csv").write_text("id,text\n")
     before = sorted(Path().iterdir())
     command = [str(llama_folder) if argument == "MODEL" else argument for argument in arguments]
     try:

@@ -20,6 +20,7 @@ def test_encode_writes_vectors_and_says_so(
     captured = capsys.readouterr()
     assert captured.out == f"{target}: 8 vectors of 32 dimensions\n"
     assert "Encoding: 100%" in captured.err
+    assert f"{tmp_path / 'texts.parquet'}: 8 texts in column 'body' of 2 (id, body)\n" in captured.err
     encoder = MidLayerEncoder(llama_folder, 2, final_norm=False, pooling_mode="max")
     np.testing.assert_allclose(np.load(target), encoder.encode(sentences, normalize_embeddings=True), atol=1e-5)
 
@@ -47,11 +48,15 @@ def test_quiet_is_quiet_and_an_output_is_replaced_when_told(
         ({"--layer": "1.5"}, "depth 1.5 is out of range"),
         ({"--layer": "middle"}, "got 'middle'"),
         ({"--input": "missing.txt"}, "there is no file"),
-        ({"--input": "a.doc"}, "expected a file ending in .txt, .jsonl, .csv, .parquet"),
+        ({"--input": "a.doc"}, "expected a file ending in .txt, .jsonl, .ndjson, .json, .csv, .tsv, .parquet"),
         ({"--input": "latin.txt"}, "line 2: not UTF-8"),
         ({"--input": "broken.jsonl"}, "line 1: not valid JSON"),
-        ({"--input": "a.csv", "--column": "body"}, "no column 'body'; its columns are id, text"),
-        ({"--input": "a.csv"}, "name one with --column"),
+        ({"--input": "a.csv", "--column": "body"}, "no column 'body'; its columns are title, text"),
+        ({"--input": "a.csv"}, "name one with --column; its columns are title, text"),
+        ({"--input": "vectors.csv", "--output": "v.jsonl"}, "column 'embedding' would be taken for the vectors"),
+        ({"--input": "later.jsonl", "--output": "v.jsonl"}, "text 2: its column 'embedding' would be taken"),
+        ({"--input": "later.jsonl", "--output": "v.parquet"}, "text 2: its column 'embedding' would be taken"),
+        ({"--input": "half.jsonl", "--output": "v.parquet"}, "text 2: half a surrogate pair in column 'tag'"),
         ({"--column": "text"}, "a .txt file has no columns"),
         ({"--output": "v.npz"}, "expected a file ending in .npy, .jsonl, .parquet"),
         ({"--output": "a.txt/v.npy"}, "is not a writable folder"),
@@ -78,7 +83,10 @@ def test_mistakes_are_one_line_exit_2_and_leave_nothing(
     Path("a.doc").write_text("one\n")
     Path("latin.txt").write_bytes(b"one\n\xe4\n")
     Path("broken.jsonl").write_text("{")
-    Path("a.csv").write_text("id,text\n1,one\n")
+    Path("a.csv").write_text("title,text\nA title,one\n")
+    Path("vectors.csv").write_text("text,embedding\nx,1\n")
+    Path("later.jsonl").write_text('{"text": "one"}\n{"text": "two", "embedding": [1]}\n')
+    Path("half.jsonl").write_text('{"text": "one"}\n{"text": "two", "tag": "\\ud800"}\n')
     Path("weightless").mkdir()
     Path("weightless/config.json").write_text((llama_folder / "config.json").read_text())
     before = sorted(tmp_path.rglob("*"))
@@ -92,7 +100,7 @@ def test_mistakes_are_one_line_exit_2_and_leave_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_an_interrupt_is_one_line_that_says_how_to_go_on(
+def test_an_interrupt_is_one_line_that_says_what_is_kept(
     llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_args: object, **_kwargs: object) -> None:
@@ -102,7 +110,7 @@ def test_an_interrupt_is_one_line_that_says_how_to_go_on(
     (tmp_path / "a.txt").write_text("one\n")
     files = ["--input", str(tmp_path / "a.txt"), "--output", str(tmp_path / "v.npy"), "--quiet"]
     assert main(["encode", str(llama_folder), "--layer", "1", *files]) == 130
-    assert "run the same command again to resume" in capsys.readouterr().err
+    assert capsys.readouterr().err == "\nmidlayer-embed: interrupted: nothing is kept\n"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+from support.architectures import GROUPED, VOCABULARY
+from support.tiny_models import save_model
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.models.checkpoint import find_checkpoint
@@ -114,3 +116,139 @@ def test_heads_play_no_part(
 def test_bad_arguments_are_named(llama_folder: Path, argument: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{argument}: .*{value}"):
         LayerwiseEncoder(llama_folder, **{argument: value})  # type: ignore[arg-type]
+
+
+_MODULES = [
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+]
+# The most tokens that tiny models with a table of 128 positions take; the first rows of RoBERTa's are never used.
+_TABLES = {"bert": 128, "albert": 128, "distilbert": 128, "roberta": 126, "xlm-roberta": 126, "gpt2": 128, "opt": 128}
+
+
+@pytest.mark.parametrize("name", _TABLES)
+def test_a_limit_above_the_positions_is_told_before_the_weights_are_read(
+    name: str, tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, most = tiny_model(name), _TABLES[name]
+    long = "word and more words in a row of many " * 60
+    assert LayerwiseEncoder(folder).max_seq_length == most
+    for limit in (None, most):
+        assert np.isfinite(LayerwiseEncoder(folder, max_seq_length=limit).encode([long])).all()
+    with monkeypatch.context() as patch:
+        for module in ("models.backbone", "encoder.sentence_transformer"):
+            patch.setattr(f"midlayer_embed.{module}.load_base_model", None)
+        message = f"^max_seq_length: this {name} model has {most} positions, got {most + 1}$"
+        for load in (LayerwiseEncoder, _first_layer):
+            with pytest.raises(ValueError, match=message):
+                load(folder, max_seq_length=most + 1)
+        own = Path(shutil.copytree(folder, tmp_path / "own"))
+        (own / "modules.json").write_text(json.dumps(_MODULES))
+        (own / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": most + 1}))
+        for load in (LayerwiseEncoder, _first_layer):
+            with pytest.raises(ValueError, match=f"has {most} positions, the own limit of {own} is {most + 1}$"):
+                load(own)
+    assert LayerwiseEncoder(own, max_seq_length=most).max_seq_length == most
+
+
+def _first_layer(folder: Path, **options: Any) -> MidLayerEncoder:
+    return MidLayerEncoder(folder, 1, **options)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt_neox", "mamba", "falcon-alibi", "t5", "modernbert"])
+def test_models_without_a_table_of_positions_go_beyond_those_of_their_config(
+    name: str, tiny_model: Callable[[str], Path]
+) -> None:
+    long = "word and more words in a row of many " * 60
+    for load in (LayerwiseEncoder, _first_layer):
+        encoder = load(tiny_model(name), max_seq_length=200)
+        assert encoder.max_seq_length == 200
+        assert np.isfinite(encoder.encode([long])).all()
+
+
+@pytest.mark.parametrize(
+    ("model_type", "entries", "most"),
+    [
+        ("mpnet", {**GROUPED, "pad_token_id": 1}, 126),
+        ("gptj", {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "rotary_dim": 8}, 64),
+        ("ctrl", {"n_embd": 32, "n_layer": 3, "n_head": 4, "dff": 64, "n_positions": 64}, 64),
+        ("mpt", {"d_model": 32, "n_layers": 3, "n_heads": 4, "max_seq_len": 64}, 64),
+        ("biogpt", GROUPED, 128),
+    ],
+)
+def test_positions_of_architectures_that_are_found_by_structure(
+    model_type: str, entries: dict[str, Any], most: int, tmp_path: Path
+) -> None:
+    folder = save_model(model_type, {"vocab_size": VOCABULARY, **entries}, tmp_path / "model")
+    encoder = LayerwiseEncoder(folder)
+    assert encoder.max_seq_length == most
+    assert np.isfinite(encoder.encode(["word and more words in a row of many " * 60])).all()
+    with pytest.raises(ValueError, match=f"has {most} positions, got {most + 1}$"):
+        LayerwiseEncoder(folder, max_seq_length=most + 1)
+
+
+def test_a_limit_below_the_tokens_that_every_text_has_is_told(tiny_folders: dict[str, Path]) -> None:
+    """The tokenizer would not truncate at all."""
+    for load in (LayerwiseEncoder, _first_layer):
+        with pytest.raises(ValueError, match="^max_seq_length: the tokenizer adds 2 tokens to every text, got 1$"):
+            load(tiny_folders["bert"], max_seq_length=1)
+        assert load(tiny_folders["llama"], max_seq_length=1).max_seq_length == 1
+
+
+@pytest.fixture
+def add_token(tiny_folders: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
+    """A function that saves a model whose tokenizer has a token more than the model, added in some way."""
+
+    def add(family: str, how: str, *args: Any, **kwargs: Any) -> Path:
+        folder = Path(shutil.copytree(tiny_folders[family], tmp_path / "more"))
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        getattr(tokenizer, how)(*args, **kwargs)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return add
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [
+        ("add_tokens", ["zzz"]),
+        ("add_special_tokens", {"additional_special_tokens": ["zzz"]}),
+        ("add_special_tokens", {"pad_token": "zzz"}),
+    ],
+    ids=str,
+)
+def test_a_tokenizer_of_more_tokens_than_the_model_is_told_before_the_weights_are_read(
+    family: str, how: str, what: Any, add_token: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = add_token(family, how, what)
+    for module in ("models.backbone", "encoder.sentence_transformer"):
+        monkeypatch.setattr(f"midlayer_embed.{module}.load_base_model", None)
+    for load in (LayerwiseEncoder, _first_layer):
+        with pytest.raises(ValueError, match="has 401 tokens, up to 'zzz', but the model has embeddings for 400;"):
+            load(folder)
+
+
+def test_a_special_token_that_no_text_has_is_told_once_a_text_has_it(add_token: Callable[..., Path]) -> None:
+    """As the image token of Gemma 3's text models, which have no embedding for it."""
+    folder = add_token("llama", "add_tokens", ["<image>"], special_tokens=True)
+    for load in (LayerwiseEncoder, _first_layer):
+        encoder = load(folder)
+        assert np.isfinite(encoder.encode(["a text", "image"])).all()
+        message = "holds the token '<image>', number 400, but the model has embeddings for 400 tokens$"
+        with pytest.raises(ValueError, match=message):
+            encoder.encode(["a text", "an <image>"])
+
+
+def test_token_types_that_would_be_dropped_are_told(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_folders["bert"], tmp_path / "types"))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["post_processor"]["single"][1]["Sequence"]["type_id"] = 1
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "model_input_names": names}))
+    for load in (LayerwiseEncoder, _first_layer):
+        with pytest.raises(ValueError, match="gives single texts other token types than 0"):
+            load(folder)

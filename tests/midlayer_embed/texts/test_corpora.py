@@ -1,4 +1,5 @@
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ def test_blank_and_short_texts_are_left_out_and_copies_kept(tokenizer: PreTraine
         ({"texts": ["a"], "max_texts": 5, "min_tokens": 0}, "min_tokens: "),
         ({"texts": ["a"], "max_texts": 5, "seed": -1}, "seed: "),
         ({"texts": ["a", 3], "max_texts": 5}, r"texts\[1\]"),
+        ({"texts": ["a", "b\udc00"], "max_texts": 5}, r"texts\[1\]: character 2 is half of a surrogate pair"),
+        ({"texts": {"a": 1}, "max_texts": 5}, "texts: expected a list of strings, got dict"),
         ({"texts": "a", "max_texts": 5}, "texts: expected a list"),
     ],
 )
@@ -73,6 +76,27 @@ def test_texts_of_a_dataset_in_a_folder(tmp_path: Path) -> None:
         dataset_texts(str(tmp_path), column="label")
     with pytest.raises(ValueError, match="split 'dev'"):
         dataset_texts(str(tmp_path), split="dev")
+
+
+def test_ids_and_blanks_of_a_dataset_are_no_texts(tmp_path: Path) -> None:
+    rows = [{"id": "a-1", "body": "one text"}, {"id": "a-2", "body": None}]
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert dataset_texts(str(tmp_path)) == ["one text"]
+    (tmp_path / "blank").mkdir()
+    (tmp_path / "blank" / "test.jsonl").write_text('{"body": " "}\n')
+    with pytest.raises(ValueError, match="has no texts in column 'body' but blank ones"):
+        dataset_texts(str(tmp_path / "blank"))
+
+
+def test_what_a_file_holds_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id;body\n1;one text\n2;\n")
+    with caplog.at_level(logging.INFO):
+        assert file_texts(path) == ["one text", ""]
+    assert f"{path}: 2 texts in column 'body' of 2 (id, body), separated by ';'" in caplog.text
+    path.write_text("id;body\n1; \n2;\n")
+    with pytest.raises(ValueError, match="texts: .*a.csv: 2 texts in column 'body' .*; all of them are blank"):
+        file_texts(path, "body")
 
 
 def test_wikitext_is_read_without_headings(monkeypatch: pytest.MonkeyPatch) -> None:

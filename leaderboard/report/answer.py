@@ -1,0 +1,54 @@
+"""The answer of a leaderboard in one sentence: which layer of a model is best, and what it saves."""
+
+from collections.abc import Sequence
+
+from leaderboard.results.tables import LayerSummary
+
+
+def answer(summary: LayerSummary | None) -> str:
+    """The best layer of a model beside the last one, as a sentence.
+
+    Args:
+        summary: A result of `Leaderboard.summary`.
+
+    Example:
+        >>> answer(LayerSummary(7, 30, 30, 63.2, 56.0, tuple(range(31))))
+        'Layer 7 of 30 scores 63.2, the last 56.0; it needs 23% of the blocks.'
+        >>> answer(LayerSummary(2, None, 30, 61.5, None, (0, 2)))
+        'Layer 2 of 30 scores 61.5, the best of the 2 layers that ran; the last did not run. It needs 7% of the blocks.'
+    """
+    if summary is None:
+        return "No layer has a score for every task, so none is best."
+    n_ran, is_known = len(summary.layers), summary.layers != (0,)
+    of = f" of {summary.n_blocks}" if is_known else ""  # layer 0 alone does not tell how many there are
+    scores = f"ayer {summary.best}{of} scores {summary.best_score:.1f}"
+    if n_ran == 1:
+        return f"L{scores}; no other layer ran."
+    share = summary.best / summary.n_blocks
+    needs = f"it needs {f'{share:.0%}' if summary.best else 'none'} of the blocks."
+    some = f", the best of the {n_ran} layers that ran" if n_ran <= summary.n_blocks else ""
+    if summary.last is None:
+        return f"L{scores}{some}; the last did not run. I{needs[1:]}"
+    if summary.best == summary.last:
+        return f"The last layer is the best{' of those that ran' if some else ''}: l{scores}."
+    if summary.last_score is None:
+        return f"L{scores}{some}; the last has no score for some tasks. I{needs[1:]}"
+    return f"L{scores}{some}{'; ' if some else ', '}the last {summary.last_score:.1f}; {needs}"
+
+
+def answer_of_all(summaries: Sequence[LayerSummary | None]) -> str:
+    """The answer for several models together: for how many the last layer is not the best.
+
+    Example:
+        >>> every = tuple(range(31))
+        >>> answer_of_all([LayerSummary(7, 30, 30, 63.2, 56.0, every), LayerSummary(30, 30, 30, 61.0, 61.0, every)])
+        'A layer before the last scores best for 1 of 2 models.'
+    """
+    n_models = len(summaries)
+    known = [summary for summary in summaries if summary is not None and summary.last_score is not None]
+    if not known:
+        return f"None of {n_models} models has a comparable score of its last layer."
+    n_before = sum(summary.best != summary.last for summary in known)
+    unknown = n_models - len(known)
+    others = f"; {unknown} have no comparable score of their last layer" if unknown else ""
+    return f"A layer before the last scores best for {n_before or 'none'} of {n_models} models{others}."

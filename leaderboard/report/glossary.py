@@ -1,0 +1,104 @@
+"""The words of a report with their meanings: metrics from `terms.METRIC_TABLE`, everything else from one dictionary."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from leaderboard.analysis.schemes import N_RESAMPLES, SCHEMES
+from midlayer_embed.selection.criteria import CRITERIA
+from midlayer_embed.terms import METRIC_TABLE
+
+PAPER = "https://arxiv.org/abs/2502.02013"
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the report.
+
+    Attributes:
+        name: The word as the report writes it.
+        meaning: What it means, in a sentence.
+        good: Which way is good, "" for words that are no numbers.
+    """
+
+    name: str
+    meaning: str
+    good: str = ""
+
+
+_UP, _DOWN, _NEITHER = "higher is better", "lower is better", "no direction"
+# Words that are neither metrics nor criteria; those of schemes by their names in the tables.
+WORDS = {
+    "score": Word("score, points", "mteb's main score of a task, x100: 0.5 is 50 points.", _UP),
+    "layer": Word("layer k of L", "The output of block k of L. Layer 0 is what enters the first block."),
+    "depth": Word("depth", "Layer / last layer: 0 is the input of the first block, 1 the output of the last."),
+    "blocks": Word("share of the blocks", "An encoder of layer k runs the first k blocks only.", _DOWN),
+    "best": Word(
+        "best",
+        "The single layer with the highest mean score over the tasks. It uses the labels that it is scored on: an "
+        "upper bound. The sentences at the top take it among the layers that have a score for every task.",
+        _UP,
+    ),
+    "last": Word("last", "The highest layer that ran: what is usually taken for embeddings.", _UP),
+    "random_layer": Word("random layer", "The expected score of a layer drawn at random for each task.", _UP),
+    "middle": Word("middle", "The layer at depth 0.5.", _UP),
+    "depth_0_7": Word("depth 0.7", "The layer at depth 0.7.", _UP),
+    "oracle": Word("best of each task", "The best layer of each task. It uses the labels that it is scored on.", _UP),
+    "regret": Word("regret", "Points below the best single layer over the same tasks.", _DOWN),
+    "interval": Word(
+        "95% interval", f"Of the mean, from {N_RESAMPLES:,} resamples of the tasks; layers stay as they are."
+    ),
+    "available": Word(
+        "available", "Each mean is over the tasks that are there for it. Different tasks are not comparable."
+    ),
+    "common": Word("common", "All means are over the tasks that all models and schemes have, if there are any."),
+    "raw": Word("raw states", "What a block leaves, without the model's final norm. Metrics are measured on them."),
+    "dcor": Word(
+        "dcor",
+        "Distance correlation of a metric with the score over the layers: 0 is independent, 1 is the most.",
+        _NEITHER,
+    ),
+    "spearman": Word(
+        "spearman, kendall", "Rank correlations, -1 to 1: of interest is how far they are from 0.", _NEITHER
+    ),
+}
+
+
+def scheme_words() -> dict[str, Word]:
+    """The schemes by their names in the tables, in the order of the tables."""
+    criteria = {
+        criterion.replace("-", "_"): Word(
+            criterion,
+            f"For each task, the layer where the {METRIC_TABLE[metric].label} of its texts is "
+            f"{'lowest' if end == 'min' else 'highest'}. No labels are used.",
+            _UP,
+        )
+        for criterion, (metric, end) in CRITERIA.items()
+    }
+    words = {**WORDS, **criteria}
+    return {scheme: words[scheme] for scheme in SCHEMES}
+
+
+def metric_words(names: Iterable[str] = METRIC_TABLE) -> dict[str, Word]:
+    """Metrics by name: the good end is the one that the metric's criterion takes.
+
+    Example:
+        >>> metric_words(["curvature"])["curvature"].good
+        'higher is better for max-curvature'
+    """
+    words = {}
+    for name in names:
+        metric = METRIC_TABLE[name]
+        way = {"low": _DOWN, "high": _UP, None: _NEITHER}[metric.good_end]
+        good = f"{way} for {metric.criterion}" if metric.criterion else way
+        words[name] = Word(metric.title, metric.meaning, good)
+    return words
+
+
+def glossary() -> list[tuple[str, list[Word]]]:
+    """All words in groups with headings."""
+    schemes = scheme_words()
+    return [
+        ("Words", [word for name, word in WORDS.items() if name not in schemes]),
+        ("Ways to pick a layer (schemes)", list(schemes.values())),
+        ("Metrics of a layer, measured without labels", list(metric_words().values())),
+    ]

@@ -1,0 +1,98 @@
+"""What a reader of results has to know besides the numbers, one sentence each."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from midlayer_embed.layers import layer_list
+
+# More names than this are counted, so that a sentence stays one line.
+_SHOWN = 4
+# The parts of a sweep's results folder, for messages.
+LAYOUT = "results/<model>/<revision>/experiments/layer_<k>/<task>.json"
+
+
+def said_of_nothing(source: str | Path, remarks: Sequence[str]) -> str:
+    """What is said of results or tables without any score of a layer.
+
+    Args:
+        source: The folder or file.
+        remarks: What was found instead.
+    """
+    found = "".join(f": {remark}" for remark in remarks[:1]) + "".join(f"; {remark}" for remark in remarks[1:])
+    return f"{source} contains no scores of layers{found}; expected {LAYOUT}, as midlayer-leaderboard run writes them"
+
+
+def some_names(names: Sequence[str], between: str = ", ") -> str:
+    """Names as a list, the last ones counted if there are many.
+
+    Example:
+        >>> some_names(["A", "B"]), some_names(list("ABCDEF"))
+        ('A, B', 'A, B, C, D and 2 more')
+    """
+    more = len(names) - _SHOWN
+    return between.join(names) if more <= 0 else f"{between.join(names[:_SHOWN])} and {more} more"
+
+
+def said_of_no_scores(no_scores: pl.DataFrame) -> list[str]:
+    """One sentence for each model that has layers without a score on some task.
+
+    Args:
+        no_scores: A result of `Tables.no_scores`.
+
+    Example:
+        >>> row = {"model": "org/m", "revision": "main", "layer": 0, "task": "STS17", "reason": "all vectors are equal"}
+        >>> said_of_no_scores(pl.DataFrame([row]))
+        ['org/m: layer 0 has no score on STS17: all vectors are equal']
+    """
+    found: dict[str, dict[tuple[str, tuple[int, ...]], list[str]]] = {}
+    by_task = no_scores.group_by("model", "revision", "task", "reason", maintain_order=True).agg(pl.col("layer").sort())
+    for model, _, task, reason, layers in by_task.iter_rows():
+        found.setdefault(model, {}).setdefault((reason, tuple(layers)), []).append(task)
+    return [
+        f"{model}: {some_names([_of_layers(*kind) for kind in kinds.items()], '; ')}" for model, kinds in found.items()
+    ]
+
+
+def _of_layers(kind: tuple[str, tuple[int, ...]], tasks: Sequence[str]) -> str:
+    reason, layers = kind
+    subject = f"layer {layers[0]} has" if len(layers) == 1 else f"layers {layer_list(layers)} have"
+    return f"{subject} no score on {some_names(tasks)}: {reason}"
+
+
+def said_of_passed_over(passed_over: Mapping[str, int]) -> list[str]:
+    """One sentence for each model with results that are no results of a layer.
+
+    Args:
+        passed_over: Number of results, by model.
+
+    Example:
+        >>> said_of_passed_over({"org/m": 3})
+        ['3 results of org/m without a layer, not written by a sweep, were passed over']
+    """
+    return [
+        f"{n} result{'s' * (n > 1)} of {model} without a layer, not written by a sweep, w{'ere' if n > 1 else 'as'} "
+        "passed over"
+        for model, n in passed_over.items()
+    ]
+
+
+def said_of_other_data(data: pl.DataFrame) -> list[str]:
+    """One sentence for each task whose results are of different data.
+
+    Args:
+        data: Columns model, task, layer, and data: what the layer was scored on.
+    """
+    sentences = []
+    for (task,), rows in data.partition_by("task", as_dict=True, maintain_order=True).items():
+        if rows["data"].n_unique() == 1:
+            continue
+        parts = [
+            f"{found} ({model}: layers {layer_list(layers)})"
+            for model, found, layers in rows.group_by("model", "data", maintain_order=True)
+            .agg(pl.col("layer").unique())
+            .iter_rows()
+        ]
+        sentences.append(f"{task} was scored on different data, so its scores are not comparable: {some_names(parts)}")
+    return sentences

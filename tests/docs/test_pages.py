@@ -1,0 +1,236 @@
+"""README and documentation do what they say: every block is copied, from an empty folder and an empty home.
+
+A page is read from top to bottom (see `support.reader`), so it has to make what it uses. A block that needs more than
+an installation says so in its first line, `# needs the Hub`, and meets a stand-in of it (see `support.stand_ins`).
+What a page shows is compared with what came out; the tolerance stands beside it (see `support.pages`).
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from support import forks
+from support.hubs import LibraryHub, serving
+from support.pages import (
+    NEEDS,
+    Block,
+    blocks,
+    figures,
+    is_like,
+    is_rounded_on,
+    missing_lines,
+    numbers,
+    shown_values,
+    visible,
+)
+from support.reader import Done, Reader
+from support.stand_ins import environment_of, fill_hub, make_repository, write_programs
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_CODE = ("sh", "python")
+
+# What stands for what a block needs.
+STAND_INS = {
+    "the Hub": "a server on this machine, with tiny models and datasets",
+    "the network": "a repository on this machine; pip looks at what is installed",
+    "hours": "none: the command line is parsed",
+}
+# All that is not run as it is written, with how it is tried instead, and why.
+EXCEPTIONS = {
+    "make test": ("dry run", "it runs this test"),
+    "make lint": ("dry run", "CI runs it before the tests"),
+    "make docs": ("dry run", "CI runs it before the tests"),
+    "make bench": ("dry run", "it takes 15 minutes; what it writes is in the repository"),
+}
+# What is shown, but not printed by a command, and why.
+NOT_PRINTED = {
+    "docs/concepts/architecture.md": "folders, which another test looks for",
+    "docs/guides/run-tasks.md": "the path of a result file, which another test looks for",
+}
+
+
+def _name(value: object) -> str:
+    return value.relative_to(ROOT).as_posix() if isinstance(value, Path) else str(value)
+
+
+def _all_blocks() -> list[Block]:
+    return [block for page in PAGES for block in blocks(page, ROOT)]
+
+
+def _languages(page: Path) -> set[str]:
+    return {block.language for block in blocks(page, ROOT)}
+
+
+def _plain(command: str) -> str:
+    """A command without the comment behind it, on one line."""
+    return " ".join(shlex.split(command.replace("\\\n", " "), comments=True))
+
+
+class _Parsed(Exception):
+    pass
+
+
+def _parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a command's own parser read it."""
+    program, *arguments = shlex.split(command.replace("\\\n", " "), comments=True)
+    module = {"midlayer-embed": "midlayer_embed.cli", "midlayer-leaderboard": "leaderboard.cli"}[program]
+    parse = argparse.ArgumentParser.parse_args
+
+    def only_parse(*args: Any) -> None:
+        parse(*args)
+        raise _Parsed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
+        with pytest.raises(_Parsed):
+            import_module(module).main(arguments)
+
+
+# --- What the pages are
+
+
+def test_every_block_is_run_or_shown() -> None:
+    assert [str(block) for block in _all_blocks() if block.language not in (*_CODE, "text")] == []
+
+
+def test_every_mark_is_one_that_is_known_and_every_stand_in_is_used() -> None:
+    needed = {need for block in _all_blocks() for need in block.needs}
+    assert needed == set(STAND_INS) <= set(NEEDS)
+    # In one way only: nobody writes it elsewhere in a block.
+    elsewhere = [str(block) for block in _all_blocks() if "# needs " in block.text.partition("\n")[2]]
+    assert elsewhere == []
+
+
+def test_every_exception_is_used() -> None:
+    commands = {_plain(command) for block in _all_blocks() if block.language == "sh" for command in block.commands}
+    assert [command for command in EXCEPTIONS if command not in commands] == []
+
+
+def test_what_is_shown_says_who_printed_it() -> None:
+    unsaid = {block.page for block in _all_blocks() if block.language == "text" and not block.source}
+    assert unsaid == set(NOT_PRINTED)
+
+
+def test_the_folders_that_the_architecture_shows_are_there() -> None:
+    (block,) = (block for block in _all_blocks() if block.page == "docs/concepts/architecture.md")
+    package, folders = Path(), []
+    for line in block.text.splitlines():
+        name = line.split()[0]
+        package = package if line.startswith(" ") else Path(name)
+        folders.append(package if not line.startswith(" ") else package / name)
+    assert folders and [folder for folder in folders if not (ROOT / folder).exists()] == []
+
+
+# --- What they say
+
+
+def _printed_by(source: str) -> str | None:
+    """The text of a file of the repository that figures are from; None if they are from a command."""
+    path = ROOT / source
+    return path.read_text(encoding="utf-8") if "/" in source and " " not in source and path.is_file() else None
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if figures(page)], ids=_name)
+def test_figures_are_those_of_their_source(page: Path) -> None:
+    text = visible(page)
+    for found in figures(page):
+        source = _printed_by(found.source)
+        assert source is not None, f"{found.source} is no file of the repository"
+        lines = source.splitlines()
+        for quote in found.quotes:
+            assert numbers(quote), f"{quote!r} has no number"
+            assert any(quote in line for line in lines), f"{found.source} does not say {quote!r}"
+            assert is_rounded_on(text, quote), f"the page does not have the first number of {quote!r}"
+
+
+# --- What they do
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory, make_adapter: Callable[..., Path]) -> Iterator[LibraryHub]:
+    with serving(LibraryHub()) as served:
+        fill_hub(served, tmp_path_factory.mktemp("hub"), make_adapter)
+        yield served
+
+
+@pytest.fixture(scope="session")
+def starter_cache(shared_folder: Path, once: Callable[[str, Callable[[], Any]], Any]) -> Path:
+    """The cache folder of a user who has loaded the starter model before; that takes many seconds the first time."""
+    home = shared_folder / "home of starter"
+    code = "from midlayer_embed import MidLayerEncoder; MidLayerEncoder('starter', layer=0)"
+    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+    once("starter-cache", lambda: forks.run_code(code, env=environment))
+    return home / ".cache"
+
+
+@pytest.fixture
+def reader(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    hub: LibraryHub,
+    starter_cache: Path,
+) -> Iterator[Reader]:
+    """Of the page of the test: an interpreter is started for each command of the README, elsewhere forks do."""
+    is_readme = request.node.callspec.params["page"].name == "README.md"
+    if not is_readme:
+        shutil.copytree(starter_cache, tmp_path / "home" / ".cache", copy_function=os.link)
+    repository = make_repository(tmp_path_factory.mktemp("repository"))
+    fork = sys.executable if is_readme else forks.as_python()
+    with Reader(tmp_path, fork, environment_of(hub, repository), write_programs(tmp_path / "programs")) as opened:
+        yield opened
+
+
+def _run(command: str, block: Block, reader: Reader, shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Done:
+    plain = _plain(command)
+    if "hours" in block.needs:
+        _parse(command, monkeypatch)
+        return Done(0, "", "", {})
+    extra = {"MAKEFLAGS": "n"} if EXCEPTIONS.get(plain, ("",))[0] == "dry run" else {}
+    # The five tasks take minutes: who comes second goes on with the results of who came first.
+    is_sweep = plain == "make leaderboard" or "run starter --benchmark starter" in plain
+    results, kept = reader.cwd / "results" / "starter", shared_folder / "starter-results"
+    with FileLock(f"{kept}.lock") if is_sweep else nullcontext():
+        if is_sweep and kept.exists() and not results.exists():
+            shutil.copytree(kept, results)
+        done = reader.command(command, online=bool(block.needs), extra=extra)
+        if is_sweep and done.code == 0 and not kept.exists():
+            shutil.copytree(results, kept)
+    return done
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("page", [page for page in PAGES if set(_CODE) & _languages(page)], ids=_name)
+def test_a_page_does_what_it_says(
+    page: Path, reader: Reader, shared_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: dict[str, str] = {}
+    for block in blocks(page, ROOT):
+        if block.language == "sh":
+            for command in block.commands:
+                done = _run(command, block, reader, shared_folder, monkeypatch)
+                assert done.code == 0, f"{block}: {command}\nexit code {done.code}\n{done.stdout}\n{done.stderr}"
+                printed[_plain(command)] = printed["the command above"] = done.stdout
+        elif block.language == "python" and "hours" not in block.needs:
+            done = reader.python(block.text, online="the Hub" in block.needs)
+            assert done.code == 0, f"{block}:\n{block.text}\n{done.stderr}"
+            printed["the code above"] = done.stdout
+            for line, said in shown_values(block.text).items():
+                assert is_like(said, done.values[line], "1%"), f"{block}, line {line}: gives {done.values[line]}"
+        elif block.language == "text" and block.source:
+            output = printed.get(block.source, _printed_by(block.source))
+            if output is None and block.source in EXCEPTIONS:
+                continue
+            assert output is not None, f"{block}: {block.source!r} is not run on this page"
+            missing = missing_lines(block.text, output, block.within)
+            assert missing == [], f"{block}: {block.source} printed\n{output}"

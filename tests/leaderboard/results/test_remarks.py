@@ -1,0 +1,100 @@
+"""What is found beside the scores of layers, told in one line each: results of mteb itself, scores of other data."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from mteb.models.model_meta import ModelMeta
+from mteb.results import TaskResult
+from support.tiny_tasks import TinySTS
+
+from leaderboard import load_results, run_sweep
+from leaderboard.cli import main
+from leaderboard.results.folder import ResultsFolder
+
+
+@pytest.fixture(scope="module")
+def results(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of two layers of the tiny Llama."""
+    folder = tmp_path_factory.mktemp("results")
+    run_sweep(llama_folder, TinySTS(), folder, layers=[1, 3], metrics="none", show_progress=False)
+    return folder
+
+
+def _add_results_of_mteb(folder: Path, tasks: list[str], experiment: dict[str, int] | None = None) -> Path:
+    """Results as `mteb.evaluate` writes them."""
+    meta = ModelMeta.create_empty({"name": "org/plain", "revision": "abc", "experiment_kwargs": experiment})
+    results = ResultsFolder(folder)
+    with results.scratch() as scratch:
+        for name in tasks:
+            entry = {"main_score": 0.5, "hf_subset": "default", "languages": ["eng-Latn"]}
+            result = TaskResult(
+                task_name=name,
+                dataset_revision="1",
+                mteb_version="2.0.0",
+                scores={"test": [entry]},
+                evaluation_time=1.0,
+            )
+            results.save_result(result, meta, {}, scratch)
+    return folder
+
+
+def test_results_of_mteb_beside_those_of_a_sweep_are_passed_over_and_told(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _add_results_of_mteb(Path(shutil.copytree(results, tmp_path / "r")), ["A", "B", "C"])
+    _add_results_of_mteb(folder, ["D"], {"layer": 2})  # of a layer, but by nobody knows what depth
+    assert main(["report", str(folder), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert [row["model"] for row in json.loads(captured.out)["schemes"]] == ["local/tiny-llama"]
+    said = "4 results of org/plain without a layer, not written by a sweep, were passed over"
+    assert captured.err == f"midlayer-leaderboard: {said}\n"
+
+
+@pytest.mark.parametrize("command", ["report", "card"])
+def test_a_folder_with_nothing_else_is_a_mistake_that_says_what_is_there_and_what_is_expected(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _add_results_of_mteb(tmp_path / "r", ["A"])
+    out = ["--out", str(tmp_path / "README.md")] if command == "card" else []
+    assert main([command, str(folder), *out]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "contains no scores of layers: 1 result of org/plain without a layer" in error
+    assert (
+        "; expected results/<model>/<revision>/experiments/layer_<k>/<task>.json, as midlayer-leaderboard run" in error
+    )
+
+
+def test_an_empty_folder_says_what_is_expected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "contains no scores of layers; expected results/<model>/" in capsys.readouterr().err
+
+
+def test_scores_of_different_data_are_told(
+    results: Path, llama_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    folder = Path(shutil.copytree(results, tmp_path / "r"))
+    load_results(folder)
+    assert caplog.messages == []
+    (path,) = folder.glob("results/*/*/experiments/layer_1/TinySTS.json")
+    path.write_text(path.read_text().replace('"dataset_revision": "1"', '"dataset_revision": "2"'))
+    load_results(folder)
+    (said,) = caplog.messages
+    assert said.startswith(
+        "TinySTS was scored on different data, so its scores are not comparable: tests/tiny at revision"
+    )
+    assert "revision 2, default test (local/tiny-llama: layers 1)" in said
+    assert "revision 1, default test (local/tiny-llama: layers 3)" in said
+
+
+def test_scores_of_a_part_beside_complete_ones_are_told(
+    results: Path, llama_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(results, tmp_path / "r"))
+    run_sweep(llama_folder, TinySTS(), folder, layers=[3], limit=20, metrics="none", show_progress=False)
+    (said,) = [message for message in caplog.messages if "different data" in message]
+    assert "default test, 20 items of each split (local/tiny-llama (limit=20): layers 3)" in said

@@ -1,0 +1,101 @@
+"""Whatever fails, in whichever step of one task: that task is told in one line, and every other task is finished."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, DatasetDict
+from support.tiny_tasks import TinyClustering, TinySTS
+from transformers import AutoTokenizer
+
+from leaderboard import TasksFailed, load_results, run_sweep
+from leaderboard.results.folder import ResultsFolder
+from leaderboard.sweep.task import TaskSweep
+
+_sweep = partial(run_sweep, show_progress=False, metrics=["dataset_entropy"], layers=[1, 2])
+
+
+def _failing_for_one(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, is_meant: Callable[..., bool]) -> None:
+    real = getattr(owner, name)
+
+    def fail_or_do(*args: Any, **kwargs: Any) -> Any:
+        if is_meant(*args, **kwargs):
+            raise LookupError("what nobody\nforesaw")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, fail_or_do)
+
+
+@pytest.mark.parametrize("step", ["_is_scored", "find_data", "plan", "_groups", "_text_pass", "_score", "_measure"])
+def test_no_step_of_a_task_ends_the_sweep(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
+) -> None:
+    _failing_for_one(monkeypatch, TaskSweep, step, lambda sweep, *_, **__: sweep.name == "TinyClustering")
+    with pytest.raises(TasksFailed, match="^1 of 2 tasks failed: TinyClustering$"):
+        _sweep(llama_folder, [TinyClustering(), TinySTS()], tmp_path)
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert message == "TinyClustering failed: LookupError: what nobody"
+    assert load_results(tmp_path).scores.filter(task="TinySTS")["layer"].to_list() == [1, 2]
+    monkeypatch.undo()
+    assert _sweep(llama_folder, [TinyClustering(), TinySTS()], tmp_path).scores.height == 4
+
+
+def test_a_result_that_cannot_be_saved_ends_its_task_only(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _failing_for_one(
+        monkeypatch, ResultsFolder, "save_result", lambda _, result, *__: result.task_name == "TinyClustering"
+    )
+    with pytest.raises(TasksFailed) as failed:
+        _sweep(llama_folder, [TinyClustering(), TinySTS()], tmp_path)
+    assert failed.value.leaderboard.scores["task"].unique().to_list() == ["TinySTS"]
+
+
+class _Spelt(TinySTS):
+    """A task of which one text spells out a token that the model has no embedding for."""
+
+    metadata = TinySTS.metadata.model_copy(update={"name": "Spelt"})
+
+    def make(self) -> DatasetDict:
+        rows = super().make()["test"].to_dict()
+        rows["sentence1"][3] = "an <image> in a text"
+        return DatasetDict({"test": Dataset.from_dict(rows)})
+
+
+def test_a_text_that_the_model_cannot_take_ends_its_task_only(
+    llama_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The speed of the model is measured on texts of all tasks."""
+    folder = Path(shutil.copytree(llama_folder, tmp_path / "model"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    with caplog.at_level(logging.INFO), pytest.raises(TasksFailed, match="^1 of 2 tasks failed: Spelt$"):
+        _sweep(folder, [_Spelt(), TinySTS()], tmp_path / "results")
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert message.startswith("Spelt failed: texts: a text holds the token '<image>', number 400")
+    assert load_results(tmp_path / "results").scores["task"].to_list() == ["TinySTS", "TinySTS"]
+    (speed,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert speed.startswith("the plan has no times, since the speed cannot be measured: texts: a text holds")
+    assert any("plan: 2 tasks; about 0 s" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("bert", {"max_seq_length": 129}, "max_seq_length: this bert model has 128 positions, got 129"),
+        ("bert", {"max_seq_length": 1}, "max_seq_length: the tokenizer adds 2 tokens to every text, got 1"),
+    ],
+)
+def test_what_a_model_cannot_do_is_told_before_anything_is_done(
+    tiny_model: Callable[[str], Path], tmp_path: Path, name: str, options: dict[str, Any], message: str
+) -> None:
+    task = TinySTS()
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        _sweep(tiny_model(name), [task], tmp_path / "results", **options)
+    assert not task.data_loaded
+    assert list(tmp_path.iterdir()) == []
