@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-from transformers import PretrainedConfig, PreTrainedModel
+from sentence_transformers.sentence_transformer.modules import Pooling
 
 from midlayer_embed.encoder.card import (
     CURVE_PICTURE,
@@ -31,7 +30,8 @@ from midlayer_embed.encoder.identity import (
     settings_of,
     weights_stamp,
 )
-from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form, truncating_entries
+from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form
+from midlayer_embed.encoder.truncated_transformer import truncated_transformer
 from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.forward.after_pooling import AfterPooling
 from midlayer_embed.forward.batching import (
@@ -46,10 +46,9 @@ from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.layers import layer_number
-from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
 from midlayer_embed.models.checkpoint import LOCAL, Checkpoint, find_checkpoint
 from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
-from midlayer_embed.models.weights import load_base_model, loading_errors, own_code, resolve_device, resolve_dtype
+from midlayer_embed.models.weights import resolve_device, resolve_dtype
 from midlayer_embed.options import AnyModelOptions, Recipe, Source, fold, pooling_modes, takes_options
 from midlayer_embed.selection.curves import can_draw, draw_selection
 
@@ -151,7 +150,7 @@ class MidLayerEncoder(SentenceTransformer):
         number = layer_number(layer, checkpoint.n_blocks) if selection is None else selection.layer  # type: ignore[arg-type]
         checkpoint.check_layers([number])
         device = resolve_device(source.device)
-        transformer = _truncated_transformer(checkpoint, number, recipe, resolve_dtype(source.dtype), device)
+        transformer = truncated_transformer(checkpoint, number, recipe, resolve_dtype(source.dtype), device)
         pooling = Pooling(
             transformer.get_embedding_dimension(),
             pooling_modes(recipe.pooling_mode),
@@ -380,54 +379,3 @@ def _select(
     raw = replace(recipe, final_norm=False)
     every = LayerwiseEncoder.from_checkpoint(checkpoint, raw, dtype=source.dtype, device=source.device)
     return select_layer(every, texts, criterion=layer, seed=seed)
-
-
-class _CheckpointTransformer(Transformer):
-    """The Transformer module of sentence-transformers, with weights from `load_base_model`, as in LayerwiseEncoder."""
-
-    def _load_model(
-        self,
-        model_name_or_path: str,
-        transformer_task: Any,
-        config: PretrainedConfig,
-        backend: str,
-        is_peft_model: bool,
-        **model_kwargs: Any,
-    ) -> PreTrainedModel:
-        for key, value in model_kwargs["form"].config_entries.items():
-            setattr(config, key, value)  # from_pretrained takes only entries that the config class declares
-        with own_code():
-            return load_base_model(model_kwargs["checkpoint"], config, model_kwargs["dtype"], model_kwargs["device"])
-
-
-def _truncated_transformer(
-    checkpoint: Checkpoint, layer: int, recipe: Recipe, dtype: torch.dtype, device: torch.device
-) -> Transformer:
-    """A Transformer module of sentence-transformers with the blocks up to `layer`; it returns that layer's states."""
-    form = stock_form(checkpoint, layer, bool(recipe.final_norm))
-    # What is wrong with the tokenizer or the limit is reported before the weights are read.
-    limit = limit_in_force(checkpoint, load_tokenizer(checkpoint), recipe.max_seq_length)
-    if checkpoint.bidirectional and form.n_blocks == 0:
-        # Without a block there is no attention to check, so check a model of one block.
-        _truncated_transformer(checkpoint, 1, recipe, dtype, device)
-    kwargs = checkpoint.loading_kwargs()
-    with quiet_transformers(), loading_errors(checkpoint):
-        transformer: Transformer = _CheckpointTransformer(
-            checkpoint.location,
-            config_kwargs={**kwargs, **truncating_entries(checkpoint.config, form.n_blocks)},
-            model_kwargs={"checkpoint": checkpoint, "form": form, "dtype": dtype, "device": device},
-            # BERT breaks under left padding even with the mask.
-            processor_kwargs={**kwargs, "padding_side": "right"},
-            do_lower_case=checkpoint.own.do_lower_case,
-            # Text only: a chat template in the folder would otherwise wrap every text.
-            modality_config={"text": {"method": "forward", "method_output_name": form.output}},
-            module_output_name="token_embeddings",
-        )
-    transformer.__class__ = Transformer  # a saved folder names its classes, which have to be stock ones
-    tokenizer = transformer.tokenizer
-    if tokenizer is None:
-        raise InputError(f"model: {checkpoint.location} has no tokenizer, so it is not a text model")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    transformer.max_seq_length = limit
-    return transformer
