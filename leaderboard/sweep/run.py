@@ -36,6 +36,7 @@ from leaderboard.sweep.task import SweepOptions, TaskSweep
 from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.names import check_data_dir, check_limit
 from midlayer_embed.errors import InputError
+from midlayer_embed.forward.batching import Text
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.failures import reason_of, report_failures
 from midlayer_embed.ground.interrupts import tell_interrupt
@@ -144,8 +145,9 @@ def run_sweep(
     else:
         asked, recipe = fold(options)
         name, source = resolve_known_model(model, asked)
+        checkpoint = find_checkpoint(name, source)
         lazy = _LazyEncoder(
-            find_checkpoint(name, source), recipe, resolve_dtype(source.dtype), resolve_device(source.device)
+            checkpoint, checkpoint.resolved(recipe), resolve_dtype(source.dtype), resolve_device(source.device)
         )
     wanted = SweepOptions(
         layers=list(dict.fromkeys(layer_numbers(layers, lazy.checkpoint.n_blocks))),
@@ -161,6 +163,7 @@ def run_sweep(
         max_seq_length=lazy.max_seq_length,
         data_dir=None if data_dir is None else check_data_dir(data_dir),
     )
+    lazy.checkpoint.check_layers(wanted.layers)
     settings = {**scoring_settings(lazy.recipe, lazy.dtype), "limit": wanted.limit, "store_dtype": wanted.store_dtype}
     folder = ResultsFolder(results_dir)
     failures: dict[str, Exception] = {}
@@ -212,7 +215,7 @@ def _plan(
 ) -> Plan:
     """The expected cost of the tasks. Their data and texts are kept in `scratch`; tasks without data fail here."""
     plans: list[TaskPlan] = []
-    some: list[str] = []
+    some: list[Text] = []
     for sweep in working:
         with _report_failures(sweep.name, failures):
             plan, texts = sweep.plan(encoder, scratch)
@@ -221,7 +224,7 @@ def _plan(
     return Plan(tuple(plans), n_finished, _speed(encoder, some) if some else None)
 
 
-def _speed(encoder: LayerwiseEncoder, texts: list[str]) -> float | None:
+def _speed(encoder: LayerwiseEncoder, texts: list[Text]) -> float | None:
     """Tokens per second; None if it cannot be measured, since a text that cannot be encoded is its task's failure."""
     try:
         return measure_speed(encoder, texts)
