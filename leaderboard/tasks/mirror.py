@@ -14,22 +14,9 @@ from mteb.abstasks.abstask import AbsTask
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checksums import file_sha256
-from midlayer_embed.ground.paths import user_path
 
 # Files that are documentation, not data.
 _NO_DATA = ("README.md", "dataset_infos.json")
-
-
-def check_data_dir(data_dir: str | Path) -> Path:
-    """Return the folder as an absolute path, so that it does not depend on the working directory.
-
-    Raises:
-        InputError: (a ValueError) if the folder does not exist.
-    """
-    folder = user_path(data_dir, "data_dir")
-    if not folder.is_dir():
-        raise InputError(f"data_dir: there is no folder {str(data_dir)!r}")
-    return folder
 
 
 def dataset_folder(data_dir: Path, task: AbsTask) -> Path | None:

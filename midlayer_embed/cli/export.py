@@ -3,15 +3,18 @@
 import argparse
 import sys
 
+from midlayer_embed.cli.early import check_model
 from midlayer_embed.cli.options import (
     PROGRAM,
     add_card_options,
     add_text_options,
     card_options,
+    check_texts_for,
     measuring_options,
     read_texts_for,
 )
 from midlayer_embed.cli.parser import FAILED, Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.encoder.target import check_target
 from midlayer_embed.layers import parse_layer_or_name
 from midlayer_embed.options import fold
 from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, check_layer
@@ -42,17 +45,20 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from midlayer_embed.encoder.export import ExportFailed, check_target, export_encoder
+    layer = parse_layer_or_name(arguments.layer)
+    check_layer(layer)
+    said = card_options(arguments)
+    check_target(arguments.folder, overwrite=arguments.overwrite)
+    if isinstance(layer, str):
+        check_texts_for(layer, arguments)
+    check_model(arguments, [] if isinstance(layer, str) else [layer])
+    from midlayer_embed.encoder.export import ExportFailed, export_encoder
     from midlayer_embed.encoder.saving import check_can_be_saved
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
     from midlayer_embed.models.checkpoint import find_checkpoint
     from midlayer_embed.selection.curves import selection_summary
     from midlayer_embed.selection.select import select_layer
 
-    layer = parse_layer_or_name(arguments.layer)
-    check_layer(layer)
-    said = card_options(arguments)
-    check_target(arguments.folder, overwrite=arguments.overwrite)
     options = model_options(arguments)
     checkpoint = find_checkpoint(arguments.model, fold(options)[0])
     check_can_be_saved(checkpoint)

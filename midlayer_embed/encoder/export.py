@@ -14,9 +14,8 @@ import numpy as np
 import torch
 
 from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
-from midlayer_embed.errors import InputError
+from midlayer_embed.encoder.target import check_target
 from midlayer_embed.ground.atomic import atomic_folder
-from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.ground.workers import absolute_python_path
 
 # Short and long, plain and odd texts, which exercise padding, truncation and edge cases of the tokenizer.
@@ -72,19 +71,6 @@ def export_encoder(encoder: MidLayerEncoder, folder: str | Path, *, overwrite: b
         encoder.save_pretrained(str(partial))
         difference = _difference_after_loading(encoder, partial)
     return difference
-
-
-def check_target(folder: str | Path, *, overwrite: bool) -> Path:
-    """The path of the folder to save to, checked before any work is done.
-
-    Raises:
-        InputError: (a ValueError) a file, a folder that cannot be written, or one that is not empty if `overwrite` is
-            not set.
-    """
-    target = target_folder(folder, "export")
-    if not overwrite and target.is_dir() and any(target.iterdir()):
-        raise InputError(f"export: the folder {folder} is not empty; overwrite (--overwrite) replaces its contents")
-    return target
 
 
 def _difference_after_loading(encoder: MidLayerEncoder, folder: Path) -> float:

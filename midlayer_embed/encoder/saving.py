@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Transformer
 from torch import nn
 
 from midlayer_embed.encoder.card import CardFacts, base_card_of, base_model_of, how_chosen
@@ -23,7 +23,6 @@ from midlayer_embed.models.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
 from midlayer_embed.models.backbone import load_tokenizer
 from midlayer_embed.models.checkpoint import LOCAL, Checkpoint
 from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
-from midlayer_embed.options import Recipe
 
 # Packages whose classes a stranger can load.
 _STOCK = ("sentence_transformers", "transformers", "tokenizers")
@@ -46,18 +45,16 @@ def check_can_be_saved(checkpoint: Checkpoint) -> None:
         raise InputError(f"model: the tokenizer of {checkpoint.location} has code of its own, {_WHY_NO_OWN_CODE}")
 
 
-def facts_of(encoder: Any, *, name: str, final_norm: bool, merged: bool) -> CardFacts:
+def facts_of(encoder: Any, *, name: str, merged: bool) -> CardFacts:
     """What the card of a saved encoder states.
 
     Args:
         encoder: A MidLayerEncoder.
         name: Name to load it by.
-        final_norm: Whether normed states are pooled.
         merged: Whether adapters that were added to it were merged.
     """
     checkpoint, said = encoder.checkpoint, encoder.model_card_data
-    base_card = base_card_of(checkpoint.location)
-    poolings = [module.pooling_mode for module in encoder if isinstance(module, Pooling)]
+    base_card = base_card_of(checkpoint.root)
     return CardFacts(
         base_name=checkpoint.hub_id or checkpoint.name.removeprefix(LOCAL),
         base_model=said.base_model or checkpoint.hub_id or base_model_of(base_card),
@@ -66,13 +63,13 @@ def facts_of(encoder: Any, *, name: str, final_norm: bool, merged: bool) -> Card
         layer=encoder.layer,
         n_blocks=checkpoint.n_blocks,
         has_final_norm=checkpoint.family.final_norm is not None,
-        recipe=Recipe(final_norm, max_seq_length=int(encoder.max_seq_length or 0) or None),
-        pooling="+".join(mode if isinstance(mode, str) else "+".join(mode) for mode in poolings) or "none",
+        recipe=encoder.recipe,
         dim=int(encoder.get_embedding_dimension() or 0),
         how_chosen=how_chosen(encoder.selection),
         name=name,
         trained_further=merged or "generated_from_trainer" in (said.tags or ()),
-        normalized=checkpoint.normalizes,
+        modules=tuple(type(module).__name__ for module in list(encoder.children())[2:]),
+        left_out=() if checkpoint.is_last(encoder.layer) else checkpoint.own.for_the_last_layer,
         bidirectional=checkpoint.bidirectional,
         adapters=tuple(adapter.label for adapter in checkpoint.adapters),
         quantization=checkpoint.quantization,

