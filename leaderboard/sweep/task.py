@@ -275,9 +275,8 @@ class TaskSweep:
             with self._timed("scoring"):
                 metas = {layer: self._meta(layer) for layer in layers if not filler.not_finite[layer]}
                 results = scored_layers(self._task, store, metas, filler.fill, self._options.jobs, self._prompts)
-                label, shown = f"{self._label}: scoring", self._options.show_progress
-                at_once = self._options.jobs
-                for layer, result in progress(len(metas), label, "layer", shown, items=results, at_once=at_once):
+                label, shown, jobs = f"{self._label}: scoring", self._options.show_progress, self._options.jobs
+                for layer, result in progress(len(metas), label, "layer", shown, items=results, at_once=jobs):
                     reason = None
                     if score_of(result) is None:
                         equal = store.all_equal(layer)
