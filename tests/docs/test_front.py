@@ -46,7 +46,7 @@ def _commands() -> list[str]:
 
 def test_the_readme_is_a_front_page() -> None:
     lines = _README.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 140
+    assert len(lines) <= 145
     first_screen = "\n".join(lines[:40])
     for words in ("pip install midlayer-embed", "make leaderboard", "make test", "When not to use it"):
         assert words in first_screen
