@@ -87,7 +87,7 @@ def test_commands_are_accepted(command: str, monkeypatch: pytest.MonkeyPatch) ->
     program, *arguments = shlex.split(command, comments=True)
     parse = argparse.ArgumentParser.parse_args
 
-    class Parsed(Exception):
+    class Parsed(BaseException):
         pass
 
     def only_parse(*args: object) -> None:

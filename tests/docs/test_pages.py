@@ -93,7 +93,7 @@ def _plain(command: str) -> str:
     return " ".join(shlex.split(command.replace("\\\n", " "), comments=True))
 
 
-class _Parsed(Exception):
+class _Parsed(BaseException):
     pass
 
 
