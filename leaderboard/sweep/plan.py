@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import token_budget, token_counts
+from midlayer_embed.forward.batching import Text, spelt, token_budget, token_counts
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.selection.representations import TextPass
 from midlayer_embed.terms import n_views
@@ -132,7 +132,7 @@ def layer_groups(layers: Sequence[int], bytes_a_layer: int, budget: int) -> tupl
     return tuple(tuple(int(layer) for layer in group) for group in np.array_split(np.array(layers), n_groups))
 
 
-def count_tokens(encoder: LayerwiseEncoder, texts: Sequence[str]) -> int:
+def count_tokens(encoder: LayerwiseEncoder, texts: Sequence[Text]) -> int:
     """Estimated number of tokens of texts, from a sample of them."""
     some = texts[:: max(1, len(texts) // _COUNTED)]
     if not some:
@@ -158,11 +158,11 @@ def count_metric_tokens(encoder: LayerwiseEncoder, sample: Sequence[str], wanted
     return texts + round(count_tokens(encoder, view) / len(some) * len(sample)) * n_views(wanted)
 
 
-def measure_speed(encoder: LayerwiseEncoder, texts: Sequence[str]) -> float:
+def measure_speed(encoder: LayerwiseEncoder, texts: Sequence[Text]) -> float:
     """Tokens per second through all layers, measured on one full batch of these texts."""
     counts = token_counts(encoder.backbone.tokenizer, texts, encoder.max_seq_length)
     within = np.cumsum(counts) <= 2 * token_budget(None, encoder.backbone.device)
-    some = [text for text, is_in in zip(texts, within, strict=True) if is_in] or list(texts[:1])
+    some = [spelt(text) for text, is_in in zip(texts, within, strict=True) if is_in] or [spelt(texts[0])]
     encoder.encode(some[:4])  # warm-up
     start = time.perf_counter()
     encoder.encode(some)

@@ -30,6 +30,7 @@ from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.limit import check_limit
 from leaderboard.tasks.mirror import check_data_dir
 from midlayer_embed.errors import InputError
+from midlayer_embed.forward.batching import Text
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.failures import reason_of, report_failures
@@ -139,8 +140,9 @@ def run_sweep(
     else:
         asked, recipe = fold(options)
         name, source = resolve_known_model(model, asked)
+        checkpoint = find_checkpoint(name, source)
         lazy = _LazyEncoder(
-            find_checkpoint(name, source), recipe, resolve_dtype(source.dtype), resolve_device(source.device)
+            checkpoint, checkpoint.resolved(recipe), resolve_dtype(source.dtype), resolve_device(source.device)
         )
     seed = check_int("seed", seed, 0)
     metric_texts = check_int("metric_texts", metric_texts, 2)
@@ -160,6 +162,7 @@ def run_sweep(
         max_seq_length=lazy.max_seq_length,
         data_dir=None if data_dir is None else check_data_dir(data_dir),
     )
+    lazy.checkpoint.check_layers(wanted.layers)
     settings = {**scoring_settings(lazy.recipe, lazy.dtype), "limit": wanted.limit, "store_dtype": wanted.store_dtype}
     folder = ResultsFolder(results_dir)
     failures: dict[str, Exception] = {}
@@ -205,7 +208,7 @@ def _plan(
 ) -> Plan:
     """The expected cost of the tasks. Their data and texts are kept in `scratch`; tasks without data fail here."""
     plans: list[TaskPlan] = []
-    some: list[str] = []
+    some: list[Text] = []
     for sweep in working:
         with _report_failures(sweep.name, failures):
             plan, texts = sweep.plan(encoder, scratch)
@@ -214,7 +217,7 @@ def _plan(
     return Plan(tuple(plans), n_finished, _speed(encoder, some) if some else None)
 
 
-def _speed(encoder: LayerwiseEncoder, texts: list[str]) -> float | None:
+def _speed(encoder: LayerwiseEncoder, texts: list[Text]) -> float | None:
     """Tokens per second; None if it cannot be measured, since a text that cannot be encoded is its task's failure."""
     try:
         return measure_speed(encoder, texts)

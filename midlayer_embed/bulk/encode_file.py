@@ -6,7 +6,7 @@ Invalid arguments and input are reported before a model is loaded, so heavy impo
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,7 +110,7 @@ def encode_file(
         "model": checkpoint.name,
         "revision": checkpoint.revision,
         "layer": number,
-        **asdict(replace(recipe, max_seq_length=encoder.max_seq_length)),
+        **asdict(encoder.recipe),
         "normalize": normalize,
         "batch_tokens": batch_tokens,
         "device": device.type,

@@ -40,9 +40,10 @@ def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False) -> 
     norm = pooling.add_mutually_exclusive_group()
     for flag, final_norm, when in (("--raw", False, "before"), ("--normed", True, "after")):
         is_default = raw != final_norm
-        help_ = f"pool the states {when} the final norm" + " (default)" * is_default
+        default = "default" if raw else "default, unless the model's own sentence-transformers config says otherwise"
+        help_ = f"pool the states {when} the final norm" + f" ({default})" * is_default
         action = "store_true" if final_norm else "store_false"
-        norm.add_argument(flag, dest="final_norm", action=action, default=not raw, help=help_)
+        norm.add_argument(flag, dest="final_norm", action=action, default=False if raw else None, help=help_)
     _add_fields(pooling, Recipe)
     _add_fields(parser.add_argument_group("loading"), Source, without=FILE_OPTIONS)
     parser.add_argument("--quiet", action="store_true", help="print only results and errors, no progress bars")

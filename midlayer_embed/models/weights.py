@@ -118,7 +118,7 @@ def load_base_model(
     log_kernels(config.model_type, device)
     _check_weights(checkpoint, model, report, n_blocks)
     for adapter, adapter_config in zip(checkpoint.adapters, configs, strict=True):
-        merge_adapter(model, adapter, adapter_config, family=checkpoint.family, n_blocks=checkpoint.n_blocks)
+        merge_adapter(model, adapter, adapter_config, family=checkpoint.family, n_blocks=checkpoint.n_stored_blocks)
     if exact != dtype:
         model = _rounded(model, dtype)
     try:

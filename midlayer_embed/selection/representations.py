@@ -297,7 +297,7 @@ def _batches(
     description: str,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, PooledBatch]]:
     """Encode each distinct text once: the indices of the texts of a batch, the row of each, and the batch."""
-    unique, where = distinct(texts)
+    unique, where = distinct(encoder.prompted(texts))
     texts_of_row = np.split(np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=len(unique)))[:-1])
     for pooled in encoder.pooled_batches(
         unique,
