@@ -19,7 +19,8 @@ from mteb.models.model_meta import ModelMeta, ScoringFunction
 from wrapt import register_post_import_hook, wrap_function_wrapper
 
 from leaderboard.models.known import MAIN, KnownModel, known_models
-from leaderboard.tasks.pins import BENCHMARKS, make_benchmark
+from leaderboard.tasks.names import BENCHMARKS
+from leaderboard.tasks.pins import make_benchmark
 from midlayer_embed.errors import InputError
 
 if TYPE_CHECKING:

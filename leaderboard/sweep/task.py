@@ -276,7 +276,8 @@ class TaskSweep:
                 metas = {layer: self._meta(layer) for layer in layers if not filler.not_finite[layer]}
                 results = scored_layers(self._task, store, metas, filler.fill, self._options.jobs, self._prompts)
                 label, shown = f"{self._label}: scoring", self._options.show_progress
-                for layer, result in progress(len(metas), label, "layer", shown, items=results):
+                at_once = self._options.jobs
+                for layer, result in progress(len(metas), label, "layer", shown, items=results, at_once=at_once):
                     reason = None
                     if score_of(result) is None:
                         equal = store.all_equal(layer)
@@ -333,7 +334,9 @@ class TaskSweep:
                     encoder, sample, self._request(wanted, layers), options, text_pass
                 ) as representations,
             ):
-                curves = representations.curves(wanted, NORMALIZATIONS)
+                curves = representations.curves(
+                    wanted, NORMALIZATIONS, show_progress=options.show_progress, label=options.label
+                )
             rows = [
                 {**head, "metric": metric, "normalization": normalization, "layer": layer, "value": float(value)}
                 for (metric, normalization), curve in curves.items()

@@ -78,7 +78,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
         ['a', 'b']
     """
     # A data frame gives the names of its columns, a mapping its keys, a set no order.
-    wrong = isinstance(texts, (str, bytes, Mapping, set, frozenset)) or getattr(texts, "ndim", 1) != 1
+    wrong = isinstance(texts, (str, bytes, Mapping, set, frozenset)) or len(getattr(texts, "shape", (0,))) != 1
     if wrong or not isinstance(texts, Iterable):
         raise InputTypeError(f"texts: expected a list of strings, got {type(texts).__name__}")
     found = list(texts)
