@@ -25,7 +25,15 @@ DEFAULT_POOLING_MODE = "mean"
 # model again by its name.
 FILE_OPTIONS = ("gguf_file", "trust_remote_code")
 
+# The floating dtypes of torch by name; those of 8 bits are looked up there.
+_DTYPES = ("float32", "bfloat16", "float16", "float64", "float", "half", "double")
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def wrong_dtype(dtype: object) -> InputError:
+    """The error for what is no floating dtype."""
+    return InputError(f"dtype: expected float32, bfloat16, float16 or float64, got {dtype!r}")
 
 
 def _flag(flag: str, help_: str, **argument: Any) -> dict[str, Any]:
@@ -60,7 +68,7 @@ class Source:
     """
 
     revision: str | None = field(
-        default=None, metadata=_flag("--revision", "branch, tag or commit on the Hub", metavar="REV")
+        default=None, metadata=_flag("--revision", "branch, tag or commit on the Hub (default: main)", metavar="REV")
     )
     device: "str | torch.device | None" = field(
         default=None,
@@ -93,6 +101,8 @@ class Source:
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.dtype, str) and self.dtype not in _DTYPES and not self.dtype.startswith("float8"):
+            raise wrong_dtype(self.dtype)
         if not isinstance(self.bidirectional, bool):
             raise InputTypeError(f"bidirectional: expected True or False, got {self.bidirectional!r}")
 
@@ -124,7 +134,9 @@ class Recipe:
     )
     max_seq_length: int | None = field(
         default=None,
-        metadata=_flag("--max-seq-length", "truncate texts to this many tokens", type=int, metavar="N"),
+        metadata=_flag(
+            "--max-seq-length", "truncate texts to this many tokens (default: the model's limit)", type=int, metavar="N"
+        ),
     )
 
     def __post_init__(self) -> None:

@@ -166,9 +166,9 @@ def _said_of_tasks(record: LayerRecord) -> str:
     said = ""
     if of_starter:
         said += f"""> [!NOTE]
-> The starter tasks are not MTEB tasks. They are {_number(len(of_starter))} small tasks, built from the docstrings of
-> the installed numpy, scipy and scikit-learn, to compare the layers of a model offline. Their scores are not
-> comparable with MTEB scores, and change with the versions of the three packages.
+> The starter tasks are not MTEB tasks. They are {_number(len(of_starter))} small tasks of MTEB's types, built from the
+> docstrings of the installed numpy, scipy and scikit-learn, to compare the layers of a model offline. Their scores are
+> not comparable with MTEB scores, and change with the versions of the three packages.
 
 """
     if others:
@@ -276,11 +276,13 @@ def _provenance_section(record: LayerRecord) -> str:
         rows.append(tuple(map(escaped, (result.task_name, dataset_of(result), result.dataset_revision, sha256))))
         for package, version in provenance["versions"].items():
             versions[package] = sorted({*versions.get(package, []), version})
+    quantization = record.provenance.get("quantization")
     facts = [
         ("", ""),
         ("model", escaped(record.model)),
         ("revision", escaped(record.revision)),
         ("SHA-256 of the weights", escaped(record.provenance["weights_sha256"] or "-")),
+        *([("weights read as", escaped(str(quantization)))] if quantization is not None else []),
         ("dtype of the weights", escaped(record.provenance["dtype"])),
         ("dtype of the stored vectors", escaped(record.provenance["store_dtype"])),
         ("seed", str(record.provenance["seed"])),

@@ -57,25 +57,29 @@ def said_of_no_scores(no_scores: pl.DataFrame) -> list[str]:
 
 def _of_layers(kind: tuple[str, tuple[int, ...]], tasks: Sequence[str]) -> str:
     reason, layers = kind
-    subject = f"layer {layers[0]} has" if len(layers) == 1 else f"layers {layer_list(layers)} have"
-    return f"{subject} no score on {some_names(tasks)}: {reason}"
+    return f"{_named(layers)} {'has' if len(layers) == 1 else 'have'} no score on {some_names(tasks)}: {reason}"
 
 
-def said_of_passed_over(passed_over: Mapping[str, int]) -> list[str]:
-    """One sentence for each model with results that are no results of a layer.
+def _named(layers: Sequence[int]) -> str:
+    return f"layer{'s' * (len(layers) > 1)} {layer_list(layers)}"
+
+
+def said_of_passed_over(passed_over: Mapping[tuple[str, bool], int]) -> list[str]:
+    """One sentence for each model with results that no sweep wrote.
 
     Args:
-        passed_over: Number of results, by model.
+        passed_over: Number of results, by model and whether they are of a layer.
 
     Example:
-        >>> said_of_passed_over({"org/m": 3})
-        ['3 results of org/m without a layer, not written by a sweep, were passed over']
+        >>> said_of_passed_over({("org/m", False): 3})
+        ['3 results of org/m without a layer were passed over: no sweep wrote them']
     """
-    return [
-        f"{n} result{'s' * (n > 1)} of {model} without a layer, not written by a sweep, w{'ere' if n > 1 else 'as'} "
-        "passed over"
-        for model, n in passed_over.items()
-    ]
+    sentences = []
+    for (model, of_layer), n in passed_over.items():
+        results, were, them = ("result", "was", "it") if n == 1 else ("results", "were", "them")
+        of = "of single layers" if of_layer else "without a layer"
+        sentences.append(f"{n} {results} of {model} {of} {were} passed over: no sweep wrote {them}")
+    return sentences
 
 
 def said_of_other_data(data: pl.DataFrame) -> list[str]:
@@ -89,7 +93,7 @@ def said_of_other_data(data: pl.DataFrame) -> list[str]:
         if rows["data"].n_unique() == 1:
             continue
         parts = [
-            f"{found} ({model}: layers {layer_list(layers)})"
+            f"{found} ({model}: {_named(layers)})"
             for model, found, layers in rows.group_by("model", "data", maintain_order=True)
             .agg(pl.col("layer").unique())
             .iter_rows()

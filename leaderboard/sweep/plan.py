@@ -1,6 +1,5 @@
 """Estimates the cost of a sweep: texts, tokens, forward passes, disk and time. Only a sample of texts is encoded."""
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from midlayer_embed.selection.representations import TextPass
 from midlayer_embed.terms import n_views
 from midlayer_embed.texts.views import augmented_views
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 # Sample sizes: texts to count tokens of, and texts to augment.
 _COUNTED = 1000
 _AUGMENTED = 32
@@ -92,23 +90,6 @@ class Plan:
             f"plan: {len(self.tasks)} tasks{finished}; about {total} of forward passes{speed}, scoring on top; at most "
             f"{disk:,.0f} MB on the disk at a time",
         ]
-
-
-def parse_bytes(size: str | int) -> int:
-    """Parses a number of bytes, such as "20GB".
-
-    Raises:
-        InputError: (a ValueError) not a size, or zero.
-
-    Example:
-        >>> parse_bytes("20GB"), parse_bytes("1.5 M"), parse_bytes(1024)
-        (20000000000, 1500000, 1024)
-    """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?", str(size).strip(), flags=re.IGNORECASE)
-    number = int(float(found[1]) * _UNITS[found[2].upper()]) if found and not isinstance(size, bool) else 0
-    if number < 1:
-        raise InputError(f"store_budget: expected bytes such as 20GB, got {size!r}")
-    return number
 
 
 def layer_groups(layers: Sequence[int], bytes_a_layer: int, budget: int) -> tuple[tuple[int, ...], ...]:

@@ -14,12 +14,12 @@ from types import TracebackType
 
 import numpy as np
 
+from leaderboard.sweep.arguments import check_store_dtype
 from leaderboard.sweep.kept_texts import text_of
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import Text
 from midlayer_embed.ground.atomic import atomic_file
 
-DTYPES = ("float32", "float16")
 _INDEX = "index.json"
 
 
@@ -49,7 +49,7 @@ class VectorStore:
         dtype: str = "float32",
         widths: Mapping[int, int] | None = None,
     ) -> None:
-        check_dtype(dtype)
+        check_store_dtype(dtype)
         parent.mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix=".store-", dir=parent))
         self.layers = list(layers)
@@ -155,17 +155,6 @@ class VectorStore:
         self._starts.clear()
         self._number.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def check_dtype(dtype: str) -> str:
-    """Checks the dtype of a store.
-
-    Raises:
-        InputError: (a ValueError) not one of `DTYPES`.
-    """
-    if dtype not in DTYPES:
-        raise InputError(f"store_dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
-    return dtype
 
 
 def layer_bytes(n_texts: int, dim: int, dtype: str) -> int:

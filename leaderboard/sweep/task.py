@@ -237,14 +237,11 @@ class TaskSweep:
     def _text_pass(
         self, encoder: LayerwiseEncoder, texts: KeptTexts, unscored: list[int], unmeasured: dict[int, list[str]]
     ) -> TextPass | None:
-        """Computes metrics in the forward pass for the scores.
-
-        None if none is needed, or if layers or prompts differ: metrics are measured under the default prompt.
-        """
+        """Computes metrics in the forward pass for the scores; None if none is needed, or its layers or prompts differ."""
         wanted = self._wanted(unmeasured)
         if list(unmeasured) != unscored or not TextPass.is_needed(wanted):
             return None
-        if not set(encoder.prompted(texts.sample)) <= set(texts.all):
+        if not set(encoder.prompted(texts.sample)) <= set(texts.all):  # metrics take the default prompt
             return None
         return TextPass(len(texts.sample), encoder.dim, self._request(wanted, unscored))
 
@@ -276,7 +273,8 @@ class TaskSweep:
                 metas = {layer: self._meta(layer) for layer in layers if not filler.not_finite[layer]}
                 results = scored_layers(self._task, store, metas, filler.fill, self._options.jobs, self._prompts)
                 label, shown = f"{self._label}: scoring", self._options.show_progress
-                for layer, result in progress(len(metas), label, "layer", shown, items=results):
+                at_once = self._options.jobs
+                for layer, result in progress(len(metas), label, "layer", shown, items=results, at_once=at_once):
                     reason = None
                     if score_of(result) is None:
                         equal = store.all_equal(layer)
@@ -333,7 +331,9 @@ class TaskSweep:
                     encoder, sample, self._request(wanted, layers), options, text_pass
                 ) as representations,
             ):
-                curves = representations.curves(wanted, NORMALIZATIONS)
+                curves = representations.curves(
+                    wanted, NORMALIZATIONS, show_progress=options.show_progress, label=options.label
+                )
             rows = [
                 {**head, "metric": metric, "normalization": normalization, "layer": layer, "value": float(value)}
                 for (metric, normalization), curve in curves.items()

@@ -115,7 +115,7 @@ def encode_file(
         "batch_tokens": batch_tokens,
         "device": device.type,
         "dtype": dtype,
-        "trust_remote_code": weights.trust_remote_code,
+        "own_code": weights.trust_remote_code,
         "versions": {"midlayer-embed": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     }
     encoder.batch_tokens = batch_tokens

@@ -63,11 +63,10 @@ def result_name(name: str, settings: Mapping[str, Any]) -> str:
 def settings_of(model: SentenceTransformer) -> dict[str, Any]:
     """The settings of an encoder, as they are now, that its vectors and similarities depend on besides its weights."""
     transformer, pooling, *after = model
+    modes: Any = pooling.pooling_mode
     return {
-        "dtype": dtype_name(model.dtype),
-        "pooling_mode": pooling.pooling_mode
-        if isinstance(pooling.pooling_mode, str)
-        else "+".join(pooling.pooling_mode),
+        "dtype": dtype_name(next(model.parameters()).dtype),
+        "pooling_mode": modes if isinstance(modes, str) else "+".join(modes),
         "include_prompt": pooling.include_prompt,
         "after_pooling": "+".join(type(module).__name__ for module in after),
         "prompts": _hash_of_prompts(model.prompts),
@@ -119,7 +118,7 @@ def result_revision(checkpoint: Checkpoint, model: SentenceTransformer, stamp: s
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return f"{checkpoint.revision}-changed-{digest.hexdigest()[:12]}"
 
 

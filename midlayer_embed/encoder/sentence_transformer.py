@@ -123,7 +123,6 @@ class MidLayerEncoder(SentenceTransformer):
         (12, 31, (1, 576))
     """
 
-    model_card_data_class = EncoderCardData
     batch_tokens: int | None = None
     on_progress: Callable[[float], None] | None = None
 
@@ -165,6 +164,7 @@ class MidLayerEncoder(SentenceTransformer):
             similarity_fn_name=similarity_fn_name or own.similarity_fn_name,  # type: ignore[arg-type]
             truncate_dim=after.truncate_dim if truncate_dim is None else truncate_dim,
             trust_remote_code=source.trust_remote_code,
+            model_card_data=EncoderCardData(),
         )
         self._checkpoint = checkpoint
         self._layer = number

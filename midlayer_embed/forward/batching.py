@@ -78,7 +78,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
         ['a', 'b']
     """
     # A data frame gives the names of its columns, a mapping its keys, a set no order.
-    wrong = isinstance(texts, (str, bytes, Mapping, set, frozenset)) or getattr(texts, "ndim", 1) != 1
+    wrong = isinstance(texts, (str, bytes, Mapping, set, frozenset)) or len(getattr(texts, "shape", (0,))) != 1
     if wrong or not isinstance(texts, Iterable):
         raise InputTypeError(f"texts: expected a list of strings, got {type(texts).__name__}")
     found = list(texts)
@@ -195,7 +195,7 @@ def prompt_lengths(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], ma
 
 
 def check_token_ids(tokenizer: PreTrainedTokenizerBase, highest: int, n_tokens: int | None) -> None:
-    """Reject texts that spell out a special token which the model has no embedding for, such as one of another modality.
+    """Reject texts that spell out a special token that the model has no embedding for, such as one for images.
 
     Args:
         tokenizer: The tokenizer.
@@ -208,7 +208,8 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, highest: int, n_tokens: 
     if n_tokens is not None and highest >= n_tokens:
         token = tokenizer.convert_ids_to_tokens(highest)
         raise InputError(
-            f"texts: a text holds the token {token!r}, number {highest}, but the model has embeddings for {n_tokens} tokens"
+            f"texts: a text holds the token {token!r}, number {highest}, but the model has embeddings for {n_tokens} "
+            "tokens"
         )
 
 

@@ -185,7 +185,8 @@ class LayerwiseEncoder:
         Args:
             texts: Any number of strings; each distinct one goes through the model once. A single string drops the
                 first axis of the result.
-            layers: None for all, or layers in the order of the result: ints (negative from the end) or depths.
+            layers: None for all, or layers in the order of the result: ints (negative from the end) or depths. A layer
+                that is named twice is given twice.
             batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
             show_progress: Show a bar with an ETA on stderr.
 
@@ -201,11 +202,14 @@ class LayerwiseEncoder:
         found = self.prompted(check_texts(texts))
         numbers = layer_numbers(layers, self.checkpoint.n_blocks)
         unique, where = distinct(found)
-        vectors = np.zeros((len(unique), len(numbers), self.dim), dtype=np.float32)
+        once = list(dict.fromkeys(numbers))
+        vectors = np.zeros((len(unique), len(once), self.dim), dtype=np.float32)
         for pooled in self.pooled_batches(
-            unique, numbers, norms=[self.final_norm], batch_tokens=batch_tokens, show_progress=show_progress
+            unique, once, norms=[self.final_norm], batch_tokens=batch_tokens, show_progress=show_progress
         ):
             vectors[pooled.rows] = pooled.vectors[0].swapaxes(0, 1)
+        if len(once) < len(numbers):
+            vectors = vectors[:, [once.index(number) for number in numbers]]
         return vectors if len(unique) == len(found) else vectors[where]
 
     def pooled_batches(

@@ -193,8 +193,8 @@ def _check_vocabulary(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase
     token, number = max(taken.items(), key=itemgetter(1))
     if number >= rows:
         raise InputError(
-            f"model: the tokenizer of {checkpoint.location} has {number + 1} tokens, up to {token!r}, but the model has "
-            f"embeddings for {rows}; expected the tokenizer that it was trained with"
+            f"model: the tokenizer of {checkpoint.location} has {number + 1} tokens, up to {token!r}, but the model "
+            f"has embeddings for {rows}; expected the tokenizer that it was trained with"
         )
 
 

@@ -32,7 +32,7 @@ from midlayer_embed.models.files import (
 )
 from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder, quantization_of
 from midlayer_embed.models.sentence_transformers_config import OwnConfig, read_own_config
-from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
+from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, check_location, starter_gguf
 from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source, pooling_modes
 
 logger = logging.getLogger(__name__)
@@ -274,23 +274,16 @@ def _loading(location: str) -> Iterator[None]:
 
 def _locate(model: str, gguf_file: str | None) -> tuple[str, str, str | None]:
     """The location, name and Hub id of a `Checkpoint`."""
-    if not model:
-        raise InputError(f"model: expected a folder, a Hub id or {STARTER!r}, got an empty string")
+    check_location(model, gguf_file)
     if model == STARTER:
         gguf = starter_gguf()
         folder = converted_folder(gguf, STARTER_SHA256)
         return str(folder), f"{STARTER}/{gguf.stem.replace('.', '-')}", STARTER_HUB_ID
     if gguf_file is not None:
         path = Path(model) / gguf_file
-        if not path.is_file():
-            raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {model}")
         return str(converted_folder(path)), f"{LOCAL}{path.stem}", None
     if Path(model).is_dir():
         return model, f"{LOCAL}{Path(model).resolve().name}", None
-    if Path(model).exists():
-        raise InputError(f"model: {model} is a file; expected a folder, a Hub id or {STARTER!r}")
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise InputError(f"model: there is no folder {model!r}")
     return model, model if "/" in model else f"{_OWNERLESS}{model}", model
 
 

@@ -19,6 +19,7 @@ from midlayer_embed.models.adapters import adapter_configs, merge_adapter
 from midlayer_embed.models.bidirectional import ask_for_bidirectional, prove_bidirectional
 from midlayer_embed.models.checkpoint import LOADING_ERRORS, Checkpoint
 from midlayer_embed.models.kernels import log_kernels
+from midlayer_embed.options import wrong_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,7 +42,7 @@ def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise InputError(f"dtype: expected float32, bfloat16, float16 or float64, got {dtype!r}")
+        raise wrong_dtype(dtype)
     return found
 
 

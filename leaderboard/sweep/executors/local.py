@@ -20,16 +20,6 @@ from leaderboard.sweep.layer_view import LayerView
 from leaderboard.sweep.store import VectorStore
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import Text
-from midlayer_embed.ground.checks import check_int
-
-
-def check_jobs(jobs: int) -> int:
-    """Checks a number of processes.
-
-    Raises:
-        InputError: (a ValueError) not an int of at least 1.
-    """
-    return check_int("jobs", jobs, 1)
 
 
 def scored_layers(

@@ -142,9 +142,7 @@ def test_folders_of_the_same_name_are_not_mixed(
         assert _score(encoder, cache) == pytest.approx(_score(encoder, None), abs=1e-6)
 
 
-def test_adapters_and_attention_are_part_of_the_revision(
-    llama_folder: Path, make_adapter: Callable[..., Path]
-) -> None:
+def test_adapters_and_attention_are_part_of_the_revision(llama_folder: Path, make_adapter: Callable[..., Path]) -> None:
     encoder = MidLayerEncoder(llama_folder, 2, adapters=[make_adapter(llama_folder, seed=1)], bidirectional=True)
     assert _meta(encoder).revision == encoder.checkpoint.revision
     assert "-bidirectional-adapters-" in encoder.checkpoint.revision

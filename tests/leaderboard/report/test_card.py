@@ -124,6 +124,69 @@ def test_eval_results_are_those_that_mteb_would_push(task: str, subset: str) -> 
     assert (entry.value, entry.date) == (12.34568, "2026-11-22")
 
 
+@pytest.fixture
+def starter_results(tiny_results: Path, tmp_path: Path) -> Path:
+    """The results of the tiny Llama, as if they were of the starter benchmark and of a quantised file."""
+    folder = Path(shutil.copytree(tiny_results, tmp_path / "starter"))
+    for path in folder.glob("results/*/*/experiments/*/*.json"):
+        text = path.read_text().replace('"tests/tiny"', '"midlayer-embed/starter"')
+        path.write_text(text.replace('"quantization": null', '"quantization": "4-bit (GGUF Q4_1)"'))
+    return folder
+
+
+def test_the_card_of_the_starter_benchmark_says_what_its_tasks_and_weights_are(starter_results: Path) -> None:
+    text = model_card(starter_results, layer=1)
+    assert "The starter tasks are not MTEB tasks. They are two small tasks" in text
+    assert "| weights | the base model's as 4-bit (GGUF Q4_1), dequantised |" in text
+    assert "| weights read as | 4-bit (GGUF Q4_1) |" in text
+    card = ModelCard(text)
+    assert "mteb" not in card.data.tags
+    assert {result.source_name for result in card.data.eval_results} == {
+        "starter benchmark of midlayer-embed, not MTEB"
+    }
+    for _, content in eval_results_files(find_layer(starter_results, layer=1)):
+        (entry,) = parse_eval_result_entries(yaml.safe_load(content))
+        assert entry.notes is not None and "not MTEB, scored with mteb v2." in entry.notes
+        assert "embeddings-benchmark" not in str(entry.source_url)
+
+
+def test_the_hub_reads_every_score_once_and_in_points(tiny_results: Path) -> None:
+    record = find_layer(tiny_results, layer=1)
+    published = [yaml.safe_load(content) for _, content in eval_results_files(record)]
+    indexed = [result.metric_value for result in ModelCard(model_card(tiny_results, layer=1)).data.eval_results]
+    assert sorted(entry["value"] for (entry,) in published) == sorted(indexed)
+    means = dict(record.layers.select("layer", "mean").iter_rows())
+    assert sum(indexed) / 2 == pytest.approx(means[1])
+
+
+def test_a_card_names_custom_tasks_as_none_of_mteb(tiny_results: Path) -> None:
+    text = model_card(tiny_results, layer=1)
+    assert "> Not part of MTEB: TinySTS.\n" in text
+    sources = {result.dataset_name: result.source_name for result in ModelCard(text).data.eval_results}
+    assert sources == {"STSBenchmark (default)": "MTEB", "TinySTS (default)": "a task that is not part of MTEB"}
+
+
+def test_the_answer_stands_at_the_top(tiny_results: Path, starter_results: Path, tmp_path: Path) -> None:
+    board = load_results(tiny_results)
+    means = {layer: f"{mean:.1f}" for layer, mean in board.layer_table().select("layer", "mean").iter_rows()}
+
+    def answer(folder: Path, layer: int) -> str:
+        return model_card(folder, layer=layer).split("\n# ", 1)[1].splitlines()[2]
+
+    scores = f"Layer 1 of 3 scores {means[1]} on the two tasks, the last layer {means[3]}"
+    assert answer(tiny_results, 1) == f"{scores}; it needs 33% of the blocks."
+    assert answer(starter_results, 1) == f"{scores.replace('two', 'two starter')}; it needs 33% of the blocks."
+    best = board.best_layer()
+    assert best in (0, 1, 2)
+    last = f"Layer 3 of 3, the last one, scores {means[3]} on the two tasks"
+    assert answer(tiny_results, 3) == f"{last}, layer {best} {means[best]} with {best / 3:.0%} of the blocks."
+    for path in starter_results.glob("results/*/*/experiments/layer_3"):
+        shutil.rmtree(path)
+    said = f"Layer 1 of 3 scores {means[1]} on the two starter tasks; it needs 33% of the blocks."
+    assert answer(starter_results, 1) == f"{said} The last layer was not scored."
+    assert "over the last layer" not in model_card(starter_results, layer=1)
+
+
 def test_names_of_tasks_and_models_are_data(llama_folder: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(llama_folder, tmp_path / "a|b<script>```\n# c"))
     task = renamed(TinySTS, "T|<script>alert(1)")

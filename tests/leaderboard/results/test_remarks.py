@@ -49,8 +49,10 @@ def test_results_of_mteb_beside_those_of_a_sweep_are_passed_over_and_told(
     assert main(["report", str(folder), "--json"]) == 0
     captured = capsys.readouterr()
     assert [row["model"] for row in json.loads(captured.out)["schemes"]] == ["local/tiny-llama"]
-    said = "4 results of org/plain without a layer, not written by a sweep, were passed over"
-    assert captured.err == f"midlayer-leaderboard: {said}\n"
+    assert captured.err.splitlines() == [
+        "midlayer-leaderboard: 3 results of org/plain without a layer were passed over: no sweep wrote them",
+        "midlayer-leaderboard: 1 result of org/plain of single layers was passed over: no sweep wrote it",
+    ]
 
 
 @pytest.mark.parametrize("command", ["report", "card"])
@@ -87,8 +89,8 @@ def test_scores_of_different_data_are_told(
     assert said.startswith(
         "TinySTS was scored on different data, so its scores are not comparable: tests/tiny at revision"
     )
-    assert "revision 2, default test (local/tiny-llama: layers 1)" in said
-    assert "revision 1, default test (local/tiny-llama: layers 3)" in said
+    assert "revision 2, default test (local/tiny-llama: layer 1)" in said
+    assert "revision 1, default test (local/tiny-llama: layer 3)" in said
 
 
 def test_scores_of_a_part_beside_complete_ones_are_told(
@@ -97,4 +99,4 @@ def test_scores_of_a_part_beside_complete_ones_are_told(
     folder = Path(shutil.copytree(results, tmp_path / "r"))
     run_sweep(llama_folder, TinySTS(), folder, layers=[3], limit=20, metrics="none", show_progress=False)
     (said,) = [message for message in caplog.messages if "different data" in message]
-    assert "default test, 20 items of each split (local/tiny-llama (limit=20): layers 3)" in said
+    assert "default test, 20 items of each split (local/tiny-llama (limit=20): layer 3)" in said
