@@ -237,7 +237,7 @@ class TaskSweep:
     def _text_pass(
         self, encoder: LayerwiseEncoder, texts: KeptTexts, unscored: list[int], unmeasured: dict[int, list[str]]
     ) -> TextPass | None:
-        """Computes metrics in the forward pass for the scores; None if none is needed, or its layers or prompts differ."""
+        """Computes metrics in the pass for the scores; None if none is needed, or its layers or prompts differ."""
         wanted = self._wanted(unmeasured)
         if list(unmeasured) != unscored or not TextPass.is_needed(wanted):
             return None
