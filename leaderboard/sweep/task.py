@@ -237,14 +237,11 @@ class TaskSweep:
     def _text_pass(
         self, encoder: LayerwiseEncoder, texts: KeptTexts, unscored: list[int], unmeasured: dict[int, list[str]]
     ) -> TextPass | None:
-        """Computes metrics in the forward pass for the scores.
-
-        None if none is needed, or if layers or prompts differ: metrics are measured under the default prompt.
-        """
+        """Computes metrics in the pass for the scores; None if none is needed, or its layers or prompts differ."""
         wanted = self._wanted(unmeasured)
         if list(unmeasured) != unscored or not TextPass.is_needed(wanted):
             return None
-        if not set(encoder.prompted(texts.sample)) <= set(texts.all):
+        if not set(encoder.prompted(texts.sample)) <= set(texts.all):  # metrics take the default prompt
             return None
         return TextPass(len(texts.sample), encoder.dim, self._request(wanted, unscored))
 
