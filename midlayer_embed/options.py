@@ -26,9 +26,9 @@ DEFAULT_POOLING_MODE = "mean"
 # model again by its name.
 FILE_OPTIONS = ("gguf_file", "trust_remote_code")
 
-_MODEL_NAME = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
 # The floating dtypes of torch by name; those of 8 bits are looked up there.
 _DTYPES = ("float32", "bfloat16", "float16", "float64", "float", "half", "double")
+_MODEL_NAME = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -14,7 +14,6 @@ from leaderboard.results.folder import ResultsFolder
 from leaderboard.results.provenance import provenance_of
 from leaderboard.tasks import starter  # noqa: F401  # mteb looks tasks up by their names, once they are imported
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.paths import user_path
 from midlayer_embed.layers import layer_number
 
 _Found = list[tuple[ModelMeta, TaskResult]]
@@ -45,7 +44,7 @@ def mteb_results(
         >>> results.to_dataframe()                                                      # doctest: +SKIP
         >>> mteb.get_benchmark("starter").get_score(results)                            # doctest: +SKIP
     """
-    if not user_path(results_dir, "results").is_dir():
+    if not Path(results_dir).is_dir():
         raise InputError(f"results: there is no folder {str(results_dir)!r}")
     models: dict[tuple[str, str], _Found] = defaultdict(list)
     for meta, result in ResultsFolder(results_dir).results():

@@ -182,7 +182,7 @@ def run_sweep(
         for sweep in finished:
             logger.info("%s is finished", sweep.name)
         if working:
-            check_results_folder(results_dir)
+            check_results_folder(folder.root)
             encoder = lazy.load()  # outside of `_report_failures`: an error here would fail every task
             with folder.scratch() as scratch, tell_interrupt(lambda: _what_is_kept(len(finished), len(tasks))):
                 plan = _plan(working, encoder, scratch, len(finished), failures)

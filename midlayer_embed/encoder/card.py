@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 CURVE_PICTURE = "layer_selection.png"
 # Placeholder for the name of a model that is not published yet.
 NAME_TO_COME = "path/or/name/of/this/model"
-# Of every saved layer.
-_TAG = "midlayer-embed"
 # As many tokens as no text has.
 _NO_LIMIT = 10**9
+# Of every saved layer.
+_TAG = "midlayer-embed"
 # Entries of a base model's card that also apply to its first blocks.
 _INHERITED = ("license", "license_name", "license_link", "language")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from torch import nn
 
 from midlayer_embed.encoder.card import CardFacts, base_card_of, base_model_of, how_chosen
@@ -26,6 +26,8 @@ from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
 
 # Packages whose classes a stranger can load.
 _STOCK = ("sentence_transformers", "transformers", "tokenizers")
+# The modules up to pooling.
+_ENCODING = (Transformer, Pooling)
 # Code that transformers took from a model's own files.
 _OWN_CODE = "transformers_modules"
 _WHY_NO_OWN_CODE = "which SentenceTransformer does not load without trust_remote_code, so it cannot be saved"
@@ -68,7 +70,7 @@ def facts_of(encoder: Any, *, name: str, merged: bool) -> CardFacts:
         how_chosen=how_chosen(encoder.selection),
         name=name,
         trained_further=merged or "generated_from_trainer" in (said.tags or ()),
-        modules=tuple(type(module).__name__ for module in list(encoder.children())[2:]),
+        modules=tuple(type(module).__name__ for module in encoder.children() if not isinstance(module, _ENCODING)),
         left_out=() if checkpoint.is_last(encoder.layer) else checkpoint.own.for_the_last_layer,
         bidirectional=checkpoint.bidirectional,
         adapters=tuple(adapter.label for adapter in checkpoint.adapters),

@@ -57,8 +57,8 @@ class Checkpoint:
         location: A folder or a Hub id, as `from_pretrained` takes it: where the transformer is.
         root: The folder or Hub id of the whole model. It differs from the location if the transformer has a folder of
             its own in it, as in old sentence-transformers models.
-        name: "org/name" for results: the Hub id ("hub/name" for one without an owner), "local/<name of the folder>", or
-            what the user calls a folder.
+        name: "org/name" for results: the Hub id ("hub/name" for one without an owner), "local/<name of the
+            folder>", or what the user calls a folder.
         requested_revision: Revision to load from the Hub, or None.
         config: The model's config.
         trust_remote_code: Whether the model's own code may run.

@@ -51,12 +51,14 @@ def check_location(model: str, gguf_file: str | None = None) -> None:
         raise InputError(f"model: expected a folder, a Hub id or {STARTER!r}, got an empty string")
     if model == STARTER:
         starter_gguf()
-    elif gguf_file is not None:
-        if not (user_path(model, "model") / gguf_file).is_file():
-            raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {model}")
-    elif user_path(model, "model").is_dir():
         return
-    elif user_path(model, "model").exists():
+    folder = user_path(model, "model")
+    if gguf_file is not None:
+        if not (folder / gguf_file).is_file():
+            raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {model}")
+    elif folder.is_dir():
+        return
+    elif folder.exists():
         raise InputError(f"model: {model} is a file; expected a folder, a Hub id or {STARTER!r}")
     elif model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise InputError(f"model: there is no folder {model!r}")
