@@ -10,7 +10,7 @@ from support.tiny_tasks import TinySTS
 
 from leaderboard import load_results, load_tables, run_sweep
 from leaderboard.cli.program import main
-from leaderboard.tasks.mirror import check_data_dir
+from leaderboard.tasks.names import check_data_dir
 from midlayer_embed.ground.atomic import PARTIAL_MARK
 
 _FILES = ("page.html", "report.md")
