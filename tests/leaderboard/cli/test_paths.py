@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from support.spelt_paths import WAYS, Spelt
+from support.spelt.paths import WAYS, Spelt
 from support.tiny_tasks import TinySTS
 
 from leaderboard import load_results, load_tables, run_sweep

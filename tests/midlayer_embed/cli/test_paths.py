@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
-from support.spelt_paths import WAYS, Spelt
+from support.spelt.paths import WAYS, Spelt
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.cli.program import main
