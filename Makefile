@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard test test-fast test-all test-pythons lint docs bench setup
+.PHONY: help leaderboard test test-fast test-all test-pythons test-readme lint docs bench setup
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
@@ -37,13 +37,17 @@ test: setup
 test-fast: setup
 	@$(PYTEST) -m "(unit or model) and not real"
 
-test-all: lint docs test-pythons
+test-all: lint docs test-pythons test-readme
 	@$(PYTEST) -m ""
 
 # The tests that need no torch, under the supported Pythons that are installed.
 PYTHONS ?= python3.10 python3.12 python3.13
 test-pythons: setup
 	@$(BIN)/python tests/other_pythons.py $(PYTHONS)
+
+# What the README says, under the same Pythons. Each gets an environment of some gigabytes, once: .venv-3.12, ...
+test-readme: setup
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/other_pythons.py --readme $(PYTHONS)
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from wrapt import register_post_import_hook
 if TYPE_CHECKING:
     from leaderboard.board import Leaderboard, load_results, load_tables
     from leaderboard.models.layer import get_model
+    from leaderboard.results.for_mteb import mteb_results
     from leaderboard.sweep.run import TasksFailed, run_sweep
     from leaderboard.tasks.benchmarks import get_benchmark
     from leaderboard.tasks.pins import PAPER_TASKS
@@ -24,6 +25,7 @@ __all__ = [
     "get_model",
     "load_results",
     "load_tables",
+    "mteb_results",
     "run_sweep",
 ]
 
@@ -35,6 +37,7 @@ _HOMES = {
     "get_model": "leaderboard.models.layer",
     "load_results": "leaderboard.board",
     "load_tables": "leaderboard.board",
+    "mteb_results": "leaderboard.results.for_mteb",
     "run_sweep": "leaderboard.sweep.run",
 }
 

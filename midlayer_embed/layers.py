@@ -46,30 +46,27 @@ def layer_number(layer: int | float, n_blocks: int) -> int:
 
 
 def layer_numbers(layers: str | Iterable[int | float] | None, n_blocks: int) -> list[int]:
-    """Resolve layers or depths to layer numbers, in the order given.
+    """Resolve layers or depths to layer numbers, in the order given. A layer that is named twice is there twice.
 
     Args:
         layers: None or "all" for every layer, or the layers and depths that `layer_number` accepts.
         n_blocks: L, the number of blocks of the model.
 
     Raises:
-        InputError: (a ValueError) a layer is out of range or named twice, or there is none.
+        InputError: (a ValueError) a layer is out of range, or there is none.
         InputTypeError: (a ValueError and a TypeError) not a list, or an item is neither an int nor a float.
 
     Example:
-        >>> layer_numbers([0, 6, -1], 12), layer_numbers("all", 3)
-        ([0, 6, 12], [0, 1, 2, 3])
+        >>> layer_numbers([0, 6, -1, 12], 12), layer_numbers("all", 3)
+        ([0, 6, 12, 12], [0, 1, 2, 3])
     """
     if layers is None or (isinstance(layers, str) and layers == "all"):
         return list(range(n_blocks + 1))
     if isinstance(layers, str) or not isinstance(layers, Iterable):
         raise InputTypeError(f'layers: expected "all" or a list of layers such as [0, 6, -1], got {layers!r}')
-    given = list(layers)
-    numbers = [layer_number(layer, n_blocks) for layer in given]
+    numbers = [layer_number(layer, n_blocks) for layer in layers]
     if not numbers:
         raise InputError("layers: expected at least one layer, got an empty list")
-    if len(set(numbers)) < len(numbers):
-        raise InputError(f"layers: expected each layer once, got {given} (layers {numbers})")
     return numbers
 
 

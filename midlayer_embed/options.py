@@ -17,17 +17,39 @@ from midlayer_embed.ground.checks import check_optional_int
 if TYPE_CHECKING:
     import torch
 
-POOLING_MODES = ("mean", "cls", "lasttoken", "weightedmean", "max")
+POOLING_MODES = ("mean", "cls", "lasttoken", "weightedmean", "max", "mean_sqrt_len_tokens")
+# What a recipe means where neither the user nor the model says anything.
+DEFAULT_FINAL_NORM = True
+DEFAULT_POOLING_MODE = "mean"
 # Options for models whose files are not the usual ones. A sweep does not take them, since mteb could not load such a
 # model again by its name.
 FILE_OPTIONS = ("gguf_file", "trust_remote_code")
 
+# The floating dtypes of torch by name; those of 8 bits are looked up there.
+_DTYPES = ("float32", "bfloat16", "float16", "float64", "float", "half", "double")
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def wrong_dtype(dtype: object) -> InputError:
+    """The error for what is no floating dtype."""
+    return InputError(f"dtype: expected float32, bfloat16, float16 or float64, got {dtype!r}")
 
 
 def _flag(flag: str, help_: str, **argument: Any) -> dict[str, Any]:
     """The command-line option of a field; `argument` holds more keywords of `add_argument`."""
     return {"flag": flag, "argument": {"help": help_, **argument}}
+
+
+def pooling_modes(joined: object) -> tuple[str, ...]:
+    """The modes of a `pooling_mode`, in order; none if it is invalid.
+
+    Example:
+        >>> pooling_modes("mean"), pooling_modes("cls+mean"), pooling_modes("sum")
+        (('mean',), ('cls', 'mean'), ())
+    """
+    modes = tuple(joined.split("+")) if isinstance(joined, str) else ()
+    return modes if all(mode in POOLING_MODES for mode in modes) else ()
 
 
 @dataclass(frozen=True)
@@ -46,7 +68,7 @@ class Source:
     """
 
     revision: str | None = field(
-        default=None, metadata=_flag("--revision", "branch, tag or commit on the Hub", metavar="REV")
+        default=None, metadata=_flag("--revision", "branch, tag or commit on the Hub (default: main)", metavar="REV")
     )
     device: "str | torch.device | None" = field(
         default=None,
@@ -79,6 +101,8 @@ class Source:
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.dtype, str) and self.dtype not in _DTYPES and not self.dtype.startswith("float8"):
+            raise wrong_dtype(self.dtype)
         if not isinstance(self.bidirectional, bool):
             raise InputTypeError(f"bidirectional: expected True or False, got {self.bidirectional!r}")
 
@@ -89,24 +113,38 @@ class Recipe:
 
     Attributes:
         final_norm: True: pool the states after the model's own final norm; False: pool the residual stream as the block
-            leaves it. No difference for models without a final norm. On the command line `--normed` and `--raw`.
-        pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean" or "max".
+            leaves it. No difference for models without a final norm. None: what the model's own sentence-transformers
+            config says, else True. On the command line `--normed` and `--raw`.
+        pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean", "max" or "mean_sqrt_len_tokens";
+            several joined by "+", such as "cls+mean", are concatenated. None: what the model's own
+            sentence-transformers config says, else "mean".
         max_seq_length: Number of tokens to which a text is truncated, at least 1. None: the limit of the folder's own
             sentence-transformers config if it has one, else the smaller of the model's limit and 512.
     """
 
-    final_norm: bool = True
-    pooling_mode: str = field(
-        default="mean", metadata=_flag("--pooling", "mean (default), cls, lasttoken, weightedmean, max", metavar="MODE")
+    final_norm: bool | None = None
+    pooling_mode: str | None = field(
+        default=None,
+        metadata=_flag(
+            "--pooling",
+            f"{', '.join(POOLING_MODES)}, or several joined by +, such as cls+mean (default: the model's own "
+            "sentence-transformers config, else mean)",
+            metavar="MODE",
+        ),
     )
     max_seq_length: int | None = field(
         default=None,
-        metadata=_flag("--max-seq-length", "truncate texts to this many tokens", type=int, metavar="N"),
+        metadata=_flag(
+            "--max-seq-length", "truncate texts to this many tokens (default: the model's limit)", type=int, metavar="N"
+        ),
     )
 
     def __post_init__(self) -> None:
-        if self.pooling_mode not in POOLING_MODES:
-            raise InputError(f"pooling_mode: expected one of {', '.join(POOLING_MODES)}, got {self.pooling_mode!r}")
+        if self.pooling_mode is not None and not pooling_modes(self.pooling_mode):
+            raise InputError(
+                f"pooling_mode: expected one of {', '.join(POOLING_MODES)}, or several joined by +, "
+                f"got {self.pooling_mode!r}"
+            )
         limit = check_optional_int("max_seq_length", self.max_seq_length, 1)
         object.__setattr__(self, "max_seq_length", limit)  # integers of numpy become ints
 
@@ -114,8 +152,8 @@ class Recipe:
 class ModelOptions(TypedDict, total=False):
     """The fields of both records for type checkers, except `FILE_OPTIONS`."""
 
-    final_norm: bool
-    pooling_mode: str
+    final_norm: bool | None
+    pooling_mode: str | None
     max_seq_length: int | None
     revision: str | None
     bidirectional: bool
@@ -140,7 +178,7 @@ def fold(options: Mapping[str, Any]) -> tuple[Source, Recipe]:
     Example:
         >>> source, recipe = fold({"revision": "step1000", "pooling_mode": "cls"})
         >>> source.revision, recipe.pooling_mode, recipe.final_norm
-        ('step1000', 'cls', True)
+        ('step1000', 'cls', None)
     """
     source, recipe = ({f.name for f in fields(record)} for record in (Source, Recipe))
     return (

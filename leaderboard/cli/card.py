@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from leaderboard.cli.options import PROGRAM, add_plain_options
+from leaderboard.cli.options import PROGRAM
+from leaderboard.results.arguments import check_results
 from midlayer_embed.cli.parser import FAILED, Parser
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
@@ -21,8 +22,8 @@ def add_card(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     card.set_defaults(command=_card)
     card.add_argument("folder", metavar="FOLDER", help="the results folder of a run")
-    card.add_argument("--model", metavar="NAME", help="the model's name in the tables; optional if there is only one")
-    card.add_argument("--revision", metavar="REV", help="the model's revision; optional if there is only one")
+    card.add_argument("--model", metavar="NAME", help="the model's name in the tables (default: the only one)")
+    card.add_argument("--revision", metavar="REV", help="the model's revision (default: the only one)")
     card.add_argument("--layer", metavar="LAYER", help="17, or -1, or a depth: 0.7 (default: the best mean score)")
     card.add_argument("--out", metavar="FILE", help="path of the card; the plot and .eval_results go into its folder")
     card.add_argument("--overwrite", action="store_true", help="replace an existing card, plot and .eval_results")
@@ -36,13 +37,13 @@ def add_card(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="an adapter of the scored model; if any of its adapters was a folder, repeat the option for all, in order",
     )
     push.add_argument("--device", metavar="DEVICE", help="cpu, cuda, ... (default: the fastest available)")
-    add_plain_options(card)
 
 
 def _card(arguments: argparse.Namespace) -> int:
     layer = None if arguments.layer is None else parse_layer(arguments.layer)
     if arguments.out is None and arguments.push is None:
         raise InputError("card: expected --out FILE, --push REPO, or both")
+    check_results(arguments.folder)
     from leaderboard.report.layer_record import find_layer
     from leaderboard.report.publish import PushFailed, check_card_target, check_push, push_layer, write_card
 

@@ -2,6 +2,9 @@
 
 import argparse
 
+from leaderboard.tasks.names import BENCHMARKS, check_benchmark, check_task_names
+from midlayer_embed.cli.parser import completes
+
 PROGRAM = "midlayer-leaderboard"
 
 
@@ -13,10 +16,21 @@ def add_task_choice(parser: argparse.ArgumentParser, default: str) -> None:
         default: The benchmark if neither is given.
     """
     what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--benchmark", default=default, metavar="NAME", help=f"starter, paper or paper-fast (default: {default})"
+    benchmark = what.add_argument(
+        "--benchmark", default=default, metavar="NAME", help=f"{', '.join(BENCHMARKS)} (default: {default})"
     )
+    completes(benchmark, BENCHMARKS)
     what.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks by name, instead of a benchmark")
+
+
+def check_task_choice(arguments: argparse.Namespace) -> None:
+    """Checks the options of `add_task_choice` before mteb is imported.
+
+    Raises:
+        InputError: (a ValueError) no such benchmark or task.
+    """
+    check_benchmark(arguments.benchmark)
+    check_task_names(arguments.tasks or ())
 
 
 def add_task_options(parser: argparse.ArgumentParser, default: str) -> None:
@@ -25,11 +39,5 @@ def add_task_options(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--data-dir",
         metavar="FOLDER",
-        help="read datasets from FOLDER/<org>/<name>, laid out as on the Hub, instead of from the Hub",
+        help="read datasets from FOLDER/<org>/<name>, laid out as on the Hub (default: from the Hub)",
     )
-
-
-def add_plain_options(parser: argparse.ArgumentParser) -> None:
-    """Adds --quiet and --seed to a command that computes nothing: every command has both."""
-    parser.add_argument("--quiet", action="store_true", help="no progress bars, only results and errors")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="has no effect: nothing is drawn at random")

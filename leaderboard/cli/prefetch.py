@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from leaderboard.cli.options import PROGRAM, add_plain_options, add_task_choice
+from leaderboard.cli.options import PROGRAM, add_task_choice, check_task_choice
+from leaderboard.tasks.names import check_data_dir
 from midlayer_embed.cli.parser import FAILED, Parser
 
 
@@ -25,10 +26,12 @@ def add_prefetch(commands: "argparse._SubParsersAction[Parser]") -> None:
     prefetch.add_argument(
         "--check", action="store_true", help="only compare the files with what was downloaded, without the Hub"
     )
-    add_plain_options(prefetch)
 
 
 def _prefetch(arguments: argparse.Namespace) -> int:
+    check_task_choice(arguments)
+    if arguments.check:
+        check_data_dir(arguments.data_dir)
     from leaderboard.tasks.benchmarks import resolve_tasks
     from leaderboard.tasks.prefetch import DatasetsFailed, check, prefetch
 

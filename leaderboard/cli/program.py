@@ -1,6 +1,5 @@
 """midlayer-leaderboard: registers the commands. Each command is a module of this package."""
 
-import sys
 from collections.abc import Sequence
 
 from leaderboard.cli.card import add_card
@@ -9,7 +8,7 @@ from leaderboard.cli.prefetch import add_prefetch
 from leaderboard.cli.report import add_report
 from leaderboard.cli.run import add_run
 from leaderboard.cli.tasks import add_tasks
-from midlayer_embed.cli.parser import Parser, run
+from midlayer_embed.cli.parser import Parser, program, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,14 +24,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog=PROGRAM, description="MTEB scores of every layer of a language model, with one forward pass per task."
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for add_command in (add_run, add_tasks, add_prefetch, add_card, add_report):
-        add_command(commands)
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    description = "MTEB scores of every layer of a language model, with one forward pass per task."
+    return program(PROGRAM, description, (add_run, add_tasks, add_prefetch, add_card, add_report))

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from leaderboard.cli.options import PROGRAM
+from leaderboard.results.arguments import check_results
 from midlayer_embed.cli.parser import Parser
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.checks import check_int
 
 if TYPE_CHECKING:
     import polars as pl
@@ -49,11 +49,9 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
     out.add_argument("--markdown", metavar="FILE", help="also write schemes, layers and associations to FILE")
     out.add_argument("--html", metavar="FILE", help="also write an HTML page to FILE; it needs no network")
     out.add_argument("--figures", metavar="FOLDER", help="also draw the paper's figures to FOLDER, as .png and .svg")
-    out.add_argument("--quiet", action="store_true", help="only results and errors")
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    check_int("seed", arguments.seed, 0)
     board = _read(arguments)
     board = board.only(arguments.model, arguments.revision)
     options = {"tasks": arguments.tasks, "complete_only": arguments.complete_only, "seed": arguments.seed}
@@ -97,12 +95,17 @@ def _read(arguments: argparse.Namespace) -> "Leaderboard":
     if (arguments.results is None) == (arguments.scores is None):
         given = "both" if arguments.results is not None else "neither"
         raise InputError(f"expected a results folder or --scores FILE, got {given}")
+    if arguments.results is not None:
+        if arguments.metrics is not None:
+            raise InputError("metrics: a results folder includes its metrics; use --metrics with --scores only")
+        check_results(arguments.results)
+    from leaderboard.analysis.schemes import check_comparison
+
+    check_comparison(arguments.tasks)
     from leaderboard.board import load_tables, log_remarks, read_board
     from leaderboard.results.remarks import said_of_nothing
 
     if arguments.results is not None:
-        if arguments.metrics is not None:
-            raise InputError("metrics: a results folder includes its metrics; use --metrics with --scores only")
         board = read_board(arguments.results)
         if board.scores.is_empty():
             raise InputError(said_of_nothing(arguments.results, board.remarks))

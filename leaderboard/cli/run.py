@@ -3,11 +3,16 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leaderboard.cli.options import PROGRAM, add_task_options
-from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, model_options
+from leaderboard.cli.options import PROGRAM, add_task_options, check_task_choice
+from leaderboard.models.known import known_models
+from leaderboard.sweep.arguments import check_results_folder, check_sweep
+from leaderboard.tasks.names import check_data_dir
+from midlayer_embed.cli.early import check_layers, check_model
+from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, completes, model_options
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
 from midlayer_embed.terms import METRIC_TABLE, views_needed
@@ -29,19 +34,22 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
     run.set_defaults(command=_run, resumes=True)
     add_model_options(run)
     add_task_options(run, default="starter")
-    run.add_argument("--layers", default="all", metavar="LAYERS", help='"all", or e.g. 0,6,-1; 0.5 is a depth')
+    run.add_argument(
+        "--layers", default="all", metavar="LAYERS", help='"all" (default), or e.g. 0,6,-1; 0.5 is a depth'
+    )
     run.add_argument("--results", default="results", metavar="FOLDER", help="results folder (default: results)")
     run.add_argument("--overwrite", action="store_true", help="compute finished layers again")
     run.add_argument("--plan", action="store_true", help="print the expected cost and exit")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: 0)")
     metrics = run.add_argument_group("metrics")
-    metrics.add_argument(
+    wanted = metrics.add_argument(
         "--metrics",
         nargs="+",
         default=["all"],
         metavar="NAME",
         help=f"all (default), none, or some of {', '.join(METRIC_TABLE)}; encoded views of each text: {views_needed()}",
     )
+    completes(wanted, ("all", "none", *METRIC_TABLE))
     metrics.add_argument(
         "--metric-texts",
         type=int,
@@ -55,7 +63,8 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--limit",
         type=int,
         metavar="N",
-        help="keep N evaluated items of each split, for a first look; such results are stored under their own name",
+        help="keep N evaluated items of each split, for a first look; such results are stored under their own name "
+        "(default: all items)",
     )
     size.add_argument(
         "--store-budget",
@@ -75,9 +84,18 @@ def _run(arguments: argparse.Namespace) -> int:
     # Unless this is set, tokenizers warn when a process forks after it has used their threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     layers = _layers(arguments.layers)
+    metrics = arguments.metrics[0] if arguments.metrics in (["all"], ["none"]) else arguments.metrics
+    sizes = {
+        name: getattr(arguments, name) for name in ("jobs", "limit", "metric_texts", "store_budget", "store_dtype")
+    }
+    check_sweep(**sizes, metrics=metrics, seed=arguments.seed)
+    check_task_choice(arguments)
+    if arguments.data_dir is not None:
+        check_data_dir(arguments.data_dir)
+    _check_model(arguments, [] if isinstance(layers, str) else layers)
+    check_results_folder(arguments.results)
     from leaderboard.sweep.run import TasksFailed, run_sweep
 
-    metrics = arguments.metrics[0] if arguments.metrics in (["all"], ["none"]) else arguments.metrics
     failed = None
     try:
         board = run_sweep(
@@ -86,12 +104,8 @@ def _run(arguments: argparse.Namespace) -> int:
             arguments.results,
             layers=layers,
             data_dir=arguments.data_dir,
-            jobs=arguments.jobs,
-            store_budget=arguments.store_budget,
-            store_dtype=arguments.store_dtype,
-            limit=arguments.limit,
+            **sizes,
             metrics=metrics,
-            metric_texts=arguments.metric_texts,
             seed=arguments.seed,
             overwrite=arguments.overwrite,
             show_progress=not arguments.quiet,
@@ -106,6 +120,16 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"{PROGRAM}: {failed}; run the same command again to retry them", file=sys.stderr)
         return FAILED
     return 0
+
+
+def _check_model(arguments: argparse.Namespace, layers: Sequence[int | float]) -> None:
+    """As `early.check_model`, for a name in `configs/models`, too."""
+    known = known_models().get(arguments.model)
+    if known is None:
+        check_model(arguments, layers)
+    else:
+        known.check_revision(arguments.revision)
+        check_layers(layers, known.n_blocks)
 
 
 def _print_plan(plan: "Plan") -> bool:

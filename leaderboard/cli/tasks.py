@@ -2,7 +2,8 @@
 
 import argparse
 
-from leaderboard.cli.options import PROGRAM, add_plain_options, add_task_options
+from leaderboard.cli.options import PROGRAM, add_task_options, check_task_choice
+from leaderboard.tasks.names import check_data_dir
 from midlayer_embed.cli.parser import Parser
 
 
@@ -18,14 +19,14 @@ def add_tasks(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     tasks.set_defaults(command=_tasks)
     add_task_options(tasks, default="paper")
-    add_plain_options(tasks)
 
 
 def _tasks(arguments: argparse.Namespace) -> None:
+    check_task_choice(arguments)
+    data_dir = None if arguments.data_dir is None else check_data_dir(arguments.data_dir)
     from leaderboard.report.terminal import print_tasks
     from leaderboard.tasks.benchmarks import resolve_tasks
-    from leaderboard.tasks.mirror import available_size, check_data_dir
+    from leaderboard.tasks.mirror import available_size
 
-    data_dir = None if arguments.data_dir is None else check_data_dir(arguments.data_dir)
     tasks = resolve_tasks(arguments.tasks or arguments.benchmark)
     print_tasks([(task, available_size(task, data_dir)) for task in tasks])

@@ -1,6 +1,7 @@
 """Loads one layer of a model for mteb. `leaderboard.sweep` evaluates all layers at once."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,10 +51,11 @@ def get_model(
         >>> import mteb                                                                  # doctest: +SKIP
         >>> mteb.evaluate(get_model("starter", layer=7), mteb.get_benchmark("starter"))  # doctest: +SKIP
     """
-    asked, recipe = fold(options)
+    asked, _ = fold(options)
     name, source = resolve_known_model(model, asked)
     options |= {"bidirectional": source.bidirectional, "adapters": source.adapters}
     encoder = MidLayerEncoder(name, layer, seed=seed, selection_texts=selection_texts, **options)
+    recipe = replace(encoder.recipe, max_seq_length=options.get("max_seq_length"))  # its name has what was asked for
     found = SentenceTransformerEncoderWrapper(encoder)
     found.mteb_model_meta = layer_meta(encoder.checkpoint, encoder.layer, scoring_settings(recipe, source.dtype))
     return found

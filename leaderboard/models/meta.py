@@ -7,22 +7,31 @@ from mteb.models.model_meta import ModelMeta, ScoringFunction
 
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.weights import dtype_name
-from midlayer_embed.options import Recipe, Source
+from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source
 
 if TYPE_CHECKING:
     import torch
 
-# Defaults of `run_sweep`. Only settings that differ from them become part of an experiment's name.
+# Only settings that differ from these become part of an experiment's name. They are those of a model that says nothing
+# about itself.
 DEFAULT_SETTINGS: dict[str, Any] = {
-    **asdict(Recipe()),
+    **asdict(Recipe(DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE)),
     "dtype": Source().dtype,
     "limit": None,
     "store_dtype": "float32",
 }
 
+# Those that mteb can read again; it has no others for a ModelMeta.
+_SIMILARITIES = {"cosine": ScoringFunction.COSINE, "dot": ScoringFunction.DOT_PRODUCT}
+
 
 def scoring_settings(recipe: Recipe, dtype: "str | torch.dtype") -> dict[str, Any]:
-    """The settings of a model that change its scores: `DEFAULT_SETTINGS` without the options of a sweep."""
+    """The settings of a model that change its scores: `DEFAULT_SETTINGS` without the options of a sweep.
+
+    Args:
+        recipe: From `Checkpoint.resolved`.
+        dtype: dtype of the weights.
+    """
     return {**asdict(recipe), "dtype": dtype_name(dtype)}
 
 
@@ -40,10 +49,10 @@ def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: dict[str, An
         overwrites={
             "name": checkpoint.name,
             "revision": checkpoint.revision,
-            "embed_dim": int(checkpoint.config.get_text_config().hidden_size),
+            "embed_dim": checkpoint.embedding_dim(0 if layer is None else layer, settings["pooling_mode"]),
             "max_tokens": settings["max_seq_length"],
             "framework": ["Sentence Transformers", "PyTorch"],
-            "similarity_fn_name": ScoringFunction.COSINE,
+            "similarity_fn_name": _SIMILARITIES.get(checkpoint.own.similarity_fn_name or "cosine"),
             "experiment_kwargs": experiment or None,
         }
     )

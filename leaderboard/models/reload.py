@@ -25,6 +25,10 @@ def origin_of(meta: ModelMeta, provenance: Mapping[str, Any]) -> Origin:
     hub_id = hub_id_of(name)
     loaded_from = STARTER if name.startswith(f"{STARTER}/") else hub_id or f"path/to/{name.removeprefix(LOCAL)}"
     settings = {key: own[key] for key in DEFAULT_SETTINGS if key in own and key not in _SWEEP_ONLY}
+    for key, without in provenance.get("own", {}).get("recipe", {}).items():  # what the model is without the keyword
+        scored = own.get(key, DEFAULT_SETTINGS[key])
+        settings = {name: value for name, value in settings.items() if name != key}
+        settings |= {key: scored} if scored != without else {}
     if hub_id == loaded_from:
         settings["revision"] = weights_revision(str(meta.revision))
     if provenance.get("bidirectional"):

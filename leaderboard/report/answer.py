@@ -33,7 +33,8 @@ def answer(summary: LayerSummary | None) -> str:
         return f"The last layer is the best{' of those that ran' if some else ''}: l{scores}."
     if summary.last_score is None:
         return f"L{scores}{some}; the last has no score for some tasks. I{needs[1:]}"
-    return f"L{scores}{some}{'; ' if some else ', '}the last {summary.last_score:.1f}; {needs}"
+    last = f"the last {summary.last_score:.1f}" if summary.best_score > summary.last_score else "as much as the last"
+    return f"L{scores}{some}{'; ' if some else ', '}{last}; {needs}"
 
 
 def answer_of_all(summaries: Sequence[LayerSummary | None]) -> str:
@@ -45,10 +46,10 @@ def answer_of_all(summaries: Sequence[LayerSummary | None]) -> str:
         'A layer before the last scores best for 1 of 2 models.'
     """
     n_models = len(summaries)
-    known = [summary for summary in summaries if summary is not None and summary.last_score is not None]
+    known = [summary.gain for summary in summaries if summary is not None and summary.gain is not None]
     if not known:
         return f"None of {n_models} models has a comparable score of its last layer."
-    n_before = sum(summary.best != summary.last for summary in known)
+    n_before = sum(gain > 0 for gain in known)
     unknown = n_models - len(known)
-    others = f"; {unknown} have no comparable score of their last layer" if unknown else ""
+    others = f"; {unknown} {'have' if unknown > 1 else 'has'} no comparable score of the last layer" if unknown else ""
     return f"A layer before the last scores best for {n_before or 'none'} of {n_models} models{others}."

@@ -3,8 +3,9 @@
 `midlayer_embed.encoder.card` renders the part that every saved encoder has; `publish` writes the files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCardData
 
@@ -22,6 +23,7 @@ from leaderboard.tasks.starter import STARTER_DATASET
 from midlayer_embed.encoder.card import NAME_TO_COME, CardFacts, base_card_of, card
 from midlayer_embed.ground.markdown import escaped, table
 from midlayer_embed.models.checkpoint import LOCAL
+from midlayer_embed.models.sentence_transformers_config import NORMALIZE
 from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
 from midlayer_embed.options import fold
 from midlayer_embed.terms import METRICS
@@ -77,7 +79,8 @@ def render_card(
         dim=record.dim,
         how_chosen=_how_chosen(record),
         name=name,
-        normalized=record.provenance["normalized"],
+        modules=_modules(record),
+        left_out=() if record.layer == record.n_blocks else tuple(_own(record)["for_the_last_layer"]),
         bidirectional=record.provenance["bidirectional"],
         adapters=tuple(record.provenance["adapters"]),
         quantization=record.provenance.get("quantization"),
@@ -93,6 +96,19 @@ def render_card(
     ]
     tags = ["mteb"] if any(map(is_of_mteb, record.results)) else []
     return card(facts, sections, tags=tags, **model_index(record, _base_name(record)))
+
+
+def _own(record: LayerRecord) -> Mapping[str, Any]:
+    """What the model said about itself when it was scored; earlier versions noted only whether it normalises."""
+    before = {"modules": ["Normalize"] * record.provenance.get("normalized", False), "for_the_last_layer": []}
+    own: Mapping[str, Any] = record.provenance.get("own", before)
+    return own
+
+
+def _modules(record: LayerRecord) -> tuple[str, ...]:
+    """The modules after pooling of the layer."""
+    is_last = record.layer == record.n_blocks
+    return tuple(kind for kind in _own(record)["modules"] if is_last or kind == NORMALIZE)
 
 
 def _base_name(record: LayerRecord) -> str:

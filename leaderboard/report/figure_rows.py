@@ -1,6 +1,7 @@
 """Selects the rows of a leaderboard that figures show. `figures` draws them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import polars as pl
 from leaderboard.analysis.layer_means import MODEL, metric_curves, score_curves
 from leaderboard.analysis.task_sets import task_sets
 from leaderboard.report import figures
+from leaderboard.results.remarks import some_names
 from leaderboard.results.tables import Tables, picked_layers
 from midlayer_embed.terms import METRICS
 
@@ -21,6 +23,7 @@ _MARKED_SCHEMES = {
     "min_entropy": "min-entropy",
 }
 
+_FILE_NAME_BYTES = 150
 _HEAT_MAP_NOTE = "Each task from its worst layer (0%) to its best (100%, a dot)"
 
 
@@ -120,7 +123,7 @@ def _all_figures(board: Tables, options: dict[str, Any]) -> Iterator[tuple[str, 
             names = [labels[model] for model in models]
             figure = figures.metrics_over_depth(metrics, names)
             title = f"Metrics of every layer: {_named(names)}"
-            yield f"metrics_over_depth{ending}", figures.titled(figure, title, f"{_mean_of(tasks)}, raw states")
+            yield f"metrics_over_depth{ending}", figures.titled(figure, title, f"{_mean_of(tasks)}. Raw states")
     for ((model, revision), label), name in zip(labels.items(), _file_names(list(labels.values())), strict=True):
         bars = association_rows(board.associations(model, revision))
         if not bars.is_empty():
@@ -175,14 +178,19 @@ def _named(labels: list[str]) -> str:
 
 
 def _mean_of(tasks: Sequence[str]) -> str:
-    return f"Mean of {len(tasks)} tasks" if len(tasks) != 1 else f"Task {tasks[0]}"
+    return f"Mean of {len(tasks)} tasks: {some_names(tasks)}" if len(tasks) != 1 else f"Task {tasks[0]}"
 
 
 def _file_names(labels: list[str]) -> list[str]:
-    """A unique part of a file name for each label."""
-    plain = ["".join(letter if letter.isalnum() or letter in "-." else "_" for letter in label) for label in labels]
-    before = [sum(other.lower() == name.lower() for other in plain[:place]) for place, name in enumerate(plain)]
-    return [f"{name}-{n + 1}" if n else name for name, n in zip(plain, before, strict=True)]
+    """A unique part of a file name for each label, short enough for every file system."""
+    found: list[str] = []
+    for label in labels:
+        plain = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in label)
+        short = plain.encode()[:_FILE_NAME_BYTES].decode(errors="ignore")
+        taken = {name.lower() for name in found}
+        others = (f"{short}-{n}" for n in count(2))
+        found.append(short if short.lower() not in taken else next(one for one in others if one.lower() not in taken))
+    return found
 
 
 def association_rows(associations: pl.DataFrame) -> pl.DataFrame:

@@ -47,8 +47,10 @@ _LAYER_TOOLTIPS = [
     alt.Tooltip("depth:Q", title="depth", format=".2f"),
 ]
 _TASK_TOOLTIPS = [alt.Tooltip("n_tasks:Q", title="tasks"), alt.Tooltip("of_tasks:Q", title="of")]
-# Names of tasks and metrics take up to a third of a chart.
-_NAMES: dict[str, Any] = {"labelLimit": alt.expr("max(110, width / 3)")}
+# The longest name of a task or metric at a chart that gets its rows later, and on a picture.
+_NAME_LIMIT, _PICTURE_NAME_LIMIT = 160, 300
+# The longest name of a model in a legend: the page sets it to the width that it has.
+_LEGEND_LIMIT = "legend_limit"
 
 
 def score_over_depth(
@@ -64,12 +66,12 @@ def score_over_depth(
         models: Model names in the order of their colours. Like rows, they can be set later: in the signal "models".
         title: Title of the score axis.
     """
-    return _build_over_depth(rows, marks, title, ".1f", models).add_params(_build_models_param(models))
+    return _build_over_depth(rows, marks, title, ".1f", models).add_params(*_params(models))
 
 
 def metric_over_depth(rows: Rows, marks: Rows, models: Sequence[str] = (), *, title: str | None) -> Figure:
     """One metric over depth, one line per model. Takes the arguments of `score_over_depth`."""
-    return _build_over_depth(rows, marks, title, ".4~g", models).add_params(_build_models_param(models))
+    return _build_over_depth(rows, marks, title, ".4~g", models).add_params(*_params(models))
 
 
 def metrics_over_depth(rows: pl.DataFrame, models: Sequence[str]) -> Figure:
@@ -90,7 +92,7 @@ def metrics_over_depth(rows: pl.DataFrame, models: Sequence[str]) -> Figure:
         for name, metric in METRIC_TABLE.items()
         if name in measured
     ]
-    return alt.concat(*charts, columns=4 if len(charts) > 4 else 3).add_params(_build_models_param(models))
+    return alt.concat(*charts, columns=4 if len(charts) > 4 else 3).add_params(*_params(models))
 
 
 def association_bars(rows: Rows) -> Figure:
@@ -103,7 +105,7 @@ def association_bars(rows: Rows) -> Figure:
         _build_chart(rows)
         .mark_bar()
         .encode(
-            alt.Y("metric:N", title=None, sort=None, axis=alt.Axis(**_NAMES)),
+            alt.Y("metric:N", title=None, sort=None, axis=alt.Axis(labelLimit=_name_limit(rows))),
             alt.X(
                 "value:Q",
                 title="correlation with the score",
@@ -116,7 +118,7 @@ def association_bars(rows: Rows) -> Figure:
                 title=None,
                 sort=list(_COEFFICIENTS),
                 scale=alt.Scale(domain=list(_COEFFICIENTS), range=list(COLOURS[: len(_COEFFICIENTS)])),
-                legend=alt.Legend(orient="bottom", columns=alt.expr("width < 320 ? 1 : 3")),
+                legend=alt.Legend(orient="bottom", columns=3 if isinstance(rows, pl.DataFrame) else 1),
             ),
             tooltip=[
                 alt.Tooltip("metric:N"),
@@ -140,7 +142,7 @@ def score_heat_map(rows: Rows) -> Figure:
     """
     base = _build_chart(rows).encode(
         alt.X("layer:O", title="layer", axis=alt.Axis(labelOverlap=True, labelAngle=0)),
-        alt.Y("task:N", title=None, sort=None, axis=alt.Axis(**_NAMES, labelFontSize=_ROW_TEXT)),
+        alt.Y("task:N", title=None, sort=None, axis=alt.Axis(labelLimit=_name_limit(rows), labelFontSize=_ROW_TEXT)),
         tooltip=[
             alt.Tooltip("task:N"),
             alt.Tooltip("layer:O"),
@@ -294,7 +296,7 @@ def _build_over_depth(
         columns=columns,
         symbolType="stroke",
         symbolStrokeWidth=2,
-        labelLimit=SLIDE[0] - 2 * _SYMBOL if models else alt.expr(f"width - {_SYMBOL}"),
+        labelLimit=alt.expr(_LEGEND_LIMIT),
     )
     names = alt.ExprRef(_MODELS)
     colour = alt.Color("model:N", title=None, legend=legend, scale=alt.Scale(domain=names, range=list(COLOURS)))
@@ -353,8 +355,12 @@ def _height(rows: Rows, column: str, row: int, each: alt.Step) -> int | alt.Step
     return rows[column].n_unique() * row if isinstance(rows, pl.DataFrame) else each
 
 
-def _build_models_param(names: Sequence[str]) -> alt.Parameter:
-    return alt.param(_MODELS, value=list(names))
+def _name_limit(rows: Rows) -> int:
+    return _PICTURE_NAME_LIMIT if isinstance(rows, pl.DataFrame) else _NAME_LIMIT
+
+
+def _params(models: Sequence[str]) -> tuple[alt.Parameter, alt.Parameter]:
+    return alt.param(_MODELS, value=list(models)), alt.param(_LEGEND_LIMIT, value=SLIDE[0] - 2 * _SYMBOL)
 
 
 def _build_chart(rows: Rows) -> alt.Chart:

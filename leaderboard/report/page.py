@@ -7,7 +7,7 @@ the page in `page_files`.
 import base64
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import asdict
 from importlib.resources import files
 from typing import Any, get_args
@@ -138,22 +138,25 @@ def _groups(board: Tables, schemes: pl.DataFrame) -> list[dict[str, Any]]:
     """The models whose means are comparable, by their places in `board.models()`, the best of each group first."""
     rows = {(row["model"], row["revision"]): row for row in schemes.iter_rows(named=True)}
     place = {model: index for index, model in enumerate(board.models())}
-    sets = task_sets(board.scores)
-    if schemes["tasks"][0] == "common" and (schemes["n_tasks"] == schemes["n_shared"]).all():
-        n_tasks = int(schemes["n_tasks"][0])
-        sets, names = {(): list(rows)}, f"those that all {'models' if len(rows) > 1 else 'schemes'} have"
-        titles = {(): (n_tasks, names)}
-    else:
-        titles = {tasks: (len(tasks), some_names(tasks)) for tasks in sets}
+    sets = [(_n_tasks(tasks), some_names(tasks), models) for tasks, models in task_sets(board.scores).items()]
+    if schemes["tasks"][0] == "common" and schemes["n_tasks"].equals(schemes["n_shared"]):
+        scored = [model for model, row in rows.items() if row["n_tasks"]]
+        others = [model for model in rows if model not in scored]
+        names = f"those that all {'models' if len(scored) > 1 else 'schemes'} have"
+        sets = [(_n_tasks(range(max(schemes["n_tasks"].to_list()))), names, scored), (_n_tasks(()), "", others)]
     return [
         {
-            "n_tasks": titles[tasks][0],
-            "title": f"{titles[tasks][0]} task{'s' if titles[tasks][0] != 1 else ''}",
-            "tasks": titles[tasks][1],
+            "n_tasks": n_tasks,
+            "title": f"{n_tasks}: {names}" if names else n_tasks,
             "models": [place[model] for model in sorted(models, key=lambda model: _by_best(rows[model]))],
         }
-        for tasks, models in sets.items()
+        for n_tasks, names, models in sets
+        if models
     ]
+
+
+def _n_tasks(tasks: Sized) -> str:
+    return f"{len(tasks)} task{'s' if len(tasks) != 1 else ''}" if tasks else "no task with a score"
 
 
 def _by_best(row: dict[str, Any]) -> tuple[Any, ...]:

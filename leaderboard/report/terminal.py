@@ -18,13 +18,38 @@ from leaderboard.results.tables import Tables
 from leaderboard.tasks.benchmarks import n_samples
 from midlayer_embed.terms import METRICS
 
-# Longer words in the name of a task are hyphenated, so that eight columns fit into 80 characters.
-_WIDEST_WORD = 8
+# Long words in the names of tasks, and what the head of a column says instead; other words are never cut.
+_SHORT = {
+    "Classification": "Classif.",
+    "Clustering": "Cluster.",
+    "Conversations": "Convers.",
+    "Counterfactual": "Counterf.",
+    "Extraction": "Extract.",
+    "Newsgroups": "Newsgr.",
+    "Regression": "Regress.",
+    "Summarization": "Summar.",
+}
+
+
+# A rule below the heads of the columns, and the same in ASCII.
+_RULE = box.SIMPLE_HEAD
+_ASCII_RULE = box.Box(str(_RULE).replace("─", "-"), ascii=True)
+
+
+class _Console(Console):
+    """A console for tables, as wide as the terminal. Where nobody reads the output any more, it says so."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, **options)
+
+    def on_broken_pipe(self) -> None:
+        """Let the command end as it does after any other output, instead of with exit code 1."""
+        raise
 
 
 def print_layers(board: Tables, model: str, revision: str, console: Console | None = None) -> None:
     """Print one row per layer, best and last marked: metrics, scores and a summary line."""
-    console = console or Console(highlight=False)
+    console = console or _Console()
     frame = board.layer_table(model, revision)
     summary = board.summary(model, revision)
     layers = frame["layer"].to_list()
@@ -76,7 +101,7 @@ def _print_table(
     for block in _split_blocks(range(1, end), widths, room - min(widths[0], console.width // 3)):
         if block[0] > 1:
             console.print()
-        table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+        table = Table(box=_ASCII_RULE if console.options.ascii_only else _RULE, padding=0, show_edge=False)
         left = room - sum(widths[column] + 1 for column in block)
         table.add_column(columns[0][0], justify=justify, overflow="fold", max_width=max(left, 1))
         for column in (*block, *marks):
@@ -117,7 +142,7 @@ def print_schemes(schemes: pl.DataFrame, console: Console | None = None) -> None
         schemes: Result of `Leaderboard.schemes`, at least one row.
         console: Console to print to. None: stdout.
     """
-    console = console or Console(highlight=False)
+    console = console or _Console()
     models = schemes.to_dicts()
     rows = []
     for row in models:
@@ -149,7 +174,7 @@ def print_scheme_details(row: dict[str, Any], console: Console | None = None) ->
         row: Row of `Leaderboard.schemes`.
         console: Console to print to. None: stdout.
     """
-    console = console or Console(highlight=False)
+    console = console or _Console()
     rows = [
         [Text(cell, style="bold" if scheme == "best" else "") for cell in scheme_cells(row, scheme)]
         for scheme in SCHEMES
@@ -167,7 +192,7 @@ def print_associations(model: str, revision: str, associations: pl.DataFrame, co
         associations: Result of `Leaderboard.associations`.
         console: Console to print to. None: stdout.
     """
-    console = console or Console(highlight=False)
+    console = console or _Console()
     names = [name.removeprefix("n_") for name in associations.columns]
     rows = [
         [Text(metric), *(Text(format_coefficient(n)) for n in numbers)] for metric, *numbers in associations.iter_rows()
@@ -202,23 +227,13 @@ def column_titles(names: Sequence[str]) -> list[str]:
 
     Example:
         >>> column_titles(["layer", "StarterSTS", "StarterPairClassification", "dataset_entropy"])
-        ['layer', 'STS', 'Pair\nClassif-\nication', 'dataset\nentropy']
+        ['layer', 'STS', 'Pair\nClassif.', 'dataset\nentropy']
     """
     tasks = [name for name in names if not name.islower()]
     first_words = {_split_words(name)[0] for name in tasks}
     shared = first_words.pop() if len(first_words) == 1 and min(len(_split_words(name)) for name in tasks) > 1 else ""
-    return ["\n".join(_wrap_name(name.removeprefix(shared))) for name in names]
+    return ["\n".join(_SHORT.get(word, word) for word in _split_words(name.removeprefix(shared))) for name in names]
 
 
 def _split_words(name: str) -> list[str]:
     return re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+", name) or [name]
-
-
-def _wrap_name(name: str) -> list[str]:
-    lines = []
-    for word in _split_words(name):
-        while len(word) > _WIDEST_WORD:
-            lines.append(word[: _WIDEST_WORD - 1] + "-")
-            word = word[_WIDEST_WORD - 1 :]
-        lines.append(word)
-    return lines

@@ -14,13 +14,13 @@ from leaderboard.config_files import read_config
 from leaderboard.models.meta import model_label
 from leaderboard.models.origin import Origin
 from leaderboard.models.reload import origin_of
+from leaderboard.results.arguments import check_results
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.results.provenance import entries_of, provenance_of
 from leaderboard.results.remarks import said_of_no_scores, said_of_other_data, said_of_passed_over, some_names
 from leaderboard.results.schemas import SCORES_SCHEMA
 from leaderboard.results.scores import reason_of_no_score, score_of
 from leaderboard.results.tables import Tables
-from midlayer_embed.errors import InputError
 
 # Scores that the paper reports instead of mteb's main score, by task type.
 _PAPER_SCORES: dict[str, list[str]] = read_config("benchmarks", "paper")["paper_scores"]
@@ -38,8 +38,7 @@ def read_results(results_dir: str | Path) -> Tables:
     Raises:
         InputError: (a ValueError) there is no such folder.
     """
-    if not Path(results_dir).is_dir():
-        raise InputError(f"results: there is no folder {str(results_dir)!r}")
+    check_results(results_dir)
     folder = ResultsFolder(results_dir)
     rows: dict[str, list[tuple[Any, ...]]] = {"main": [], "paper": []}
     origins: dict[tuple[str, str], Origin] = {}

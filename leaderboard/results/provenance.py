@@ -1,6 +1,7 @@
 """Provenance of scores and metrics: model, data, settings and versions, stored with each number in the results."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -9,6 +10,7 @@ from mteb.results import TaskResult
 
 from midlayer_embed import __version__
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.options import Recipe
 
 # Key of the provenance in each entry of mteb's result files.
 PROVENANCE = "provenance"
@@ -22,6 +24,7 @@ def provenance(
     task: AbsTask,
     settings: dict[str, Any],
     *,
+    prompts: dict[str, str] | None,
     seed: int,
     dataset_files_sha256: str | None,
 ) -> dict[str, Any]:
@@ -31,6 +34,7 @@ def provenance(
         encoder: The model, loaded.
         task: The task.
         settings: A value for each key of `leaderboard.models.meta.DEFAULT_SETTINGS`.
+        prompts: The prompts in front of the texts, by kind of text; None for none.
         seed: Seed of the items that `limit` keeps, and of the texts and views of metrics.
         dataset_files_sha256: Hash of the files of the dataset; None if it was not read from a folder.
     """
@@ -43,8 +47,12 @@ def provenance(
         "dataset_files_sha256": dataset_files_sha256,
         **settings,
         "max_seq_length": encoder.max_seq_length,
-        "normalized": checkpoint.normalizes,
-        "prompt": None,  # texts are encoded without a prompt
+        "own": {
+            "recipe": asdict(checkpoint.resolved(Recipe())),
+            "modules": [module.kind for module in checkpoint.own.modules],
+            "for_the_last_layer": list(checkpoint.own.for_the_last_layer),
+        },
+        "prompt": prompts,
         "device": str(encoder.backbone.device),
         "seed": seed,
         "model_revision": checkpoint.revision,

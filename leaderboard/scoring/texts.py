@@ -10,7 +10,10 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
 
 from leaderboard.scoring.columns import texts_in
+from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.scoring.score import score
+from midlayer_embed.forward.batching import Text, prompted
+from midlayer_embed.models.sentence_transformers_config import OwnConfig
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -24,21 +27,22 @@ class TaskTexts:
     """The distinct texts of a task, in the order in which mteb first encodes them.
 
     Attributes:
-        all: All texts that are encoded for a score, in any split.
-        evaluated: Texts of the evaluation splits, all columns; training texts are left out.
+        all: All texts that are encoded for a score, in any split, under their prompts.
+        evaluated: Texts of the evaluation splits, all columns, without prompts; training texts are left out.
     """
 
-    all: list[str]
+    all: list[Text]
     evaluated: list[str]
 
 
-def collect_texts(task: AbsTask) -> TaskTexts:
+def collect_texts(task: AbsTask, prompts: TaskPrompts | None = None) -> TaskTexts:
     """Run mteb's evaluation with an encoder that records its inputs.
 
     Args:
         task: Task whose data are loaded. Faster inside `leaderboard.scoring.score.prepared(task)`.
+        prompts: The prompts of the model; None for none.
     """
-    recorder = _Recorder(task.eval_splits)
+    recorder = _Recorder(task.eval_splits, prompts or TaskPrompts(OwnConfig()))
     score(task, recorder)
     return TaskTexts(list(recorder.all), list(recorder.evaluated))
 
@@ -48,11 +52,12 @@ class _Recorder(AbsEncoder):
 
     mteb_model_meta: ModelMeta
 
-    def __init__(self, eval_splits: Sequence[str]) -> None:
+    def __init__(self, eval_splits: Sequence[str], prompts: TaskPrompts) -> None:
         self.mteb_model_meta = ModelMeta.create_empty({"name": "midlayer-embed/recorder", "revision": "1"})
-        self.all: dict[str, None] = {}
+        self.all: dict[Text, None] = {}
         self.evaluated: dict[str, None] = {}
         self._eval_splits = eval_splits
+        self._prompts = prompts
 
     def encode(
         self,
@@ -66,7 +71,8 @@ class _Recorder(AbsEncoder):
     ) -> np.ndarray:
         """Record the texts; returns ones, float32 (n_texts, 1)."""
         texts = texts_in(inputs)
-        self.all |= dict.fromkeys(texts)
+        prompt = self._prompts.prompt_for(task_metadata, prompt_type)
+        self.all |= dict.fromkeys(prompted(prompt, text) for text in texts)
         if hf_split in self._eval_splits:
             self.evaluated |= dict.fromkeys(texts)
         return np.ones((len(texts), 1), dtype=np.float32)

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from midlayer_embed.forward.batching import Prompted, Text
+
 
 @dataclass(frozen=True)
 class KeptTexts:
     """The texts of a task.
 
     Attributes:
-        all: Distinct texts that a score needs.
-        sample: The texts among them that metrics are measured on.
+        all: Distinct texts that a score needs, under their prompts.
+        sample: Texts that metrics are measured on, without prompts.
 
     Example:
         >>> import tempfile
@@ -22,14 +24,13 @@ class KeptTexts:
         KeptTexts(all=['a', 'two words'], sample=['two words'])
     """
 
-    all: Sequence[str]
+    all: Sequence[Text]
     sample: Sequence[str]
 
     def save(self, path: Path) -> None:
-        """Writes JSON lines: the numbers of the sampled texts, then each text."""
-        number = {text: number for number, text in enumerate(self.all)}
+        """Writes JSON lines: the sampled texts in one line, then each text, as a pair if it has a prompt."""
         with path.open("w", encoding="ascii") as file:
-            for line in ([number[text] for text in self.sample], *self.all):
+            for line in (list(self.sample), *self.all):
                 file.write(json.dumps(line) + "\n")
 
     @classmethod
@@ -37,5 +38,14 @@ class KeptTexts:
         """Reads what `save` wrote."""
         with path.open(encoding="ascii") as file:
             sample = json.loads(next(file))
-            texts = [json.loads(line) for line in file]
-        return cls(texts, [texts[number] for number in sample])
+            return cls([text_of(json.loads(line)) for line in file], sample)
+
+
+def text_of(loaded: str | list[str]) -> Text:
+    """A text that was written as JSON.
+
+    Example:
+        >>> text_of("a"), text_of(["query: ", "a"])
+        ('a', Prompted(prompt='query: ', text='a'))
+    """
+    return loaded if isinstance(loaded, str) else Prompted(*loaded)

@@ -1,19 +1,23 @@
 """LayerView, one layer of a store as an mteb encoder, and StoreFiller, which encodes texts once for all layers."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
-from torch.nn.functional import normalize
+from sentence_transformers import SimilarityFunction
 
 from leaderboard.scoring.columns import texts_in
+from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.sweep.store import VectorStore
 from midlayer_embed.errors import InputError
+from midlayer_embed.forward.after_pooling import AfterPooling
+from midlayer_embed.forward.batching import Text, prompted
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.models.sentence_transformers_config import OwnConfig
 from midlayer_embed.selection.representations import TextPass
 
 if TYPE_CHECKING:
@@ -28,7 +32,8 @@ class StoreFiller:
 
     Args:
         encoder: The model.
-        store: Receives the vectors.
+        after: What turns the pooled vectors of each layer of the store into its embeddings.
+        store: Receives the embeddings.
         final_norm: Whether to pool normed states instead of raw ones.
         label: Label of the progress bar.
         show_progress: Whether to show a progress bar with an ETA on stderr.
@@ -39,9 +44,17 @@ class StoreFiller:
     """
 
     def __init__(
-        self, encoder: LayerwiseEncoder, store: VectorStore, *, final_norm: bool, label: str, show_progress: bool
+        self,
+        encoder: LayerwiseEncoder,
+        after: Mapping[int, AfterPooling],
+        store: VectorStore,
+        *,
+        final_norm: bool,
+        label: str,
+        show_progress: bool,
     ) -> None:
         self._encoder = encoder
+        self._after = after
         self._store = store
         # In a model without a final norm, normed states are the raw states.
         self._norm = final_norm and encoder.backbone.final_norm is not None
@@ -49,11 +62,11 @@ class StoreFiller:
         self._show_progress = show_progress
         self.not_finite: Counter[int] = Counter()
 
-    def fill(self, texts: Sequence[str], text_pass: TextPass | None = None) -> None:
+    def fill(self, texts: Sequence[Text], text_pass: TextPass | None = None) -> None:
         """Encodes the texts that are not in the store yet.
 
         Args:
-            texts: Any number of texts.
+            texts: Any number of texts, under their prompts.
             text_pass: Collects raw states for metrics in the same forward pass. Then none of the texts may be in the
                 store.
         """
@@ -72,29 +85,34 @@ class StoreFiller:
             description=f"{self._label}: encoding",
         ):
             vectors = pooled.vectors[norms.index(self._norm)]
-            if self._encoder.checkpoint.normalizes:  # like the model's own Normalize module
-                vectors = normalize(torch.from_numpy(vectors), dim=-1).numpy()
-            self._put(segment, pooled.rows, self._without_not_finite(vectors))
+            self._put(segment, pooled.rows, vectors)
             if text_pass is not None:
                 text_pass.add(pooled.rows, np.arange(len(pooled.rows)), pooled, pooled.vectors[norms.index(False)])
 
-    def _without_not_finite(self, vectors: np.ndarray) -> np.ndarray:
-        """The vectors (n_layers, n, dim), zero where one is not finite or too long for a float32 length."""
+    def _without_not_finite(self, layer: int, vectors: np.ndarray) -> np.ndarray:
+        """The vectors (n, dim) of a layer, zero where one is not finite or too long for a float32 length."""
         with np.errstate(over="ignore", invalid="ignore"):
-            wrong = ~np.isfinite(np.einsum("lnd,lnd->ln", vectors, vectors))
+            wrong = ~np.isfinite(np.einsum("nd,nd->n", vectors, vectors))
         if not wrong.any():
             return vectors
-        self.not_finite.update(dict(zip(self._store.layers, wrong.sum(axis=1).tolist(), strict=True)))
-        return np.where(wrong[..., None], np.float32(0), vectors)
+        self.not_finite[layer] += int(wrong.sum())
+        return np.where(wrong[:, None], np.float32(0), vectors)
 
-    def _put(self, segment: np.ndarray, rows: np.ndarray, vectors: np.ndarray) -> None:
+    def _put(self, segment: np.ndarray, rows: np.ndarray, pooled: np.ndarray) -> None:
+        """Puts the embeddings of some texts, from their pooled vectors (n_layers, n_texts, dim)."""
         highest = np.finfo(segment.dtype).max
-        if segment.dtype != vectors.dtype and np.abs(vectors).max() > highest:
-            raise InputError(
-                f"store_dtype: {segment.dtype} holds values up to {highest}, these vectors have "
-                f"{np.abs(vectors).max():.0f}; use float32"
-            )
-        segment[:, rows] = vectors
+        for slot, layer in enumerate(self._store.layers):
+            vectors = self._without_not_finite(layer, self._after[layer](torch.from_numpy(pooled[slot])).numpy())
+            if segment.dtype != vectors.dtype and np.abs(vectors).max() > highest:
+                raise InputError(
+                    f"store_dtype: {segment.dtype} holds values up to {highest}, these vectors have "
+                    f"{np.abs(vectors).max():.0f}; use float32"
+                )
+            segment[slot, rows, : vectors.shape[1]] = vectors
+
+
+# Similarities of sentence-transformers that mteb's encoders do not have.
+_NOT_IN_MTEB = ("euclidean", "manhattan")
 
 
 class LayerView(AbsEncoder):
@@ -105,15 +123,28 @@ class LayerView(AbsEncoder):
         store: Vectors of the texts.
         fill: Encodes texts that are not in the store yet.
         meta: ModelMeta of the layer, with the name, revision and experiment of its results.
+        prompts: The prompts of the model, and its similarity; None: no prompts, cosine.
     """
 
     mteb_model_meta: ModelMeta
 
-    def __init__(self, layer: int, store: VectorStore, fill: Callable[[Sequence[str]], None], meta: ModelMeta) -> None:
+    def __init__(
+        self,
+        layer: int,
+        store: VectorStore,
+        fill: Callable[[Sequence[Text]], None],
+        meta: ModelMeta,
+        prompts: TaskPrompts | None = None,
+    ) -> None:
         self.layer = layer
         self.mteb_model_meta = meta
         self._store = store
         self._fill = fill
+        self._prompts = prompts or TaskPrompts(OwnConfig())
+        name = self._prompts.own.similarity_fn_name
+        if name in _NOT_IN_MTEB:
+            self.similarity = SimilarityFunction.to_similarity_fn(name)  # type: ignore[assignment,method-assign]
+            self.similarity_pairwise = SimilarityFunction.to_similarity_pairwise_fn(name)  # type: ignore[assignment,method-assign]
 
     def encode(
         self,
@@ -126,6 +157,7 @@ class LayerView(AbsEncoder):
         **kwargs: "Unpack[EncodeKwargs]",
     ) -> np.ndarray:
         """Vectors of the texts in `inputs` at this layer: float32 (n_texts, dim)."""
-        texts = texts_in(inputs)
+        prompt = self._prompts.prompt_for(task_metadata, prompt_type)
+        texts = [prompted(prompt, text) for text in texts_in(inputs)]
         self._fill(texts)
         return self._store.vectors(self.layer, self._store.rows(texts))

@@ -1,6 +1,5 @@
 """Estimates the cost of a sweep: texts, tokens, forward passes, disk and time. Only a sample of texts is encoded."""
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import token_budget, token_counts
+from midlayer_embed.forward.batching import Text, spelt, token_budget, token_counts
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.selection.representations import TextPass
 from midlayer_embed.terms import n_views
 from midlayer_embed.texts.views import augmented_views
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 # Sample sizes: texts to count tokens of, and texts to augment.
 _COUNTED = 1000
 _AUGMENTED = 32
@@ -94,23 +92,6 @@ class Plan:
         ]
 
 
-def parse_bytes(size: str | int) -> int:
-    """Parses a number of bytes, such as "20GB".
-
-    Raises:
-        InputError: (a ValueError) not a size, or zero.
-
-    Example:
-        >>> parse_bytes("20GB"), parse_bytes("1.5 M"), parse_bytes(1024)
-        (20000000000, 1500000, 1024)
-    """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?", str(size).strip(), flags=re.IGNORECASE)
-    number = int(float(found[1]) * _UNITS[found[2].upper()]) if found and not isinstance(size, bool) else 0
-    if number < 1:
-        raise InputError(f"store_budget: expected bytes such as 20GB, got {size!r}")
-    return number
-
-
 def layer_groups(layers: Sequence[int], bytes_a_layer: int, budget: int) -> tuple[tuple[int, ...], ...]:
     """Splits layers into as few groups as the budget allows, all of about the same size.
 
@@ -132,7 +113,7 @@ def layer_groups(layers: Sequence[int], bytes_a_layer: int, budget: int) -> tupl
     return tuple(tuple(int(layer) for layer in group) for group in np.array_split(np.array(layers), n_groups))
 
 
-def count_tokens(encoder: LayerwiseEncoder, texts: Sequence[str]) -> int:
+def count_tokens(encoder: LayerwiseEncoder, texts: Sequence[Text]) -> int:
     """Estimated number of tokens of texts, from a sample of them."""
     some = texts[:: max(1, len(texts) // _COUNTED)]
     if not some:
@@ -158,11 +139,11 @@ def count_metric_tokens(encoder: LayerwiseEncoder, sample: Sequence[str], wanted
     return texts + round(count_tokens(encoder, view) / len(some) * len(sample)) * n_views(wanted)
 
 
-def measure_speed(encoder: LayerwiseEncoder, texts: Sequence[str]) -> float:
+def measure_speed(encoder: LayerwiseEncoder, texts: Sequence[Text]) -> float:
     """Tokens per second through all layers, measured on one full batch of these texts."""
     counts = token_counts(encoder.backbone.tokenizer, texts, encoder.max_seq_length)
     within = np.cumsum(counts) <= 2 * token_budget(None, encoder.backbone.device)
-    some = [text for text, is_in in zip(texts, within, strict=True) if is_in] or list(texts[:1])
+    some = [spelt(text) for text, is_in in zip(texts, within, strict=True) if is_in] or [spelt(texts[0])]
     encoder.encode(some[:4])  # warm-up
     start = time.perf_counter()
     encoder.encode(some)

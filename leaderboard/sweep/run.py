@@ -22,23 +22,29 @@ from leaderboard.models.known import resolve_known_model
 from leaderboard.models.meta import scoring_settings
 from leaderboard.quiet import calm_libraries
 from leaderboard.results.folder import ResultsFolder
-from leaderboard.sweep.executors.local import check_jobs
-from leaderboard.sweep.plan import Plan, TaskPlan, measure_speed, parse_bytes
-from leaderboard.sweep.store import check_dtype
+from leaderboard.sweep.arguments import (
+    check_jobs,
+    check_metric_texts,
+    check_results_folder,
+    check_seed,
+    check_store_dtype,
+    metric_names,
+    parse_bytes,
+)
+from leaderboard.sweep.plan import Plan, TaskPlan, measure_speed
 from leaderboard.sweep.task import SweepOptions, TaskSweep
 from leaderboard.tasks.benchmarks import resolve_tasks
-from leaderboard.tasks.limit import check_limit
-from leaderboard.tasks.mirror import check_data_dir
+from leaderboard.tasks.names import check_data_dir, check_limit
 from midlayer_embed.errors import InputError
+from midlayer_embed.forward.batching import Text
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
-from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.failures import reason_of, report_failures
+from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.models.weights import resolve_device, resolve_dtype
 from midlayer_embed.options import FILE_OPTIONS, ModelOptions, Recipe, fold, takes_options
-from midlayer_embed.terms import METRICS, check_metrics
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -98,7 +104,7 @@ def run_sweep(
         benchmark_or_tasks: "starter", "paper" or "paper-fast", an mteb Benchmark, or tasks by name or as objects, which
             may be loaded already.
         results_dir: Results folder, in the layout of mteb's ResultCache with one experiment per layer.
-        layers: "all", or layers and depths such as [0, 6, -1].
+        layers: "all", or layers and depths such as [0, 6, -1]. A layer that is named twice is scored once.
         data_dir: A folder to read all datasets from instead of the Hub, FOLDER/<org>/<name> laid out as on the Hub. It
             is not used for tasks that are loaded already or make their own data.
         jobs: Number of processes that score layers.
@@ -139,27 +145,25 @@ def run_sweep(
     else:
         asked, recipe = fold(options)
         name, source = resolve_known_model(model, asked)
+        checkpoint = find_checkpoint(name, source)
         lazy = _LazyEncoder(
-            find_checkpoint(name, source), recipe, resolve_dtype(source.dtype), resolve_device(source.device)
+            checkpoint, checkpoint.resolved(recipe), resolve_dtype(source.dtype), resolve_device(source.device)
         )
-    seed = check_int("seed", seed, 0)
-    metric_texts = check_int("metric_texts", metric_texts, 2)
-    if Path(results_dir).exists() and not Path(results_dir).is_dir():
-        raise InputError(f"results: {results_dir} is a file; expected a folder")
     wanted = SweepOptions(
-        layers=layer_numbers(layers, lazy.checkpoint.n_blocks),
-        metrics=_metrics(metrics),
-        metric_texts=metric_texts,
-        seed=seed,
+        layers=list(dict.fromkeys(layer_numbers(layers, lazy.checkpoint.n_blocks))),
+        metrics=metric_names(metrics),
+        metric_texts=check_metric_texts(metric_texts),
+        seed=check_seed(seed),
         limit=check_limit(limit),
         jobs=check_jobs(jobs),
         store_budget=_free_bytes(Path(results_dir)) if store_budget is None else parse_bytes(store_budget),
-        store_dtype=check_dtype(store_dtype),
+        store_dtype=check_store_dtype(store_dtype),
         overwrite=overwrite,
         show_progress=show_progress,
         max_seq_length=lazy.max_seq_length,
         data_dir=None if data_dir is None else check_data_dir(data_dir),
     )
+    lazy.checkpoint.check_layers(wanted.layers)
     settings = {**scoring_settings(lazy.recipe, lazy.dtype), "limit": wanted.limit, "store_dtype": wanted.store_dtype}
     folder = ResultsFolder(results_dir)
     failures: dict[str, Exception] = {}
@@ -178,14 +182,16 @@ def run_sweep(
         for sweep in finished:
             logger.info("%s is finished", sweep.name)
         if working:
+            check_results_folder(results_dir)
             encoder = lazy.load()  # outside of `_report_failures`: an error here would fail every task
-            with folder.scratch() as scratch:
+            with folder.scratch() as scratch, tell_interrupt(lambda: _what_is_kept(len(finished), len(tasks))):
                 plan = _plan(working, encoder, scratch, len(finished), failures)
                 if plan.tasks and (on_plan or log_plan)(plan):
                     for sweep in working:
                         if sweep.name not in failures:
                             with _report_failures(sweep.name, failures):
                                 sweep.run(encoder)
+                                finished.append(sweep)
     # There may be no folder if every task failed.
     board = load_results(results_dir) if folder.root.is_dir() else Leaderboard.empty()
     if failures:
@@ -200,12 +206,16 @@ def log_plan(plan: Plan) -> bool:
     return True
 
 
+def _what_is_kept(n_finished: int, n_tasks: int) -> str:
+    return f"{n_finished} of {n_tasks} tasks are finished; run the same command again to resume"
+
+
 def _plan(
     working: list[TaskSweep], encoder: LayerwiseEncoder, scratch: Path, n_finished: int, failures: dict[str, Exception]
 ) -> Plan:
     """The expected cost of the tasks. Their data and texts are kept in `scratch`; tasks without data fail here."""
     plans: list[TaskPlan] = []
-    some: list[str] = []
+    some: list[Text] = []
     for sweep in working:
         with _report_failures(sweep.name, failures):
             plan, texts = sweep.plan(encoder, scratch)
@@ -214,7 +224,7 @@ def _plan(
     return Plan(tuple(plans), n_finished, _speed(encoder, some) if some else None)
 
 
-def _speed(encoder: LayerwiseEncoder, texts: list[str]) -> float | None:
+def _speed(encoder: LayerwiseEncoder, texts: list[Text]) -> float | None:
     """Tokens per second; None if it cannot be measured, since a text that cannot be encoded is its task's failure."""
     try:
         return measure_speed(encoder, texts)
@@ -239,12 +249,6 @@ def _report_failures(
 
 def _is_disk_full(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _metrics(metrics: str | Sequence[str]) -> list[str]:
-    if isinstance(metrics, str) and metrics in ("all", "none"):
-        return list(METRICS) if metrics == "all" else []
-    return check_metrics(metrics)
 
 
 def _free_bytes(folder: Path) -> int:

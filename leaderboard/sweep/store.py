@@ -8,16 +8,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
+from leaderboard.sweep.arguments import check_store_dtype
+from leaderboard.sweep.kept_texts import text_of
 from midlayer_embed.errors import InputError
+from midlayer_embed.forward.batching import Text
 from midlayer_embed.ground.atomic import atomic_file
 
-DTYPES = ("float32", "float16")
 _INDEX = "index.json"
 
 
@@ -27,7 +29,8 @@ class VectorStore:
     Args:
         parent: Folder in which the folder of the store is created.
         layers: The layers to keep.
-        dim: Width of a vector.
+        dim: Width of the widest vector.
+        widths: Width of the vectors of a layer, where it is not `dim`.
         dtype: dtype of the files: "float32", or "float16", which takes half the space.
 
     Example:
@@ -38,15 +41,23 @@ class VectorStore:
         [[7.0, 8.0], [5.0, 6.0], [7.0, 8.0]]
     """
 
-    def __init__(self, parent: Path, layers: Sequence[int], dim: int, dtype: str = "float32") -> None:
-        check_dtype(dtype)
+    def __init__(
+        self,
+        parent: Path,
+        layers: Sequence[int],
+        dim: int,
+        dtype: str = "float32",
+        widths: Mapping[int, int] | None = None,
+    ) -> None:
+        check_store_dtype(dtype)
         parent.mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix=".store-", dir=parent))
         self.layers = list(layers)
         self.dim = dim
         self.dtype = dtype
+        self._widths = {layer: (widths or {}).get(layer, dim) for layer in self.layers}
         self._slots = {layer: slot for slot, layer in enumerate(self.layers)}
-        self._number: dict[str, int] = {}
+        self._number: dict[Text, int] = {}
         self._segments: list[np.memmap] = []
         self._starts: list[int] = []
 
@@ -57,7 +68,8 @@ class VectorStore:
         store = cls.__new__(cls)
         store.folder, store.layers, store.dim, store.dtype = folder, index["layers"], index["dim"], index["dtype"]
         store._slots = {layer: slot for slot, layer in enumerate(store.layers)}
-        store._number = {text: number for number, text in enumerate(index["texts"])}
+        store._widths = dict(zip(store.layers, index["widths"], strict=True))
+        store._number = {text_of(text): number for number, text in enumerate(index["texts"])}
         store._starts = index["starts"]
         store._segments = [
             np.load(folder / _segment_name(number), mmap_mode="r") for number in range(len(store._starts))
@@ -73,6 +85,7 @@ class VectorStore:
         index = {
             "layers": self.layers,
             "dim": self.dim,
+            "widths": list(self._widths.values()),
             "dtype": self.dtype,
             "starts": self._starts,
             "texts": list(self._number),
@@ -92,11 +105,11 @@ class VectorStore:
     def __len__(self) -> int:
         return len(self._number)
 
-    def missing(self, texts: Sequence[str]) -> list[str]:
+    def missing(self, texts: Sequence[Text]) -> list[Text]:
         """The distinct texts that are not in the store yet, in order of first appearance."""
         return list(dict.fromkeys(text for text in texts if text not in self._number))
 
-    def grow(self, texts: Sequence[str]) -> tuple[range, np.ndarray]:
+    def grow(self, texts: Sequence[Text]) -> tuple[range, np.ndarray]:
         """Adds rows for new distinct texts.
 
         Returns:
@@ -116,19 +129,19 @@ class VectorStore:
         self._starts.append(start)
         return range(start, len(self._number)), segment
 
-    def rows(self, texts: Sequence[str]) -> np.ndarray:
+    def rows(self, texts: Sequence[Text]) -> np.ndarray:
         """Rows of texts: an int array (n_texts,). A text that is not in the store raises KeyError."""
         return np.fromiter((self._number[text] for text in texts), dtype=np.int64, count=len(texts))
 
     def vectors(self, layer: int, rows: np.ndarray) -> np.ndarray:
-        """Vectors of one layer at some rows: float32 (n_rows, dim)."""
-        slot = self._slots[layer]
-        found = np.empty((len(rows), self.dim), dtype=np.float32)
+        """Vectors of one layer at some rows: float32 (n_rows, width of the layer)."""
+        slot, width = self._slots[layer], self._widths[layer]
+        found = np.empty((len(rows), width), dtype=np.float32)
         segment_of = np.searchsorted(self._starts, rows, side="right") - 1
         for number, segment in enumerate(self._segments):
             chosen = segment_of == number
             if chosen.any():
-                found[chosen] = segment[slot][rows[chosen] - self._starts[number]]
+                found[chosen] = segment[slot][rows[chosen] - self._starts[number], :width]
         return found
 
     def all_equal(self, layer: int) -> bool:
@@ -142,17 +155,6 @@ class VectorStore:
         self._starts.clear()
         self._number.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def check_dtype(dtype: str) -> str:
-    """Checks the dtype of a store.
-
-    Raises:
-        InputError: (a ValueError) not one of `DTYPES`.
-    """
-    if dtype not in DTYPES:
-        raise InputError(f"store_dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
-    return dtype
 
 
 def layer_bytes(n_texts: int, dim: int, dtype: str) -> int:

@@ -27,6 +27,7 @@ from leaderboard.results.folder import MeasuredOn, ResultsFolder
 from leaderboard.results.provenance import NO_SCORE, PROVENANCE, agrees, entries_of, provenance, provenance_of
 from leaderboard.results.schemas import METRICS_SCHEMA
 from leaderboard.results.scores import score_of
+from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.scoring.score import ENCODE_KWARGS, prepared
 from leaderboard.scoring.texts import collect_texts
 from leaderboard.sweep.executors.local import scored_layers
@@ -36,6 +37,8 @@ from leaderboard.sweep.plan import TaskPlan, count_metric_tokens, count_tokens, 
 from leaderboard.sweep.store import VectorStore, layer_bytes
 from leaderboard.tasks.data import TaskData
 from midlayer_embed.errors import InputError
+from midlayer_embed.forward.after_pooling import AfterPooling
+from midlayer_embed.forward.batching import Text
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.models.checkpoint import Checkpoint
@@ -118,6 +121,8 @@ class TaskSweep:
         self._folder = folder
         self._label = label
         self._kept_in: Path | None = None
+        self._prompts = TaskPrompts(checkpoint.own)
+        self._after_pooling: dict[bool, AfterPooling] = {}
         # Why layers have no score, for those whose vectors are not finite.
         self._not_finite: dict[int, str] = {}
         # Missing results when the sweep begins; results files are not read again.
@@ -134,7 +139,7 @@ class TaskSweep:
         """Whether a score or a metric is missing."""
         return bool(self._unscored or self._unmeasured)
 
-    def plan(self, encoder: LayerwiseEncoder, scratch: Path) -> tuple[TaskPlan, list[str]]:
+    def plan(self, encoder: LayerwiseEncoder, scratch: Path) -> tuple[TaskPlan, list[Text]]:
         """Estimates the cost of the task. Its data and texts are kept in files, for `run`.
 
         Args:
@@ -150,6 +155,7 @@ class TaskSweep:
         texts.save(self._kept_in / _TEXTS)
         groups = self._groups(encoder, texts)
         encoded = list(texts.all) if self._unscored else []
+        sample: list[Text] = encoder.prompted(texts.sample)
         # Metrics without views are computed in the pass for the scores, if there is one.
         alone = [name for name in self._wanted(self._options.layers) if not encoded or n_views([name])]
         plan = TaskPlan(
@@ -160,7 +166,7 @@ class TaskSweep:
             metric_tokens=len(groups) * count_metric_tokens(encoder, texts.sample, alone, self._options.seed),
             disk=self._bytes_a_layer(encoder, texts) * max(map(len, groups)),
         )
-        return plan, encoded or list(texts.sample)
+        return plan, encoded or sample
 
     def run(self, encoder: LayerwiseEncoder) -> None:
         """Computes and saves the missing scores and metrics. `plan` must be called first."""
@@ -177,6 +183,7 @@ class TaskSweep:
             encoder,
             self._task,
             self._settings,
+            prompts=self._prompts.used(self.name),
             seed=self._options.seed,
             dataset_files_sha256=self.data.files_sha256,
         )
@@ -186,7 +193,7 @@ class TaskSweep:
             with self._folder.scratch() as scratch:
                 text_pass = None
                 if unscored:
-                    text_pass = self._text_pass(encoder, texts.sample, unscored, unmeasured)
+                    text_pass = self._text_pass(encoder, texts, unscored, unmeasured)
                     self._score(encoder, texts, unscored, text_pass, scratch, made_with)
                 self._measure(encoder, texts.sample, list(unmeasured), text_pass, scratch, made_with)
         with self._folder.scratch() as scratch:
@@ -197,7 +204,7 @@ class TaskSweep:
     def _collect_texts(self, encoder: LayerwiseEncoder) -> KeptTexts:
         """The texts that mteb's evaluation of the loaded task encodes, and those that metrics are measured on."""
         with prepared(self._task):
-            texts = collect_texts(self._task)
+            texts = collect_texts(self._task, self._prompts)
         if not self._options.metrics:
             return KeptTexts(texts.all, [])
         sample = sample_texts(
@@ -217,18 +224,29 @@ class TaskSweep:
         """Bytes of one layer in the store, or of the metrics' views, which are written after the store is deleted."""
         views = n_views(self._wanted(self._options.layers)) * len(texts.sample)
         store = len(texts.all) if self._unscored else 0
-        return max(
-            layer_bytes(store, encoder.dim, self._options.store_dtype), layer_bytes(views, encoder.dim, "float32")
-        )
+        widest = max((self._after(encoder, layer).dim for layer in self._unscored), default=0)
+        return max(layer_bytes(store, widest, self._options.store_dtype), layer_bytes(views, encoder.dim, "float32"))
+
+    def _after(self, encoder: LayerwiseEncoder, layer: int) -> AfterPooling:
+        """What turns the pooled vectors of a layer into its embeddings."""
+        is_last = self._checkpoint.is_last(layer)
+        if is_last not in self._after_pooling:
+            self._after_pooling[is_last] = AfterPooling.of(self._checkpoint, layer, encoder.dim)
+        return self._after_pooling[is_last]
 
     def _text_pass(
-        self, encoder: LayerwiseEncoder, sample: Sequence[str], unscored: list[int], unmeasured: dict[int, list[str]]
+        self, encoder: LayerwiseEncoder, texts: KeptTexts, unscored: list[int], unmeasured: dict[int, list[str]]
     ) -> TextPass | None:
-        """Computes metrics in the forward pass for the scores; None if none is needed or its layers differ."""
+        """Computes metrics in the forward pass for the scores.
+
+        None if none is needed, or if layers or prompts differ: metrics are measured under the default prompt.
+        """
         wanted = self._wanted(unmeasured)
         if list(unmeasured) != unscored or not TextPass.is_needed(wanted):
             return None
-        return TextPass(len(sample), encoder.dim, self._request(wanted, unscored))
+        if not set(encoder.prompted(texts.sample)) <= set(texts.all):
+            return None
+        return TextPass(len(texts.sample), encoder.dim, self._request(wanted, unscored))
 
     def _score(
         self,
@@ -239,9 +257,12 @@ class TaskSweep:
         scratch: Path,
         made_with: dict[str, Any],
     ) -> None:
-        with VectorStore(scratch, layers, encoder.dim, self._options.store_dtype) as store:
+        after = {layer: self._after(encoder, layer) for layer in layers}
+        widths = {layer: after[layer].dim for layer in layers}
+        with VectorStore(scratch, layers, max(widths.values()), self._options.store_dtype, widths) as store:
             filler = StoreFiller(
                 encoder,
+                after,
                 store,
                 final_norm=self._settings["final_norm"],
                 label=self._label,
@@ -249,13 +270,14 @@ class TaskSweep:
             )
             with self._timed("encoding"):
                 if text_pass is not None:
-                    filler.fill(texts.sample, text_pass)
+                    filler.fill(encoder.prompted(texts.sample), text_pass)
                 filler.fill(texts.all)
             with self._timed("scoring"):
                 metas = {layer: self._meta(layer) for layer in layers if not filler.not_finite[layer]}
-                results = scored_layers(self._task, store, metas, filler.fill, self._options.jobs)
+                results = scored_layers(self._task, store, metas, filler.fill, self._options.jobs, self._prompts)
                 label, shown = f"{self._label}: scoring", self._options.show_progress
-                for layer, result in progress(len(metas), label, "layer", shown, items=results):
+                at_once = self._options.jobs
+                for layer, result in progress(len(metas), label, "layer", shown, items=results, at_once=at_once):
                     reason = None
                     if score_of(result) is None:
                         equal = store.all_equal(layer)
@@ -312,7 +334,9 @@ class TaskSweep:
                     encoder, sample, self._request(wanted, layers), options, text_pass
                 ) as representations,
             ):
-                curves = representations.curves(wanted, NORMALIZATIONS)
+                curves = representations.curves(
+                    wanted, NORMALIZATIONS, show_progress=options.show_progress, label=options.label
+                )
             rows = [
                 {**head, "metric": metric, "normalization": normalization, "layer": layer, "value": float(value)}
                 for (metric, normalization), curve in curves.items()

@@ -1,6 +1,5 @@
 """Finds benchmarks and tasks by name. Loading their data is done elsewhere."""
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,7 +8,8 @@ import mteb.tasks
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
-from leaderboard.tasks.pins import BENCHMARKS, PINS, STARTER_BENCHMARK, make_benchmark
+from leaderboard.tasks.names import STARTER_BENCHMARK, check_benchmark, no_such_task
+from leaderboard.tasks.pins import PINS, make_benchmark
 from leaderboard.tasks.starter import STARTER_TASKS
 from midlayer_embed.errors import InputError, InputTypeError
 
@@ -30,8 +30,7 @@ def get_benchmark(name: str) -> Benchmark:
         >>> len(get_benchmark("starter").tasks), len(get_benchmark("paper").tasks)
         (5, 32)
     """
-    if name not in BENCHMARKS:
-        raise InputError(f"benchmark: expected one of {', '.join(BENCHMARKS)}, got {name!r}")
+    check_benchmark(name)
     if name == STARTER_BENCHMARK:
         return make_benchmark(name, tuple(task() for task in STARTER_TASKS))
     return make_benchmark(name, tuple(_pinned_task(**pin) for pin in PINS[name].values()))
@@ -63,9 +62,7 @@ def get_task(name: str) -> AbsTask:
     classes = [item for item in vars(mteb.tasks).values() if isinstance(item, type) and issubclass(item, AbsTask)]
     names = [task.metadata.name for task in (*STARTER_TASKS, *classes)]
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise InputError(f"task: there is no task {name!r}{hint}")
+        raise no_such_task(name, names)
     for pins in PINS.values():
         if name in pins:
             return _pinned_task(**pins[name])

@@ -20,17 +20,8 @@ from mteb.abstasks import (
 )
 from mteb.abstasks.abstask import AbsTask
 
+from leaderboard.tasks.names import check_limit
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.checks import check_optional_int
-
-
-def check_limit(limit: int | None) -> int | None:
-    """Return the limit if it is valid. None means no limit.
-
-    Raises:
-        InputError: (a ValueError) neither an int of at least 2 nor None.
-    """
-    return check_optional_int("limit", limit, 2)
 
 
 def limit_task(task: AbsTask, limit: int, seed: int) -> None:

@@ -19,18 +19,6 @@ from midlayer_embed.ground.checksums import file_sha256
 _NO_DATA = ("README.md", "dataset_infos.json")
 
 
-def check_data_dir(data_dir: str | Path) -> Path:
-    """Return the folder as an absolute path, so that it does not depend on the working directory.
-
-    Raises:
-        InputError: (a ValueError) if the folder does not exist.
-    """
-    folder = Path(data_dir).expanduser().absolute()
-    if not folder.is_dir():
-        raise InputError(f"data_dir: there is no folder {str(data_dir)!r}")
-    return folder
-
-
 def dataset_folder(data_dir: Path, task: AbsTask) -> Path | None:
     """Find the folder of a task's dataset.
 

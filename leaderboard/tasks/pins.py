@@ -1,4 +1,4 @@
-"""Names of our benchmarks, the tasks that they pin, and their mteb Benchmarks. `benchmarks` creates the tasks.
+"""The tasks that our benchmarks pin, and their mteb Benchmarks. `benchmarks` creates the tasks.
 
 `leaderboard.registry` imports this module while mteb is being imported: it must not import modules of ours that need
 mteb.
@@ -10,11 +10,7 @@ from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
 from leaderboard.config_files import read_config
-
-STARTER_BENCHMARK = "starter"
-PAPER_BENCHMARK = "paper"
-FAST_BENCHMARK = "paper-fast"
-BENCHMARKS = (STARTER_BENCHMARK, PAPER_BENCHMARK, FAST_BENCHMARK)
+from leaderboard.tasks.names import FAST_BENCHMARK, PAPER_BENCHMARK
 
 # For each benchmark, by task name: name, dataset, revision, subset and split. The tasks of "starter" build their own
 # data and pin nothing.

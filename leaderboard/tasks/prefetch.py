@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 from rich.filesize import decimal
 from tqdm.auto import tqdm
 
-from leaderboard.tasks.mirror import check_data_dir
+from leaderboard.tasks.names import check_data_dir
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.checksums import file_sha256

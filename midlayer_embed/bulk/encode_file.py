@@ -6,7 +6,7 @@ Invalid arguments and input are reported before a model is loaded, so heavy impo
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,12 +110,12 @@ def encode_file(
         "model": checkpoint.name,
         "revision": checkpoint.revision,
         "layer": number,
-        **asdict(replace(recipe, max_seq_length=encoder.max_seq_length)),
+        **asdict(encoder.recipe),
         "normalize": normalize,
         "batch_tokens": batch_tokens,
         "device": device.type,
         "dtype": dtype,
-        "trust_remote_code": weights.trust_remote_code,
+        "own_code": weights.trust_remote_code,
         "versions": {"midlayer-embed": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     }
     encoder.batch_tokens = batch_tokens

@@ -3,9 +3,10 @@
 import argparse
 import os
 
+from midlayer_embed.cli.early import check_model
 from midlayer_embed.cli.options import PROGRAM
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
-from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.checks import check_optional_int
 from midlayer_embed.ground.interrupts import sigterm_interrupts, tell_interrupt
 from midlayer_embed.layers import parse_layer
 
@@ -30,19 +31,21 @@ def add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--input",
         required=True,
         metavar="FILE",
-        help=".txt (one text per line; a blank line is an empty text), .jsonl, .csv or .parquet, all UTF-8",
+        help=".txt (one text per line; a blank line is an empty text), .jsonl, .csv, .tsv or .parquet, all UTF-8; also "
+        "compressed, .txt.gz",
     )
     files.add_argument(
         "--column",
         metavar="NAME",
-        help="column of the texts in a .jsonl, .csv or .parquet file (default: its only column of strings)",
+        help="column of the texts in a .jsonl, .csv, .tsv or .parquet file (default: its only column of strings that "
+        "are not all numbers, dates or ids)",
     )
     files.add_argument(
         "--output",
         required=True,
         metavar="FILE",
         help=".npy (float32, texts x dimensions, in the order of the texts), "
-        "or .jsonl or .parquet (each text with its embedding)",
+        "or .jsonl or .parquet (each row of the input, with all of its columns and its embedding)",
     )
     files.add_argument(
         "--overwrite", action="store_true", help="replace an existing output, once the new one is complete"
@@ -52,14 +55,14 @@ def add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
     vectors.add_argument(
         "--batch-tokens", type=int, metavar="N", help="tokens in a forward pass (default: depends on the device)"
     )
-    vectors.add_argument("--seed", type=int, default=0, metavar="N", help="has no effect: nothing is drawn at random")
 
 
 def _encode(arguments: argparse.Namespace) -> None:
     # Tokenizers stop using threads, with a warning, once a process may fork; nothing forks here.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     layer = parse_layer(arguments.layer)
-    check_int("seed", arguments.seed, 0)
+    check_optional_int("batch_tokens", arguments.batch_tokens, 1)
+    check_model(arguments, [layer])
     from midlayer_embed.bulk.encode_file import encode_file
 
     with sigterm_interrupts(), tell_interrupt(lambda: "no text was embedded in this run"):

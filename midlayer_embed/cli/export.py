@@ -3,8 +3,10 @@
 import argparse
 from pathlib import Path
 
-from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_options, read_texts_for
+from midlayer_embed.cli.early import check_model
+from midlayer_embed.cli.options import PROGRAM, add_text_options, check_texts_for, measuring_options, read_texts_for
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.encoder.target import check_target
 from midlayer_embed.layers import parse_layer_or_name
 from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, check_layer
 
@@ -33,14 +35,17 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from midlayer_embed.encoder.export import check_target, export_encoder
+    layer = parse_layer_or_name(arguments.layer)
+    check_layer(layer)
+    check_target(Path(arguments.folder), overwrite=arguments.overwrite)
+    if isinstance(layer, str):
+        check_texts_for(layer, arguments)
+    check_model(arguments, [] if isinstance(layer, str) else [layer])
+    from midlayer_embed.encoder.export import export_encoder
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
     from midlayer_embed.selection.curves import selection_summary
     from midlayer_embed.selection.select import select_layer
 
-    layer = parse_layer_or_name(arguments.layer)
-    check_layer(layer)
-    check_target(Path(arguments.folder), overwrite=arguments.overwrite)
     options = model_options(arguments)
     chosen: int | float | LayerSelection
     if isinstance(layer, str):

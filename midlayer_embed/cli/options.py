@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from midlayer_embed.cli.early import check_texts
 from midlayer_embed.errors import InputError
 from midlayer_embed.selection.criteria import needs_texts
 
@@ -18,7 +19,7 @@ def add_text_options(parser: argparse.ArgumentParser, *, required: bool) -> None
     """
     texts = parser.add_argument_group("texts to measure on, without labels")
     source = texts.add_mutually_exclusive_group(required=required)
-    source.add_argument("--texts", metavar="FILE", help=".txt (one text per line), .jsonl, .csv or .parquet")
+    source.add_argument("--texts", metavar="FILE", help=".txt (one text per line), .jsonl, .csv, .tsv or .parquet")
     source.add_argument(
         "--dataset",
         metavar="ID",
@@ -27,13 +28,15 @@ def add_text_options(parser: argparse.ArgumentParser, *, required: bool) -> None
     source.add_argument(
         "--starter-texts", action="store_true", help="about 1,000 sentences from the docstrings of installed packages"
     )
-    texts.add_argument("--column", metavar="NAME", help="column of the texts (default: the only column of strings)")
-    texts.add_argument("--config", metavar="NAME", help="configuration of the dataset")
+    texts.add_argument("--column", metavar="NAME", help="column of the texts (default: the only one of strings)")
+    texts.add_argument("--config", metavar="NAME", help="configuration of the dataset (default: its own default)")
     texts.add_argument("--split", default="test", metavar="NAME", help="split of the dataset (default: test)")
     texts.add_argument(
         "--max-texts", type=int, metavar="N", help="measure at most N texts, drawn by the seed (default: 1000)"
     )
-    texts.add_argument("--min-tokens", type=int, metavar="N", help="leave out texts of fewer tokens")
+    texts.add_argument(
+        "--min-tokens", type=int, metavar="N", help="leave out texts of fewer tokens (default: 1; of wikitext: 30)"
+    )
     texts.add_argument(
         "--rates", default="paper", metavar="RATES", help='rates of the augmentation: "paper" (default) or "library"'
     )
@@ -55,18 +58,21 @@ def read_texts(arguments: argparse.Namespace) -> list[str] | None:
     return None
 
 
-def read_texts_for(criterion: str, arguments: argparse.Namespace) -> list[str] | None:
-    """Read the texts for a criterion; None for a criterion that measures nothing.
+def check_texts_for(criterion: str, arguments: argparse.Namespace) -> None:
+    """Check the texts for a criterion before anything slow is imported; a criterion that measures nothing needs none.
 
     Raises:
-        InputError: (a ValueError) the criterion needs texts, and no source was given.
+        InputError: (a ValueError) the criterion needs texts and no source was given, or an option is wrong.
     """
-    if not needs_texts(criterion):
-        return None
-    texts = read_texts(arguments)
-    if texts is None:
-        raise InputError(f"texts: {criterion} needs texts: pass --texts FILE, --dataset ID or --starter-texts")
-    return texts
+    if needs_texts(criterion):
+        check_texts(arguments)
+        if arguments.texts is None and arguments.dataset is None and not arguments.starter_texts:
+            raise InputError(f"texts: {criterion} needs texts: pass --texts FILE, --dataset ID or --starter-texts")
+
+
+def read_texts_for(criterion: str, arguments: argparse.Namespace) -> list[str] | None:
+    """Read the texts for a criterion; None for a criterion that measures nothing. See `check_texts_for`."""
+    return read_texts(arguments) if needs_texts(criterion) else None
 
 
 def measuring_options(arguments: argparse.Namespace) -> dict[str, Any]:

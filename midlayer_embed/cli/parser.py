@@ -1,17 +1,23 @@
-"""What both command lines share: model options, one-line error messages and exit codes."""
+"""What both command lines share: options of every command and of models, one-line error messages and exit codes."""
 
 import argparse
 import errno
 import logging
+import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from typing import Any, NoReturn
 
+from midlayer_embed import __version__
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.failures import reason_of
 from midlayer_embed.ground.interrupts import Terminated
 from midlayer_embed.ground.quiet import log_level
+from midlayer_embed.ground.streams import flush_output, has_terminal, output_has_no_reader, say, standard_streams
 from midlayer_embed.options import FILE_OPTIONS, Recipe, Source
 
 FAILED = 1
@@ -27,6 +33,13 @@ class Parser(argparse.ArgumentParser):
         """End the program with exit code 2."""
         self.exit(MISTAKE, f"{self.prog}: {message}\nSee {self.prog} --help\n")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print --help and --version; unlike the parent's method, an output that cannot be written is an error."""
+        if file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
+
 
 def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False) -> None:
     """Add MODEL, and the options for loading and pooling it: the fields of `Source` and `Recipe`.
@@ -40,12 +53,12 @@ def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False) -> 
     norm = pooling.add_mutually_exclusive_group()
     for flag, final_norm, when in (("--raw", False, "before"), ("--normed", True, "after")):
         is_default = raw != final_norm
-        help_ = f"pool the states {when} the final norm" + " (default)" * is_default
+        default = "default" if raw else "default, unless the model's own sentence-transformers config says otherwise"
+        help_ = f"pool the states {when} the final norm" + f" ({default})" * is_default
         action = "store_true" if final_norm else "store_false"
-        norm.add_argument(flag, dest="final_norm", action=action, default=not raw, help=help_)
+        norm.add_argument(flag, dest="final_norm", action=action, default=False if raw else None, help=help_)
     _add_fields(pooling, Recipe)
     _add_fields(parser.add_argument_group("loading"), Source, without=FILE_OPTIONS)
-    parser.add_argument("--quiet", action="store_true", help="print only results and errors, no progress bars")
 
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +105,38 @@ def model_arguments(options: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
+def program(name: str, description: str, commands: Sequence[Callable[..., None]]) -> Parser:
+    """The parser of a program.
+
+    Args:
+        name: Name of the program.
+        description: What it does, in a sentence.
+        commands: Functions that add a command each.
+    """
+    parser = Parser(prog=name, description=description)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    added = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    for add_command in commands:
+        add_command(added)
+    for command in added.choices.values():
+        _add_common_options(command)
+    return parser
+
+
+def _add_common_options(command: Parser) -> None:
+    """Add what every command takes; a seed is not shown where nothing is drawn at random."""
+    amount = command.add_mutually_exclusive_group()
+    amount.add_argument("--quiet", action="store_true", help="print only results and errors, no progress")
+    amount.add_argument("--verbose", action="store_true", help="print details for a bug report, and tracebacks")
+    if command.get_default("seed") is None:
+        command.add_argument("--seed", type=int, default=0, metavar="N", help=argparse.SUPPRESS)
+
+
+def completes(action: argparse.Action, values: Collection[str]) -> None:
+    """Tell a shell's completion the values of an option; without values it completes the names of files."""
+    action.completer = lambda **_: values  # type: ignore[attr-defined]
+
+
 def run(parser: Parser, arguments: Sequence[str] | None) -> int:
     """Run the command named by the arguments: the function in the default `command` of its parser.
 
@@ -103,31 +148,85 @@ def run(parser: Parser, arguments: Sequence[str] | None) -> int:
         arguments: Command-line arguments; None: those of the process.
 
     Returns:
-        The exit code: the command's, or 0; 2 for a user error, which is reported in one line; 1 if the disk is full;
-        130 if interrupted, 143 if terminated.
+        The exit code: the command's, or 0; 2 for a user error, which is reported in one line; 1 if the output cannot be
+        written or for an unexpected error; 130 if interrupted, 143 if terminated. A reader of the output that leaves,
+        as `head` does, is no error.
     """
-    program, parsed = parser.prog, parser.parse_args(arguments)
+    with standard_streams():
+        try:
+            _complete(parser)
+            code = _run(parser, arguments)
+        except SystemExit as exit_:  # after --help, --version or a wrong option
+            raise SystemExit(_finish(parser.prog, exit_.code)) from None
+        return int(_finish(parser.prog, code) or 0)
+
+
+def _complete(parser: Parser) -> None:
+    """Answer a shell that asks for completions."""
+    if "_ARGCOMPLETE" in os.environ:
+        with suppress(ImportError):
+            import argcomplete
+
+            argcomplete.autocomplete(parser)
+
+
+def _run(parser: Parser, arguments: Sequence[str] | None) -> int:
+    program, parsed = parser.prog, argparse.Namespace(verbose=False)
     try:
-        with _show_logs(program, logging.WARNING if parsed.quiet else logging.INFO):
+        parsed = parser.parse_args(arguments)
+        check_int("seed", parsed.seed, 0)
+        level = logging.WARNING if parsed.quiet else logging.DEBUG if parsed.verbose else logging.INFO
+        with _show_logs(program, level), _bars_of_libraries(not parsed.quiet and has_terminal()):
             return parsed.command(parsed) or 0
-    except InputError as error:
-        one_line = " ".join(str(error).split())
-        print(f"{program}: {one_line}", file=sys.stderr)
-        return MISTAKE
-    except BrokenPipeError:  # the reader of our output is gone, as with `| head`
-        sys.stderr.close()
-        return 0
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        print(f"{program}: the disk is full: {error}", file=sys.stderr)
-        return FAILED
     except KeyboardInterrupt as interrupt:
         terminated = isinstance(interrupt, Terminated)
         how = "; run the same command again to resume" if "resumes" in parsed else ""
         what = f": {interrupt}" if interrupt.args else how
-        print(f"\n{program}: {'terminated' if terminated else 'interrupted'}{what}", file=sys.stderr)
+        say(f"\n{program}: {'terminated' if terminated else 'interrupted'}{what}")
         return TERMINATED if terminated else INTERRUPTED
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and output_has_no_reader():
+            return 0
+        if parsed.verbose:
+            say(traceback.format_exc())
+        code, message = _told(error)
+        say(f"{program}: {message}")
+        return code
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """The exit code for an error, and its message in one line."""
+    if isinstance(error, InputError):
+        return MISTAKE, " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FAILED, f"the disk is full: {error}"
+    return FAILED, f"unexpected error: {reason_of(error)}; --verbose shows where"
+
+
+def _finish(program: str, code: Any) -> Any:
+    """Write the rest of the output. Returns the exit code."""
+    try:
+        flush_output()
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        if not code:
+            say(f"{program}: standard output cannot be written: {error.strerror}")
+            return FAILED
+    return code
+
+
+@contextmanager
+def _bars_of_libraries(shown: bool) -> Iterator[None]:
+    """Let libraries that a command imports draw bars, for downloads, or keep them from it."""
+    names = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS")
+    added = [name for name in names if not shown and name not in os.environ]
+    os.environ.update(dict.fromkeys(added, "1"))
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 @contextmanager

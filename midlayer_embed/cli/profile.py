@@ -3,9 +3,11 @@
 import argparse
 from pathlib import Path
 
+from midlayer_embed.cli.early import check_model, check_texts
 from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_options, read_texts
-from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
-from midlayer_embed.terms import METRIC_TABLE
+from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, completes, model_options
+from midlayer_embed.ground.streams import output_width
+from midlayer_embed.terms import METRIC_TABLE, check_metrics
 
 
 def add_profile(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -23,26 +25,31 @@ def add_profile(commands: "argparse._SubParsersAction[Parser]") -> None:
     add_model_options(profile, raw=True)
     add_file_options(profile)
     add_text_options(profile, required=True)
-    profile.add_argument(
+    metrics = profile.add_argument(
         "--metrics", nargs="+", metavar="METRIC", help=f"some of {', '.join(METRIC_TABLE)} (default: all)"
     )
+    completes(metrics, METRIC_TABLE)
     profile.add_argument("--out", metavar="FOLDER", help="also write profile.parquet and profile.png to FOLDER")
 
 
 def _profile(arguments: argparse.Namespace) -> None:
     from midlayer_embed.selection.curves import check_folder_for_pictures, draw_profile, profile_table
-    from midlayer_embed.selection.profile import profile_layers
 
+    metrics = check_metrics(arguments.metrics or list(METRIC_TABLE))
     if arguments.out is not None:
         check_folder_for_pictures(Path(arguments.out))
+    check_texts(arguments)
+    check_model(arguments)
+    from midlayer_embed.selection.profile import profile_layers
+
     profile = profile_layers(
         arguments.model,
         read_texts(arguments) or [],
-        metrics=arguments.metrics or list(METRIC_TABLE),
+        metrics=metrics,
         **measuring_options(arguments),
         **model_options(arguments),
     )
-    print(profile_table(profile))
+    print(profile_table(profile, output_width()))
     if arguments.out is not None:
         folder = Path(arguments.out)
         profile.to_parquet(folder / "profile.parquet")

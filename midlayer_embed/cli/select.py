@@ -2,8 +2,10 @@
 
 import argparse
 
-from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_options, read_texts_for
-from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.cli.early import check_model
+from midlayer_embed.cli.options import PROGRAM, add_text_options, check_texts_for, measuring_options, read_texts_for
+from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, completes, model_options
+from midlayer_embed.ground.streams import output_width
 from midlayer_embed.selection.criteria import CRITERIA, check_criterion
 
 
@@ -19,20 +21,23 @@ def add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
     add_model_options(select, raw=True)
     add_file_options(select)
     add_text_options(select, required=False)
-    select.add_argument(
+    criterion = select.add_argument(
         "--criterion",
         default="min-dime",
         metavar="NAME",
         help=f"one of {', '.join(CRITERIA)} (default: min-dime); or last, middle, depth:0.7, which need no texts",
     )
+    completes(criterion, (*CRITERIA, "last", "middle"))
     select.add_argument("--no-layer-zero", action="store_true", help="do not choose layer 0, the embeddings")
 
 
 def _select(arguments: argparse.Namespace) -> None:
+    check_criterion(arguments.criterion)
+    check_texts_for(arguments.criterion, arguments)
+    check_model(arguments)
     from midlayer_embed.selection.curves import curve_bars, selection_summary
     from midlayer_embed.selection.select import select_layer
 
-    check_criterion(arguments.criterion)
     selection = select_layer(
         arguments.model,
         read_texts_for(arguments.criterion, arguments),
@@ -42,5 +47,5 @@ def _select(arguments: argparse.Namespace) -> None:
         **model_options(arguments),
     )
     if selection.values is not None:
-        print(curve_bars(selection))
+        print(curve_bars(selection, output_width()))
     print("\n".join(selection_summary(selection)))

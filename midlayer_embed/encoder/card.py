@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CURVE_PICTURE = "layer_selection.png"
 # Placeholder for the name of a model that is not published yet.
 NAME_TO_COME = "path/or/name/of/this/model"
+# As many tokens as no text has.
+_NO_LIMIT = 10**9
 # Entries of a base model's card that also apply to its first blocks.
 _INHERITED = ("license", "license_name", "license_link", "language")
 
@@ -43,7 +45,8 @@ class CardFacts:
         how_chosen: How the layer was chosen, in a few words.
         name: Name to load the model by.
         trained_further: Whether the weights were trained further.
-        normalized: Whether vectors are normalised to length 1.
+        modules: Class names of the modules after pooling, in order.
+        left_out: What the base model has at its last layer only, in words.
         bidirectional: Whether a causal decoder was made bidirectional.
         adapters: Labels of the adapters that were merged into the weights, in order.
         has_final_norm: False if the architecture is known to have no final norm.
@@ -62,7 +65,8 @@ class CardFacts:
     how_chosen: str
     name: str = NAME_TO_COME
     trained_further: bool = False
-    normalized: bool = False
+    modules: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     bidirectional: bool = False
     adapters: tuple[str, ...] = ()
     has_final_norm: bool = True
@@ -147,23 +151,33 @@ def _facts_table(facts: CardFacts) -> str:
         states = "after the model's own final norm, where it has one"
     else:
         states = "as the block leaves them, without the final norm"
+    limit = facts.recipe.max_seq_length or _NO_LIMIT
     rows = [
         ("", ""),
         ("base model", escaped(facts.base_name)),
         ("layer", f"{facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block)"),
         ("weights", _weights(facts)),
         ("states", states),
-        ("pooling", escaped(facts.recipe.pooling_mode) + ", then scaled to length 1" * facts.normalized),
+        ("pooling", _pooling(facts)),
         ("dimensions", str(facts.dim)),
-        ("longest text", f"{facts.recipe.max_seq_length} tokens"),
+        ("longest text", f"{limit} tokens" if limit < _NO_LIMIT else "no limit"),
         ("how the layer was chosen", facts.how_chosen),
     ]
+    if facts.left_out:
+        rows.append(("left out", "what the base model has for its last layer: " + escaped(", ".join(facts.left_out))))
     if facts.bidirectional:
         rows.append(("attention", "made bidirectional (`is_causal` is false in config.json)"))
     if facts.adapters:
         merged = ", ".join(map(escaped, facts.adapters))
         rows.append(("adapters", f"merged into the weights, in this order: {merged}"))
     return table(rows)
+
+
+def _pooling(facts: CardFacts) -> str:
+    """The pooling and what follows it."""
+    words = {"Normalize": "scaled to length 1"}
+    shown = [words.get(name, name) for name in facts.modules if name != "Dropout"]
+    return ", then ".join([escaped(str(facts.recipe.pooling_mode)), *map(escaped, shown)])
 
 
 def _weights(facts: CardFacts) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
-from midlayer_embed.errors import InputError
+from midlayer_embed.encoder.target import check_target
 from midlayer_embed.ground.atomic import atomic_folder
 
 # Short and long, plain and odd texts, which exercise padding, truncation and edge cases of the tokenizer.
@@ -61,18 +61,6 @@ def export_encoder(encoder: MidLayerEncoder, folder: str | Path, *, overwrite: b
         encoder.save_pretrained(str(partial))
         difference = _difference_after_loading(encoder, partial)
     return difference
-
-
-def check_target(folder: Path, *, overwrite: bool) -> None:
-    """Reject a folder that must not be written to, before any work is done.
-
-    Raises:
-        InputError: (a ValueError) a file, or a folder that is not empty if `overwrite` is not set.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"export: {folder} is a file; expected an empty folder or a new one")
-    if not overwrite and folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"export: the folder {folder} is not empty; overwrite (--overwrite) replaces its contents")
 
 
 def _difference_after_loading(encoder: MidLayerEncoder, folder: Path) -> float:

@@ -14,6 +14,7 @@ from sentence_transformers.sentence_transformer.model_card import SentenceTransf
 
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.weights import dtype_name
+from midlayer_embed.options import Recipe
 
 # Longer names are shortened by a hash: a folder's name has at most 255 characters.
 _LONGEST = 160
@@ -62,17 +63,35 @@ def result_name(name: str, settings: Mapping[str, Any]) -> str:
 def settings_of(model: SentenceTransformer) -> dict[str, Any]:
     """The settings of an encoder, as they are now, that its vectors and similarities depend on besides its weights."""
     transformer, pooling, *after = model
-    prompts = {name: prompt for name, prompt in model.prompts.items() if prompt}
+    modes: Any = pooling.pooling_mode
     return {
-        "dtype": dtype_name(model.dtype),
-        "pooling_mode": pooling.pooling_mode if isinstance(pooling.pooling_mode, str) else "+".join(pooling.pooling_mode),
+        "dtype": dtype_name(next(model.parameters()).dtype),
+        "pooling_mode": modes if isinstance(modes, str) else "+".join(modes),
         "include_prompt": pooling.include_prompt,
         "after_pooling": "+".join(type(module).__name__ for module in after),
-        "prompts": _hash(repr(sorted(prompts.items()))) if prompts else None,
+        "prompts": _hash_of_prompts(model.prompts),
         "default_prompt_name": model.default_prompt_name,
         "similarity_fn_name": str(model.similarity_fn_name),
         "truncate_dim": model.truncate_dim,
         "max_seq_length": transformer.max_seq_length,
+    }
+
+
+def said_by(checkpoint: Checkpoint, truncate_dim: int | None) -> dict[str, Any]:
+    """The settings that a model itself asks for, as `settings_of` gives them.
+
+    Args:
+        checkpoint: The model.
+        truncate_dim: Number of dimensions that it asks for at this layer.
+    """
+    own = checkpoint.own
+    return {
+        "pooling_mode": checkpoint.resolved(Recipe()).pooling_mode,
+        "include_prompt": own.include_prompt,
+        "prompts": _hash_of_prompts(own.prompts),
+        "default_prompt_name": own.default_prompt_name,
+        "similarity_fn_name": own.similarity_fn_name or "cosine",
+        "truncate_dim": truncate_dim,
     }
 
 
@@ -99,7 +118,7 @@ def result_revision(checkpoint: Checkpoint, model: SentenceTransformer, stamp: s
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return f"{checkpoint.revision}-changed-{digest.hexdigest()[:12]}"
 
 
@@ -115,6 +134,11 @@ def weights_stamp(model: SentenceTransformer) -> str:
         values = parameter.detach().flatten()[:: max(1, parameter.numel() // _VALUES)]
         digest.update(values.float().cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _hash_of_prompts(prompts: Mapping[str, str | None]) -> str | None:
+    used = sorted((name, prompt) for name, prompt in prompts.items() if prompt)
+    return _hash(repr(used)) if used else None
 
 
 def _hash(text: str) -> str:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from transformers import PretrainedConfig, PreTrainedModel
+from sentence_transformers.sentence_transformer.modules import Pooling
 
 from midlayer_embed.encoder.card import (
     CURVE_PICTURE,
@@ -27,11 +26,14 @@ from midlayer_embed.encoder.identity import (
     changed,
     result_name,
     result_revision,
+    said_by,
     settings_of,
     weights_stamp,
 )
-from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form, truncating_entries
+from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form
+from midlayer_embed.encoder.truncated_transformer import truncated_transformer
 from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.forward.after_pooling import AfterPooling
 from midlayer_embed.forward.batching import (
     check_text,
     check_token_ids,
@@ -44,11 +46,10 @@ from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.layers import layer_number
-from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
 from midlayer_embed.models.checkpoint import LOCAL, Checkpoint, find_checkpoint
 from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
-from midlayer_embed.models.weights import load_base_model, loading_errors, own_code, resolve_device, resolve_dtype
-from midlayer_embed.options import AnyModelOptions, Recipe, Source, fold, takes_options
+from midlayer_embed.models.weights import resolve_device, resolve_dtype
+from midlayer_embed.options import AnyModelOptions, Recipe, Source, fold, pooling_modes, takes_options
 from midlayer_embed.selection.curves import can_draw, draw_selection
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ _PARENTS_ITEMS = (dict, list, tuple)
 class MidLayerEncoder(SentenceTransformer):
     """A SentenceTransformer that pools one layer; the blocks above it are never loaded.
 
-    If the base model normalises its embeddings, so does every layer.
+    The last layer of a sentence-transformers model is that model. What lower layers share of it, such as its pooling,
+    prompts and limit, is a table in docs/concepts/layers.md; an argument that is given wins at every layer.
 
     Everything of SentenceTransformer works: `encode`, `similarity`, prompts, `save_pretrained`, `push_to_hub`. What
     `save_pretrained` writes is a plain sentence-transformers folder: `SentenceTransformer(folder)` gives the same
@@ -78,20 +80,24 @@ class MidLayerEncoder(SentenceTransformer):
         layer: An int (17, or -1 from the end; layer 0 is what enters block 1), a depth as a float in [0, 1], the name
             of a criterion such as "min-dime" that chooses a layer from `selection_texts`, or the result of
             `select_layer`.
-        include_prompt: Whether the tokens of a prompt are pooled with those of the text.
-        prompts: Prompts by name, as for SentenceTransformer.
-        default_prompt_name: Name of the prompt that is used by default, as for SentenceTransformer.
-        similarity_fn_name: Name of the similarity function, as for SentenceTransformer.
-        truncate_dim: Number of dimensions that `encode` keeps, as for SentenceTransformer.
+        include_prompt: Whether the tokens of a prompt are pooled with those of the text. None: as the model says, else
+            True.
+        prompts: Prompts by name, as for SentenceTransformer; they are added to those of the model.
+        default_prompt_name: Name of the prompt that is used by default. None: the model's own, if it has one.
+        similarity_fn_name: Name of the similarity function. None: the model's own, else cosine.
+        truncate_dim: Number of dimensions that `encode` keeps. None: at the last layer the model's own, else all.
         seed: Seed of the random draws of a criterion.
         selection_texts: Texts like those that will be embedded, without labels, for a criterion. The whole model is
             loaded to measure them and released afterwards. Their raw states are measured, pooled as here;
             `select_layer` has more options.
         **options: The fields of `Recipe` and `Source` (see `midlayer_embed.options`):
 
-            - final_norm: True (default): pool the states after the model's own final norm; False: pool the residual
-              stream as the block leaves it. No difference for models without a final norm.
-            - pooling_mode: "mean" over attended tokens (default), "cls", "lasttoken", "weightedmean" or "max".
+            - final_norm: True: pool the states after the model's own final norm; False: pool the residual stream as the
+              block leaves it. No difference for models without a final norm. None (default): what the model's own
+              sentence-transformers config says, else True.
+            - pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean", "max",
+              "mean_sqrt_len_tokens", or several joined by "+", which are concatenated. None (default): what the model's
+              own sentence-transformers config says, else "mean".
             - max_seq_length: Number of tokens to which a text is truncated. None (default): the limit of the folder's
               own sentence-transformers config if it has one, else the smaller of the model's limit and 512.
             - device: None (default): CUDA, MPS or CPU, the fastest that is available.
@@ -117,7 +123,6 @@ class MidLayerEncoder(SentenceTransformer):
         (12, 31, (1, 576))
     """
 
-    model_card_data_class = EncoderCardData
     batch_tokens: int | None = None
     on_progress: Callable[[float], None] | None = None
 
@@ -127,7 +132,7 @@ class MidLayerEncoder(SentenceTransformer):
         model_name_or_path: str | Path | Checkpoint,
         layer: "int | float | str | LayerSelection",
         *,
-        include_prompt: bool = True,
+        include_prompt: bool | None = None,
         prompts: dict[str, str] | None = None,
         default_prompt_name: str | None = None,
         similarity_fn_name: str | None = None,
@@ -139,30 +144,35 @@ class MidLayerEncoder(SentenceTransformer):
         _check_choice(layer, selection_texts)
         source, recipe = fold(options)
         checkpoint = find_checkpoint(model_name_or_path, source)
+        own, recipe = checkpoint.own, checkpoint.resolved(recipe)
         selection = _select(layer, checkpoint, selection_texts, seed, source, recipe)
         number = layer_number(layer, checkpoint.n_blocks) if selection is None else selection.layer  # type: ignore[arg-type]
+        checkpoint.check_layers([number])
         device = resolve_device(source.device)
-        transformer = _truncated_transformer(checkpoint, number, recipe, resolve_dtype(source.dtype), device)
-        pooling = Pooling(transformer.get_embedding_dimension(), recipe.pooling_mode, include_prompt)
+        transformer = truncated_transformer(checkpoint, number, recipe, resolve_dtype(source.dtype), device)
+        pooling = Pooling(
+            transformer.get_embedding_dimension(),
+            pooling_modes(recipe.pooling_mode),
+            own.include_prompt if include_prompt is None else include_prompt,
+        )
+        after = AfterPooling.of(checkpoint, number, pooling.get_embedding_dimension())
         super().__init__(
-            modules=[transformer, pooling, *([Normalize()] if checkpoint.normalizes else [])],
+            modules=[transformer, pooling, *after.modules],
             device=str(device),
-            prompts=prompts,
-            default_prompt_name=default_prompt_name,
-            similarity_fn_name=similarity_fn_name,  # type: ignore[arg-type]
-            truncate_dim=truncate_dim,
+            prompts={**own.prompts, **(prompts or {})},
+            default_prompt_name=own.default_prompt_name if default_prompt_name is None else default_prompt_name,
+            similarity_fn_name=similarity_fn_name or own.similarity_fn_name,  # type: ignore[arg-type]
+            truncate_dim=after.truncate_dim if truncate_dim is None else truncate_dim,
             trust_remote_code=source.trust_remote_code,
+            model_card_data=EncoderCardData(),
         )
         self._checkpoint = checkpoint
         self._layer = number
         self._selection = selection
-        self._final_norm = recipe.final_norm
-        self._defaults = {
-            **settings_of(self),
-            **{"dtype": Source().dtype, "pooling_mode": Recipe().pooling_mode, "include_prompt": True},
-            **{"prompts": None, "default_prompt_name": None, "similarity_fn_name": "cosine", "truncate_dim": None},
-            **({} if recipe.max_seq_length is None else {"max_seq_length": None}),
-        }
+        self._final_norm = bool(recipe.final_norm)
+        self._defaults = {**settings_of(self), "dtype": Source().dtype, **said_by(checkpoint, after.truncate_dim)}
+        if recipe.max_seq_length is not None:
+            self._defaults["max_seq_length"] = None
         self._stamp = weights_stamp(self)
 
     @property
@@ -191,11 +201,20 @@ class MidLayerEncoder(SentenceTransformer):
         return self._selection
 
     @property
+    def recipe(self) -> Recipe:
+        """How states become a vector, without None: the final norm, the pooling and the limit that are in force."""
+        return Recipe(
+            final_norm=self._final_norm,
+            pooling_mode=settings_of(self)["pooling_mode"],
+            max_seq_length=int(self.max_seq_length or 0) or None,
+        )
+
+    @property
     def result_name(self) -> str:
-        """The name that mteb stores results under: the model, its layer, and settings that are not the default."""
+        """The name that mteb stores results under: the model, its layer, and settings that are not the model's own."""
         settings = changed(settings_of(self), self._defaults)
-        if not self._final_norm and self._checkpoint.family.final_norm is not None:
-            settings["final_norm"] = False
+        if self._final_norm != self._checkpoint.resolved(Recipe()).final_norm and self._checkpoint.family.final_norm:
+            settings["final_norm"] = self._final_norm
         return result_name(self._checkpoint.name, {"layer": self._layer, **settings})
 
     @property
@@ -228,16 +247,17 @@ class MidLayerEncoder(SentenceTransformer):
             base_name=checkpoint.hub_id or checkpoint.name.removeprefix(LOCAL),
             base_model=checkpoint.hub_id,
             license=STARTER_LICENSE if checkpoint.hub_id == STARTER_HUB_ID else None,
-            base_card=base_card_of(checkpoint.location),
+            base_card=base_card_of(checkpoint.root),
             layer=self.layer,
             n_blocks=checkpoint.n_blocks,
             has_final_norm=checkpoint.family.final_norm is not None,
-            recipe=Recipe(self._final_norm, str(self[1].pooling_mode), int(self.max_seq_length or 0) or None),
+            recipe=self.recipe,
             dim=int(self.get_embedding_dimension() or 0),
             how_chosen=how_chosen(selection),
             name=model_name or NAME_TO_COME,
             trained_further="generated_from_trainer" in (self.model_card_data.tags or ()),
-            normalized=checkpoint.normalizes,
+            modules=tuple(type(module).__name__ for module in list(self.children())[2:]),
+            left_out=() if checkpoint.is_last(self.layer) else checkpoint.own.for_the_last_layer,
             bidirectional=checkpoint.bidirectional,
             adapters=tuple(adapter.label for adapter in checkpoint.adapters),
             quantization=checkpoint.quantization,
@@ -273,7 +293,7 @@ class MidLayerEncoder(SentenceTransformer):
 
         The batches are those of LayerwiseEncoder: duplicates removed, similar lengths together. Texts are tokenised
         twice, here to count tokens and again by the parent, which does not accept token ids. A text without tokens (the
-        empty text, if the tokenizer adds no special tokens) becomes a zero vector.
+        empty text, if the tokenizer adds no special tokens) is pooled to a zero vector.
         """
         inherited: Callable[..., Any] = super()._inference
         for index, item in enumerate(inputs):
@@ -297,7 +317,7 @@ class MidLayerEncoder(SentenceTransformer):
             for rows in row_batches(counts, budget, kwargs["batch_size"]):
                 found = inherited([unique[row] for row in rows], **{**one_pass, "batch_size": len(rows)})
                 if vectors is None:
-                    vectors = found.new_zeros((len(unique), found.shape[1]))
+                    vectors = self._vectors_of_no_tokens(len(unique), found, kwargs["normalize_embeddings"])
                 vectors[rows] = found
                 n_tokens = int(counts[rows].sum())
                 bar.update(n_tokens)
@@ -305,8 +325,22 @@ class MidLayerEncoder(SentenceTransformer):
                 if self.on_progress is not None:
                     self.on_progress(done / total)
         if vectors is None:  # no text has a token
-            vectors = torch.zeros_like(inherited(unique, **one_pass))
+            found = inherited(unique, **one_pass)
+            vectors = self._vectors_of_no_tokens(len(unique), found, kwargs["normalize_embeddings"])
         return vectors if len(unique) == len(inputs) else vectors[where]
+
+    def _vectors_of_no_tokens(self, number: int, like: torch.Tensor, normalize: bool) -> torch.Tensor:
+        """What the modules after pooling make of zero vectors, with the width, dtype and device of other vectors."""
+        modules: list[Any] = list(self.children())
+        parameter = next(modules[0].parameters())
+        pooled = torch.zeros(
+            (number, modules[1].get_embedding_dimension()), dtype=parameter.dtype, device=parameter.device
+        )
+        features = {"sentence_embedding": pooled}
+        for module in modules[2:]:
+            features = module(features)
+        vectors = features["sentence_embedding"][:, : like.shape[1]].to(like)
+        return torch.nn.functional.normalize(vectors, dim=1) if normalize else vectors
 
 
 def _check_choice(layer: "int | float | str | LayerSelection", texts: Sequence[str] | None) -> None:
@@ -345,53 +379,3 @@ def _select(
     raw = replace(recipe, final_norm=False)
     every = LayerwiseEncoder.from_checkpoint(checkpoint, raw, dtype=source.dtype, device=source.device)
     return select_layer(every, texts, criterion=layer, seed=seed)
-
-
-class _CheckpointTransformer(Transformer):
-    """The Transformer module of sentence-transformers, with weights from `load_base_model`, as in LayerwiseEncoder."""
-
-    def _load_model(
-        self,
-        model_name_or_path: str,
-        transformer_task: Any,
-        config: PretrainedConfig,
-        backend: str,
-        is_peft_model: bool,
-        **model_kwargs: Any,
-    ) -> PreTrainedModel:
-        for key, value in model_kwargs["form"].config_entries.items():
-            setattr(config, key, value)  # from_pretrained takes only entries that the config class declares
-        with own_code():
-            return load_base_model(model_kwargs["checkpoint"], config, model_kwargs["dtype"], model_kwargs["device"])
-
-
-def _truncated_transformer(
-    checkpoint: Checkpoint, layer: int, recipe: Recipe, dtype: torch.dtype, device: torch.device
-) -> Transformer:
-    """A Transformer module of sentence-transformers with the blocks up to `layer`; it returns that layer's states."""
-    form = stock_form(checkpoint, layer, recipe.final_norm)
-    # What is wrong with the tokenizer or the limit is reported before the weights are read.
-    limit = limit_in_force(checkpoint, load_tokenizer(checkpoint), recipe.max_seq_length)
-    if checkpoint.bidirectional and form.n_blocks == 0:
-        # Without a block there is no attention to check, so check a model of one block.
-        _truncated_transformer(checkpoint, 1, recipe, dtype, device)
-    kwargs = checkpoint.loading_kwargs()
-    with quiet_transformers(), loading_errors(checkpoint):
-        transformer: Transformer = _CheckpointTransformer(
-            checkpoint.location,
-            config_kwargs={**kwargs, **truncating_entries(checkpoint.config, form.n_blocks)},
-            model_kwargs={"checkpoint": checkpoint, "form": form, "dtype": dtype, "device": device},
-            # BERT breaks under left padding even with the mask.
-            processor_kwargs={**kwargs, "padding_side": "right"},
-            # Text only: a chat template in the folder would otherwise wrap every text.
-            modality_config={"text": {"method": "forward", "method_output_name": form.output}},
-            module_output_name="token_embeddings",
-        )
-    transformer.__class__ = Transformer  # a saved folder names its classes, which have to be stock ones
-    tokenizer = transformer.tokenizer
-    if tokenizer is None:
-        raise InputError(f"model: {checkpoint.location} has no tokenizer, so it is not a text model")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    transformer.max_seq_length = limit
-    return transformer

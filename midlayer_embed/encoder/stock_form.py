@@ -49,7 +49,7 @@ def stock_form(checkpoint: Checkpoint, layer: int, final_norm: bool) -> StockFor
     Raises:
         InputError: (a ValueError) there is no such form; the message suggests another layer or norm.
     """
-    family, total = checkpoint.family, checkpoint.n_blocks
+    family, total = checkpoint.family, checkpoint.n_stored_blocks
     normed = final_norm and family.final_norm is not None
     is_last_hidden_state = family.ends_with_norm and (normed or family.final_norm is None)
     if is_last_hidden_state and layer >= family.fewest_blocks and _keeps_calls(checkpoint, layer):
@@ -66,7 +66,7 @@ def stock_form(checkpoint: Checkpoint, layer: int, final_norm: bool) -> StockFor
     kind, other = ("normed", "final_norm=False") if normed else ("raw", "final_norm=True")
     raise InputError(
         f"final_norm: no stock form gives the {kind} states of layer {layer} of this {checkpoint.config.model_type} "
-        f"model of {total} blocks; use {other}, or another layer"
+        f"model of {checkpoint.n_blocks} blocks; use {other}, or another layer"
     )
 
 

@@ -6,9 +6,9 @@ Works with tokenizers and tensors, without a model.
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,31 @@ from transformers import PreTrainedTokenizerBase
 
 from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.ground.checks import check_int
+
+
+class Prompted(NamedTuple):
+    """A text with a prompt in front of it. It differs from the same text under another prompt, or under none."""
+
+    prompt: str
+    text: str
+
+
+Text = str | Prompted
+
+
+def prompted(prompt: str, text: str) -> Text:
+    """The text under the prompt; the text itself if the prompt is empty.
+
+    Example:
+        >>> prompted("query: ", "a"), prompted("", "a")
+        (Prompted(prompt='query: ', text='a'), 'a')
+    """
+    return Prompted(prompt, text) if prompt else text
+
+
+def spelt(text: Text) -> str:
+    """What is tokenised."""
+    return text if isinstance(text, str) else text.prompt + text.text
 
 
 @dataclass(frozen=True)
@@ -26,11 +51,13 @@ class Batch:
         rows: (b,) indices of the texts.
         input_ids: (b, t) int64, padded on the right.
         attention_mask: (b, t) int64, 1 for tokens and 0 for padding.
+        not_pooled: (b,) number of tokens at the start of each text that are not pooled.
     """
 
     rows: np.ndarray
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
+    not_pooled: np.ndarray
 
     @property
     def n_tokens(self) -> int:
@@ -51,7 +78,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
         ['a', 'b']
     """
     # A data frame gives the names of its columns, a mapping its keys, a set no order.
-    wrong = isinstance(texts, (str, bytes, Mapping, set, frozenset)) or getattr(texts, "ndim", 1) != 1
+    wrong = isinstance(texts, (str, bytes, Mapping, set, frozenset)) or len(getattr(texts, "shape", (0,))) != 1
     if wrong or not isinstance(texts, Iterable):
         raise InputTypeError(f"texts: expected a list of strings, got {type(texts).__name__}")
     found = list(texts)
@@ -86,7 +113,10 @@ def check_text(name: str, text: Any) -> None:
             raise InputError(f"{name}: character {error.start + 1} is half of a surrogate pair, '{half}'") from None
 
 
-def distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+_Text = TypeVar("_Text", bound=Text)
+
+
+def distinct(texts: Sequence[_Text]) -> tuple[list[_Text], np.ndarray]:
     """Each distinct text once, in order of first appearance, and the index of each text among them.
 
     Returns:
@@ -96,7 +126,7 @@ def distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
         >>> distinct(["b", "a", "b"])
         (['b', 'a'], array([0, 1, 0]))
     """
-    number: dict[str, int] = {}
+    number: dict[_Text, int] = {}
     where = np.fromiter((number.setdefault(text, len(number)) for text in texts), dtype=np.int64, count=len(texts))
     return list(number), where
 
@@ -137,12 +167,12 @@ class TokenIds:
         return self.flat[end - int(self.lengths[row]) : end]
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> TokenIds:
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int) -> TokenIds:
     """Token ids of each text, special tokens included, truncated to `max_length` tokens."""
     parts = [TokenIds.of([])]
     for start in range(0, len(texts), _TEXTS_AT_ONCE):  # some tokenizers fail on an empty list
         encoded = tokenizer(
-            list(texts[start : start + _TEXTS_AT_ONCE]),
+            list(map(spelt, texts[start : start + _TEXTS_AT_ONCE])),
             truncation=True,
             max_length=max_length,
             return_attention_mask=False,
@@ -152,8 +182,20 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
     return TokenIds(np.concatenate([part.flat for part in parts]), np.concatenate([part.lengths for part in parts]))
 
 
+def prompt_lengths(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int) -> np.ndarray:
+    """The number of tokens of each text's prompt, int64 (n_texts,), without a special token at its end."""
+
+    @cache
+    def length(prompt: str) -> int:
+        (ids,) = tokenizer([prompt], truncation=True, max_length=max_length)["input_ids"]
+        return len(ids) - bool(ids and ids[-1] in tokenizer.all_special_ids)
+
+    lengths = (0 if isinstance(text, str) else length(text.prompt) for text in texts)
+    return np.fromiter(lengths, dtype=np.int64, count=len(texts))
+
+
 def check_token_ids(tokenizer: PreTrainedTokenizerBase, highest: int, n_tokens: int | None) -> None:
-    """Reject texts that spell out a special token which the model has no embedding for, such as one of another modality.
+    """Reject texts that spell out a special token that the model has no embedding for, such as one for images.
 
     Args:
         tokenizer: The tokenizer.
@@ -166,7 +208,8 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, highest: int, n_tokens: 
     if n_tokens is not None and highest >= n_tokens:
         token = tokenizer.convert_ids_to_tokens(highest)
         raise InputError(
-            f"texts: a text holds the token {token!r}, number {highest}, but the model has embeddings for {n_tokens} tokens"
+            f"texts: a text holds the token {token!r}, number {highest}, but the model has embeddings for {n_tokens} "
+            "tokens"
         )
 
 
@@ -201,7 +244,7 @@ def token_budget(batch_tokens: int | None, device: torch.device) -> int:
 
 
 def token_counts(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, *, prompt: str = ""
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int, *, prompt: str = ""
 ) -> np.ndarray:
     """The approximate number of tokens of each text in a forward pass, for `row_batches`.
 
@@ -210,7 +253,7 @@ def token_counts(
 
     Args:
         tokenizer: The tokenizer.
-        texts: Any number of strings.
+        texts: Any number of texts.
         max_length: Number of tokens to which a text is truncated.
         prompt: Text to put in front of each text.
 
@@ -221,7 +264,7 @@ def token_counts(
     reach = _CHARACTERS_A_TOKEN * max_length
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         stop = start + _TEXTS_AT_ONCE
-        some = texts[start:stop]
+        some = [spelt(text) for text in texts[start:stop]]
         token_ids = tokenize(tokenizer, [prompt + text[:reach] for text in some], max_length)
         # A text that is blank as far as it was read may still have a token.
         counts[start:stop] = np.maximum(token_ids.lengths, [len(text) > reach for text in some])
@@ -261,19 +304,21 @@ def row_batches(lengths: np.ndarray, budget: int, max_rows: int | None = None) -
         start += len(rows)
 
 
-def batches(token_ids: TokenIds, pad_id: int, budget: int) -> Iterator[Batch]:
+def batches(token_ids: TokenIds, pad_id: int, budget: int, not_pooled: np.ndarray | None = None) -> Iterator[Batch]:
     """The batches of `row_batches`, as tensors.
 
     Args:
         token_ids: From `tokenize`.
         pad_id: Token that pads short texts; the mask hides it.
         budget: Maximum number of tokens in a batch, padding included.
+        not_pooled: From `prompt_lengths`, if prompts are not pooled.
     """
+    skipped = np.zeros_like(token_ids.lengths) if not_pooled is None else not_pooled
     for rows in row_batches(token_ids.lengths, budget):
-        yield _padded(rows, token_ids, pad_id)
+        yield _padded(rows, token_ids, pad_id, skipped[rows])
 
 
-def _padded(rows: np.ndarray, token_ids: TokenIds, pad_id: int) -> Batch:
+def _padded(rows: np.ndarray, token_ids: TokenIds, pad_id: int, not_pooled: np.ndarray) -> Batch:
     width = int(token_ids.lengths[rows[0]])
     input_ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     attention_mask = np.zeros((len(rows), width), dtype=np.int64)
@@ -281,4 +326,4 @@ def _padded(rows: np.ndarray, token_ids: TokenIds, pad_id: int) -> Batch:
         ids = token_ids[row]
         input_ids[number, : len(ids)] = ids
         attention_mask[number, : len(ids)] = 1
-    return Batch(rows, torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
+    return Batch(rows, torch.from_numpy(input_ids), torch.from_numpy(attention_mask), not_pooled)

@@ -17,10 +17,13 @@ import torch
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import (
     Batch,
+    Text,
     batches,
     check_texts,
     check_token_ids,
     distinct,
+    prompt_lengths,
+    prompted,
     token_budget,
     tokenize,
 )
@@ -29,7 +32,7 @@ from midlayer_embed.ground.progress import progress
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.backbone import Backbone, load_backbone
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
-from midlayer_embed.options import AnyModelOptions, Recipe, fold, takes_options
+from midlayer_embed.options import AnyModelOptions, Recipe, fold, pooling_modes, takes_options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -68,17 +71,20 @@ class PooledBatch:
 class LayerwiseEncoder:
     """Embeds texts with every layer of a language model in one forward pass.
 
-    The vectors are pooled states as they are. Modules that a sentence-transformers model applies after pooling, such as
-    Normalize, are not applied.
+    The vectors are pooled states as they are: the limit, lower-casing, default prompt and pooling of a
+    sentence-transformers model apply, the modules after its pooling, such as Normalize and Dense, do not (see
+    `midlayer_embed.forward.after_pooling`), because layers would differ in width.
 
     Args:
         model_name_or_path: A folder, a Hub id, "starter", or a checkpoint that has been found already.
         **options: The fields of `Recipe` and `Source` (see `midlayer_embed.options`):
 
-            - final_norm: True (default): pool the states after the model's own final norm, which is what a truncated
-              checkpoint gives; False: pool the residual stream as the block leaves it. No difference for models without
-              a final norm.
-            - pooling_mode: "mean" over attended tokens (default), "cls", "lasttoken", "weightedmean" or "max".
+            - final_norm: True: pool the states after the model's own final norm, which is what a truncated checkpoint
+              gives; False: pool the residual stream as the block leaves it. No difference for models without a final
+              norm. None (default): what the model's own sentence-transformers config says, else True.
+            - pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean", "max",
+              "mean_sqrt_len_tokens", or several joined by "+", which are concatenated. None (default): what the model's
+              own sentence-transformers config says, else "mean".
             - max_seq_length: Number of tokens to which a text is truncated. None (default): the limit of the folder's
               own sentence-transformers config if it has one, else the smaller of the model's limit and 512.
             - device: None (default): CUDA, MPS or CPU, the fastest that is available.
@@ -92,7 +98,7 @@ class LayerwiseEncoder:
 
     Attributes:
         checkpoint: The checkpoint: where the model's files are, its name and revision.
-        recipe: How states are pooled, as requested.
+        recipe: How states are pooled; its final norm and pooling mode are never None.
         backbone: The loaded model.
 
     Raises:
@@ -127,21 +133,21 @@ class LayerwiseEncoder:
         self, checkpoint: Checkpoint, recipe: Recipe, dtype: str | torch.dtype, device: str | torch.device | None
     ) -> None:
         self.checkpoint = checkpoint
-        self.recipe = recipe
+        self.recipe = checkpoint.resolved(recipe)
         self.backbone: Backbone = load_backbone(
             checkpoint, max_seq_length=recipe.max_seq_length, dtype=dtype, device=device
         )
-        self._pool: Pooler = pooler(recipe.pooling_mode, self.backbone.dim)
+        self._pool: Pooler = pooler(self.pooling_mode, self.backbone.dim)
 
     @property
     def final_norm(self) -> bool:
         """Whether normed states are pooled."""
-        return self.recipe.final_norm
+        return bool(self.recipe.final_norm)
 
     @property
     def pooling_mode(self) -> str:
         """How token states become a vector."""
-        return self.recipe.pooling_mode
+        return str(self.recipe.pooling_mode)
 
     @property
     def n_layers(self) -> int:
@@ -150,13 +156,18 @@ class LayerwiseEncoder:
 
     @property
     def dim(self) -> int:
-        """Width of a vector."""
-        return self.backbone.dim
+        """Width of a vector: that of a state, for each pooling mode."""
+        return self.backbone.dim * len(pooling_modes(self.pooling_mode))
 
     @property
     def max_seq_length(self) -> int:
         """Number of tokens to which a text is truncated."""
         return self.backbone.max_seq_length
+
+    def prompted(self, texts: Sequence[str]) -> list[Text]:
+        """The texts under the model's own default prompt, if it has one."""
+        prompt = self.checkpoint.own.default_prompt
+        return [prompted(prompt, text) for text in texts]
 
     def encode(
         self,
@@ -174,7 +185,8 @@ class LayerwiseEncoder:
         Args:
             texts: Any number of strings; each distinct one goes through the model once. A single string drops the
                 first axis of the result.
-            layers: None for all, or layers in the order of the result: ints (negative from the end) or depths.
+            layers: None for all, or layers in the order of the result: ints (negative from the end) or depths. A layer
+                that is named twice is given twice.
             batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
             show_progress: Show a bar with an ETA on stderr.
 
@@ -187,19 +199,22 @@ class LayerwiseEncoder:
         """
         if isinstance(texts, str):
             return np.asarray(self.encode([texts], layers, batch_tokens=batch_tokens, show_progress=show_progress)[0])
-        found = check_texts(texts)
+        found = self.prompted(check_texts(texts))
         numbers = layer_numbers(layers, self.checkpoint.n_blocks)
         unique, where = distinct(found)
-        vectors = np.zeros((len(unique), len(numbers), self.dim), dtype=np.float32)
+        once = list(dict.fromkeys(numbers))
+        vectors = np.zeros((len(unique), len(once), self.dim), dtype=np.float32)
         for pooled in self.pooled_batches(
-            unique, numbers, norms=[self.final_norm], batch_tokens=batch_tokens, show_progress=show_progress
+            unique, once, norms=[self.final_norm], batch_tokens=batch_tokens, show_progress=show_progress
         ):
             vectors[pooled.rows] = pooled.vectors[0].swapaxes(0, 1)
+        if len(once) < len(numbers):
+            vectors = vectors[:, [once.index(number) for number in numbers]]
         return vectors if len(unique) == len(found) else vectors[where]
 
     def pooled_batches(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Text],
         layers: Sequence[int],
         *,
         norms: Sequence[bool],
@@ -211,7 +226,7 @@ class LayerwiseEncoder:
         """The forward passes behind `encode`, batch by batch, for callers that keep the vectors elsewhere.
 
         Args:
-            texts: Distinct strings.
+            texts: Distinct texts. A string is encoded without a prompt, not under the default one: see `prompted`.
             layers: Layer numbers 0..L.
             norms: True pools the normed states, False the raw ones; several are pooled in the same pass.
             measures: Measurements of token states, made in the same pass. Token states are never kept.
@@ -229,22 +244,37 @@ class LayerwiseEncoder:
         budget = token_budget(batch_tokens, self.backbone.device)
         token_ids = tokenize(self.backbone.tokenizer, texts, self.max_seq_length)
         check_token_ids(self.backbone.tokenizer, int(token_ids.flat.max(initial=0)), self.checkpoint.n_tokens)
+        not_pooled = None
+        if not self.checkpoint.own.include_prompt:
+            not_pooled = prompt_lengths(self.backbone.tokenizer, texts, self.max_seq_length)
         total = int(token_ids.lengths.sum())
         with progress(total, description, "tok", show_progress) as bar:
-            for batch in batches(token_ids, self.backbone.pad_id, budget):
-                yield PooledBatch(
-                    batch.rows, batch.attention_mask.sum(dim=1).numpy(), *self._forward(batch, layers, norms, measures)
-                )
+            for batch in batches(token_ids, self.backbone.pad_id, budget, not_pooled):
+                vectors, measured = self._forward(batch, layers, norms, measures)
+                yield PooledBatch(batch.rows, batch.attention_mask.sum(dim=1).numpy(), vectors, measured)
                 bar.update(batch.n_tokens)
 
     @torch.inference_mode()
     def _forward(
-        self, batch: Batch, layers: Sequence[int], norms: Sequence[bool], measures: Sequence[TokenMeasure]
+        self,
+        batch: Batch,
+        layers: Sequence[int],
+        norms: Sequence[bool],
+        measures: Sequence[TokenMeasure],
     ) -> tuple[np.ndarray, np.ndarray]:
         device = self.backbone.device
         mask = batch.attention_mask.to(device)
         vectors = torch.empty((len(norms), len(layers), len(batch.rows), self.dim), device=device)
         measured = torch.empty((len(measures), len(layers), len(batch.rows)), dtype=torch.float64)
+        of_length = {int(n): torch.from_numpy(batch.not_pooled == n).to(device) for n in np.unique(batch.not_pooled)}
+
+        def pool(states: torch.Tensor) -> torch.Tensor:
+            if len(of_length) == 1:
+                return self._pool(states, mask, *of_length)
+            pooled = torch.empty((len(states), self.dim), device=device)
+            for length, rows in of_length.items():
+                pooled[rows] = self._pool(states[rows], mask[rows], length).to(pooled.dtype)
+            return pooled
 
         def record_layer(slot: int, raw: torch.Tensor) -> None:
             @cache
@@ -253,7 +283,7 @@ class LayerwiseEncoder:
                 return raw if norm is None else norm(raw)
 
             for number, normed in enumerate(norms):
-                vectors[number, slot] = self._pool(states(normed), mask)
+                vectors[number, slot] = pool(states(normed))
             for number, measure in enumerate(measures):
                 try:
                     measured[number, slot] = measure.function(states(measure.final_norm), mask)

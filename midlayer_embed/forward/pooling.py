@@ -3,16 +3,22 @@
 The mean is implemented here, since it runs once per layer; the other modes are those of sentence-transformers.
 """
 
-from typing import Protocol
+from functools import cache
+from typing import Any, Protocol
 
 import torch
+
+from midlayer_embed.options import pooling_modes
 
 
 class Pooler(Protocol):
     """A function that pools the token states of one layer."""
 
-    def __call__(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Pool states (b, t, d) of any float type under a mask (b, t) into (b, d), float32 (float64 for float64)."""
+    def __call__(self, states: torch.Tensor, mask: torch.Tensor, prompt_length: int = 0) -> torch.Tensor:
+        """Pool states (b, t, d) of any float type under a mask (b, t) into (b, n_modes * d), float32 (or float64).
+
+        The first `prompt_length` tokens of each text are left out.
+        """
         ...
 
 
@@ -42,18 +48,21 @@ def pooler(mode: str, dim: int) -> Pooler:
     """The function that pools by `mode`.
 
     Args:
-        mode: One of `options.POOLING_MODES`.
+        mode: As `Recipe.pooling_mode`; the vectors of several modes are concatenated.
         dim: Width of a state.
     """
-    if mode == "mean":
-        return masked_mean
-    from sentence_transformers.sentence_transformer.modules import Pooling  # slow to import and rarely needed
 
-    module = Pooling(dim, pooling_mode=mode)
+    @cache
+    def module() -> Any:
+        from sentence_transformers.sentence_transformer.modules import Pooling  # slow to import and rarely needed
 
-    def pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return Pooling(dim, pooling_mode=pooling_modes(mode), include_prompt=False)
+
+    def pool(states: torch.Tensor, mask: torch.Tensor, prompt_length: int = 0) -> torch.Tensor:
+        if mode == "mean" and not prompt_length:
+            return masked_mean(states, mask)
         features = {"token_embeddings": _at_least_float32(states), "attention_mask": mask}
-        vectors: torch.Tensor = module(features)["sentence_embedding"]
+        vectors: torch.Tensor = module()({**features, "prompt_length": prompt_length})["sentence_embedding"]
         return vectors
 
     return pool

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from tokenizers import normalizers
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -14,7 +15,6 @@ from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.families import blocks_of, family_of, final_norm_of
-from midlayer_embed.models.sentence_transformers_config import own_limit
 from midlayer_embed.models.weights import load_base_model, resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     except Exception as error:  # the tokenizers library raises nothing more specific
         why = no_files if "instantiate the backend tokenizer" in str(error) else first_line(error)
     else:
+        if checkpoint.own.do_lower_case:
+            _lower_case(tokenizer)
         special = {str(token) for token in tokenizer.added_tokens_decoder.values()}
         vocabulary = tokenizer.get_vocab()
         if len(set(vocabulary) - special) > 1:
@@ -128,14 +130,15 @@ def limit_in_force(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, m
     Args:
         checkpoint: The model.
         tokenizer: Its tokenizer.
-        max_seq_length: What the user asks for. None: the limit of the folder's own sentence-transformers config if it
-            has one, else the smaller of the model's limit and 512.
+        max_seq_length: What the user asks for. None: the limit of the model's own sentence-transformers config if it
+            has one, else the smaller of the model's limit and 512; a sentence-transformers model that names no limit
+            takes as many tokens as it can.
 
     Raises:
         InputError: (a ValueError) the limit is above the number of positions that the model has, or below the number of
             tokens that the tokenizer adds to every text.
     """
-    own = own_limit(checkpoint.location, checkpoint.requested_revision) if max_seq_length is None else max_seq_length
+    own = checkpoint.own.max_seq_length if max_seq_length is None else max_seq_length
     limit = own if own is not None else _default_limit(checkpoint, tokenizer)
     whose = f"the own limit of {checkpoint.location} is" if max_seq_length is None else "got"
     if not _has_positions(checkpoint, limit) and (most := checkpoint.n_positions) is not None and most < limit:
@@ -149,6 +152,16 @@ def limit_in_force(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, m
     return limit
 
 
+def _lower_case(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let a tokenizer lower-case texts first, as sentence-transformers does for `do_lower_case`."""
+    backend = tokenizer.backend_tokenizer
+    first = backend.normalizer
+    is_sequence = isinstance(first, normalizers.Sequence)
+    steps: list[Any] = [*first] if is_sequence else [] if first is None else [first]  # type: ignore[misc]
+    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
+
+
 def _has_positions(checkpoint: Checkpoint, limit: int) -> bool:
     """Whether the config alone shows that the model has so many positions."""
     declared = getattr(checkpoint.config.get_text_config(), "max_position_embeddings", None)
@@ -159,8 +172,8 @@ def _has_positions(checkpoint: Checkpoint, limit: int) -> bool:
 
 def _default_limit(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> int:
     positions = getattr(checkpoint.config.get_text_config(), "max_position_embeddings", None) or _NO_LIMIT
-    own_positions = positions - checkpoint.family.position_offset
-    return min(DEFAULT_MAX_SEQ_LENGTH, int(min(tokenizer.model_max_length, _NO_LIMIT)), own_positions)
+    longest = min(int(min(tokenizer.model_max_length, _NO_LIMIT)), positions - checkpoint.family.position_offset)
+    return longest if checkpoint.own.is_sentence_transformer else min(DEFAULT_MAX_SEQ_LENGTH, longest)
 
 
 def _check_vocabulary(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, vocabulary: dict[str, int]) -> None:
@@ -180,8 +193,8 @@ def _check_vocabulary(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase
     token, number = max(taken.items(), key=itemgetter(1))
     if number >= rows:
         raise InputError(
-            f"model: the tokenizer of {checkpoint.location} has {number + 1} tokens, up to {token!r}, but the model has "
-            f"embeddings for {rows}; expected the tokenizer that it was trained with"
+            f"model: the tokenizer of {checkpoint.location} has {number + 1} tokens, up to {token!r}, but the model "
+            f"has embeddings for {rows}; expected the tokenizer that it was trained with"
         )
 
 

@@ -6,7 +6,9 @@ Wrong model names and finished work are recognised here, before anything is load
 import json
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,9 @@ from midlayer_embed.models.files import (
     weights_sha256,
 )
 from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder, quantization_of
-from midlayer_embed.models.sentence_transformers_config import normalizes
-from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, starter_gguf
-from midlayer_embed.options import Source
+from midlayer_embed.models.sentence_transformers_config import OwnConfig, read_own_config
+from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, check_location, starter_gguf
+from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source, pooling_modes
 
 logger = logging.getLogger(__name__)
 
@@ -50,28 +52,38 @@ class Checkpoint:
     """Where a model's files are and what its config says; no weights.
 
     Attributes:
-        location: A folder or a Hub id, as `from_pretrained` takes it.
+        location: A folder or a Hub id, as `from_pretrained` takes it: where the transformer is.
+        root: The folder or Hub id of the whole model. It differs from the location if the transformer has a folder of
+            its own in it, as in old sentence-transformers models.
         name: "org/name" for results: the Hub id ("hub/name" for one without an owner), or "local/<name of the folder>".
         requested_revision: Revision to load from the Hub, or None.
         config: The model's config.
         trust_remote_code: Whether the model's own code may run.
         hub_id: Name of the model on the Hub, or None for a folder, whose Hub id is unknown.
+        own: What the model says about itself as a sentence-transformers model.
         bidirectional: Whether the causal attention of the model is made bidirectional.
         adapters: Adapters that are merged into its weights, in order.
     """
 
     location: str
+    root: str
     name: str
     requested_revision: str | None
     config: PretrainedConfig
     trust_remote_code: bool
     hub_id: str | None
+    own: OwnConfig = field(default_factory=OwnConfig)
     bidirectional: bool = False
     adapters: tuple[Adapter, ...] = ()
 
-    @property
+    @cached_property
     def n_blocks(self) -> int:
-        """L, the number of blocks."""
+        """L, the number of blocks up to the last layer; a model's own config may take an earlier state as its last."""
+        return self._output[0]
+
+    @property
+    def n_stored_blocks(self) -> int:
+        """The number of blocks that the config names, those above the last layer included."""
         number = getattr(self.config.get_text_config(), "num_hidden_layers", None)
         if not isinstance(number, int):
             raise InputError(f"model: the config of {self.location} does not say how many blocks there are: {number!r}")
@@ -89,8 +101,8 @@ class Checkpoint:
         The Hub's commit or a hash of the folder's files, then "-bidirectional" and "-adapters-0123456789ab" where they
         apply.
         """
-        if Path(self.location).is_dir():
-            parts = [_fingerprint(Path(self.location))]
+        if Path(self.root).is_dir():
+            parts = [_fingerprint(Path(self.root))]
         else:
             parts = [self._commit() or self.requested_revision or "main"]
         if self.bidirectional:
@@ -118,9 +130,55 @@ class Checkpoint:
         return rows if isinstance(rows, int) else None
 
     @cached_property
-    def normalizes(self) -> bool:
-        """Whether it is a sentence-transformers model that normalises its embeddings."""
-        return normalizes(self.location, self.requested_revision)
+    def _output(self) -> tuple[int, bool]:
+        """The layer that the model's own config takes as the last, and whether it takes the normed states."""
+        path, total, recorded = self.own.output, self.n_stored_blocks, self.family.hidden_states
+        if path == OwnConfig.output:
+            return total, DEFAULT_FINAL_NORM
+        index = path[1] if len(path) == 2 and path[0] == "hidden_states" else None
+        if not isinstance(index, int) or recorded is None or not -total <= index + 1 <= total + 1:
+            raise InputError(
+                f"model: {self.root} takes {list(path)} of the output of its transformer; expected last_hidden_state, "
+                "or hidden_states of an architecture that is known"
+            )
+        index %= total + 1
+        has_raw_last = recorded.has_last_layer and not recorded.first_layer
+        is_normed = index == total and (getattr(self.config, "tie_last_hidden_states", True) or not has_raw_last)
+        return (total, True) if is_normed else (index + recorded.first_layer, False)
+
+    def embedding_dim(self, layer: int, pooling_mode: str) -> int:
+        """Width of the embeddings of a layer."""
+        dim = int(self.config.get_text_config().hidden_size) * len(pooling_modes(pooling_mode))
+        for module in self.own.modules_at(is_last=self.is_last(layer)):
+            dim = module.out_features or dim
+        return min(dim, self.own.truncate_dim or dim) if self.is_last(layer) else dim
+
+    def is_last(self, layer: int) -> bool:
+        """Whether a layer is the last one, which is the model itself."""
+        return layer == self.n_blocks
+
+    def resolved(self, recipe: Recipe) -> Recipe:
+        """A recipe in which `final_norm` and `pooling_mode` are the model's own if the user gave none."""
+        return replace(
+            recipe,
+            final_norm=self._output[1] if recipe.final_norm is None else recipe.final_norm,
+            pooling_mode=recipe.pooling_mode or self.own.pooling_mode or DEFAULT_POOLING_MODE,
+        )
+
+    def check_layers(self, layers: Iterable[int]) -> None:
+        """Reject the last layer of a model that does more than our layers can; log what lower layers do not have.
+
+        Raises:
+            InputError: (a ValueError) the message says what it is.
+        """
+        are_last = {self.is_last(layer) for layer in layers}
+        if True in are_last and self.own.unsupported:
+            raise InputError(
+                f"model: the last layer of {self.root} is the model itself, which has "
+                f"{', '.join(self.own.unsupported)}; use SentenceTransformer for it, or a lower layer"
+            )
+        if False in are_last and self.own.for_the_last_layer:
+            logger.warning("%s: layers below the last leave out %s", self.name, ", ".join(self.own.for_the_last_layer))
 
     @property
     def quantization(self) -> str | None:
@@ -168,57 +226,77 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
     if not isinstance(model, (str, Path)):
         raise InputTypeError(f"model: expected a folder, a Hub id or {STARTER!r}, got {type(model).__name__}")
     source = source or Source()
-    location, name, hub_id = _locate(str(model), source.gguf_file)
+    root, name, hub_id = _locate(str(model), source.gguf_file)
+    with _loading(root):
+        own = read_own_config(root, source.revision)
+    location = _transformer_location(root, own)
     check_no_adapter(location, source.revision)
     is_folder = Path(location).is_dir()
     if is_folder:
         check_config_file(Path(location))
-    try:
-        with quiet_transformers():
-            config = AutoConfig.from_pretrained(
-                location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
-            )
-    except LOADING_ERRORS as error:
-        logger.debug("the config of %s cannot be loaded", location, exc_info=error)
-        raise InputError(f"model: {_why_not_loaded(location, error)}") from error
+    with _loading(location):
+        config = AutoConfig.from_pretrained(
+            location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
+        )
     checkpoint = Checkpoint(
         location=location,
+        root=root,
         name=name,
         requested_revision=source.revision,
         config=config,
         trust_remote_code=source.trust_remote_code,
         hub_id=hub_id,
+        own=own,
         bidirectional=source.bidirectional,
         adapters=find_adapters(source.adapters),
     )
     _ = checkpoint.family  # report an unknown architecture now
-    if checkpoint.n_blocks < 1:  # such as a saved layer 0
-        raise InputError(f"model: {location} has no blocks, so there is no layer to choose")
+    if checkpoint.n_blocks < 1:  # a saved layer 0
+        which = "has no blocks" if checkpoint.n_stored_blocks < 1 else "ends at layer 0"
+        raise InputError(f"model: {root} {which}, so there is no layer to choose")
     if is_folder:
         check_weight_files(Path(location))
     return checkpoint
 
 
+@contextmanager
+def _loading(location: str) -> Iterator[None]:
+    """Turn errors of the libraries that read a model's configs into an InputError."""
+    try:
+        with quiet_transformers():
+            yield
+    except InputError:
+        raise
+    except LOADING_ERRORS as error:
+        logger.debug("the config of %s cannot be loaded", location, exc_info=error)
+        raise InputError(f"model: {_why_not_loaded(location, error)}") from error
+
+
 def _locate(model: str, gguf_file: str | None) -> tuple[str, str, str | None]:
     """The location, name and Hub id of a `Checkpoint`."""
-    if not model:
-        raise InputError(f"model: expected a folder, a Hub id or {STARTER!r}, got an empty string")
+    check_location(model, gguf_file)
     if model == STARTER:
         gguf = starter_gguf()
         folder = converted_folder(gguf, STARTER_SHA256)
         return str(folder), f"{STARTER}/{gguf.stem.replace('.', '-')}", STARTER_HUB_ID
     if gguf_file is not None:
         path = Path(model) / gguf_file
-        if not path.is_file():
-            raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {model}")
         return str(converted_folder(path)), f"{LOCAL}{path.stem}", None
     if Path(model).is_dir():
         return model, f"{LOCAL}{Path(model).resolve().name}", None
-    if Path(model).exists():
-        raise InputError(f"model: {model} is a file; expected a folder, a Hub id or {STARTER!r}")
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise InputError(f"model: there is no folder {model!r}")
     return model, model if "/" in model else f"{_OWNERLESS}{model}", model
+
+
+def _transformer_location(root: str, own: OwnConfig) -> str:
+    """Where the transformer of a model is: the root, or a folder in it."""
+    if not own.transformer:
+        return root
+    if Path(root).is_dir():
+        return str(Path(root, own.transformer))
+    raise InputError(
+        f"model: the transformer of {root!r} is in its folder {own.transformer}; download the whole repository, and "
+        "pass the folder that holds it"
+    )
 
 
 def hub_id_of(name: str) -> str | None:

@@ -113,8 +113,8 @@ def weights_sha256(folder: Path) -> str:
 def folder_fingerprint(folder: Path) -> str:
     """Hash of all files of a folder that change its vectors, 12 hexadecimal digits.
 
-    These are the files that transformers, sentence-transformers and the tokenizer read: config, weights and their index,
-    the tokenizer's files, own code, and the folders of the modules in modules.json. Symbolic links are followed.
+    These are the files that transformers, sentence-transformers and the tokenizer read: config, weights and their
+    index, the tokenizer's files, own code, and the folders of the modules in modules.json. Symbolic links are followed.
     """
     digest = hashlib.sha256()
     for name, path in sorted(_files_read(folder)):

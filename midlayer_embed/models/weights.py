@@ -19,6 +19,7 @@ from midlayer_embed.models.adapters import adapter_configs, merge_adapter
 from midlayer_embed.models.bidirectional import ask_for_bidirectional, prove_bidirectional
 from midlayer_embed.models.checkpoint import LOADING_ERRORS, Checkpoint
 from midlayer_embed.models.kernels import log_kernels
+from midlayer_embed.options import wrong_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,7 +42,7 @@ def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise InputError(f"dtype: expected float32, bfloat16, float16 or float64, got {dtype!r}")
+        raise wrong_dtype(dtype)
     return found
 
 
@@ -118,7 +119,7 @@ def load_base_model(
     log_kernels(config.model_type, device)
     _check_weights(checkpoint, model, report, n_blocks)
     for adapter, adapter_config in zip(checkpoint.adapters, configs, strict=True):
-        merge_adapter(model, adapter, adapter_config, family=checkpoint.family, n_blocks=checkpoint.n_blocks)
+        merge_adapter(model, adapter, adapter_config, family=checkpoint.family, n_blocks=checkpoint.n_stored_blocks)
     if exact != dtype:
         model = _rounded(model, dtype)
     try:

@@ -35,6 +35,8 @@ CRITERIA = criteria_of(METRIC_TABLE.values())
 # Criteria that pick the same layer for every corpus.
 _FIXED: dict[str, int | float] = {"last": -1, "middle": 0.5}
 _DEPTH = "depth:"
+# Values that differ by less, relative to values of about 1 and more, are equal: states are float32.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class LayerSelection:
         runner_up: The second-best layer; None if nothing was measured or no other layer was eligible.
         margin: How much worse the runner-up's value is, at least 0, in the unit of the metric; None if there is none.
         stability: The share 0..1 of random halves of the texts on which the criterion picks the same layer; None if
-            nothing was measured, or with fewer than four texts.
+            nothing was measured, or with fewer than four texts. Halves that give every layer the same value pick none.
         n_resamples: Number of halves behind the stability.
         profile: The curve with its settings; None if nothing was measured.
     """
@@ -116,7 +118,7 @@ def check_layer(layer: object) -> None:
 
 
 def ranking(criterion: str, values: "np.ndarray", layer_zero: bool = True) -> list[int]:
-    """The eligible layers, best first; ties in order of depth.
+    """The eligible layers, best first; ties in order of depth. A layer without a value (NaN) is not eligible.
 
     Args:
         criterion: One of `CRITERIA`.
@@ -130,7 +132,18 @@ def ranking(criterion: str, values: "np.ndarray", layer_zero: bool = True) -> li
     """
     _, end = CRITERIA[criterion]
     order = (values if end == "min" else -values).argsort(kind="stable")
-    return [int(layer) for layer in order if layer_zero or layer > 0]
+    return [int(layer) for layer in order if (layer_zero or layer > 0) and values[layer] == values[layer]]
+
+
+def all_tie(values: "np.ndarray") -> bool:
+    """Whether values are equal, but for rounding: then they are no reason to choose a layer. One value ties with none.
+
+    Example:
+        >>> import numpy as np
+        >>> all_tie(np.array([0.0, 1e-17, 0.0])), all_tie(np.array([0.3, 0.1])), all_tie(np.array([0.3]))
+        (True, False, False)
+    """
+    return len(values) > 1 and float(values.max() - values.min()) <= _ROUNDING * max(1.0, float(abs(values).max()))
 
 
 def fixed_layer(criterion: str, n_blocks: int) -> LayerSelection:

@@ -21,6 +21,7 @@ from midlayer_embed.ground.pictures import (
     TITLE_SIZE,
     wrapped,
 )
+from midlayer_embed.selection.criteria import all_tie
 from midlayer_embed.terms import METRIC_TABLE
 
 if TYPE_CHECKING:
@@ -28,20 +29,55 @@ if TYPE_CHECKING:
     from midlayer_embed.selection.profile import Profile
 
 _BAR_WIDTH = 32
+_SHORTEST_BAR = 4
+# Fewer different texts than this are too few to trust a choice.
+FEW_TEXTS = 50
 _NO_MATPLOTLIB = "pictures need matplotlib; run: pip install 'midlayer-embed[select]'"
 _LINE, _MARK = COLOURS[:2]  # distinct in grey as well
 _POINTS_PER_INCH = 72
 
 
-def profile_table(profile: "Profile") -> str:
-    """A table with one row per layer and one column per metric."""
-    names = list(profile.values)
-    rows = [["layer", "depth", *names]]
-    for layer in range(profile.n_layers):
-        depth = layer / (profile.n_layers - 1)
-        rows.append([str(layer), f"{depth:.2f}", *(number(profile.values[name][layer]) for name in names)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+def profile_table(profile: "Profile", width: int | None = None) -> str:
+    """A table with one row per layer and one column per metric.
+
+    Args:
+        profile: The curves.
+        width: Width of the terminal: heads that are too long for it are broken at underscores, and columns that do not
+            fit follow in another table below. None: any width.
+    """
+    layers = range(profile.n_layers)
+    columns = [
+        ["layer", *map(str, layers)],
+        ["depth", *(f"{layer / (profile.n_layers - 1):.2f}" for layer in layers)],
+    ]
+    columns += [[name, *map(number, curve)] for name, curve in profile.values.items()]
+    full = _aligned(columns)
+    if width is None or len(full.partition("\n")[0]) <= width:
+        return full
+    blocks: list[list[list[str]]] = []
+    for column in columns[2:]:
+        if not blocks or _width([*blocks[-1], column]) > width:
+            blocks.append(columns[:2])
+        blocks[-1] = [*blocks[-1], column]
+    return "\n\n".join(_aligned(_with_broken_heads(block)) for block in blocks)
+
+
+def _width(columns: list[list[str]]) -> int:
+    return len(_aligned(_with_broken_heads(columns)).partition("\n")[0])
+
+
+def _with_broken_heads(columns: list[list[str]]) -> list[list[str]]:
+    """Columns whose first cells, the heads, are broken at underscores, into as many cells in each column."""
+    heads = [head.split("_") for head, *_ in columns]
+    n_lines = max(map(len, heads))
+    return [[*[""] * (n_lines - len(head)), *head, *cells] for head, (_, *cells) in zip(heads, columns, strict=True)]
+
+
+def _aligned(columns: list[list[str]]) -> str:
+    """Columns as text, aligned to the right."""
+    widths = [max(map(len, column)) for column in columns]
+    rows = zip(*columns, strict=True)
+    return "\n".join("  ".join(cell.rjust(size) for cell, size in zip(row, widths, strict=True)) for row in rows)
 
 
 def selection_summary(selection: "LayerSelection") -> list[str]:
@@ -51,29 +87,45 @@ def selection_summary(selection: "LayerSelection") -> list[str]:
     )
     if selection.profile is None or selection.values is None:
         return [chosen]
-    lines = [f"{chosen} over {selection.profile.n_texts} texts"]
+    n_texts, n_different = selection.profile.n_texts, selection.profile.n_different_texts
+    repeated = f", {n_different} of them different" if n_different < n_texts else ""
+    lines = [f"{chosen} over {n_texts} texts{repeated}"]
     if selection.runner_up is not None and selection.margin is not None:
-        spread = float(np.ptp(selection.values))
+        spread = float(np.nanmax(selection.values) - np.nanmin(selection.values))
         share = f" ({selection.margin / spread:.1%} of the curve's range)" if spread > 0 else ""
-        lines.append(f"runner-up: layer {selection.runner_up}, behind by {number(selection.margin)}{share}")
+        tied = all_tie(selection.values[[selection.layer, selection.runner_up]])
+        behind = (
+            "of the same value; the lower one was taken" if tied else f"behind by {number(selection.margin)}{share}"
+        )
+        lines.append(f"runner-up: layer {selection.runner_up}, {behind}")
     if selection.stability is not None:
         same = round(selection.stability * selection.n_resamples)
         lines.append(f"stability: the same layer on {same} of {selection.n_resamples} random halves of the texts")
+    if n_different < FEW_TEXTS:
+        lines.append(f"few texts: {n_different} different ones say little; pass some hundreds of your own")
     return lines
 
 
-def curve_bars(selection: "LayerSelection") -> str:
-    """The curve of a criterion as text: one row per layer, with a bar from the lowest value to the highest."""
+def curve_bars(selection: "LayerSelection", width: int | None = None) -> str:
+    """The curve of a criterion as text: one row per layer, with a bar from the lowest value to the highest.
+
+    Args:
+        selection: The choice, by a criterion that measures texts.
+        width: Width of the terminal; None: wide enough.
+    """
     if selection.values is None or selection.metric is None:
         return ""
-    low, spread = float(selection.values.min()), float(np.ptp(selection.values)) or 1.0
+    low, high = float(np.nanmin(selection.values)), float(np.nanmax(selection.values))
     marks = {selection.runner_up: "runner-up", selection.layer: "chosen"}
-    lines = [f"layer  depth  {selection.metric:>15}"]
+    lines = [f"{'layer':>5}  {'depth':>5}  {selection.metric:>15}"]
+    room = _BAR_WIDTH if width is None else width - len(lines[0]) - len("   runner-up")
+    longest = min(_BAR_WIDTH, max(room, _SHORTEST_BAR))
     for layer, value in enumerate(selection.values):
         depth = layer / (selection.n_layers - 1)
-        bar = "█" * (1 + round((_BAR_WIDTH - 1) * (float(value) - low) / spread))
+        share = (float(value) - low) / ((high - low) or 1.0)
+        bar = "" if np.isnan(value) else "█" * (1 + round((longest - 1) * share))
         mark = f" {marks[layer]}" if layer in marks else ""
-        lines.append(f"{layer:>5}  {depth:>5.2f}  {number(value):>15}  {bar}{mark}")
+        lines.append(f"{layer:>5}  {depth:>5.2f}  {number(value):>15}  {bar}{mark}".rstrip())
     return "\n".join(lines)
 
 
@@ -172,6 +224,7 @@ def _picture(path: str | Path, title: str, note: str) -> Iterator[Any]:
         import matplotlib
         from matplotlib.figure import Figure
         from matplotlib.font_manager import get_font_names
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError:
         raise InputError(_NO_MATPLOTLIB) from None
     path = Path(path)
@@ -181,8 +234,8 @@ def _picture(path: str | Path, title: str, note: str) -> Iterator[Any]:
     with matplotlib.rc_context({"font.family": fonts, "font.size": TEXT_SIZE}), warnings.catch_warnings():
         # Names may have letters that no installed font has.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(width, height), dpi=_POINTS_PER_INCH * PIXELS_PER_POINT, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)  # inches
+        layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.1)  # inches
+        figure = Figure(figsize=(width, height), dpi=_POINTS_PER_INCH * PIXELS_PER_POINT, layout=layout)
         # Names may hold dollar signs, which are no formulas.
         lines = [*wrapped(title), *(wrapped(note, TITLE_SIZE) if note else [])]
         figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=TITLE_SIZE, parse_math=False)

@@ -33,6 +33,7 @@ class Profile:
         model: The model's name.
         revision: Revision of its weights, see `Checkpoint.revision`.
         n_texts: Number of texts that were measured.
+        n_different_texts: Number of different texts among them.
         final_norm: Whether normed states were measured.
         max_seq_length: Number of tokens to which texts were truncated.
         settings: Settings of the metrics.
@@ -43,6 +44,7 @@ class Profile:
     model: str
     revision: str
     n_texts: int
+    n_different_texts: int
     final_norm: bool
     max_seq_length: int
     settings: MetricSettings
@@ -216,6 +218,7 @@ def open_profile(
             model=encoder.checkpoint.name,
             revision=encoder.checkpoint.revision,
             n_texts=len(sample),
+            n_different_texts=len(set(sample)),
             final_norm=normed,
             max_seq_length=encoder.max_seq_length,
             settings=settings,

@@ -6,7 +6,7 @@ The functions behind the metrics are in `measures`, tables in `profile`, the cho
 
 import os
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +23,8 @@ from midlayer_embed.metrics.gram import divisor
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
 from midlayer_embed.terms import METRIC_TABLE, MI_LOWER_BOUND, RAW, n_views
 from midlayer_embed.texts.views import augmented_views
+
+_BAR_AFTER = 1  # seconds; metrics that are measured sooner show no bar
 
 
 @dataclass(frozen=True)
@@ -91,17 +93,21 @@ class Representations:
     settings: MetricSettings
     skips_not_finite: bool = False
 
-    def measure(self, metric: str, rows: np.ndarray | None = None) -> np.ndarray:
+    def measure(
+        self, metric: str, rows: np.ndarray | None = None, *, on_layers: Callable[[int], object] = lambda n: None
+    ) -> np.ndarray:
         """A metric at each of the layers: float64 (n_layers,), unnormalised.
 
         Args:
             metric: One of the requested metrics.
             rows: Indices of texts, for resampling; None for all.
+            on_layers: Called with the number of layers that have been measured since the last call.
 
         Raises:
             InputError: (a ValueError) states that are not finite, unless they are skipped; the message names the layer.
         """
         if METRIC_TABLE[metric].measured_on == "tokens":
+            on_layers(len(self.layers))
             return _mean_of_known(self.token_values[metric], rows)
         kept = slice(None) if rows is None else rows
         values = []
@@ -110,10 +116,23 @@ class Representations:
                 values.append(self._at_slot(metric, slot, kept))
             except InputError as error:
                 raise InputError(f"{metric} of layer {layer}: {error}") from error
+            on_layers(1)
         return np.array(values)
 
+    def n_measured(self, metric: str, rows: np.ndarray | None = None) -> int:
+        """Number of texts that a metric measures: those that are long enough.
+
+        Args:
+            metric: One of the requested metrics.
+            rows: Indices of texts, as for `measure`.
+        """
+        if METRIC_TABLE[metric].measured_on != "tokens":
+            return self.n_texts if rows is None else len(rows)
+        values = self.token_values[metric] if rows is None else self.token_values[metric][:, rows]
+        return int(np.isfinite(values).any(axis=0).sum())
+
     def curves(
-        self, wanted: Sequence[str], normalizations: Sequence[str], *, show_progress: bool = False
+        self, wanted: Sequence[str], normalizations: Sequence[str], *, show_progress: bool = False, label: str = ""
     ) -> dict[tuple[str, str], np.ndarray]:
         """Metrics with their normalisations: for each (metric, normalization) float64 (n_layers,).
 
@@ -122,15 +141,19 @@ class Representations:
             normalizations: What entropies are divided by. "raw" is always included, and so is the `mi_lower_bound` of
                 a metric that bounds information.
             show_progress: Show a bar on stderr.
+            label: Prefix of the label of the bar.
         """
         found: dict[tuple[str, str], np.ndarray] = {}
-        for metric in progress(len(wanted), "Measuring", "metric", show_progress, items=wanted):
-            values = found[metric, RAW] = self.measure(metric)
-            for name in normalizations:
-                if name != RAW and (divided := self.normalized(metric, values, name)) is not None:
-                    found[metric, name] = divided
-            if METRIC_TABLE[metric].bounds_information:
-                found[metric, MI_LOWER_BOUND] = np.log(self.n_texts) - values
+        total = len(wanted) * len(self.layers)
+        with progress(total, f"{label}Measuring", "layer", show_progress, delay=_BAR_AFTER) as bar:
+            for metric in wanted:
+                bar.set_postfix_str(metric)
+                values = found[metric, RAW] = self.measure(metric, on_layers=bar.update)
+                for name in normalizations:
+                    if name != RAW and (divided := self.normalized(metric, values, name)) is not None:
+                        found[metric, name] = divided
+                if METRIC_TABLE[metric].bounds_information:
+                    found[metric, MI_LOWER_BOUND] = np.log(self.n_texts) - values
         return found
 
     def normalized(self, metric: str, values: np.ndarray, normalization: str) -> np.ndarray | None:
@@ -297,7 +320,7 @@ def _batches(
     description: str,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, PooledBatch]]:
     """Encode each distinct text once: the indices of the texts of a batch, the row of each, and the batch."""
-    unique, where = distinct(texts)
+    unique, where = distinct(encoder.prompted(texts))
     texts_of_row = np.split(np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=len(unique)))[:-1])
     for pooled in encoder.pooled_batches(
         unique,

@@ -16,6 +16,7 @@ from midlayer_embed.options import fold
 from midlayer_embed.selection.criteria import (
     CRITERIA,
     LayerSelection,
+    all_tie,
     check_criterion,
     fixed_layer,
     needs_texts,
@@ -63,10 +64,11 @@ def select_layer(
         The layer, with the curve, the runner-up and the stability of the choice.
 
     Raises:
-        InputError: (a ValueError) an unknown criterion, fewer than two texts, or texts too short for it.
+        InputError: (a ValueError) an unknown criterion, fewer than two different texts, texts too short for it, or
+            texts that give every layer the same value.
 
     Example:
-        >>> s = select_layer("starter", ["a text", "another"] * 50, criterion="min-entropy")     # doctest: +SKIP
+        >>> s = select_layer("starter", open("texts.txt").readlines(), criterion="min-entropy")  # doctest: +SKIP
         >>> s.layer, s.values.shape                                                              # doctest: +SKIP
         (12, (31,))
     """
@@ -87,17 +89,29 @@ def select_layer(
         show_progress=show_progress,
         **options,
     ) as (profile, representations):
-        if profile.n_texts < 2:
-            raise InputError(f"texts: criterion {criterion!r} needs at least two texts, got {profile.n_texts}")
+        if profile.n_different_texts < 2:
+            raise InputError(
+                f"texts: criterion {criterion!r} needs at least two different texts, got {profile.n_different_texts}"
+            )
         values = profile.values[metric]
-        if np.isnan(values).any():
-            raise InputError(f"texts: none of {profile.n_texts} is long enough to measure its {metric}")
+        n_measured = representations.n_measured(metric)
         ranked = ranking(criterion, values, layer_zero)
+        if n_measured < 2 or not ranked:
+            counted = f"{n_measured} of {profile.n_texts} is" if n_measured else f"none of {profile.n_texts} is"
+            raise InputError(f"texts: {counted} long enough to measure its {metric}; expected two or more")
+        if all_tie(values[ranked]):
+            raise InputError(
+                f"texts: they cannot tell the layers apart: {metric} is {values[ranked[0]]:.4g} at all {len(ranked)} "
+                f"layers; got {profile.n_different_texts} different texts, pass more"
+            )
         halves = _random_halves(profile.n_texts, n_resamples, seed)
         bar = progress(len(halves), "Resampling", "half", show_progress, items=halves)
-        curves = [_curve_of_half(representations, metric, rows) for rows in bar]
-        # A half without any text that is long enough has no curve, so it picks no layer.
-        picked = [ranking(criterion, curve, layer_zero)[0] for curve in curves if not np.isnan(curve).any()]
+        picks = [
+            _pick(criterion, _curve_of_half(representations, metric, rows), layer_zero)
+            for rows in bar
+            if representations.n_measured(metric, rows) > 1
+        ]
+        picked = [pick for pick in picks if pick is not None]
     layer, *others = ranked
     runner_up = others[0] if others else None
     return LayerSelection(
@@ -124,6 +138,12 @@ def _curve_of_half(representations: Representations, metric: str, rows: np.ndarr
     # Results vary far less over permutations than over halves, and permutations are what makes DiME slow.
     quick = replace(representations, settings=replace(representations.settings, n_permutations=1))
     return quick.measure(metric, rows)
+
+
+def _pick(criterion: str, curve: np.ndarray, layer_zero: bool) -> int | None:
+    """The layer that a curve picks; None if no text was long enough, or the texts cannot tell the layers apart."""
+    ranked = ranking(criterion, curve, layer_zero)
+    return ranked[0] if ranked and not all_tie(curve[ranked]) else None
 
 
 def _n_blocks(model: str | Path | LayerwiseEncoder, options: dict[str, Any]) -> int:

@@ -78,8 +78,7 @@ def augmented_views(
     n_views = check_int("n_views", n_views, 1)
     seed = check_int("seed", seed, 0)
     workers = check_optional_int("workers", workers, 1)
-    if rates not in RATES:
-        raise InputError(f"rates: expected one of {', '.join(RATES)}, got {rates!r}")
+    check_rates(rates)
     wanted = list(dict.fromkeys((text, view, seed, rates) for text in texts for view in range(n_views)))
     made = {key: view for key in wanted if (view := _cache.get(key)) is not None}
     missing = [key for key in wanted if key not in made]
@@ -87,6 +86,16 @@ def augmented_views(
         made[key] = view
         _cache.put(key, view)
     return [[made[text, view, seed, rates] for text in texts] for view in range(n_views)]
+
+
+def check_rates(rates: str) -> None:
+    """Reject rates of augmentation that do not exist.
+
+    Raises:
+        InputError: (a ValueError) the message lists them.
+    """
+    if rates not in RATES:
+        raise InputError(f"rates: expected one of {', '.join(RATES)}, got {rates!r}")
 
 
 _ViewKey = tuple[str, int, int, str]  # text, number of the view, seed, rates

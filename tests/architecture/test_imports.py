@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[2]
 WINGS = {
     "midlayer_embed": (
         *("errors", "layers", "terms", "ground", "options", "metrics", "models", "forward", "texts", "selection"),
-        *("encoder", "bulk", "families", "cli"),
+        *("encoder", "bulk", "families", "cli", "__main__"),
     ),
     "leaderboard": (
         *("config_files", "quiet", "analysis", "tasks", "models", "scoring", "results", "report", "board", "sweep"),
-        *("registry", "cli"),
+        *("registry", "cli", "__main__"),
     ),
 }
 # Packages that take seconds to import, and who must do without them, whatever they import in turn.
@@ -29,8 +29,13 @@ LIGHT = (
     "midlayer_embed.terms",
     "midlayer_embed.options",
     "midlayer_embed.selection.criteria",
+    "midlayer_embed.models.starter",
+    "midlayer_embed.encoder.target",
     "midlayer_embed.cli",
     "leaderboard.cli",
+    "leaderboard.tasks.names",
+    "leaderboard.sweep.arguments",
+    "leaderboard.results.arguments",
     "leaderboard.analysis.association",
     "leaderboard.analysis.layer_means",
     "leaderboard.analysis.schemes",

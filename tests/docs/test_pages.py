@@ -1,14 +1,16 @@
 """README and documentation do what they say: every block is copied, from an empty folder and an empty home.
 
-A page is read from top to bottom (see `support.reader`), so it has to make what it uses. A block that needs more than
-an installation says so in its first line, `# needs the Hub`, and meets a stand-in of it (see `support.stand_ins`).
-What a page shows is compared with what came out; the tolerance stands beside it (see `support.pages`).
+A page is read from top to bottom, so it has to make what it uses. A block that needs more than an installation says so
+in its first line, `# needs the Hub`, and meets a stand-in of it. What a page shows is compared with what came out; the
+tolerance stands beside it. See `support.reading`.
 """
 
 import argparse
 import os
+import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -20,7 +22,7 @@ import pytest
 from filelock import FileLock
 from support import forks
 from support.hubs import LibraryHub, serving
-from support.pages import (
+from support.reading.pages import (
     NEEDS,
     Block,
     blocks,
@@ -32,8 +34,8 @@ from support.pages import (
     shown_values,
     visible,
 )
-from support.reader import Done, Reader
-from support.stand_ins import environment_of, fill_hub, make_repository, write_programs
+from support.reading.reader import Done, Reader
+from support.reading.stand_ins import environment_of, fill_hub, make_repository, write_programs
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -51,6 +53,20 @@ EXCEPTIONS = {
     "make lint": ("dry run", "CI runs it before the tests"),
     "make docs": ("dry run", "CI runs it before the tests"),
     "make bench": ("dry run", "it takes 15 minutes; what it writes is in the repository"),
+}
+# What printed a table, but is not run with its page, and why.
+_PAPER = "midlayer-leaderboard report --scores scores_as_published.csv.gz --metrics metrics.csv.gz"
+ELSEWHERE = {
+    _PAPER: "the paper's tables are no part of the repository; `make test-all` runs it where they are",
+    f"{_PAPER} --model Pythia-410m": "the same",
+    "midlayer-embed select starter --starter-texts --criterion min-dime": "it takes four minutes",
+}
+# Programs behind figures in running text, and who compares these.
+MEASURED = {
+    "python -m benchmarks.evaluation.nearest_text DATA_DIR --layers all": "a test of `make test-all`, below",
+    "python -m benchmarks.evaluation.scoring": "`make bench` runs it, and the page quotes what that wrote",
+    "python -m benchmarks.evaluation.selection_on_mteb DATA_DIR": "nobody: it takes 40 minutes and real data of MTEB",
+    "python -m benchmarks.evaluation.store_dtype": "nobody: it takes two sweeps",
 }
 # What is shown, but not printed by a command, and why.
 NOT_PRINTED = {
@@ -114,6 +130,14 @@ def test_every_mark_is_one_that_is_known_and_every_stand_in_is_used() -> None:
 def test_every_exception_is_used() -> None:
     commands = {_plain(command) for block in _all_blocks() if block.language == "sh" for command in block.commands}
     assert [command for command in EXCEPTIONS if command not in commands] == []
+    assert set(ELSEWHERE) <= {block.source for block in _all_blocks()}
+
+
+def test_programs_behind_figures_are_there() -> None:
+    named = {name for page in PAGES for name in re.findall(r"`(python -m benchmarks[^`]*)`", visible(page))}
+    assert named == set(MEASURED)
+    modules = [name.split()[2] for name in named]
+    assert [name for name in modules if not (ROOT / name.replace(".", "/")).with_suffix(".py").is_file()] == []
 
 
 def test_what_is_shown_says_who_printed_it() -> None:
@@ -228,9 +252,38 @@ def test_a_page_does_what_it_says(
             for line, said in shown_values(block.text).items():
                 assert is_like(said, done.values[line], "1%"), f"{block}, line {line}: gives {done.values[line]}"
         elif block.language == "text" and block.source:
-            output = printed.get(block.source, _printed_by(block.source))
-            if output is None and block.source in EXCEPTIONS:
+            if block.source in ELSEWHERE:
                 continue
+            output = printed.get(block.source, _printed_by(block.source))
             assert output is not None, f"{block}: {block.source!r} is not run on this page"
             missing = missing_lines(block.text, output, block.within)
             assert missing == [], f"{block}: {block.source} printed\n{output}"
+
+
+# --- What takes too long for every change
+
+
+@pytest.mark.real
+@pytest.mark.process
+def test_the_readme_tells_how_often_the_nearest_text_is_of_the_same_intent(mteb_mirror: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.evaluation.nearest_text", str(mteb_mirror), "--layers", "all"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = dict(re.findall(r"^(\S.*?)  +([\d.]+)$", done.stdout, re.MULTILINE))
+    layers = {int(name.split()[2]): float(value) for name, value in found.items() if ", layer " in name}
+    assert max(layers, key=lambda layer: layers[layer]) == 5
+    printed = [found["all-MiniLM-L6-v2"], found["TF-IDF"], layers[5], layers[1], layers[30]]
+    table = visible(ROOT / "README.md").partition("| embedding | % |")[2].partition("\n\n")[0]
+    shown = re.findall(r"\| ([\d.]+) \|$", table, re.MULTILINE)
+    assert [float(value) for value in shown] == pytest.approx([float(value) for value in printed], abs=0.5)
+
+
+@pytest.mark.real
+@pytest.mark.process
+def test_the_report_of_the_paper_is_what_its_page_shows(paper_folder: Path) -> None:
+    shown = [block for block in blocks(ROOT / "docs/guides/report.md", ROOT) if block.language == "text"]
+    assert len(shown) == 2
+    for block in shown:
+        arguments = shlex.split(block.source)
+        code = "import sys; from leaderboard.cli import main; sys.exit(main(sys.argv[1:]))"
+        printed = forks.run_code(code, *arguments[1:], cwd=paper_folder)
+        assert missing_lines(block.text, printed, block.within) == [], printed

@@ -150,8 +150,38 @@ def test_help_of_every_command_has_an_example_and_every_option(
         said = capsys.readouterr().out
         assert "example: " in said
         for action in command._actions:
+            if action.help is argparse.SUPPRESS:  # accepted, but of no effect
+                continue
             assert all(option in said for option in action.option_strings)
             assert action.help
+
+
+@pytest.mark.parametrize("package", ["midlayer_embed", "leaderboard"])
+def test_help_says_every_default(package: str, parsers: Callable[[str], argparse.ArgumentParser]) -> None:
+    (commands,) = (action for action in parsers(package)._actions if isinstance(action, argparse._SubParsersAction))
+    for name, command in commands.choices.items():
+        for action in command._actions:
+            if action.help is argparse.SUPPRESS or action.nargs == 0 or action.default in (None, []):
+                continue
+            values = action.default if isinstance(action.default, list) else [action.default]
+            said = action.help or ""
+            assert "default" in said and all(str(value) in said for value in values), f"{name} {action.option_strings}"
+
+
+def test_version_and_verbose_are_offered_and_a_seed_without_effect_is_not(
+    parsers: Callable[[str], argparse.ArgumentParser], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package, program in (("midlayer_embed", "midlayer-embed"), ("leaderboard", "midlayer-leaderboard")):
+        (commands,) = (action for action in parsers(package)._actions if isinstance(action, argparse._SubParsersAction))
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="^0$"):
+            importlib.import_module(f"{package}.cli").main(["--version"])
+        assert capsys.readouterr().out == f"{program} {midlayer_embed.__version__}\n"
+        for name, command in commands.choices.items():
+            help_ = command.format_help()
+            assert "--verbose" in help_ and "--quiet" in help_
+            assert ("--seed" in help_) is (name in ("profile", "select", "export", "run", "report"))
+            assert "seed" in {action.dest for action in command._actions}  # but every command takes one
 
 
 _OPTIONS: dict[str, Any] = {"metrics": ["dataset_entropy", "curvature"], "show_progress": False}

@@ -13,8 +13,8 @@ import torch
 
 from leaderboard import run_sweep
 from leaderboard.cli import main as leaderboard_main
-from leaderboard.sweep.executors.local import check_jobs
-from leaderboard.tasks.limit import check_limit
+from leaderboard.sweep.arguments import check_jobs
+from leaderboard.tasks.names import check_limit
 from midlayer_embed import LayerwiseEncoder, metrics, select_layer
 from midlayer_embed.cli import main
 from midlayer_embed.errors import InputError
@@ -54,25 +54,27 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
         0,
         lambda value, folder: select_layer(folder, ["a", "b"], n_resamples=value),
     ),
-    ("leaderboard.tasks.limit", "limit"): (2, lambda value, _: check_limit(value)),
-    ("leaderboard.sweep.executors.local", "jobs"): (1, lambda value, _: check_jobs(value)),
-    ("leaderboard.sweep.run", "seed"): (
+    ("leaderboard.tasks.names", "limit"): (2, lambda value, _: check_limit(value)),
+    ("leaderboard.sweep.arguments", "jobs"): (1, lambda value, _: check_jobs(value)),
+    ("leaderboard.sweep.arguments", "seed"): (
         0,
         lambda value, folder: run_sweep(folder, "starter", folder / "results", seed=value),
     ),
-    ("leaderboard.sweep.run", "metric_texts"): (
+    ("leaderboard.sweep.arguments", "metric_texts"): (
         2,
         lambda value, folder: run_sweep(folder, "starter", folder / "results", metric_texts=value),
     ),
 }
 # Commands get their ints from argparse, which refuses other types.
 COMMANDS: dict[Place, tuple[int, Callable[[list[str]], int], list[str]]] = {
-    ("midlayer_embed.cli.encode", "seed"): (
-        0,
+    ("midlayer_embed.cli.parser", "seed"): (0, leaderboard_main, ["report", "results", "--seed"]),
+    ("midlayer_embed.cli.early", "max_texts"): (1, main, ["select", "starter", "--starter-texts", "--max-texts"]),
+    ("midlayer_embed.cli.early", "min_tokens"): (1, main, ["select", "starter", "--starter-texts", "--min-tokens"]),
+    ("midlayer_embed.cli.encode", "batch_tokens"): (
+        1,
         main,
-        ["encode", "starter", "--layer", "1", "--input", "texts.txt", "--output", "vectors.npy", "--seed"],
+        ["encode", "starter", "--layer", "1", "--input", "texts.txt", "--output", "vectors.npy", "--batch-tokens"],
     ),
-    ("leaderboard.cli.report", "seed"): (0, leaderboard_main, ["report", "results", "--seed"]),
 }
 
 

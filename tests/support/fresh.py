@@ -18,10 +18,98 @@ with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(Syst
 answer = {{"said": said.getvalue(), "loaded": loaded("torch", "numpy", "pyarrow")}}
 """
 
+# Wrong arguments of each command, and what has to be said of them. MODEL is a folder of a model of three blocks, EMPTY
+# an empty folder, FILE a file of texts; NOWHERE is neither a file nor a folder.
+MISTAKES = {
+    "midlayer_embed": {
+        "select NOWHERE --texts FILE": "model: there is no folder",
+        "select FILE --texts FILE": "is a file; expected a folder",
+        "select MODEL": "min-dime needs texts: pass --texts FILE",
+        "select MODEL --texts NOWHERE.txt": "there is no file",
+        "select MODEL --texts FILE --column x": "a .txt file has no columns",
+        "select MODEL --texts FILE --criterion min-foo": "criterion: expected one of min-dime",
+        "select MODEL --texts FILE --rates none": "rates: expected one of",
+        "select MODEL --texts FILE --max-texts 0": "max_texts: expected an int of at least 1",
+        "select MODEL --texts FILE --dtype int8": "dtype: expected float32",
+        "select MODEL --texts FILE --max-seq-length 0": "max_seq_length: expected an int of at least 1",
+        "select MODEL --texts FILE --pooling sum": "pooling_mode: expected one of",
+        "select MODEL --texts FILE --seed -1": "seed: expected an int of at least 0",
+        "profile MODEL --texts FILE --metrics beauty": "metrics: expected some of",
+        "profile MODEL --texts FILE --out FILE": "out: ",
+        "export MODEL NEW --layer 4": "layer: 4 is out of range; a model of 3 blocks has layers 0..3",
+        "export MODEL NEW --layer -5": "layer: -5 is out of range",
+        "export MODEL NEW --layer 1.5": "layer: depth 1.5 is out of range",
+        "export org/not-in-the-cache NEW --layer 1.5": "layer: depth 1.5 is out of range",
+        "export starter NEW --layer 31": "layer: 31 is out of range; a model of 30 blocks",
+        "export MODEL NEW --layer x": "layer: expected a layer (17, -1), a depth (0.7) or one of",
+        "export MODEL MODEL --layer 1": "is not empty",
+        "export EMPTY NEW --layer 1 --gguf-file a.gguf": "gguf_file: no file 'a.gguf'",
+        "encode MODEL --layer x --input FILE --output NEW.npy": "layer: expected a layer (17, -1)",
+        "encode MODEL --layer 4 --input FILE --output NEW.npy": "layer: 4 is out of range",
+        "encode MODEL --layer 1 --input NOWHERE.txt --output NEW.npy": "input: there is no file",
+        "encode MODEL --layer 1 --input FILE --output NEW.doc": "output: ",
+        "encode MODEL --layer 1 --input FILE --output NEW.npy --batch-tokens 0": "batch_tokens: expected an int",
+    },
+    "leaderboard": {
+        "run NOWHERE": "model: there is no folder",
+        "run MODEL --layers 0,4": "layer: 4 is out of range",
+        "run MODEL --layers 1.5": "layer: depth 1.5 is out of range",
+        "run MODEL --layers x": "layer: expected a layer (17, -1)",
+        "run EleutherAI/pythia-410m --layers 25": "a model of 24 blocks has layers 0..24",
+        "run EleutherAI/pythia-410m --revision x": "revision: expected a commit or a revision of",
+        "run MODEL --benchmark nonsense": "benchmark: expected one of starter, paper, paper-fast",
+        "run MODEL --tasks StarterSTZ": "no task 'StarterSTZ'; did you mean StarterSTS",
+        "run MODEL --jobs 0": "jobs: expected an int of at least 1",
+        "run MODEL --store-budget much": "store_budget: expected bytes such as 20GB",
+        "run MODEL --store-dtype int8": "store_dtype: expected one of float32, float16",
+        "run MODEL --dtype int8": "dtype: expected float32",
+        "run MODEL --limit 1": "limit: expected an int of at least 2",
+        "run MODEL --metrics beauty": "metrics: expected some of",
+        "run MODEL --metric-texts 1": "metric_texts: expected an int of at least 2",
+        "run MODEL --data-dir NOWHERE": "data_dir: there is no folder",
+        "run MODEL --results FILE": "results: ",
+        "run MODEL --results FILE/results": "results: ",
+        "report NOWHERE": "results: there is no folder",
+        "report EMPTY --tasks nonsense": "tasks: expected one of available, common",
+        "report": "expected a results folder or --scores FILE, got neither",
+        "card NOWHERE --out NEW": "results: there is no folder",
+        "card EMPTY --layer x --out NEW": "layer: expected a layer (17, -1)",
+        "tasks --benchmark nonsense": "benchmark: expected one of",
+        "tasks --tasks BIOSSESS": "did you mean BIOSSES",
+        "tasks --data-dir NOWHERE": "data_dir: there is no folder",
+        "prefetch --benchmark nonsense --data-dir NEW": "benchmark: expected one of",
+        "prefetch --check --data-dir NOWHERE": "data_dir: there is no folder",
+    },
+}
+_TOLD = """
+import contextlib, io, tempfile
+from importlib import import_module
+from pathlib import Path
+empty, some = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp()) / "texts.txt"
+some.write_text("one\\ntwo\\n")
+places = {{"MODEL": folder, "EMPTY": str(empty), "FILE": str(some), "NOWHERE": "/no/such/place"}}
+places["NEW"] = str(empty / "new")
+answer = {{}}
+for command in {commands!r}:
+    words = []
+    for word in command.split():
+        for shown, place in places.items():
+            word = word.replace(shown, place)
+        words.append(word)
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = import_module("{package}.cli").main(words)
+    heavy = loaded("torch", "transformers", "sentence_transformers", "mteb", "datasets", "sklearn", "scipy")
+    answer[command] = {{"code": code, "said": said.getvalue(), "loaded": heavy, "left": [*map(str, empty.iterdir())]}}
+"""
+
 # Name: code that sets `answer`. `folder` is that of a tiny model.
 _QUESTIONS = {
     "midlayer-embed --help": _HELP.format(package="midlayer_embed", command="encode"),
     "midlayer-leaderboard --help": _HELP.format(package="leaderboard", command="run"),
+    **{
+        f"mistakes of {package}": _TOLD.format(package=package, commands=list(mistakes))
+        for package, mistakes in MISTAKES.items()
+    },
     "computations on tables": """
 from leaderboard.analysis import association, layer_means, schemes
 answer = loaded("polars", "torch", "mteb", "transformers")

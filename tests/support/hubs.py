@@ -1,4 +1,4 @@
-"""Stand-ins of the hub on this machine: to fetch datasets from, to upload models to, and to load both by their names."""
+"""Stand-ins of the hub on this machine: to fetch datasets from, to upload models to, to load both by their names."""
 
 import base64
 import hashlib
@@ -208,7 +208,7 @@ class LibraryHub(UploadHub):
     """Also gives models and datasets away, any revision of them, as transformers and datasets ask for them.
 
     Attributes:
-        folders: The folder of each repository: `{"models/EleutherAI/pythia-410m": ..., "datasets/mteb/banking77": ...}`.
+        folders: The folder of each repository: {"models/EleutherAI/pythia-410m": ..., "datasets/mteb/banking77": ...}.
     """
 
     def __init__(self) -> None:
@@ -231,7 +231,9 @@ class LibraryHub(UploadHub):
         self.asked.append(f"{request.command} /{path}")
         folder = self.folders[kind_and_name]
         revision, _, inside = rest.partition("/")
-        commit = revision if re.fullmatch("[0-9a-f]{40}", revision) else hashlib.sha1(kind_and_name.encode()).hexdigest()
+        commit = hashlib.sha1(kind_and_name.encode()).hexdigest()
+        if re.fullmatch("[0-9a-f]{40}", revision):
+            commit = revision
         if action == "resolve":
             file = folder / inside
             headers = {"X-Repo-Commit": commit}
@@ -251,7 +253,7 @@ class LibraryHub(UploadHub):
             asked = json.loads(body)["paths"] if body.startswith("{") else parse_qs(body)["paths"]
             return self._send(request, 200, [self._entry(folder, folder / path) for path in asked])
         siblings = [self._sibling(folder, file) for file in sorted(folder.rglob("*")) if file.is_file()]
-        info = {"id": kind_and_name.partition("/")[2], "sha": commit, "siblings": siblings, "private": False, "tags": []}
+        info = {"id": kind_and_name.partition("/")[2], "sha": commit, "siblings": siblings, "tags": []}
         return self._send(request, 200, info)
 
     def _found(self, path: str) -> tuple[str, str, str]:

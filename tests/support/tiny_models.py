@@ -101,3 +101,34 @@ def plain_token_states(folder: Path, text: str) -> list[torch.Tensor]:
 
 def change_adapter(adapter: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
     save_file(change(load_file(adapter / ADAPTER_WEIGHTS)), adapter / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+
+
+def save_with_modules(
+    base: Path,
+    folder: Path,
+    *after: Callable[[int], nn.Module],
+    pooling: str | tuple[str, ...] = "mean",
+    include_prompt: bool = True,
+    transformer: dict[str, Any] | None = None,
+    **model: Any,
+) -> Path:
+    """A sentence-transformers folder, as sentence-transformers saves it.
+
+    Args:
+        base: Folder of the transformer.
+        folder: Folder to save to.
+        *after: Modules after pooling, each made from the width of the pooled vectors.
+        pooling: Pooling modes.
+        include_prompt: Of the Pooling module.
+        transformer: Keywords of the Transformer module.
+        **model: Keywords of SentenceTransformer: prompts, truncate_dim, ...
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    torch.manual_seed(0)
+    pool = Pooling(32, pooling, include_prompt)
+    first = Transformer(str(base), **(transformer or {}))
+    modules = [first, pool, *(make(pool.get_embedding_dimension()) for make in after)]
+    SentenceTransformer(modules=modules, device="cpu", **model).save(str(folder), create_model_card=False)
+    return folder

@@ -30,7 +30,9 @@ class Charts {
     element.hidden = !content.rows.length;
     if (element.hidden || this.drawn[name]?.key === key) return;
     this.drawn[name]?.view.finalize();
-    const { signals = {}, file, ...datasets } = content;
+    const { file, signals: given, ...datasets } = content;
+    // Names in the legend may be as long as the chart is wide, less its axis, its symbols and the menu.
+    const signals = { ...given, legend_limit: Math.max(100, element.clientWidth - 130) };
     const spec = this.specs[theme][name];
     const filled = {
       ...spec,

@@ -113,7 +113,7 @@ class LeaderboardPage {
     byId("associations-section").hidden = !data.metrics.length;
     byId("associations-note").textContent = hasAssociations
       ? `${model.label}: association over the layers, ${task}. dcor is the distance correlation, from 0 (independent) to 1.`
-      : `${model.label}: no metric was measured.`;
+      : `${model.label}: no layers have both a metric and a score.`;
   }
 
   // The numbers of the selected layer in words.

@@ -104,7 +104,7 @@ function sortRows(rows, column, ascending) {
 function buildGroup(group, columns) {
   const row = buildElement("tr", undefined, { className: "group" });
   const cell = buildElement("th", undefined, { scope: "rowgroup", colSpan: columns.length });
-  cell.append(buildElement("span", `${group.title}: ${group.tasks}`));
+  cell.append(buildElement("span", group.title));
   row.append(cell);
   return row;
 }

@@ -14,28 +14,21 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard.quiet import calm_libraries
+from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.scoring.score import prepared, score
 from leaderboard.sweep.layer_view import LayerView
 from leaderboard.sweep.store import VectorStore
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.checks import check_int
-
-
-def check_jobs(jobs: int) -> int:
-    """Checks a number of processes.
-
-    Raises:
-        InputError: (a ValueError) not an int of at least 1.
-    """
-    return check_int("jobs", jobs, 1)
+from midlayer_embed.forward.batching import Text
 
 
 def scored_layers(
     task: AbsTask,
     store: VectorStore,
     metas: Mapping[int, ModelMeta],
-    fill: Callable[[Sequence[str]], None],
+    fill: Callable[[Sequence[Text]], None],
     jobs: int = 1,
+    prompts: TaskPrompts | None = None,
 ) -> Iterator[tuple[int, TaskResult]]:
     """Scores layers, and yields each result as soon as it is computed.
 
@@ -45,6 +38,7 @@ def scored_layers(
         metas: mteb's ModelMeta of each layer to score.
         fill: Encodes texts that are not in the store yet; used if `jobs` is 1.
         jobs: Number of processes; 1 scores in this process.
+        prompts: The prompts of the model; None for none.
 
     Yields:
         (layer, result), in any order.
@@ -52,14 +46,14 @@ def scored_layers(
     if jobs == 1 or len(metas) == 1:
         with prepared(task):
             for layer, meta in metas.items():
-                yield layer, score(task, LayerView(layer, store, fill, meta))
+                yield layer, score(task, LayerView(layer, store, fill, meta, prompts))
         return
     if not metas:
         return
     folder = store.publish()
     with joblib.parallel_config(backend="loky", n_jobs=min(jobs, len(metas)), inner_max_num_threads=1):
         yield from joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(
-            joblib.delayed(_score_here)(folder, task, layer, meta) for layer, meta in metas.items()
+            joblib.delayed(_score_here)(folder, task, layer, meta, prompts) for layer, meta in metas.items()
         )
 
 
@@ -91,13 +85,15 @@ _WORKER = _Worker()
 atexit.register(_WORKER.close)  # before the interpreter unloads the modules that `prepared` restores
 
 
-def _score_here(folder: Path, task: AbsTask, layer: int, meta: ModelMeta) -> tuple[int, TaskResult]:
+def _score_here(
+    folder: Path, task: AbsTask, layer: int, meta: ModelMeta, prompts: TaskPrompts | None
+) -> tuple[int, TaskResult]:
     task, store = _WORKER.prepare(folder, task)
-    return layer, score(task, LayerView(layer, store, _refuse_missing(store), meta))
+    return layer, score(task, LayerView(layer, store, _refuse_missing(store), meta, prompts))
 
 
-def _refuse_missing(store: VectorStore) -> Callable[[Sequence[str]], None]:
-    def check(texts: Sequence[str]) -> None:
+def _refuse_missing(store: VectorStore) -> Callable[[Sequence[Text]], None]:
+    def check(texts: Sequence[Text]) -> None:
         if missing := store.missing(texts):
             raise InputError(
                 f"the task asks for {len(missing)} texts that were not collected before scoring; such a task can only "

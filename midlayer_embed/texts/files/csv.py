@@ -31,6 +31,8 @@ def find(path: Path, column: str | None) -> TextFile:
         for _, row in islice(rows, SAMPLE_ROWS):
             for name, value in zip(header, row, strict=False):
                 values[name].append(value)
+        if not any(values.values()):  # no rows: any column is empty
+            column = header[0]
     return TextFile(path, choose_column(path, Columns(header, values), column), tuple(header), delimiter)
 
 

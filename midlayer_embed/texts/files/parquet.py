@@ -113,7 +113,7 @@ def _convert_errors(path: Path, row_number: int) -> Iterator[None]:
     """Convert errors of pyarrow about the rows after `row_number` to one-line input errors."""
     try:
         yield
-    except (load_pyarrow(path).ArrowException, UnicodeDecodeError) as error:
+    except (load_pyarrow(path).ArrowException, ValueError) as error:  # ValueError: not UTF-8, or a date beyond Python's
         raise InputError(f"input: {path}, after row {row_number}: cannot be read ({error})") from None
 
 

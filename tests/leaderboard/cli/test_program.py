@@ -12,7 +12,7 @@ def test_a_run_prints_a_table_and_keeps_it(
     llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = tmp_path / "results"
-    arguments = ["run", str(llama_folder), "--tasks", "StarterSTS", "--layers", "0,0.5,-1", "--results", str(results)]
+    arguments = ["run", str(llama_folder), "--tasks", "StarterSTS", "--layers", "0,0.5,-1,0", "--results", str(results)]
     assert main([*arguments, "--metrics", "dataset_entropy", "--quiet"]) == 0
     out = capsys.readouterr().out
     assert "best layer" in out and "points over the last layer" in out

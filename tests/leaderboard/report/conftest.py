@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from support.browsers import Opened
 from support.hubs import UploadHub, serving
+from support.pages.browsers import Opened
 from support.tiny_tasks import TinySTS, renamed
 
 from leaderboard import run_sweep

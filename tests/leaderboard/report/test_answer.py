@@ -40,6 +40,10 @@ _ALL = tuple(range(31))
         (LayerSummary(7, None, 30, 63.0, None, (7,)), "Layer 7 of 30 scores 63.0; no other layer ran."),
         (LayerSummary(30, 30, 30, 63.0, 63.0, (30,)), "Layer 30 of 30 scores 63.0; no other layer ran."),
         (LayerSummary(0, None, 1, 63.0, None, (0,)), "Layer 0 scores 63.0; no other layer ran."),
+        (
+            LayerSummary(3, 30, 30, 50.0, 50.0, _ALL),
+            "Layer 3 of 30 scores 50.0, as much as the last; it needs 10% of the blocks.",
+        ),
         (None, "No layer has a score for every task, so none is best."),
     ],
 )
@@ -52,7 +56,9 @@ def test_several_models_are_counted_only_where_they_can_be_compared() -> None:
     unknown = LayerSummary(2, None, 30, 61.0, None, (0, 2))
     assert answer_of_all([before, last]) == "A layer before the last scores best for 1 of 2 models."
     assert answer_of_all([last, last]) == "A layer before the last scores best for none of 2 models."
+    tie = LayerSummary(3, 30, 30, 50.0, 50.0, _ALL)
+    assert answer_of_all([last, tie]) == "A layer before the last scores best for none of 2 models."
     assert answer_of_all([before, unknown, None]) == (
-        "A layer before the last scores best for 1 of 3 models; 2 have no comparable score of their last layer."
+        "A layer before the last scores best for 1 of 3 models; 2 have no comparable score of the last layer."
     )
     assert answer_of_all([None, unknown]) == "None of 2 models has a comparable score of its last layer."

@@ -1,13 +1,15 @@
 """What the figures show, read off the pictures; and which rows go into them."""
 
 import re
+import struct
 from pathlib import Path
+from xml.etree import ElementTree
 
 import polars as pl
 import pytest
 
 from leaderboard import Leaderboard, load_tables
-from leaderboard.report import figures
+from leaderboard.report import figure_rows, figures
 from leaderboard.report.figure_rows import heat_map, marks
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from midlayer_embed.errors import InputError
@@ -144,3 +146,102 @@ def test_published_tables_are_drawn_whole(paper_folder: Path, tmp_path: Path) ->
     assert len([point for point in points if "of" in point]) == 25
     (best,) = [point for point in points if point.get("chosen by") == "best"]
     assert best["layer"] == "17" and float(best["mean score (x100)"]) == pytest.approx(52.0, abs=0.05)
+
+
+def texts(svg: str) -> list[tuple[str, float, float, float]]:
+    """Words, font size and place of the text of a picture."""
+    found = []
+
+    def walk(part: ElementTree.Element, x: float, y: float) -> None:
+        moved = re.match(r"translate\(([-\d.]+),([-\d.]+)\)", part.get("transform", ""))
+        x, y = (x + float(moved[1]), y + float(moved[2])) if moved else (x, y)
+        if part.tag.endswith("}text") and (words := " ".join(part.itertext()).strip()):
+            found.append((words, float(part.get("font-size", "0").removesuffix("px")), x, y))
+        for child in part:
+            walk(child, x, y)
+
+    walk(ElementTree.fromstring(svg), 0, 0)
+    return found
+
+
+def size_of(png: Path) -> tuple[int, int]:
+    return struct.unpack(">II", png.read_bytes()[16:24])  # type: ignore[return-value]
+
+
+def test_every_picture_is_a_slide_that_names_its_model_in_text_of_12_points(board: Leaderboard, tmp_path: Path) -> None:
+    board.only("a").save_figures(tmp_path)
+    assert len(list(tmp_path.glob("*.png"))) == 4
+    for png in tmp_path.glob("*.png"):
+        width, height = size_of(png)
+        assert width / height == pytest.approx(16 / 9, rel=0.01)
+        written = texts(png.with_suffix(".svg").read_text("utf-8"))
+        assert min(size for _, size, _, _ in written) * width / 1920 >= 12
+        title = max(written, key=lambda one: one[1])
+        assert re.search(r": a$", title[0]), title
+
+
+def test_a_long_name_is_wrapped_whole_into_the_title(board: Leaderboard, tmp_path: Path) -> None:
+    name = "org/" + "-".join(f"part{i}" for i in range(40)) + " $x$ <b> \u00e9"
+    scores = board.only("a").scores.with_columns(model=pl.lit(name))
+    Leaderboard(scores, board.metrics.clear()).save_figures(tmp_path)
+    for svg in tmp_path.glob("*.svg"):
+        written = texts(svg.read_text("utf-8"))
+        largest = max(size for _, size, _, _ in written)
+        title = "".join(words for words, size, _, _ in written if size == largest)
+        assert title.replace(" ", "").endswith(name.replace(" ", ""))
+    assert all(size_of(png)[0] < 1.02 * 1920 for png in tmp_path.glob("*.png"))
+
+
+def test_names_of_layers_stand_above_the_curve(board: Leaderboard, tmp_path: Path) -> None:
+    board.only("a").save_figures(tmp_path)
+    written = {words: y for words, _, _, y in texts((tmp_path / "score_over_depth.svg").read_text("utf-8"))}
+    top = min(y for words, y in written.items() if re.fullmatch(r"\d+", words))  # the highest label of the axis
+    assert written["best: layer 1"] < top and written["last: layer 2"] < top
+    assert abs(written["best: layer 1"] - written["last: layer 2"]) >= 12
+
+
+def test_models_of_different_tasks_are_drawn_apart(board: Leaderboard, tmp_path: Path) -> None:
+    scores = board.scores.filter((pl.col("model") == "a") | (pl.col("task") == "A"))
+    Leaderboard(scores, board.metrics).save_figures(tmp_path)
+    shown = [
+        {point["model"] for point in described((tmp_path / f"{name}.svg").read_text("utf-8"), "point")}
+        for name in ("score_over_depth", "score_over_depth-2")
+    ]
+    assert shown == [{"a"}, {"b"}]
+    assert any(
+        words == "Mean of 2 tasks: A, B" for words, *_ in texts((tmp_path / "score_over_depth.svg").read_text("utf-8"))
+    )
+    assert any(words == "Task A" for words, *_ in texts((tmp_path / "score_over_depth-2.svg").read_text("utf-8")))
+
+
+def test_many_tasks_and_models_keep_their_text_size(tmp_path: Path) -> None:
+    rows = [
+        (f"org/model-{m}", "main", k, k / 30, f"ATaskWithAName{t}", "STS", ((m + 7 * k + 3 * t) % 50) / 50)
+        for m in range(12)
+        for k in range(31)
+        for t in range(32)
+    ]
+    scores = pl.DataFrame(rows, schema=SCORES_SCHEMA, orient="row")
+    many = Leaderboard(scores, pl.DataFrame(schema=METRICS_SCHEMA))
+    curves = figure_rows.score_figure(many, many.models(), figure_rows.marks(many).filter(pl.col("task").is_null()))
+    heat = figures.score_heat_map(heat_map(many.only("org/model-0").scores))
+    for name, figure in (("curves", curves), ("heat", figures.titled(heat, "org/model-0", "note"))):
+        figures.save_figure(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.png")
+        written = texts((tmp_path / f"{name}.svg").read_text("utf-8"))
+        assert min(size for _, size, _, _ in written) >= 12
+        width, height = size_of(tmp_path / f"{name}.png")
+        assert width / height == pytest.approx(16 / 9, rel=0.02)
+        labels = sum("model-" in words for words, *_ in written) if name == "curves" else 32
+        assert labels >= 12
+
+
+def test_a_last_layer_that_did_not_run_is_not_marked(board: Leaderboard) -> None:
+    cut = board.only("a").scores.filter(pl.col("layer") < 2)
+    found = marks(Leaderboard(cut, board.metrics.filter(pl.col("layer") < 2)))
+    assert not any("last" in said for said in found["said"])
+
+
+def test_a_score_that_is_no_number_has_no_share(board: Leaderboard) -> None:
+    hole = (pl.col("task") == "A") & (pl.col("layer") == 1)
+    scores = board.only("a").scores.with_columns(main_score=pl.when(hole).then(float("nan")).otherwise("main_score"))
+    assert heat_map(scores).filter(task="A").sort("layer")["share"].to_list() == [0.0, None, 1.0]

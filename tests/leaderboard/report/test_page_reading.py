@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
-from support.boards import board_of
-from support.browsers import Opened
+from support.pages.boards import board_of
+from support.pages.browsers import Opened
 
 from leaderboard import Leaderboard
 from leaderboard.analysis.schemes import SCHEMES
@@ -127,7 +127,8 @@ def test_text_is_large_enough_and_stays_inside(long_names: Path, opened: Opened,
             .map((e) => {
                 const svg = e.closest("svg"), box = e.getBoundingClientRect(), frame = svg?.getBoundingClientRect();
                 const scale = svg ? frame.width / svg.width.baseVal.value : 1;
-                const outside = svg ? Math.max(frame.left - box.left, box.right - frame.right) : 0;
+                const outside = svg ? Math.max(
+                    frame.left - box.left, box.right - frame.right, frame.top - box.top, box.bottom - frame.bottom) : 0;
                 return [e.textContent.trim().slice(0, 30), parseFloat(getComputedStyle(e).fontSize) * scale, outside];
             })"""
     )
@@ -208,6 +209,17 @@ def test_what_has_no_score_is_told_and_drawn_as_an_empty_frame(opened: Opened, t
     assert empty.count() and set(empty.evaluate_all("all => all.map((e) => e.title)")) == {"no value"}
 
 
+def test_a_model_without_any_score_stands_apart(opened: Opened, tmp_path: Path) -> None:
+    board = board_of(["org/ok", "org/nan"], ["A", "B"], 4, ("dime",))
+    scored = pl.when(pl.col("model") == "org/ok").then("main_score").otherwise(float("nan"))
+    page = opened(written(Leaderboard(board.scores.with_columns(main_score=scored), board.metrics), tmp_path))
+    assert page.locator("#table tr.group").all_inner_texts() == ["2 tasks: A, B", "no task with a score"]
+    page.locator("#over").select_option("common")
+    assert page.locator("#table tr.group").all_inner_texts()[1] == "no task with a score"
+    page.get_by_role("button", name="org/nan").click()
+    page.wait_for_function("document.querySelector('#reading').innerText.includes('org/nan')")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_enough_contrast(sets_of_tasks: Path, opened: Opened, scheme: str) -> None:
     page = opened(sets_of_tasks, scheme=scheme)
@@ -240,6 +252,8 @@ def test_print_has_no_controls_and_dark_ink(sets_of_tasks: Path, opened: Opened)
     page = opened(sets_of_tasks, scheme="dark")
     page.emulate_media(media="print", color_scheme="dark")
     assert not page.locator("#filter").is_visible() and page.locator("#table").is_visible()
+    page.set_viewport_size({"width": 720, "height": 900})  # a sheet of A4
+    assert page.evaluate("document.documentElement.scrollWidth") <= 720
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("getComputedStyle(document.querySelector('#scores svg text')).fill") == "rgb(34, 34, 34)"
 

@@ -13,6 +13,7 @@ from support.tiny_tasks import TinyClustering, TinySTS
 from transformers import AutoTokenizer
 
 from leaderboard import TasksFailed, load_results, run_sweep
+from leaderboard.cli.program import main
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.sweep.task import TaskSweep
 
@@ -99,3 +100,20 @@ def test_what_a_model_cannot_do_is_told_before_anything_is_done(
         _sweep(tiny_model(name), [task], tmp_path / "results", **options)
     assert not task.data_loaded
     assert list(tmp_path.iterdir()) == []
+
+
+def test_on_the_command_line_it_is_one_line_and_exit_2(
+    tiny_folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(tiny_folders["bert"], tmp_path / "model"))
+    run = ["run", str(folder), "--tasks", "StarterSTS", "--results", str(tmp_path / "results")]
+    assert main([*run, "--max-seq-length", "129"]) == 2
+    assert "has 128 positions, got 129" in capsys.readouterr().err
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["zzz"])
+    tokenizer.save_pretrained(folder)
+    assert main(run) == 2
+    said = capsys.readouterr().err.strip()
+    assert "has 401 tokens, up to 'zzz', but the model has embeddings for 400" in said
+    assert len(said.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -34,9 +34,9 @@ def listened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts how often the texts of each task were collected."""
     found: Counter[str] = Counter()
 
-    def counted(task: AbsTask) -> TaskTexts:
+    def counted(task: AbsTask, *rest: Any) -> TaskTexts:
         found[task.metadata.name] += 1
-        return collect_texts(task)
+        return collect_texts(task, *rest)
 
     monkeypatch.setattr("leaderboard.sweep.task.collect_texts", counted)
     return found

@@ -19,6 +19,7 @@ from support.scoring import strings_in_data
 from support.tiny_tasks import TINY_TASKS, TinySTS, tiny_tasks
 
 from leaderboard import TasksFailed, load_results, run_sweep
+from leaderboard.sweep.task import TaskSweep
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.forward.layerwise import LayerwiseEncoder as LayerwiseEncoderClass
 
@@ -291,6 +292,25 @@ def test_a_failing_task_is_told_in_one_line_and_stops_no_other(
     finished = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("Tiny*.json")}
     assert _sweep(llama_folder, tiny_tasks()[1:4], tmp_path, layers=[1, 2]).scores.height == 6
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+def test_an_interrupt_says_how_many_tasks_are_finished(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, runs = TaskSweep.run, []
+
+    def interrupted(sweep: TaskSweep, encoder: LayerwiseEncoder) -> None:
+        if runs:
+            raise KeyboardInterrupt
+        runs.append(sweep.name)
+        real(sweep, encoder)
+
+    monkeypatch.setattr(TaskSweep, "run", interrupted)
+    for _ in range(2):  # a rerun counts the task that an earlier one finished
+        with pytest.raises(
+            KeyboardInterrupt, match="^1 of 2 tasks are finished; run the same command again to resume$"
+        ):
+            _sweep(llama_folder, tiny_tasks()[1:3], tmp_path, layers=[1])
 
 
 @pytest.mark.parametrize("error", [MemoryError("no room for the weights"), KeyboardInterrupt()])

@@ -9,7 +9,7 @@ from mteb.abstasks.abstask import AbsTask
 from leaderboard import PAPER_TASKS, get_benchmark
 from leaderboard.config_files import read_config
 from leaderboard.tasks.benchmarks import _pinned_task, get_task, n_samples, resolve_tasks
-from leaderboard.tasks.pins import BENCHMARKS
+from leaderboard.tasks.names import BENCHMARKS
 
 _COUNTS = {"Classification": 10, "Clustering": 6, "PairClassification": 3, "Reranking": 4, "STS": 9}
 

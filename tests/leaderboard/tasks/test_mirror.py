@@ -19,12 +19,12 @@ from leaderboard.cli.program import main
 from leaderboard.tasks.benchmarks import get_task
 from leaderboard.tasks.mirror import (
     available_size,
-    check_data_dir,
     dataset_folder,
     folder_sha256,
     is_available,
     reading_from,
 )
+from leaderboard.tasks.names import check_data_dir
 
 _TASKS = ["STSBenchmark", "AmazonCounterfactualClassification", "STS17", "AskUbuntuDupQuestions"]
 

@@ -1,3 +1,5 @@
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import forks
 
 from midlayer_embed import MidLayerEncoder
 from midlayer_embed.cli.program import main
@@ -19,8 +22,9 @@ def test_encode_writes_vectors_and_says_so(
     assert main([*arguments, "--output", str(target), "--raw", "--pooling", "max", "--normalize"]) == 0
     captured = capsys.readouterr()
     assert captured.out == f"{target}: 8 vectors of 32 dimensions\n"
-    assert "Encoding: 100%" in captured.err
-    assert f"{tmp_path / 'texts.parquet'}: 8 texts in column 'body' of 2 (id, body)\n" in captured.err
+    assert captured.err == (  # no progress: less than ten seconds of work, and no terminal
+        f"midlayer-embed: {tmp_path / 'texts.parquet'}: 8 texts in column 'body' of 2 (id, body)\n"
+    )
     encoder = MidLayerEncoder(llama_folder, 2, final_norm=False, pooling_mode="max")
     np.testing.assert_allclose(np.load(target), encoder.encode(sentences, normalize_embeddings=True), atol=1e-5)
 
@@ -129,3 +133,80 @@ def test_help_shows_an_example_without_loading_torch(fresh_answers: dict[str, An
     answer = fresh_answers["midlayer-embed --help"]
     assert answer["loaded"] == []
     assert "example: midlayer-embed encode starter --layer 7" in answer["said"]
+
+
+def test_an_unexpected_error_is_one_line_and_its_traceback_is_shown_when_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("out of\ncheese")
+
+    monkeypatch.setattr("midlayer_embed.cli.select._select", broken)
+    assert main(["select", "model"]) == 1
+    said = capsys.readouterr().err
+    assert said == "midlayer-embed: unexpected error: RuntimeError: out of; --verbose shows where\n"
+    assert main(["select", "model", "--verbose"]) == 1
+    assert "in broken" in capsys.readouterr().err
+
+
+def test_a_pipe_that_breaks_elsewhere_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as a connection, or a process that was killed; stdout has its reader."""
+
+    def broken(_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("midlayer_embed.cli.select._select", broken)
+    assert main(["select", "model"]) == 1
+    assert "unexpected error: BrokenPipeError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["--quiet", "--verbose"])
+def test_details_are_logged_when_told(
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def logs(_: object) -> None:
+        logging.getLogger("midlayer_embed.somewhere").debug("a detail")
+
+    monkeypatch.setattr("midlayer_embed.cli.select._select", logs)
+    assert main(["select", "model", kind]) == 0
+    assert ("a detail" in capsys.readouterr().err) is (kind == "--verbose")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("package", ["midlayer_embed", "leaderboard"])
+def test_a_package_runs_as_its_program(package: str) -> None:
+    code = f"import runpy, sys; sys.argv[1:] = ['--version']; runpy.run_module({package!r}, run_name='__main__')"
+    said = forks.run([sys.executable, "-c", code])
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.startswith("midlayer-")
+
+
+def test_a_shell_is_told_the_values_of_options(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    argcomplete = pytest.importorskip("argcomplete")
+    for line, expected in (
+        ("midlayer-embed sel", ["select "]),
+        ("midlayer-embed select m --criterion min-d", ["min-dime "]),
+    ):
+        with (tmp_path / "answer").open("w") as answer:
+            monkeypatch.setattr(argcomplete.CompletionFinder, "_init_debug_stream", lambda self: None)
+            monkeypatch.setenv("_ARGCOMPLETE", "1")
+            monkeypatch.setenv("COMP_LINE", line)
+            monkeypatch.setenv("COMP_POINT", str(len(line)))
+            monkeypatch.setenv("_ARGCOMPLETE_IFS", "\n")
+            finder = argcomplete.CompletionFinder()
+            monkeypatch.setattr(
+                argcomplete,
+                "autocomplete",
+                lambda parser, finder=finder, answer=answer: finder(parser, output_stream=answer, exit_method=_stop),
+            )
+            with pytest.raises(SystemExit):
+                main([])
+        assert (tmp_path / "answer").read_text().split("\n") == expected
+
+
+def _stop(code: int) -> None:
+    raise SystemExit(code)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -134,8 +135,34 @@ def test_inputs_of_no_kind_are_refused_as_by_the_inherited_path(
 ) -> None:
     with pytest.raises(Exception) as expected:  # noqa: PT011
         plain(llama_2).encode(inputs)
-    with pytest.raises(expected.type, match="Unsupported|NoneType"):
+    with pytest.raises(expected.type, match="Unsupported|NoneType|^texts"):
         llama_2.encode(inputs)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (["fine", None], r"^texts\[1\]: expected a string, got NoneType$"),
+        (["fine", float("nan")], r"^texts\[1\]: expected a string, got float$"),
+        (["fine", b"bytes"], r"^texts\[1\]: expected a string, got bytes$"),
+        (["fine", "é", "a\ud800b"], r"^texts\[2\]: character 2 is half of a surrogate pair, '\\ud800'$"),
+        ("\udfff", r"^texts\[0\]: character 1 is half of a surrogate pair, '\\udfff'$"),
+        (pl.Series(["a", "b"]), "^texts: expected a list of strings, got Series; pass a list$"),
+        ((text for text in "ab"), "^texts: expected a list of strings, got generator; pass a list$"),
+        (pl.DataFrame({"text": ["a"]}), "^texts: expected a list of strings, got DataFrame; pass a list$"),
+    ],
+    ids=str,
+)
+def test_what_is_no_text_is_named_by_its_place(inputs: Any, message: str, llama_2: MidLayerEncoder) -> None:
+    with pytest.raises(ValueError, match=message):
+        llama_2.encode(inputs)
+
+
+@pytest.mark.parametrize(
+    "kind", [tuple, np.array, lambda texts: np.array(texts, dtype=object), lambda texts: [*map(np.str_, texts)]]
+)
+def test_sequences_of_strings_are_texts(kind: Any, sentences: list[str], llama_2: MidLayerEncoder) -> None:
+    np.testing.assert_array_equal(llama_2.encode(kind(sentences)), llama_2.encode(sentences))
 
 
 @pytest.mark.parametrize("mode", ["mean", "cls", "lasttoken", "weightedmean", "max"])

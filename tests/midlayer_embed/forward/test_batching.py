@@ -1,12 +1,73 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from midlayer_embed.forward.batching import TokenIds, batches, distinct, row_batches, token_counts, tokenize
+from midlayer_embed.forward.batching import (
+    TokenIds,
+    batches,
+    check_texts,
+    distinct,
+    row_batches,
+    token_counts,
+    tokenize,
+)
+
+TEXTS = ["a", "b é"]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        tuple(TEXTS),
+        np.array(TEXTS),
+        np.array(TEXTS, dtype=object),
+        pl.Series(TEXTS),
+        iter(TEXTS),
+        dict.fromkeys(TEXTS).keys(),
+    ],
+    ids=lambda texts: type(texts).__name__,
+)
+def test_every_ordered_collection_of_strings_is_texts(texts: Any) -> None:
+    assert check_texts(texts) == TEXTS
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        "text",
+        b"text",
+        {"a": 1},
+        {"a"},
+        frozenset("a"),
+        pl.DataFrame({"a": ["b"]}),
+        np.array("a"),
+        np.array([["a"]]),
+        None,
+        3,
+    ],
+    ids=lambda texts: type(texts).__name__,
+)
+def test_what_is_no_list_of_texts_is_named(texts: Any) -> None:
+    with pytest.raises(TypeError, match=f"^texts: expected a list of strings, got {type(texts).__name__}$"):
+        check_texts(texts)
+
+
+@pytest.mark.parametrize("text", [None, float("nan"), b"x", 3, ["x"]], ids=str)
+def test_an_item_that_is_no_string_is_named_by_its_index(text: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^texts\[1\]: expected a string, got {type(text).__name__}$"):
+        check_texts(["a", text])
+
+
+def test_half_a_surrogate_pair_is_named_by_its_place() -> None:
+    with pytest.raises(ValueError, match=r"^texts\[1\]: character 3 is half of a surrogate pair, '\\udc00'$"):
+        check_texts(["a 🙂", "é \udc00"])
+
 
 _TOKEN_IDS = st.lists(st.lists(st.integers(1, 9), max_size=12), max_size=20)
 

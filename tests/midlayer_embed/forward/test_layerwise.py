@@ -141,3 +141,11 @@ def test_a_folder_is_encoded_without_sentence_transformers_which_is_slow_to_impo
     fresh_answers: dict[str, Any],
 ) -> None:
     assert fresh_answers["encode a folder"] == []
+
+
+def test_a_layer_that_is_named_twice_is_given_twice(llama: LayerwiseEncoder, sentences: list[str]) -> None:
+    texts = [*sentences, sentences[0]]
+    every = llama.encode(texts)
+    for layers in ([2, 1, -2], [3, 3], [0, 0.0, 1, -4]):
+        numbers = [round(layer * 3) if isinstance(layer, float) else layer for layer in layers]
+        np.testing.assert_array_equal(llama.encode(texts, layers), every[:, numbers])

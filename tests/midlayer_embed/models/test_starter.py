@@ -159,13 +159,19 @@ def test_the_starter_model_is_smollm2() -> None:
     np.testing.assert_allclose(chosen.encode(["The cat sat on the mat."])[0], vectors[0, 12], atol=1e-4)
 
 
-def test_what_lies_beside_a_gguf_file_changes_nothing(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_lies_beside_a_gguf_file_changes_nothing(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The file alone is the model: its revision is a hash of the file."""
     beside = tmp_path / "beside"
     beside.mkdir()
     (beside / "tiny.gguf").write_bytes(tiny_gguf.read_bytes())
-    (beside / "config.json").write_text(json.dumps({"model_type": "llama", "rms_norm_eps": 0.5, "num_hidden_layers": 1}))
-    (beside / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", "model_max_length": 3}))
+    (beside / "config.json").write_text(
+        json.dumps({"model_type": "llama", "rms_norm_eps": 0.5, "num_hidden_layers": 1})
+    )
+    (beside / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "BertTokenizer", "model_max_length": 3})
+    )
     (beside / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "x"}))
     (beside / "special_tokens_map.json").write_text(json.dumps({"pad_token": "<7>"}))
     folders = {}

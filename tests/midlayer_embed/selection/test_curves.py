@@ -1,3 +1,6 @@
+import re
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +25,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 @pytest.fixture
 def profile() -> Profile:
     values = {metric: np.array([3.0, 1.0, 1.25, float("nan")]) for metric in METRICS}
-    return Profile("org/model", "main", 7, False, 512, MetricSettings(), values, {})
+    return Profile("org/model", "main", 70, 70, False, 512, MetricSettings(), values, {})
 
 
 @pytest.fixture
@@ -45,12 +48,38 @@ def test_the_table_has_a_row_a_layer(profile: Profile) -> None:
     assert head.split() == ["layer", "depth", *METRICS]
     assert rows[2].split() == ["2", "0.67", *["1.250"] * 7]
     assert rows[3].split() == ["3", "1.00", *["-"] * 7]
-    assert len({len(line) for line in (head, *rows)}) == 1
+    assert {len(line) for line in (head, *rows)} == {len(head)}
+    assert profile_table(profile, len(head)) == profile_table(profile)
+
+
+def test_heads_are_broken_at_underscores_to_fit(profile: Profile) -> None:
+    above, head, *_ = profile_table(profile, 80).splitlines()
+    assert above.split() == ["prompt", "dataset", "effective"]
+    assert head.split() == ["layer", "depth", "entropy", "entropy", "curvature", "infonce", "lidar", "dime", "rank"]
+    assert len(head) <= 80
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 60, 80, 200])
+def test_no_table_is_wider_than_the_terminal(profile: Profile, width: int) -> None:
+    """Unless not even one metric fits beside layer and depth. Heads are whole words, and each number stands once."""
+    blocks = [block.splitlines() for block in profile_table(profile, width).split("\n\n")]
+    assert max(len(line) for block in blocks for line in block) <= max(width, len("layer  depth  effective"))
+    words = {word for block in blocks for line in block for word in re.findall("[a-z]+", line)}
+    assert words == {"layer", "depth", *(word for metric in METRICS for word in metric.split("_"))}
+    assert [block[-2].split()[:2] for block in blocks] == [["2", "0.67"]] * len(blocks)
+    assert sum(len(block[-2].split()) - 2 for block in blocks) == len(METRICS)
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_bars_fit_into_the_terminal(selection: LayerSelection, width: int) -> None:
+    lines = curve_bars(selection, width).splitlines()
+    assert max(map(len, lines)) <= max(width, len("    1   0.33            1.000     runner-up") + 4)
+    assert lines[1].count("█") > lines[2].count("█") == 1
 
 
 def test_a_choice_is_told_with_its_margin_and_stability(selection: LayerSelection) -> None:
     assert selection_summary(selection) == [
-        "layer 1 of 3 (depth 0.33), by min-dime over 7 texts",
+        "layer 1 of 3 (depth 0.33), by min-dime over 70 texts",
         "runner-up: layer 2, behind by 0.2500 (12.5% of the curve's range)",
         "stability: the same layer on 15 of 20 random halves of the texts",
     ]
@@ -80,3 +109,40 @@ def test_pictures_appear_whole(profile: Profile, selection: LayerSelection, tmp_
 def test_what_measured_nothing_has_no_picture(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'last' measures nothing"):
         draw_selection(LayerSelection(3, 4, "last"), tmp_path / "selection.png")
+
+
+@pytest.mark.parametrize("n_metrics", [1, len(METRICS)])
+@pytest.mark.parametrize("name", ["org/model", "org/" + "a-long-name" * 15, "a $x^2 and $\\frac{ \u6a21\u578b"])
+def test_titles_name_the_model_and_are_not_clipped(
+    profile: Profile,
+    selection: LayerSelection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    n_metrics: int,
+) -> None:
+    from matplotlib.figure import Figure
+    from matplotlib.image import imread
+    from matplotlib.text import Text
+
+    found = []
+    save = Figure.savefig
+
+    def told(figure: Figure, *args: object, **kwargs: object) -> None:
+        save(figure, *args, **kwargs)  # type: ignore[arg-type]
+        (title,) = (text.get_text() for text in figure.texts if text.get_text())
+        found.append((title, min(text.get_fontsize() for text in figure.findobj(Text))))
+
+    monkeypatch.setattr(Figure, "savefig", told)
+    named = replace(profile, model=name, values=dict(list(profile.values.items())[:n_metrics]))
+    draw_profile(named, tmp_path / "profile.png")
+    draw_selection(replace(selection, profile=named), tmp_path / "selection.png")
+    assert len(found) == 2
+    for title, smallest in found:
+        assert name.replace(" ", "") in title.replace("\n", "").replace(" ", "")
+        assert smallest >= 12
+    for png in tmp_path.iterdir():
+        assert struct.unpack(">II", png.read_bytes()[16:24]) == (1920, 1080)
+        picture = imread(png)
+        edges = (picture[:3], picture[-3:], picture[:, :3], picture[:, -3:])
+        assert all((edge == 1).all() for edge in edges)  # nothing reaches the edge, so nothing is cut

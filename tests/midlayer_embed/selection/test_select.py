@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from midlayer_embed import LayerSelection, LayerwiseEncoder, MidLayerEncoder, profile_layers, select_layer
+from midlayer_embed.encoder.card import how_chosen
 from midlayer_embed.selection.criteria import CRITERIA
+from midlayer_embed.selection.curves import curve_bars, selection_summary
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def test_a_coin_toss_between_layers_is_not_called_stable(
 
     rng = np.random.default_rng(0)
 
-    def noise(self: Representations, metric: str, rows: np.ndarray | None = None) -> np.ndarray:
+    def noise(self: Representations, metric: str, rows: np.ndarray | None = None, **_: object) -> np.ndarray:
         return rng.standard_normal(len(self.layers))
 
     monkeypatch.setattr(Representations, "measure", noise)
@@ -49,7 +51,7 @@ def test_halves_are_measured_on_half_of_the_texts(
     seen = []
     measure = Representations.measure
 
-    def recorded(self: Representations, metric: str, rows: np.ndarray | None = None) -> np.ndarray:
+    def recorded(self: Representations, metric: str, rows: np.ndarray | None = None, **_: object) -> np.ndarray:
         seen.append(None if rows is None else tuple(rows))
         return measure(self, metric, rows)
 
@@ -83,7 +85,7 @@ def make_tied(monkeypatch: pytest.MonkeyPatch, llama_folder: Path) -> Path:
     """A model whose dataset entropy rises with each layer."""
     from midlayer_embed.selection.representations import Representations
 
-    monkeypatch.setattr(Representations, "measure", lambda self, metric, rows=None: np.arange(4.0))
+    monkeypatch.setattr(Representations, "measure", lambda self, metric, rows=None, **_: np.arange(4.0))
     return llama_folder
 
 
@@ -106,8 +108,13 @@ def test_what_is_no_criterion_is_refused_with_those_there_are(llama_folder: Path
     ("texts", "criterion", "message"),
     [
         (None, "min-dime", "texts: criterion 'min-dime' needs texts, got None"),
-        (["one"], "min-dime", "texts: .* needs at least two texts, got 1"),
+        (["one"], "min-dime", "texts: .* needs at least two different texts, got 1"),
+        (["the same text"] * 30, "min-dime", "texts: .* needs at least two different texts, got 1"),
+        (["a first text", "and a second one"], "min-dime", "cannot tell the layers apart: dime is .* at all 4 layers"),
+        (["a first text", "and a second one"], "min-entropy", "cannot tell the layers apart: dataset_entropy is 0 at"),
+        (["a b", "and a second one"] * 20, "min-entropy", "apart: .* got 2 different texts, pass more"),
         (["a", "b", "c"], "max-curvature", "texts: none of 3 is long enough to measure its curvature"),
+        (["a longer text", *"bcde"], "max-curvature", "texts: 1 of 5 is long enough to measure its curvature"),
     ],
 )
 def test_texts_that_cannot_choose_are_refused(
@@ -118,7 +125,7 @@ def test_texts_that_cannot_choose_are_refused(
 
 
 def test_few_texts_have_no_stability(llama_folder: Path) -> None:
-    assert select_layer(llama_folder, ["a text", "another one"], "min-entropy").stability is None
+    assert select_layer(llama_folder, ["a text", "another one", "a third"], "min-entropy").stability is None
 
 
 def test_an_encoder_of_a_criterion_is_that_of_its_layer(
@@ -148,6 +155,48 @@ def test_an_encoder_of_a_bad_criterion_is_refused(llama_folder: Path) -> None:
 
 
 def test_a_half_that_measures_nothing_picks_nothing(llama_folder: Path) -> None:
-    found = select_layer(llama_folder, ["a longer text", *"bcde"], "max-curvature")
+    found = select_layer(llama_folder, ["a longer text", "and a text of more words", *"bcde"], "max-curvature")
     assert 0 < found.n_resamples < 20
-    assert found.stability == 1.0  # there is one text that is long enough
+    assert found.stability == 1.0  # each half that picks has both of the texts that are long enough
+
+
+def test_a_half_that_cannot_tell_layers_apart_picks_nothing(llama_folder: Path) -> None:
+    """Halves of two texts: centred, they are opposite at every layer."""
+    found = select_layer(llama_folder, ["a first text", "and a second", "a third", "one more"], "min-entropy")
+    assert (found.stability, found.n_resamples) == (None, 0)
+
+
+def test_a_layer_without_a_value_is_not_chosen(llama_folder: Path, corpus: list[str], make_gap: None) -> None:
+    found = select_layer(llama_folder, corpus, "min-entropy", n_resamples=2)
+    assert (found.layer, found.runner_up, found.margin) == (2, 1, 1.0)
+    assert curve_bars(found).splitlines()[1].split() == ["0", "0.00", "-"]
+    assert "nan" not in " ".join(selection_summary(found))
+
+
+@pytest.fixture
+def make_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics that have no value at layer 0."""
+    from midlayer_embed.selection.representations import Representations
+
+    curve = np.array([np.nan, 2.0, 1.0, 3.0])
+    monkeypatch.setattr(Representations, "measure", lambda self, metric, rows=None, **_: curve)
+
+
+def test_layers_that_tie_for_the_best_are_told(llama_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from midlayer_embed.selection.representations import Representations
+
+    curve = np.array([2.0, 1.0, 3.0, 1.0])
+    monkeypatch.setattr(Representations, "measure", lambda self, metric, rows=None, **_: curve)
+    found = select_layer(llama_folder, ["one text", "two texts", "three"], "min-entropy")
+    _, second, _ = selection_summary(found)
+    assert second == "runner-up: layer 3, of the same value; the lower one was taken"
+
+
+@pytest.mark.parametrize(("n_texts", "is_few"), [(5, True), (60, False)])
+def test_a_choice_over_few_texts_says_so_on_the_card_too(llama_folder: Path, n_texts: int, is_few: bool) -> None:
+    texts = [f"text number {number} of {number % 7}" for number in range(n_texts)] * 2
+    encoder = MidLayerEncoder(llama_folder, "min-entropy", selection_texts=texts)
+    assert encoder.selection is not None
+    told = how_chosen(encoder.selection)
+    assert ("few texts: 5 different ones" in told) is is_few
+    assert f"over {2 * n_texts} texts, {n_texts} of them different" in told

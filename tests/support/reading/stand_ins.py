@@ -1,4 +1,4 @@
-"""What takes the place of PyPI, GitHub, the Hub and an hour's waiting when a page is read: see `support.reader`.
+"""What takes the place of PyPI, GitHub, the Hub and an hour's waiting when a page is read: see `reader`.
 
 - The Hub: a server on this machine. Models have their names, blocks and adapters there, and tiny random weights, but
   all-MiniLM-L6-v2 is itself. Datasets have a few rows.
@@ -14,12 +14,12 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from support.architectures import GROUPED, MODELS
+from support.architectures import MODELS
 from support.hubs import LibraryHub
-from support.reader import write_program
+from support.reading.reader import write_program
 from support.tiny_mirror import write_mirror, write_parquet, write_readme
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REPOSITORY = "https://github.com/midlayer-embed/midlayer-embed"
 # Repository: blocks. Their tiny model is of the first part's architecture.
 _MODELS = {
@@ -119,6 +119,6 @@ def write_programs(folder: Path) -> Path:
     write_program(ready / "activate", "")
     for name in ("midlayer-embed", "midlayer-leaderboard"):
         write_program(ready / name, f'exec {name} "$@"')
-    link = f'[ -e .venv ] || {{ cp -R {ready.parent} .venv && touch .venv/.installed .venv/.docs-installed; }}'
+    link = f"[ -e .venv ] || {{ cp -R {ready.parent} .venv && touch .venv/.installed .venv/.docs-installed; }}"
     write_program(folder / "make", f'{link}\nexec /usr/bin/make "$@"')
     return folder

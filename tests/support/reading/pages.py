@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S)
 _NEEDS = re.compile(r"# needs (?P<what>.+)")
 _ORIGIN = re.compile(r"<!-- (?P<source>[^\n]+?)(?:; within (?P<within>[\d.]+%?))? -->\s*\Z")
-_FIGURES = re.compile(r"<!-- figures of (?P<source>[^\n:;]+?)(?:; within (?P<within>[\d.]+%?))?:(?P<quotes>.*?)-->", re.DOTALL)
+_FIGURES = re.compile(r"<!-- figures of (?P<source>[^\n:]+):(?P<quotes>.*?)-->", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?(?=x\b|\W|$)")
 NEEDS = ("the Hub", "the network", "a GPU", "hours")
 
@@ -61,13 +61,11 @@ class Figures:
     """Quotes behind the numbers of a page.
 
     Attributes:
-        source: A file of the repository, or a command.
-        within: As in `Block`.
-        quotes: Lines of the source.
+        source: A file of the repository.
+        quotes: Parts of its lines.
     """
 
     source: str
-    within: str
     quotes: tuple[str, ...]
 
 
@@ -95,7 +93,7 @@ def blocks(path: Path, root: Path) -> list[Block]:
 def figures(path: Path) -> list[Figures]:
     """The comments of a page that quote where its numbers are from."""
     return [
-        Figures(found["source"].strip(), found["within"] or "0", tuple(filter(None, map(str.strip, found["quotes"].split("\n")))))
+        Figures(found["source"].strip(), tuple(filter(None, map(str.strip, found["quotes"].split("\n")))))
         for found in _FIGURES.finditer(path.read_text(encoding="utf-8"))
     ]
 

@@ -1,7 +1,7 @@
 """Somebody who copies a page into a terminal, from its first block to its last, in an empty folder.
 
 One shell and one interpreter stay open for the page, so that `cd`, variables and names carry over. Nothing of this
-machine's user is seen: the home is empty, too. What a page says that it needs is a stand-in's (see `support.stand_ins`).
+machine's user is seen: the home is empty, too. What a page says that it needs is a stand-in (see `stand_ins`).
 """
 
 import json
@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _PROGRAMS = {"midlayer-embed": "midlayer_embed.cli", "midlayer-leaderboard": "leaderboard.cli"}
 _PROGRAM = """
 import sys
@@ -125,7 +125,8 @@ class Reader:
         file, stdout, stderr = (self._scratch / name for name in ("command", "stdout", "stderr"))
         file.write_text(command + "\n")
         lines = [f"unset {' '.join(names)}", *(f"export {name}={_quoted(value)}" for name, value in settings.items())]
-        lines.append(f"eval \"$(cat {_quoted(str(file))})\" > {_quoted(str(stdout))} 2> {_quoted(str(stderr))} < /dev/null")
+        out, err = _quoted(str(stdout)), _quoted(str(stderr))
+        lines.append(f'eval "$(cat {_quoted(str(file))})" > {out} 2> {err} < /dev/null')
         lines.append("printf '%s %s\\n' $? \"$PWD\"")
         code, _, cwd = self._ask(self._shell, "; ".join(lines)).rstrip("\n").partition(" ")
         self.cwd = Path(cwd)

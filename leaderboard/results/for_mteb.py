@@ -1,0 +1,109 @@
+"""Results of one layer as mteb's own BenchmarkResults.
+
+mteb stores layers as experiments of one model, and averages over the experiments of a model in most of its tables.
+"""
+
+from collections import defaultdict
+from pathlib import Path
+
+from mteb.models.model_meta import ModelMeta
+from mteb.results import BenchmarkResults, ModelResult, TaskResult
+
+from leaderboard.models.meta import model_label
+from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.provenance import provenance_of
+from leaderboard.tasks import starter  # noqa: F401  # mteb looks tasks up by their names, once they are imported
+from midlayer_embed.errors import InputError
+from midlayer_embed.layers import layer_number
+
+_Found = list[tuple[ModelMeta, TaskResult]]
+
+
+def mteb_results(
+    results_dir: str | Path, layer: int | float = -1, *, model: str | None = None, revision: str | None = None
+) -> BenchmarkResults:
+    """The results of one layer, for mteb's own tables and benchmarks.
+
+    They hold one result per model and task, so that nothing is averaged over layers. A model is named as in our tables:
+    with the settings that are not the default, because they change the scores.
+
+    Args:
+        results_dir: The `results_dir` of `run_sweep`.
+        layer: A layer of each model (17, or -1 from the end), or a depth as a float in [0, 1]. The default is the last.
+        model: Name of one model, as in our tables or without settings; None for all models.
+        revision: Revision of the model; needed if there are results of several.
+
+    Returns:
+        mteb's BenchmarkResults; tasks without a result at this layer are left out.
+
+    Raises:
+        InputError: (a ValueError) there is no such folder, model, revision or layer, or several models are meant.
+
+    Example:
+        >>> results = mteb_results("results/starter", layer=7)                          # doctest: +SKIP
+        >>> results.to_dataframe()                                                      # doctest: +SKIP
+        >>> mteb.get_benchmark("starter").get_score(results)                            # doctest: +SKIP
+    """
+    if not Path(results_dir).is_dir():
+        raise InputError(f"results: there is no folder {str(results_dir)!r}")
+    models: dict[tuple[str, str], _Found] = defaultdict(list)
+    for meta, result in ResultsFolder(results_dir).results():
+        if (meta.experiment_kwargs or {}).get("layer") is not None:
+            models[model_label(meta), str(meta.revision)].append((meta, result))
+    if not models:
+        raise InputError(f"results: there are no results of any layer in {results_dir}")
+    chosen = _chosen(models, model, revision, str(results_dir))
+    found = [there for label in chosen if (there := _at_layer(label, models[label], layer)) is not None]
+    if not found:
+        layers = sorted({meta.experiment_kwargs["layer"] for label in chosen for meta, _ in models[label]})  # type: ignore[index]
+        raise InputError(f"layer: {results_dir} has no results of layer {layer}; there are layers {layers}")
+    return BenchmarkResults(model_results=found)
+
+
+def _chosen(
+    models: dict[tuple[str, str], _Found], model: str | None, revision: str | None, folder: str
+) -> list[tuple[str, str]]:
+    """Name and revision of the models that are meant, one revision of each."""
+    labels = sorted({label for label, _ in models})
+    if model is not None and model not in labels:
+        short = [label for label in labels if any(str(meta.name) == model for meta, _ in models[_first(models, label)])]
+        if len(short) != 1:
+            raise InputError(f"model: {folder} has results of {', '.join(short or labels)}, got {model!r}")
+        model = short[0]
+    chosen = [key for key in sorted(models) if model in (None, key[0]) and revision in (None, key[1])]
+    if not chosen:
+        revisions = ", ".join(sorted({of for label, of in models if model in (None, label)}))
+        raise InputError(f"revision: {folder} has results of {revisions}, got {revision!r}")
+    for label in labels:
+        revisions = ", ".join(of for name, of in chosen if name == label)
+        if revisions.count(", "):
+            raise InputError(
+                f"revision: {folder} has results of several revisions of {label}; expected one of {revisions}"
+            )
+    return chosen
+
+
+def _first(models: dict[tuple[str, str], _Found], label: str) -> tuple[str, str]:
+    return next(key for key in models if key[0] == label)
+
+
+def _at_layer(label: tuple[str, str], found: _Found, layer: int | float) -> ModelResult | None:
+    """The results of a model at a layer, or None."""
+    n_blocks = [provenance["n_blocks"] for _, result in found if (provenance := provenance_of(result)) is not None]
+    if isinstance(layer, float) or layer < 0:
+        if not n_blocks:
+            raise InputError(
+                f"layer: the results of {label[0]} do not say how many layers it has; expected an int of at least 0"
+            )
+        layer = layer_number(layer, n_blocks[0])
+    there = [(meta, result) for meta, result in found if (meta.experiment_kwargs or {})["layer"] == layer]
+    if not there:
+        return None
+    meta = there[0][0]
+    return ModelResult(
+        model_name=label[0],
+        model_revision=label[1],
+        task_results=[result for _, result in there],
+        experiment_name=meta.experiment_name,
+        model_meta=meta,
+    )

@@ -1,0 +1,135 @@
+"""Checks of the arguments of a sweep that need neither the model nor a task. Nothing slow is imported here."""
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from leaderboard.tasks.names import check_limit
+from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_int
+from midlayer_embed.terms import METRICS, check_metrics
+
+# dtypes of the vectors on disk.
+STORE_DTYPES = ("float32", "float16")
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def check_sweep(
+    *,
+    jobs: int,
+    limit: int | None,
+    metrics: str | Sequence[str],
+    metric_texts: int,
+    seed: int,
+    store_budget: int | str | None,
+    store_dtype: str,
+) -> None:
+    """Check the arguments of `run_sweep` with these names.
+
+    Raises:
+        InputError: (a ValueError) the message names the argument, what came and what was expected.
+    """
+    check_seed(seed)
+    check_metric_texts(metric_texts)
+    metric_names(metrics)
+    check_limit(limit)
+    check_jobs(jobs)
+    check_store_dtype(store_dtype)
+    if store_budget is not None:
+        parse_bytes(store_budget)
+
+
+def check_seed(seed: int) -> int:
+    """Checks a seed.
+
+    Raises:
+        InputError: (a ValueError) not an int of at least 0.
+    """
+    return check_int("seed", seed, 0)
+
+
+def check_metric_texts(metric_texts: int) -> int:
+    """Checks the number of texts that metrics are measured on.
+
+    Raises:
+        InputError: (a ValueError) not an int of at least 2.
+    """
+    return check_int("metric_texts", metric_texts, 2)
+
+
+def check_jobs(jobs: int) -> int:
+    """Checks a number of processes.
+
+    Raises:
+        InputError: (a ValueError) not an int of at least 1.
+    """
+    return check_int("jobs", jobs, 1)
+
+
+def check_store_dtype(dtype: str) -> str:
+    """Checks the dtype of a store.
+
+    Raises:
+        InputError: (a ValueError) not one of `STORE_DTYPES`.
+    """
+    if dtype not in STORE_DTYPES:
+        raise InputError(f"store_dtype: expected one of {', '.join(STORE_DTYPES)}, got {dtype!r}")
+    return dtype
+
+
+def metric_names(metrics: str | Sequence[str]) -> list[str]:
+    """The metrics that "all", "none" or a list of names asks for.
+
+    Raises:
+        InputError: (a ValueError) an unknown name, or an empty list.
+
+    Example:
+        >>> metric_names("none"), metric_names(["dime", "dime"])
+        ([], ['dime'])
+    """
+    if isinstance(metrics, str) and metrics in ("all", "none"):
+        return list(METRICS) if metrics == "all" else []
+    return check_metrics(metrics)
+
+
+def parse_bytes(size: str | int) -> int:
+    """Parses a number of bytes, such as "20GB".
+
+    Raises:
+        InputError: (a ValueError) not a size, or zero.
+
+    Example:
+        >>> parse_bytes("20GB"), parse_bytes("1.5 M"), parse_bytes(1024)
+        (20000000000, 1500000, 1024)
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?", str(size).strip(), flags=re.IGNORECASE)
+    number = int(float(found[1]) * _UNITS[found[2].upper()]) if found and not isinstance(size, bool) else 0
+    if number < 1:
+        raise InputError(f"store_budget: expected bytes such as 20GB, got {size!r}")
+    return number
+
+
+def check_results_folder(results_dir: str | Path) -> None:
+    """Check that results can be written, by making the folder and a file in it. Both are removed again.
+
+    Raises:
+        InputError: (a ValueError) the message says why they cannot.
+    """
+    folder = Path(results_dir)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"results: {results_dir} is a file; expected a folder")
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        what = "made" if made else "written to"
+        raise InputError(f"results: the folder {results_dir} cannot be {what}: {error.strerror}") from error
+    finally:
+        for place in made:
+            with suppress(OSError):  # it was never made, or another process has written to it
+                os.rmdir(place)

@@ -1,0 +1,79 @@
+"""Names of our benchmarks, and checks of arguments about tasks that need no task. mteb is not imported here."""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_optional_int
+
+STARTER_BENCHMARK = "starter"
+PAPER_BENCHMARK = "paper"
+FAST_BENCHMARK = "paper-fast"
+BENCHMARKS = (STARTER_BENCHMARK, PAPER_BENCHMARK, FAST_BENCHMARK)
+# The name in the metadata of a task; a starter task has the name of its class.
+_NAME = re.compile(r'\bname\s*=\s*"([^"]+)"')
+_CLASS = re.compile(r"^class ([A-Z]\w+)", flags=re.MULTILINE)
+
+
+def check_benchmark(name: str) -> None:
+    """Reject what is no benchmark of ours.
+
+    Raises:
+        InputError: (a ValueError) the message lists the benchmarks.
+    """
+    if name not in BENCHMARKS:
+        raise InputError(f"benchmark: expected one of {', '.join(BENCHMARKS)}, got {name!r}")
+
+
+def check_task_names(names: Iterable[str]) -> None:
+    """Reject names that no task has, before mteb is imported: they are read from its source files.
+
+    Raises:
+        InputError: (a ValueError) no such task; the message suggests similar names.
+    """
+    for name in names:
+        if name not in _written_names():
+            raise no_such_task(name, _written_names())
+
+
+def no_such_task(name: str, names: Collection[str]) -> InputError:
+    """The error for a name that is not among those of the tasks; it suggests similar ones."""
+    near = difflib.get_close_matches(name, names, n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return InputError(f"task: there is no task {name!r}{hint}")
+
+
+@cache
+def _written_names() -> frozenset[str]:
+    """The names that stand in the source files of mteb's tasks, and in ours."""
+    spec = find_spec("mteb")
+    folders = [Path(folder, "tasks") for folder in (spec and spec.submodule_search_locations) or []]
+    files = [file for folder in folders for file in folder.rglob("*.py")]
+    found = {name for file in files for name in _NAME.findall(file.read_text(encoding="utf-8"))}
+    ours = _CLASS.findall(Path(__file__).with_name("starter.py").read_text(encoding="utf-8"))
+    return frozenset((*found, *ours))
+
+
+def check_limit(limit: int | None) -> int | None:
+    """Return the limit if it is valid. None means no limit.
+
+    Raises:
+        InputError: (a ValueError) neither an int of at least 2 nor None.
+    """
+    return check_optional_int("limit", limit, 2)
+
+
+def check_data_dir(data_dir: str | Path) -> Path:
+    """Return the folder as an absolute path, so that it does not depend on the working directory.
+
+    Raises:
+        InputError: (a ValueError) if the folder does not exist.
+    """
+    folder = Path(data_dir).expanduser().absolute()
+    if not folder.is_dir():
+        raise InputError(f"data_dir: there is no folder {str(data_dir)!r}")
+    return folder

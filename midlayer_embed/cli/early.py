@@ -1,0 +1,58 @@
+"""What can be wrong with the arguments of a command, told before the slow imports: torch, transformers, mteb.
+
+Functions that do the work check the same, for those who call them from Python.
+"""
+
+import argparse
+from collections.abc import Iterable
+
+from midlayer_embed.cli.glance import n_blocks_at_a_glance
+from midlayer_embed.cli.parser import model_options
+from midlayer_embed.ground.checks import check_optional_int
+from midlayer_embed.layers import layer_number
+from midlayer_embed.models.starter import check_location
+from midlayer_embed.options import fold
+
+
+def check_model(arguments: argparse.Namespace, layers: Iterable[int | float] = ()) -> None:
+    """Check MODEL and its options, and layers of it, as far as they can be told at a glance.
+
+    Args:
+        arguments: Those of a command with the options of `add_model_options`.
+        layers: Layers and depths.
+
+    Raises:
+        InputError: (a ValueError) the message names what is wrong.
+    """
+    source, _ = fold(model_options(arguments))
+    check_location(arguments.model, source.gguf_file)
+    check_layers(layers, n_blocks_at_a_glance(arguments.model, source.gguf_file, source.revision))
+
+
+def check_layers(layers: Iterable[int | float], n_blocks: int | None) -> None:
+    """Check layers against the number of blocks; if that is not known, only depths.
+
+    Raises:
+        InputError: (a ValueError) a layer is out of range.
+    """
+    for layer in layers:
+        if n_blocks is not None:
+            layer_number(layer, n_blocks)
+        elif isinstance(layer, float):
+            layer_number(layer, 1)
+
+
+def check_texts(arguments: argparse.Namespace) -> None:
+    """Check the options of `add_text_options`, and find the file of texts.
+
+    Raises:
+        InputError: (a ValueError) the message names what is wrong.
+    """
+    from midlayer_embed.texts.files import find_texts
+    from midlayer_embed.texts.views import check_rates
+
+    check_optional_int("max_texts", arguments.max_texts, 1)
+    check_optional_int("min_tokens", arguments.min_tokens, 1)
+    check_rates(arguments.rates)
+    if arguments.texts is not None:
+        find_texts(arguments.texts, arguments.column)

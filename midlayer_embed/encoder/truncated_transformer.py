@@ -1,0 +1,66 @@
+"""The transformer of an encoder: the Transformer module of sentence-transformers with the blocks up to one layer."""
+
+from typing import Any
+
+import torch
+from sentence_transformers.sentence_transformer.modules import Transformer
+from transformers import PretrainedConfig, PreTrainedModel
+
+from midlayer_embed.encoder.stock_form import stock_form, truncating_entries
+from midlayer_embed.errors import InputError
+from midlayer_embed.ground.quiet import quiet_transformers
+from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
+from midlayer_embed.models.checkpoint import Checkpoint
+from midlayer_embed.models.weights import load_base_model, loading_errors, own_code
+from midlayer_embed.options import Recipe
+
+
+class _CheckpointTransformer(Transformer):
+    """The Transformer module of sentence-transformers, with weights from `load_base_model`, as in LayerwiseEncoder."""
+
+    def _load_model(
+        self,
+        model_name_or_path: str,
+        transformer_task: Any,
+        config: PretrainedConfig,
+        backend: str,
+        is_peft_model: bool,
+        **model_kwargs: Any,
+    ) -> PreTrainedModel:
+        for key, value in model_kwargs["form"].config_entries.items():
+            setattr(config, key, value)  # from_pretrained takes only entries that the config class declares
+        with own_code():
+            return load_base_model(model_kwargs["checkpoint"], config, model_kwargs["dtype"], model_kwargs["device"])
+
+
+def truncated_transformer(
+    checkpoint: Checkpoint, layer: int, recipe: Recipe, dtype: torch.dtype, device: torch.device
+) -> Transformer:
+    """A Transformer module of sentence-transformers with the blocks up to `layer`; it returns that layer's states."""
+    form = stock_form(checkpoint, layer, bool(recipe.final_norm))
+    # What is wrong with the tokenizer or the limit is reported before the weights are read.
+    limit = limit_in_force(checkpoint, load_tokenizer(checkpoint), recipe.max_seq_length)
+    if checkpoint.bidirectional and form.n_blocks == 0:
+        # Without a block there is no attention to check, so check a model of one block.
+        truncated_transformer(checkpoint, 1, recipe, dtype, device)
+    kwargs = checkpoint.loading_kwargs()
+    with quiet_transformers(), loading_errors(checkpoint):
+        transformer: Transformer = _CheckpointTransformer(
+            checkpoint.location,
+            config_kwargs={**kwargs, **truncating_entries(checkpoint.config, form.n_blocks)},
+            model_kwargs={"checkpoint": checkpoint, "form": form, "dtype": dtype, "device": device},
+            # BERT breaks under left padding even with the mask.
+            processor_kwargs={**kwargs, "padding_side": "right"},
+            do_lower_case=checkpoint.own.do_lower_case,
+            # Text only: a chat template in the folder would otherwise wrap every text.
+            modality_config={"text": {"method": "forward", "method_output_name": form.output}},
+            module_output_name="token_embeddings",
+        )
+    transformer.__class__ = Transformer  # a saved folder names its classes, which have to be stock ones
+    tokenizer = transformer.tokenizer
+    if tokenizer is None:
+        raise InputError(f"model: {checkpoint.location} has no tokenizer, so it is not a text model")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    transformer.max_seq_length = limit
+    return transformer

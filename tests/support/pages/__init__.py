@@ -1,0 +1,1 @@
+"""Leaderboards and browsers for tests of pages."""
