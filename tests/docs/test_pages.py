@@ -45,6 +45,7 @@ _CODE = ("sh", "python")
 STAND_INS = {
     "the Hub": "a server on this machine, with tiny models and datasets",
     "the network": "a repository on this machine; pip looks at what is installed",
+    "minutes": "none: the command line is parsed, and `make test-all` runs it",
     "hours": "none: the command line is parsed",
 }
 # All that is not run as it is written, with how it is tried instead, and why.
@@ -59,7 +60,7 @@ _PAPER = "midlayer-leaderboard report --scores scores_as_published.csv.gz --metr
 ELSEWHERE = {
     _PAPER: "the paper's tables are no part of the repository; `make test-all` runs it where they are",
     f"{_PAPER} --model Pythia-410m": "the same",
-    "midlayer-embed select starter --starter-texts --criterion min-dime": "it takes four minutes",
+    "midlayer-embed select starter --starter-texts --criterion min-dime": "four minutes; `make test-all` runs it",
 }
 # Programs behind figures in running text, and who compares these.
 MEASURED = {
@@ -92,7 +93,7 @@ def _plain(command: str) -> str:
     return " ".join(shlex.split(command.replace("\\\n", " "), comments=True))
 
 
-class _Parsed(Exception):
+class _Parsed(BaseException):
     pass
 
 
@@ -217,7 +218,7 @@ def reader(
 
 def _run(command: str, block: Block, reader: Reader, shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Done:
     plain = _plain(command)
-    if "hours" in block.needs:
+    if {"minutes", "hours"} & set(block.needs):
         _parse(command, monkeypatch)
         return Done(0, "", "", {})
     extra = {"MAKEFLAGS": "n"} if EXCEPTIONS.get(plain, ("",))[0] == "dry run" else {}
@@ -245,7 +246,7 @@ def test_a_page_does_what_it_says(
                 done = _run(command, block, reader, shared_folder, monkeypatch)
                 assert done.code == 0, f"{block}: {command}\nexit code {done.code}\n{done.stdout}\n{done.stderr}"
                 printed[_plain(command)] = printed["the command above"] = done.stdout
-        elif block.language == "python" and "hours" not in block.needs:
+        elif block.language == "python":
             done = reader.python(block.text, online="the Hub" in block.needs)
             assert done.code == 0, f"{block}:\n{block.text}\n{done.stderr}"
             printed["the code above"] = done.stdout
@@ -279,11 +280,11 @@ def test_the_readme_tells_how_often_the_nearest_text_is_of_the_same_intent(mteb_
 
 @pytest.mark.real
 @pytest.mark.process
-def test_the_report_of_the_paper_is_what_its_page_shows(paper_folder: Path) -> None:
-    shown = [block for block in blocks(ROOT / "docs/guides/report.md", ROOT) if block.language == "text"]
-    assert len(shown) == 2
-    for block in shown:
-        arguments = shlex.split(block.source)
-        code = "import sys; from leaderboard.cli import main; sys.exit(main(sys.argv[1:]))"
-        printed = forks.run_code(code, *arguments[1:], cwd=paper_folder)
-        assert missing_lines(block.text, printed, block.within) == [], printed
+@pytest.mark.parametrize("block", [block for block in _all_blocks() if block.source in ELSEWHERE], ids=_name)
+def test_what_is_not_run_with_its_page_prints_what_the_page_shows(block: Block, request: pytest.FixtureRequest) -> None:
+    program, *arguments = shlex.split(block.source)
+    folder = request.getfixturevalue("paper_folder") if "--scores" in arguments else Path.cwd()
+    module = {"midlayer-embed": "midlayer_embed", "midlayer-leaderboard": "leaderboard"}[program]
+    code = f"import sys; from {module}.cli import main; sys.exit(main(sys.argv[1:]))"
+    printed = forks.run_code(code, *arguments, cwd=folder, timeout=1800)
+    assert missing_lines(block.text, printed, block.within) == [], printed
