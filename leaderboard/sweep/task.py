@@ -274,12 +274,9 @@ class TaskSweep:
                 results = scored_layers(self._task, store, metas, filler.fill, self._options.jobs, self._prompts)
                 label, shown, jobs = f"{self._label}: scoring", self._options.show_progress, self._options.jobs
                 for layer, result in progress(len(metas), label, "layer", shown, items=results, at_once=jobs):
-                    reason = None
-                    if score_of(result) is None:
-                        equal = store.all_equal(layer)
-                        reason = "all vectors are equal (NaN)" if equal else "the score is not a number (NaN)"
+                    equal = score_of(result) is None and store.all_equal(layer)
                     if not filler.not_finite[layer]:
-                        self._save(result, layer, scratch, made_with, reason)
+                        self._save(result, layer, scratch, made_with, "all vectors are equal (NaN)" if equal else None)
             for layer in filter(filler.not_finite.get, layers):
                 self._not_finite[layer] = f"{filler.not_finite[layer]} of {len(store)} vectors are not finite (NaN)"
 
