@@ -10,6 +10,7 @@ import polars as pl
 from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.paths import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Leaderboard(Tables):
             **options: Options of `schemes`: tasks, complete_only, seed.
         """
         for name, frame in self._all_tables(options).items():
-            with atomic_file(Path(folder) / f"{name}.parquet") as partial:
+            with atomic_file(user_path(folder) / f"{name}.parquet") as partial:
                 frame.write_parquet(partial)
 
     def to_csv(self, folder: str | Path, **options: Any) -> None:
@@ -46,7 +47,7 @@ class Leaderboard(Tables):
             **options: Options of `schemes`: tasks, complete_only, seed.
         """
         for name, frame in self._all_tables(options).items():
-            with atomic_file(Path(folder) / f"{name}.csv") as partial:
+            with atomic_file(user_path(folder) / f"{name}.csv") as partial:
                 frame.write_csv(partial)
 
     def to_markdown(self, **options: Any) -> str:

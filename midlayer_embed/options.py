@@ -5,6 +5,7 @@ functions take the two records. torch is not imported here.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import wraps
@@ -27,6 +28,7 @@ FILE_OPTIONS = ("gguf_file", "trust_remote_code")
 
 # The floating dtypes of torch by name; those of 8 bits are looked up there.
 _DTYPES = ("float32", "bfloat16", "float16", "float64", "float", "half", "double")
+_MODEL_NAME = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -65,6 +67,8 @@ class Source:
         adapters: PEFT adapters (folders or Hub ids) to merge into the weights, in this order.
         gguf_file: Name of a GGUF file in the model's folder.
         trust_remote_code: Whether the model's own code may run. Leave it off unless you trust its author.
+        model_name: What a model in a folder is called in results and cards, "org/name" or "name". None: as the folder
+            is. On the command line `--name`.
     """
 
     revision: str | None = field(
@@ -99,12 +103,20 @@ class Source:
         default=False,
         metadata=_flag("--trust-remote-code", "let the model's own code run", action="store_true"),
     )
+    model_name: str | None = field(
+        default=None,
+        metadata=_flag(
+            "--name", "name of a model in a folder, for results and cards (default: the folder's)", metavar="NAME"
+        ),
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.dtype, str) and self.dtype not in _DTYPES and not self.dtype.startswith("float8"):
             raise wrong_dtype(self.dtype)
         if not isinstance(self.bidirectional, bool):
             raise InputTypeError(f"bidirectional: expected True or False, got {self.bidirectional!r}")
+        if self.model_name is not None:
+            check_model_name("model_name", self.model_name)
 
 
 @dataclass(frozen=True)
@@ -160,6 +172,7 @@ class ModelOptions(TypedDict, total=False):
     adapters: Sequence[str | Path]
     dtype: "str | torch.dtype"
     device: "str | torch.device | None"
+    model_name: str | None
 
 
 class AnyModelOptions(ModelOptions, total=False):
@@ -167,6 +180,21 @@ class AnyModelOptions(ModelOptions, total=False):
 
     gguf_file: str | None
     trust_remote_code: bool
+
+
+def check_model_name(argument: str, name: str) -> str:
+    """A name that a model can have on the Hub: letters, digits, "-", "_" and ".", with an owner or without.
+
+    Raises:
+        InputError: (a ValueError) not such a name.
+
+    Example:
+        >>> check_model_name("base_model", "org/model-1.0")
+        'org/model-1.0'
+    """
+    if not isinstance(name, str) or not _MODEL_NAME.fullmatch(name):
+        raise InputError(f"{argument}: expected a name such as 'org/name' or 'name', got {name!r}")
+    return name
 
 
 def fold(options: Mapping[str, Any]) -> tuple[Source, Recipe]:

@@ -2,9 +2,11 @@
 
 import argparse
 import sys
+from typing import Any
 
 from leaderboard.cli.options import PROGRAM
 from leaderboard.results.arguments import check_results
+from midlayer_embed.cli.options import add_card_options, card_options
 from midlayer_embed.cli.parser import FAILED, Parser
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import parse_layer
@@ -27,6 +29,7 @@ def add_card(commands: "argparse._SubParsersAction[Parser]") -> None:
     card.add_argument("--layer", metavar="LAYER", help="17, or -1, or a depth: 0.7 (default: the best mean score)")
     card.add_argument("--out", metavar="FILE", help="path of the card; the plot and .eval_results go into its folder")
     card.add_argument("--overwrite", action="store_true", help="replace an existing card, plot and .eval_results")
+    add_card_options(card)
     push = card.add_argument_group("the Hub")
     push.add_argument("--push", metavar="REPO", help="upload to owner/name, created if needed")
     push.add_argument("--model-path", metavar="FOLDER", help="folder of the scored model, if it was a folder")
@@ -43,6 +46,7 @@ def _card(arguments: argparse.Namespace) -> int:
     layer = None if arguments.layer is None else parse_layer(arguments.layer)
     if arguments.out is None and arguments.push is None:
         raise InputError("card: expected --out FILE, --push REPO, or both")
+    said = card_options(arguments)
     check_results(arguments.folder)
     from leaderboard.report.layer_record import find_layer
     from leaderboard.report.publish import PushFailed, check_card_target, check_push, push_layer, write_card
@@ -52,7 +56,7 @@ def _card(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         check_card_target(arguments.out, overwrite=arguments.overwrite)
     record = find_layer(arguments.folder, arguments.model, layer, revision=arguments.revision)
-    shared = {"base": arguments.model_path}
+    shared: dict[str, Any] = {"base": arguments.model_path, **said}
     if arguments.push is not None:
         try:
             url = push_layer(
@@ -61,6 +65,7 @@ def _card(arguments: argparse.Namespace) -> int:
                 model_path=arguments.model_path,
                 adapters=arguments.adapter,
                 device=arguments.device,
+                **said,
             )
         except PushFailed as error:
             print(f"{PROGRAM}: {error}", file=sys.stderr)

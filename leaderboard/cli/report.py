@@ -2,19 +2,25 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from leaderboard.cli.options import PROGRAM
 from leaderboard.results.arguments import check_results
 from midlayer_embed.cli.parser import Parser
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.paths import target_file, target_folder
 
 if TYPE_CHECKING:
     import polars as pl
 
     from leaderboard.board import Leaderboard
+
+# The checks of the output's targets.
+_TARGETS = {
+    **dict.fromkeys(("parquet", "csv", "figures"), target_folder),
+    **dict.fromkeys(("markdown", "html"), target_file),
+}
 
 
 def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -52,6 +58,7 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    _check_targets(arguments)
     board = _read(arguments)
     board = board.only(arguments.model, arguments.revision)
     options = {"tasks": arguments.tasks, "complete_only": arguments.complete_only, "seed": arguments.seed}
@@ -66,8 +73,7 @@ def _report(arguments: argparse.Namespace) -> None:
     for name, write in writers.items():
         target = getattr(arguments, name)
         if target is not None:
-            with _writing_to(name, target):
-                write(target, **options)
+            write(target, **options)
     if arguments.json:
         from leaderboard.analysis.schemes import notes
 
@@ -82,13 +88,11 @@ def _report(arguments: argparse.Namespace) -> None:
         _print(board, schemes, in_detail=arguments.model)
 
 
-@contextmanager
-def _writing_to(name: str, target: str) -> Iterator[None]:
-    """Turns errors about the target of an option into an InputError of one line."""
-    try:
-        yield
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        raise InputError(f"{name}: {target} cannot be written: {error.strerror}") from error
+def _check_targets(arguments: argparse.Namespace) -> None:
+    """Rejects targets that cannot be written, before tables are read."""
+    for name, check in _TARGETS.items():
+        if getattr(arguments, name) is not None:
+            check(getattr(arguments, name), name)
 
 
 def _read(arguments: argparse.Namespace) -> "Leaderboard":

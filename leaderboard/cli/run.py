@@ -14,6 +14,7 @@ from leaderboard.tasks.names import check_data_dir
 from midlayer_embed.cli.early import check_layers, check_model
 from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, completes, model_options
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.layers import parse_layer
 from midlayer_embed.terms import METRIC_TABLE, views_needed
 
@@ -115,7 +116,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except TasksFailed as error:  # each failure is logged already
         board, failed = error.leaderboard, error
     if board.models() and not arguments.plan:
-        _show(board, Path(arguments.results))
+        _show(board, arguments.results)
     if failed is not None:
         print(f"{PROGRAM}: {failed}; run the same command again to retry them", file=sys.stderr)
         return FAILED
@@ -137,14 +138,16 @@ def _print_plan(plan: "Plan") -> bool:
     return False
 
 
-def _show(board: "Leaderboard", folder: Path) -> None:
+def _show(board: "Leaderboard", results: str) -> None:
     from leaderboard.report.terminal import print_layers
 
+    folder = user_path(results, "results")
     board.to_parquet(folder)
     board.save_markdown(folder / "leaderboard.md")
     for model, revision in board.models():
         print_layers(board, model, revision)
-    print(f"tables: {folder / 'leaderboard.md'}; layers, schemes, scores, metrics and more as .parquet in {folder}")
+    table = Path(results) / "leaderboard.md"
+    print(f"tables: {table}; layers, schemes, scores, metrics and more as .parquet in {Path(results)}")
 
 
 def _layers(text: str) -> str | list[int | float]:

@@ -7,7 +7,7 @@ from mteb.models.model_meta import ModelMeta
 
 from leaderboard.models.meta import DEFAULT_SETTINGS
 from leaderboard.models.origin import Origin
-from midlayer_embed.models.checkpoint import LOCAL, hub_id_of, weights_revision
+from midlayer_embed.models.checkpoint import hub_id_of, weights_revision
 from midlayer_embed.models.starter import STARTER
 
 # Settings of a sweep that `MidLayerEncoder` does not have.
@@ -22,8 +22,8 @@ def origin_of(meta: ModelMeta, provenance: Mapping[str, Any]) -> Origin:
         provenance: Provenance of the result, see `leaderboard.results.provenance.provenance_of`.
     """
     name, own = str(meta.name), meta.experiment_kwargs or {}
-    hub_id = hub_id_of(name)
-    loaded_from = STARTER if name.startswith(f"{STARTER}/") else hub_id or f"path/to/{name.removeprefix(LOCAL)}"
+    hub_id = provenance.get("hub_id", hub_id_of(name))  # a folder may be called like a model of the Hub
+    loaded_from = STARTER if name.startswith(f"{STARTER}/") else hub_id or f"path/to/{name.rpartition('/')[2]}"
     settings = {key: own[key] for key in DEFAULT_SETTINGS if key in own and key not in _SWEEP_ONLY}
     for key, without in provenance.get("own", {}).get("recipe", {}).items():  # what the model is without the keyword
         scored = own.get(key, DEFAULT_SETTINGS[key])

@@ -20,7 +20,7 @@ from leaderboard.results.provenance import entries_of, provenance_of
 from leaderboard.results.remarks import said_of_no_scores, some_names
 from leaderboard.results.scores import score_of
 from leaderboard.tasks.starter import STARTER_DATASET
-from midlayer_embed.encoder.card import NAME_TO_COME, CardFacts, base_card_of, card
+from midlayer_embed.encoder.card import NAME_TO_COME, CardFacts, base_card_of, base_model_of, card
 from midlayer_embed.ground.markdown import escaped, table
 from midlayer_embed.models.checkpoint import LOCAL
 from midlayer_embed.models.sentence_transformers_config import NORMALIZE
@@ -56,7 +56,13 @@ def model_card(
 
 
 def render_card(
-    record: LayerRecord, *, name: str = NAME_TO_COME, picture: str | None = None, base: str | None = None
+    record: LayerRecord,
+    *,
+    name: str = NAME_TO_COME,
+    picture: str | None = None,
+    base: str | None = None,
+    license: str | None = None,
+    base_model: str | None = None,
 ) -> str:
     """Render the text of the card.
 
@@ -65,14 +71,18 @@ def render_card(
         name: Name or path that loads the saved encoder.
         picture: File name of a plot of the mean score over layers, in the same folder as the card.
         base: Folder of a base model that is not on the hub; its card supplies the license.
+        license: Licence of the model. None: that of the base model.
+        base_model: Hub id of the base model, if a folder was scored.
     """
     location = base or record.origin.hub_id
     known = known_models().get(str(record.origin.hub_id))
+    known_license = None if known is None else known.license
+    base_card = base_card_of(location) if location else ModelCardData()
     facts = CardFacts(
         base_name=_base_name(record),
-        base_model=record.origin.hub_id,
-        license=STARTER_LICENSE if record.origin.hub_id == STARTER_HUB_ID else known.license if known else None,
-        base_card=base_card_of(location) if location else ModelCardData(),
+        base_model=base_model or record.origin.hub_id or base_model_of(base_card),
+        license=license or (STARTER_LICENSE if record.origin.hub_id == STARTER_HUB_ID else known_license),
+        base_card=base_card,
         layer=record.layer,
         n_blocks=record.n_blocks,
         recipe=fold(record.provenance)[1],

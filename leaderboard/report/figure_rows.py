@@ -12,6 +12,7 @@ from leaderboard.analysis.task_sets import task_sets
 from leaderboard.report import figures
 from leaderboard.results.remarks import some_names
 from leaderboard.results.tables import Tables, picked_layers
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.terms import METRICS
 
 # Schemes whose layers are marked in figures, with their labels.
@@ -108,7 +109,7 @@ def save_figures(board: Tables, folder: str | Path, **options: Any) -> None:
         **options: Options of `Leaderboard.schemes`: tasks, complete_only, seed.
     """
     for name, figure in _all_figures(board, options):
-        figures.save_figure(figure, *(Path(folder) / f"{name}{ending}" for ending in (".png", ".svg")))
+        figures.save_figure(figure, *(user_path(folder) / f"{name}{ending}" for ending in (".png", ".svg")))
 
 
 def _all_figures(board: Tables, options: dict[str, Any]) -> Iterator[tuple[str, figures.Figure]]:

@@ -40,11 +40,7 @@ def _schemes(board: Tables, options: dict[str, Any]) -> Iterator[str]:
     yield table(rows, right=True)
     yield ""
     for note in notes(found):
-        yield f"{_sentence(note)}\n"
-
-
-def _sentence(text: str) -> str:
-    return f"{escaped(text[:1].upper() + text[1:])}."
+        yield f"{escaped(note[:1].upper() + note[1:])}.\n"
 
 
 def _layers(board: Tables, model: str, revision: str) -> Iterator[str]:
@@ -53,7 +49,7 @@ def _layers(board: Tables, model: str, revision: str) -> Iterator[str]:
     yield layers_markdown(board.layer_table(model, revision), None if summary is None else summary.best)
     yield f"\n{summary}\n" if summary is not None else "\nNo layer has all tasks yet.\n"
     for said in said_of_no_scores(board.only(model, revision).no_scores()):
-        yield f"{_sentence(said)}\n"
+        yield f"{escaped(said)}.\n"
 
 
 def layers_markdown(frame: pl.DataFrame, marked: int | None) -> str:

@@ -19,6 +19,7 @@ from midlayer_embed.encoder.export import export_encoder
 from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
+from midlayer_embed.ground.paths import target_file, user_path
 from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.options import fold
 
@@ -38,9 +39,10 @@ def check_card_target(path: str | Path, *, overwrite: bool) -> None:
     Raises:
         InputError: (a ValueError) if the path is a folder, or if `overwrite` is False and files would be replaced.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"out: expected a file such as {path / 'README.md'}, got the folder {path}")
+    file = user_path(path, "out")
+    if file.is_dir():
+        raise InputError(f"out: expected a file such as {Path(path) / 'README.md'}, got the folder {path}")
+    path = target_file(path, "out")
     existing = [str(file) for file in _card_files(path) if file.exists()]
     if existing and not overwrite:
         raise InputError(f"out: {', '.join(existing)} already exists; use overwrite (--overwrite) to replace it")
@@ -53,6 +55,8 @@ def write_card(
     overwrite: bool = False,
     name: str = NAME_TO_COME,
     base: str | None = None,
+    license: str | None = None,
+    base_model: str | None = None,
 ) -> None:
     """Write the card with its picture and the folder `.eval_results`, each moved into place when complete, card last.
 
@@ -62,13 +66,16 @@ def write_card(
         overwrite: Replace existing files, including the whole folder `.eval_results`.
         name: Name or path that loads the saved encoder.
         base: Folder of a base model that is not on the hub; its card supplies the license.
+        license: Licence of the model. None: that of the base model.
+        base_model: Hub id of the base model, if a folder was scored.
 
     Raises:
         InputError: (a ValueError) if the target cannot be written, see `check_card_target`.
     """
     check_card_target(path, overwrite=overwrite)
-    readme, picture, eval_results = _card_files(Path(path))
-    card = render_card(record, name=name, picture=picture.name, base=base)
+    readme, picture, eval_results = _card_files(target_file(path, "out"))
+    location = None if base is None else str(user_path(base, "model_path"))
+    card = render_card(record, name=name, picture=picture.name, base=location, license=license, base_model=base_model)
     # Files are moved into place after all of them are written.
     with atomic_file(readme) as partial, atomic_folder(eval_results, replace=True) as partial_folder:
         partial.write_text(card, encoding="utf-8")
@@ -86,6 +93,8 @@ def push_layer(
     model_path: str | Path | None = None,
     adapters: Sequence[str | Path] | None = None,
     device: str | None = None,
+    license: str | None = None,
+    base_model: str | None = None,
 ) -> str:
     """Export the layer like `midlayer-embed export`, replace its card by the one with scores, and upload the folder.
 
@@ -95,6 +104,8 @@ def push_layer(
         model_path: Folder of the scored model, if its name does not locate it.
         adapters: Adapters that were merged into the model, if their names do not locate them.
         device: Device of the encoder, see MidLayerEncoder.
+        license: Licence of the model, see `write_card`.
+        base_model: Hub id of the base model, see `write_card`.
 
     Returns:
         URL of the encoder.
@@ -106,7 +117,7 @@ def push_layer(
     """
     check_push(repo)
     settings = {**record.origin.settings, **({} if adapters is None else {"adapters": list(adapters)})}
-    model = record.origin.loaded_from if model_path is None else str(model_path)
+    model = record.origin.loaded_from if model_path is None else str(user_path(model_path, "model_path"))
     if model_path is None and record.origin.hub_id is None:
         raise InputError(f"model_path: {record.meta.name} is not on the hub; pass its folder (--model-path)")
     if model_path is not None:
@@ -117,7 +128,8 @@ def push_layer(
         folder = Path(scratch) / "encoder"
         export_encoder(encoder, folder)
         base = None if model_path is None else str(model_path)
-        write_card(record, folder / "README.md", overwrite=True, name=repo, base=base)
+        said = {"base": base, "license": license, "base_model": base_model}
+        write_card(record, folder / "README.md", overwrite=True, name=repo, **said)
         try:
             api = HfApi()
             url = api.create_repo(repo, exist_ok=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.paths import user_path
 
 
 def check_results(results_dir: str | Path) -> None:
@@ -11,5 +12,5 @@ def check_results(results_dir: str | Path) -> None:
     Raises:
         InputError: (a ValueError) there is no such folder.
     """
-    if not Path(results_dir).is_dir():
+    if not user_path(results_dir, "results").is_dir():
         raise InputError(f"results: there is no folder {str(results_dir)!r}")

@@ -29,6 +29,7 @@ from pydantic import ValidationError
 from leaderboard.results.provenance import agrees
 from leaderboard.results.schemas import METRICS_SCHEMA
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.paths import followed, user_path
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class ResultsFolder:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = followed(user_path(root, "results"))
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -55,6 +55,7 @@ def provenance(
         "prompt": prompts,
         "device": str(encoder.backbone.device),
         "seed": seed,
+        "hub_id": checkpoint.hub_id,
         "model_revision": checkpoint.revision,
         "weights_sha256": checkpoint.weights_sha256,
         "quantization": checkpoint.quantization,

@@ -11,6 +11,7 @@ from leaderboard.results.remarks import said_of_no_scores
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.terms import MI_LOWER_BOUND, RAW
 
 
@@ -56,8 +57,8 @@ def read_tables(scores: str | Path | None = None, metrics: str | Path | None = N
     """
     empty = Tables.empty()
     tables = Tables(
-        empty.scores if scores is None else _scores(_Source("scores", Path(scores))),
-        empty.metrics if metrics is None else _metrics(_Source("metrics", Path(metrics))),
+        empty.scores if scores is None else _scores(_Source("scores", user_path(scores, "scores"))),
+        empty.metrics if metrics is None else _metrics(_Source("metrics", user_path(metrics, "metrics"))),
     )
     return replace(tables, remarks=(*said_of_no_scores(tables.no_scores()), *_said_of_no_values(tables.metrics)))
 

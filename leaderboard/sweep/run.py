@@ -149,6 +149,7 @@ def run_sweep(
         lazy = _LazyEncoder(
             checkpoint, checkpoint.resolved(recipe), resolve_dtype(source.dtype), resolve_device(source.device)
         )
+    folder = ResultsFolder(results_dir)
     wanted = SweepOptions(
         layers=list(dict.fromkeys(layer_numbers(layers, lazy.checkpoint.n_blocks))),
         metrics=metric_names(metrics),
@@ -156,7 +157,7 @@ def run_sweep(
         seed=check_seed(seed),
         limit=check_limit(limit),
         jobs=check_jobs(jobs),
-        store_budget=_free_bytes(Path(results_dir)) if store_budget is None else parse_bytes(store_budget),
+        store_budget=_free_bytes(folder.root) if store_budget is None else parse_bytes(store_budget),
         store_dtype=check_store_dtype(store_dtype),
         overwrite=overwrite,
         show_progress=show_progress,
@@ -165,7 +166,6 @@ def run_sweep(
     )
     lazy.checkpoint.check_layers(wanted.layers)
     settings = {**scoring_settings(lazy.recipe, lazy.dtype), "limit": wanted.limit, "store_dtype": wanted.store_dtype}
-    folder = ResultsFolder(results_dir)
     failures: dict[str, Exception] = {}
     with calm_libraries():
         sweeps = []
@@ -182,7 +182,7 @@ def run_sweep(
         for sweep in finished:
             logger.info("%s is finished", sweep.name)
         if working:
-            check_results_folder(results_dir)
+            check_results_folder(folder.root)
             encoder = lazy.load()  # outside of `_report_failures`: an error here would fail every task
             with folder.scratch() as scratch, tell_interrupt(lambda: _what_is_kept(len(finished), len(tasks))):
                 plan = _plan(working, encoder, scratch, len(finished), failures)
@@ -193,7 +193,7 @@ def run_sweep(
                                 sweep.run(encoder)
                                 finished.append(sweep)
     # There may be no folder if every task failed.
-    board = load_results(results_dir) if folder.root.is_dir() else Leaderboard.empty()
+    board = load_results(folder.root) if folder.root.is_dir() else Leaderboard.empty()
     if failures:
         raise TasksFailed(failures, len(tasks), board)
     return board

@@ -237,14 +237,11 @@ class TaskSweep:
     def _text_pass(
         self, encoder: LayerwiseEncoder, texts: KeptTexts, unscored: list[int], unmeasured: dict[int, list[str]]
     ) -> TextPass | None:
-        """Computes metrics in the forward pass for the scores.
-
-        None if none is needed, or if layers or prompts differ: metrics are measured under the default prompt.
-        """
+        """Computes metrics in the pass for the scores; None if none is needed, or its layers or prompts differ."""
         wanted = self._wanted(unmeasured)
         if list(unmeasured) != unscored or not TextPass.is_needed(wanted):
             return None
-        if not set(encoder.prompted(texts.sample)) <= set(texts.all):
+        if not set(encoder.prompted(texts.sample)) <= set(texts.all):  # metrics take the default prompt
             return None
         return TextPass(len(texts.sample), encoder.dim, self._request(wanted, unscored))
 
@@ -275,15 +272,11 @@ class TaskSweep:
             with self._timed("scoring"):
                 metas = {layer: self._meta(layer) for layer in layers if not filler.not_finite[layer]}
                 results = scored_layers(self._task, store, metas, filler.fill, self._options.jobs, self._prompts)
-                label, shown = f"{self._label}: scoring", self._options.show_progress
-                at_once = self._options.jobs
-                for layer, result in progress(len(metas), label, "layer", shown, items=results, at_once=at_once):
-                    reason = None
-                    if score_of(result) is None:
-                        equal = store.all_equal(layer)
-                        reason = "all vectors are equal (NaN)" if equal else "the score is not a number (NaN)"
+                label, shown, jobs = f"{self._label}: scoring", self._options.show_progress, self._options.jobs
+                for layer, result in progress(len(metas), label, "layer", shown, items=results, at_once=jobs):
+                    equal = score_of(result) is None and store.all_equal(layer)
                     if not filler.not_finite[layer]:
-                        self._save(result, layer, scratch, made_with, reason)
+                        self._save(result, layer, scratch, made_with, "all vectors are equal (NaN)" if equal else None)
             for layer in filter(filler.not_finite.get, layers):
                 self._not_finite[layer] = f"{filler.not_finite[layer]} of {len(store)} vectors are not finite (NaN)"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_optional_int
+from midlayer_embed.ground.paths import user_path
 
 STARTER_BENCHMARK = "starter"
 PAPER_BENCHMARK = "paper"
@@ -73,7 +74,7 @@ def check_data_dir(data_dir: str | Path) -> Path:
     Raises:
         InputError: (a ValueError) if the folder does not exist.
     """
-    folder = Path(data_dir).expanduser().absolute()
+    folder = user_path(data_dir, "data_dir")
     if not folder.is_dir():
         raise InputError(f"data_dir: there is no folder {str(data_dir)!r}")
     return folder

@@ -29,6 +29,7 @@ from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.checksums import file_sha256
 from midlayer_embed.ground.failures import report_failures
+from midlayer_embed.ground.paths import followed, user_path
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 
@@ -135,7 +136,7 @@ def prefetch(
         InputError: (a ValueError) if the folder cannot be used, or if the hub is needed but HF_HUB_OFFLINE is set.
         DatasetsFailed: (a RuntimeError) if datasets failed; raised after all others are complete.
     """
-    folder = Path(data_dir).expanduser().absolute()
+    folder = followed(user_path(data_dir, "data_dir"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

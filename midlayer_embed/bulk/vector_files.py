@@ -22,7 +22,8 @@ from filelock import FileLock, Timeout
 
 from midlayer_embed.bulk.row_files import EMBEDDING, RowFile, name_taken
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file
+from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file, replace_file
+from midlayer_embed.ground.paths import followed, is_special, target_file
 from midlayer_embed.texts.files import TextFile, load_pyarrow
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def check_target(target: str | Path, source: TextFile, *, overwrite: bool) -> Pa
     Raises:
         InputError: (a ValueError) the file cannot be written; the message says why.
     """
-    target = Path(target)
+    target = target_file(target, "output")
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"output: expected a file ending in {', '.join(SUFFIXES)}, got {target}")
@@ -58,16 +59,13 @@ def check_target(target: str | Path, source: TextFile, *, overwrite: bool) -> Pa
             )
         if EMBEDDING in source.columns:
             raise InputError(f"input: {source.path}: {name_taken()}")
-    if target.is_dir():
-        raise InputError(f"output: expected a file, got the folder {target}")
+    if is_special(target):
+        raise InputError(f"output: expected a file, got {target}, which is a device or a pipe")
     if target.exists():
         if target.samefile(source.path):
             raise InputError(f"output: expected another file than the input, got {target}")
         if not overwrite:
             raise InputError(f"output: {target} exists already; use --overwrite to replace it")
-    folder = next(folder for folder in target.absolute().parents if folder.exists())
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise InputError(f"output: {target} cannot be written: {folder} is not a writable folder")
     return target
 
 
@@ -202,7 +200,7 @@ class UnfinishedVectors:
                         return np.fromfile(file, _DTYPE, n_rows * dim).reshape(n_rows, dim)
 
                     rows.write(finished, take, dim)
-            os.replace(finished, self.target)
+            replace_file(finished, followed(self.target))
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _find_usable_state(self) -> "_State":
@@ -317,7 +315,8 @@ def what_is_kept(target: Path) -> str:
 
 
 def partial_folder(target: Path) -> Path:
-    """Folder of the unfinished vectors of a target, the same in every run."""
+    """Folder of the unfinished vectors of a target, the same in every run: beside the file that a link leads to."""
+    target = followed(target)
     return target.with_name(f".{target.name}{PARTIAL_MARK}vectors")
 
 

@@ -1,13 +1,22 @@
 """The command `export`: saves one layer as an ordinary SentenceTransformer."""
 
 import argparse
-from pathlib import Path
+import sys
 
 from midlayer_embed.cli.early import check_model
-from midlayer_embed.cli.options import PROGRAM, add_text_options, check_texts_for, measuring_options, read_texts_for
-from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.cli.options import (
+    PROGRAM,
+    add_card_options,
+    add_text_options,
+    card_options,
+    check_texts_for,
+    measuring_options,
+    read_texts_for,
+)
+from midlayer_embed.cli.parser import FAILED, Parser, add_file_options, add_model_options, model_options
 from midlayer_embed.encoder.target import check_target
 from midlayer_embed.layers import parse_layer_or_name
+from midlayer_embed.options import fold
 from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, check_layer
 
 
@@ -32,21 +41,27 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     export.add_argument("--overwrite", action="store_true", help="replace the contents of OUT")
     add_text_options(export, required=False)
+    add_card_options(export)
 
 
-def _export(arguments: argparse.Namespace) -> None:
+def _export(arguments: argparse.Namespace) -> int:
     layer = parse_layer_or_name(arguments.layer)
     check_layer(layer)
-    check_target(Path(arguments.folder), overwrite=arguments.overwrite)
+    said = card_options(arguments)
+    check_target(arguments.folder, overwrite=arguments.overwrite)
     if isinstance(layer, str):
         check_texts_for(layer, arguments)
     check_model(arguments, [] if isinstance(layer, str) else [layer])
-    from midlayer_embed.encoder.export import export_encoder
+    from midlayer_embed.encoder.export import ExportFailed, export_encoder
+    from midlayer_embed.encoder.saving import check_can_be_saved
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+    from midlayer_embed.models.checkpoint import find_checkpoint
     from midlayer_embed.selection.curves import selection_summary
     from midlayer_embed.selection.select import select_layer
 
     options = model_options(arguments)
+    checkpoint = find_checkpoint(arguments.model, fold(options)[0])
+    check_can_be_saved(checkpoint)
     chosen: int | float | LayerSelection
     if isinstance(layer, str):
         chosen = select_layer(
@@ -59,9 +74,15 @@ def _export(arguments: argparse.Namespace) -> None:
         print("\n".join(selection_summary(chosen)))
     else:
         chosen = layer
-    encoder = MidLayerEncoder(arguments.model, chosen, **options)
-    difference = export_encoder(encoder, arguments.folder, overwrite=arguments.overwrite)
+    encoder = MidLayerEncoder(checkpoint, chosen, **options)
+    encoder.model_card_data.license, encoder.model_card_data.base_model = said["license"], said["base_model"]
+    try:
+        difference = export_encoder(encoder, arguments.folder, overwrite=arguments.overwrite)
+    except ExportFailed as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return FAILED
     print(
         f"{arguments.folder}: layer {encoder.layer} of {encoder.n_layers - 1}; plain SentenceTransformer gives the "
         f"same vectors to {difference:.1g}"
     )
+    return 0

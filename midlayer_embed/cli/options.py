@@ -5,6 +5,7 @@ from typing import Any
 
 from midlayer_embed.cli.early import check_texts
 from midlayer_embed.errors import InputError
+from midlayer_embed.options import check_model_name
 from midlayer_embed.selection.criteria import needs_texts
 
 PROGRAM = "midlayer-embed"
@@ -41,6 +42,22 @@ def add_text_options(parser: argparse.ArgumentParser, *, required: bool) -> None
         "--rates", default="paper", metavar="RATES", help='rates of the augmentation: "paper" (default) or "library"'
     )
     texts.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: 0)")
+
+
+def add_card_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the model card says and only the user knows."""
+    card = parser.add_argument_group("model card")
+    card.add_argument("--license", metavar="ID", help="licence, such as apache-2.0 (default: the base model's)")
+    card.add_argument("--base-model", metavar="HUB_ID", help="Hub id of the base model, if it was a folder")
+
+
+def card_options(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """The values of the options of `add_card_options`, checked."""
+    if arguments.base_model is not None:
+        check_model_name("base_model", arguments.base_model)
+    if arguments.license == "":
+        raise InputError("license: expected an id such as 'apache-2.0', got an empty string")
+    return {"license": arguments.license, "base_model": arguments.base_model}
 
 
 def read_texts(arguments: argparse.Namespace) -> list[str] | None:

@@ -1,11 +1,11 @@
 """The command `profile`: measures every layer over texts."""
 
 import argparse
-from pathlib import Path
 
 from midlayer_embed.cli.early import check_model, check_texts
 from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_options, read_texts
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, completes, model_options
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.ground.streams import output_width
 from midlayer_embed.terms import METRIC_TABLE, check_metrics
 
@@ -37,7 +37,7 @@ def _profile(arguments: argparse.Namespace) -> None:
 
     metrics = check_metrics(arguments.metrics or list(METRIC_TABLE))
     if arguments.out is not None:
-        check_folder_for_pictures(Path(arguments.out))
+        check_folder_for_pictures(arguments.out)
     check_texts(arguments)
     check_model(arguments)
     from midlayer_embed.selection.profile import profile_layers
@@ -51,7 +51,7 @@ def _profile(arguments: argparse.Namespace) -> None:
     )
     print(profile_table(profile, output_width()))
     if arguments.out is not None:
-        folder = Path(arguments.out)
+        folder = user_path(arguments.out, "out")
         profile.to_parquet(folder / "profile.parquet")
         draw_profile(profile, folder / "profile.png")
-        print(f"{folder}: profile.parquet, profile.png")
+        print(f"{arguments.out}: profile.parquet, profile.png")

@@ -25,6 +25,8 @@ CURVE_PICTURE = "layer_selection.png"
 NAME_TO_COME = "path/or/name/of/this/model"
 # As many tokens as no text has.
 _NO_LIMIT = 10**9
+# Of every saved layer.
+_TAG = "midlayer-embed"
 # Entries of a base model's card that also apply to its first blocks.
 _INHERITED = ("license", "license_name", "license_link", "language")
 
@@ -90,6 +92,16 @@ def base_card_of(location: str) -> ModelCardData:
         return ModelCardData()
 
 
+def base_model_of(base_card: ModelCardData) -> str | None:
+    """The base model of a folder that is itself a layer that was saved; None for other folders.
+
+    Args:
+        base_card: From `base_card_of`.
+    """
+    named = base_card.get("base_model")
+    return named if isinstance(named, str) and _TAG in (base_card.get("tags") or ()) else None
+
+
 def card(facts: CardFacts, sections: Sequence[str] = (), *, tags: Sequence[str] = (), **metadata: Any) -> str:
     """The text of the card, with metadata for the Hub.
 
@@ -106,7 +118,7 @@ def card(facts: CardFacts, sections: Sequence[str] = (), *, tags: Sequence[str] 
         base_model=facts.base_model,
         library_name="sentence-transformers",
         pipeline_tag="sentence-similarity",
-        tags=["sentence-transformers", "feature-extraction", "sentence-similarity", "midlayer-embed", *tags],
+        tags=["sentence-transformers", "feature-extraction", "sentence-similarity", _TAG, *tags],
         **inherited,
     )
     for key, value in metadata.items():

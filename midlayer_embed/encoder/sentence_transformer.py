@@ -15,10 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from midlayer_embed.encoder.card import (
     CURVE_PICTURE,
     NAME_TO_COME,
-    CardFacts,
-    base_card_of,
     card,
-    how_chosen,
     selection_section,
 )
 from midlayer_embed.encoder.identity import (
@@ -30,6 +27,7 @@ from midlayer_embed.encoder.identity import (
     settings_of,
     weights_stamp,
 )
+from midlayer_embed.encoder.saving import facts_of, saved_form
 from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form
 from midlayer_embed.encoder.truncated_transformer import truncated_transformer
 from midlayer_embed.errors import InputError, InputTypeError
@@ -42,12 +40,12 @@ from midlayer_embed.forward.batching import (
     token_budget,
     token_counts,
 )
-from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.atomic import atomic_file, atomic_folder
+from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.layers import layer_number
-from midlayer_embed.models.checkpoint import LOCAL, Checkpoint, find_checkpoint
-from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
+from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.models.weights import resolve_device, resolve_dtype
 from midlayer_embed.options import AnyModelOptions, Recipe, Source, fold, pooling_modes, takes_options
 from midlayer_embed.selection.curves import can_draw, draw_selection
@@ -125,6 +123,8 @@ class MidLayerEncoder(SentenceTransformer):
 
     batch_tokens: int | None = None
     on_progress: Callable[[float], None] | None = None
+    # Whether adapters that were added to the encoder are merged into what is being saved.
+    _has_merged = False
 
     @takes_options()
     def __init__(
@@ -223,9 +223,19 @@ class MidLayerEncoder(SentenceTransformer):
         return result_revision(self._checkpoint, self, self._stamp)
 
     def save(self, path: str, *args: Any, **kwargs: Any) -> None:
-        """Like the parent's method, without the progress bars of transformers."""
-        with quiet_transformers():
-            super().save(path, *args, **kwargs)
+        """Like the parent's method; `save_pretrained`, `push_to_hub` and the trainer call it.
+
+        What is saved gives the same vectors in plain sentence-transformers: adapters that were added to the encoder are
+        merged. The folder's new files appear when all of them are complete.
+
+        Raises:
+            InputError: (a ValueError) plain sentence-transformers could not load the encoder, or would give other
+                vectors. Nothing is written.
+        """
+        folder = target_folder(path)
+        with quiet_transformers(), saved_form(self, folder) as merged, atomic_folder(folder, add=True) as partial:
+            self._has_merged = merged
+            super().save(str(partial), *args, **kwargs)
 
     @classmethod
     def _load_with_module_classes(cls, *args: Any, **kwargs: Any) -> Any:
@@ -241,27 +251,8 @@ class MidLayerEncoder(SentenceTransformer):
 
     def _create_model_card(self, path: str, model_name: str | None = None, train_datasets: Any = None) -> None:
         """Write the README.md of a saved folder: our card instead of the parent's, which describes training."""
-        checkpoint = self._checkpoint
         selection = self.selection
-        facts = CardFacts(
-            base_name=checkpoint.hub_id or checkpoint.name.removeprefix(LOCAL),
-            base_model=checkpoint.hub_id,
-            license=STARTER_LICENSE if checkpoint.hub_id == STARTER_HUB_ID else None,
-            base_card=base_card_of(checkpoint.root),
-            layer=self.layer,
-            n_blocks=checkpoint.n_blocks,
-            has_final_norm=checkpoint.family.final_norm is not None,
-            recipe=self.recipe,
-            dim=int(self.get_embedding_dimension() or 0),
-            how_chosen=how_chosen(selection),
-            name=model_name or NAME_TO_COME,
-            trained_further="generated_from_trainer" in (self.model_card_data.tags or ()),
-            modules=tuple(type(module).__name__ for module in list(self.children())[2:]),
-            left_out=() if checkpoint.is_last(self.layer) else checkpoint.own.for_the_last_layer,
-            bidirectional=checkpoint.bidirectional,
-            adapters=tuple(adapter.label for adapter in checkpoint.adapters),
-            quantization=checkpoint.quantization,
-        )
+        facts = facts_of(self, name=model_name or NAME_TO_COME, merged=self._has_merged)
         sections = []
         if selection is not None and selection.values is not None:
             picture = CURVE_PICTURE if can_draw() else None

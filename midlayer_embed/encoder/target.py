@@ -3,15 +3,17 @@
 from pathlib import Path
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.paths import target_folder
 
 
-def check_target(folder: Path, *, overwrite: bool) -> None:
-    """Reject a folder that must not be written to, before any work is done.
+def check_target(folder: str | Path, *, overwrite: bool) -> Path:
+    """The path of the folder to save to, checked before any work is done.
 
     Raises:
-        InputError: (a ValueError) a file, or a folder that is not empty if `overwrite` is not set.
+        InputError: (a ValueError) a file, a folder that cannot be written, or one that is not empty if `overwrite` is
+            not set.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"export: {folder} is a file; expected an empty folder or a new one")
-    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+    target = target_folder(folder, "export")
+    if not overwrite and target.is_dir() and any(target.iterdir()):
         raise InputError(f"export: the folder {folder} is not empty; overwrite (--overwrite) replaces its contents")
+    return target

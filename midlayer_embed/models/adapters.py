@@ -23,6 +23,7 @@ from torch import nn
 
 from midlayer_embed.errors import InputError, InputTypeError, first_line
 from midlayer_embed.ground.checksums import file_sha256
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.models.families import Family
 
 if TYPE_CHECKING:
@@ -285,18 +286,20 @@ def _fit_config(config: Any, kept: list[str], mark: str) -> None:
 
 
 def _find_adapter(name: str) -> Adapter:
-    if Path(name).is_dir():
-        config_file, weights_file = Path(name) / CONFIG_FILE, Path(name) / _WEIGHTS_FILE
+    folder = user_path(name, "adapters")
+    if folder.is_dir():
+        name = str(folder)
+        config_file, weights_file = folder / CONFIG_FILE, folder / _WEIGHTS_FILE
         if not config_file.is_file():
             raise InputError(f"adapters: the folder {name} holds no {CONFIG_FILE}, so it is not a PEFT adapter")
-        if not weights_file.is_file() and (Path(name) / _PICKLE_FILE).is_file():
+        if not weights_file.is_file() and (folder / _PICKLE_FILE).is_file():
             raise InputError(
                 f"adapters: the folder {name} holds {_PICKLE_FILE} and no {_WEIGHTS_FILE}; a pickle can run code when "
                 "it is loaded, so only safetensors are read: if you trust the file, convert it"
             )
         if not weights_file.is_file():
             raise InputError(f"adapters: the folder {name} holds no {_WEIGHTS_FILE}")
-    elif Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
+    elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise InputError(f"adapters: {name!r} is neither a folder nor a Hub id such as 'org/name'")
     else:
         config_file, weights_file = (_download_file(name, file) for file in (CONFIG_FILE, _WEIGHTS_FILE))

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, PretrainedConfig
 
 from midlayer_embed.errors import InputError, InputTypeError, first_line
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.adapters import Adapter, find_adapters, fingerprint_of
 from midlayer_embed.models.discovery import find_family, model_without_weights, table_of_positions
@@ -26,6 +27,7 @@ from midlayer_embed.models.families import Family, family_of
 from midlayer_embed.models.files import (
     check_config_file,
     check_no_adapter,
+    check_quantization,
     check_weight_files,
     folder_fingerprint,
     weights_sha256,
@@ -55,7 +57,8 @@ class Checkpoint:
         location: A folder or a Hub id, as `from_pretrained` takes it: where the transformer is.
         root: The folder or Hub id of the whole model. It differs from the location if the transformer has a folder of
             its own in it, as in old sentence-transformers models.
-        name: "org/name" for results: the Hub id ("hub/name" for one without an owner), or "local/<name of the folder>".
+        name: "org/name" for results: the Hub id ("hub/name" for one without an owner), "local/<name of the
+            folder>", or what the user calls a folder.
         requested_revision: Revision to load from the Hub, or None.
         config: The model's config.
         trust_remote_code: Whether the model's own code may run.
@@ -227,6 +230,12 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
         raise InputTypeError(f"model: expected a folder, a Hub id or {STARTER!r}, got {type(model).__name__}")
     source = source or Source()
     root, name, hub_id = _locate(str(model), source.gguf_file)
+    if source.model_name is not None:
+        if hub_id is not None:
+            raise InputError(
+                f"model_name: only a model in a folder takes one, got {source.model_name!r} for {str(model)!r}"
+            )
+        name = source.model_name if "/" in source.model_name else f"{LOCAL}{source.model_name}"
     with _loading(root):
         own = read_own_config(root, source.revision)
     location = _transformer_location(root, own)
@@ -238,6 +247,7 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
         config = AutoConfig.from_pretrained(
             location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
         )
+    check_quantization(location, config)
     checkpoint = Checkpoint(
         location=location,
         root=root,
@@ -279,11 +289,12 @@ def _locate(model: str, gguf_file: str | None) -> tuple[str, str, str | None]:
         gguf = starter_gguf()
         folder = converted_folder(gguf, STARTER_SHA256)
         return str(folder), f"{STARTER}/{gguf.stem.replace('.', '-')}", STARTER_HUB_ID
+    folder = user_path(model, "model")
     if gguf_file is not None:
-        path = Path(model) / gguf_file
+        path = folder / gguf_file
         return str(converted_folder(path)), f"{LOCAL}{path.stem}", None
-    if Path(model).is_dir():
-        return model, f"{LOCAL}{Path(model).resolve().name}", None
+    if folder.is_dir():
+        return str(folder), f"{LOCAL}{folder.resolve().name}", None
     return model, model if "/" in model else f"{_OWNERLESS}{model}", model
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from transformers import PretrainedConfig
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from midlayer_embed.errors import InputError, first_line
@@ -24,6 +25,8 @@ _PICKLES = ("pytorch_model*.bin", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _OTHERS = ("*.h5", "*.msgpack", "*.onnx")
 # Files that training writes next to the weights.
 _NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
+# The quantisation that transformers undoes on any device, without more packages.
+DEQUANTISED = "fp8"
 _LFS_POINTER = b"version https://git-lfs"
 # What no library reads to embed a text: documents, pictures, records of a training, other formats of the weights. All
 # other files count as read, because each class of tokenizers, and each model's own code, has file names of its own.
@@ -77,6 +80,39 @@ def check_no_adapter(location: str, revision: str | None) -> None:
         f"model: {location} is a PEFT adapter ({ADAPTER_CONFIG_FILE}); load its base model ({base!r}) with "
         f"adapters=[{location!r}] (--adapter)"
     )
+
+
+def check_quantization(location: str, config: PretrainedConfig) -> None:
+    """Reject weights that are quantised in a way that is not undone when they are loaded.
+
+    Args:
+        location: Folder or Hub id.
+        config: The model's config.
+
+    Raises:
+        InputError: (a ValueError) the message says how they are quantised.
+    """
+    method = method_of_quantization(config)
+    if method not in (None, DEQUANTISED):
+        raise InputError(
+            f"model: the weights of {location} are quantised ({method}); expected weights that are not, {DEQUANTISED} "
+            "(which is undone), or a GGUF file (gguf_file, --gguf-file)"
+        )
+
+
+def method_of_quantization(config: PretrainedConfig) -> str | None:
+    """How the weights of a model are quantised, by its config; None if they are not.
+
+    Example:
+        >>> from transformers import LlamaConfig
+        >>> method_of_quantization(LlamaConfig(quantization_config={"quant_method": "gptq", "bits": 4}))
+        'gptq'
+    """
+    for part in (config, config.get_text_config()):
+        said = getattr(part, "quantization_config", None)
+        if said is not None:
+            return str(said.get("quant_method", "in a way it does not name"))
+    return None
 
 
 def check_weight_files(folder: Path) -> None:

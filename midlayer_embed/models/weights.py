@@ -18,6 +18,7 @@ from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.adapters import adapter_configs, merge_adapter
 from midlayer_embed.models.bidirectional import ask_for_bidirectional, prove_bidirectional
 from midlayer_embed.models.checkpoint import LOADING_ERRORS, Checkpoint
+from midlayer_embed.models.files import method_of_quantization
 from midlayer_embed.models.kernels import log_kernels
 from midlayer_embed.options import wrong_dtype
 
@@ -105,6 +106,9 @@ def load_base_model(
         ask_for_bidirectional(config)
     n_blocks = int(config.get_text_config().num_hidden_layers)
     exact = torch.promote_types(dtype, torch.float32) if configs else dtype
+    is_quantised = method_of_quantization(config) is not None
+    if is_quantised:  # no device is to compute with the quantised weights
+        config.quantization_config = {**config.quantization_config, "dequantize": True}
     model_class = getattr(transformers, checkpoint.family.model_class or "AutoModel")
     with quiet_transformers(), loading_errors(checkpoint):
         model, report = model_class.from_pretrained(
@@ -120,6 +124,8 @@ def load_base_model(
     _check_weights(checkpoint, model, report, n_blocks)
     for adapter, adapter_config in zip(checkpoint.adapters, configs, strict=True):
         merge_adapter(model, adapter, adapter_config, family=checkpoint.family, n_blocks=checkpoint.n_stored_blocks)
+    if is_quantised:  # or transformers would quantise the weights again when they are saved
+        model._weight_conversions = None
     if exact != dtype:
         model = _rounded(model, dtype)
     try:

@@ -12,6 +12,7 @@ import numpy as np
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.markdown import table
+from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.ground.pictures import (
     COLOURS,
     FONTS,
@@ -153,14 +154,13 @@ def can_draw() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def check_folder_for_pictures(folder: Path) -> None:
+def check_folder_for_pictures(folder: str | Path) -> None:
     """Reject a folder that pictures cannot be written to, before anything is measured.
 
     Raises:
         InputError: (a ValueError) the folder is a file, or matplotlib is not installed.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"out: {folder} is a file; expected a folder")
+    target_folder(folder, "out")
     if not can_draw():
         raise InputError(_NO_MATPLOTLIB)
 

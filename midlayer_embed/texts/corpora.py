@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.forward.batching import check_texts, tokenize
 from midlayer_embed.ground.checks import check_int, check_optional_int
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.texts.files import describe, find_texts, read_texts
 from midlayer_embed.texts.files.source import SAMPLE_ROWS, holds_codes
 
@@ -80,6 +81,9 @@ def dataset_texts(
     is_wikitext = dataset == WIKITEXT
     if is_wikitext:
         dataset, config = _WIKITEXT_ID, config or _WIKITEXT_CONFIG
+    folder = user_path(dataset, "dataset")
+    if folder.is_dir():
+        dataset = str(folder)
     try:
         table = datasets.load_dataset(dataset, config, split=split)
     except (OSError, ValueError, ConnectionError) as error:

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_int, check_optional_int
 from midlayer_embed.ground.progress import progress
+from midlayer_embed.ground.workers import safe_imports
 from midlayer_embed.texts.views_nlpaug import RATES, Augmenter
 
 # From this many characters (10 to 20 microseconds each), two processes are faster although they take 2 s to start.
@@ -149,7 +150,8 @@ def _build_views(keys: list[_ViewKey], workers: int | None, show_progress: bool)
 
         # loky does not fork (threads of a model may be running) and needs no `if __name__ == "__main__"`.
         parallel = joblib.Parallel(n_jobs=n_workers, backend="loky", return_as="generator", max_nbytes=None)
-        done = parallel(joblib.delayed(_build_chunk)(chunk, os.getpid()) for chunk in chunks)
+        with safe_imports():  # they start with this call
+            done = parallel(joblib.delayed(_build_chunk)(chunk, os.getpid()) for chunk in chunks)
     with progress(len(keys), "views", "view", show_progress, delay=_BAR_AFTER) as bar:
         for chunk, views in zip(chunks, done, strict=True):
             yield from zip(chunk, views, strict=True)

@@ -20,6 +20,7 @@ from leaderboard.sweep.layer_view import LayerView
 from leaderboard.sweep.store import VectorStore
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import Text
+from midlayer_embed.ground.workers import safe_imports
 
 
 def scored_layers(
@@ -51,7 +52,8 @@ def scored_layers(
     if not metas:
         return
     folder = store.publish()
-    with joblib.parallel_config(backend="loky", n_jobs=min(jobs, len(metas)), inner_max_num_threads=1):
+    n_jobs = min(jobs, len(metas))
+    with safe_imports(), joblib.parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=1):
         yield from joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(
             joblib.delayed(_score_here)(folder, task, layer, meta, prompts) for layer, meta in metas.items()
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.texts.files import csv, jsonl, parquet, txt
 from midlayer_embed.texts.files.lines import COMPRESSED
 from midlayer_embed.texts.files.parquet import load_pyarrow
@@ -86,7 +87,7 @@ def find_texts(path: str | Path, column: str | None = None) -> TextFile:
         >>> find_texts(path).column
         'body'
     """
-    path = Path(path)
+    path = user_path(path, "input")
     source = _SOURCES[format_of(path)]
     if path.is_dir() or not path.exists():
         raise InputError(f"input: {path} is a folder" if path.is_dir() else f"input: there is no file {path}")

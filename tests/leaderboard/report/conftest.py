@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 from support.hubs import UploadHub, serving
-from support.pages.browsers import Opened
 from support.tiny_tasks import TinySTS, renamed
+from support.web.browsers import Opened
 
 from leaderboard import run_sweep
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from support.pages.boards import board_of
-from support.pages.browsers import Opened
+from support.web.boards import board_of
+from support.web.browsers import Opened
 
 from leaderboard import Leaderboard, load_results, load_tables
 from leaderboard.report.snippets import encoder_snippet

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
-from support.pages.boards import board_of
-from support.pages.browsers import Opened
+from support.web.boards import board_of
+from support.web.browsers import Opened
 
 from leaderboard import Leaderboard
 from leaderboard.analysis.schemes import SCHEMES

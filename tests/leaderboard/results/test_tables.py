@@ -111,7 +111,7 @@ def test_what_is_no_number_is_null_in_every_table_and_file(tmp_path: Path) -> No
     data = (tmp_path / "page.html").read_text("utf-8").split('id="data"', 1)[1].split("</script", 1)[0]
     for text in (*written, data, board.to_markdown()):
         assert not re.search(r"\b(nan|inf(inity)?)\b", text.replace(": NaN", ""), re.IGNORECASE)
-    assert "Org/m: layer 0 has no score on B: NaN; layer 4 has no score on A: NaN." in board.to_markdown()
+    assert "org/m: layer 0 has no score on B: NaN; layer 4 has no score on A: NaN." in board.to_markdown()
 
 
 def test_of_equal_layers_the_lower_is_best() -> None:

@@ -130,7 +130,7 @@ def test_where_no_layer_has_finite_vectors_the_task_fails_and_nothing_is_kept(
     llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without = StoreFiller._without_not_finite
-    monkeypatch.setattr(StoreFiller, "_without_not_finite", lambda self, vectors: without(self, vectors * np.inf))
+    monkeypatch.setattr(StoreFiller, "_without_not_finite", lambda self, n, vectors: without(self, n, vectors * np.inf))
     with pytest.raises(TasksFailed) as failed:
         run_sweep(llama_folder, [TinySTS()], tmp_path, layers=[3, 0], metrics="none", show_progress=False)
     said = "no layer has finite vectors; at layer 3, 60 of 60 vectors are not finite (NaN)"

@@ -18,7 +18,7 @@ from leaderboard import Leaderboard, run_sweep
 from leaderboard.models.layer import get_model
 from leaderboard.report.card import model_card
 from leaderboard.report.layer_record import find_layer
-from leaderboard.scoring.score import prepared, score
+from leaderboard.scoring.score import score
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.forward.batching import Prompted
 
@@ -59,8 +59,7 @@ def test_the_last_layer_scores_as_the_folder_does(tiny_model: Callable[[str], Pa
     expected = {}
     for task in tiny_tasks():
         task.load_data()
-        with prepared(task):
-            expected[task.metadata.name] = score(task, plain).get_score()
+        expected[task.metadata.name] = score(task, plain).get_score()
     assert found == pytest.approx(expected, abs=1e-6)
     assert len(found) == 6
     # A lower layer is what mteb makes of that layer's MidLayerEncoder.

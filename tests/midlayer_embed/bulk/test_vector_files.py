@@ -187,8 +187,8 @@ def test_what_is_in_the_way_is_told_beforehand(tmp_path: Path) -> None:
     for name, message in {
         "v.bin": "expected a file ending in .npy, .jsonl, .parquet, got",
         "there.npy": "use --overwrite to replace it",
-        "folder.npy": "expected a file, got the folder",
-        "a.jsonl/v.npy": "is not a writable folder",
+        "folder.npy": "expected a file, got a folder",
+        "a.jsonl/v.npy": "is not a folder",
     }.items():
         with pytest.raises(ValueError, match=message):
             check(name)

@@ -3,12 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 
 from midlayer_embed import MidLayerEncoder, select_layer
 from midlayer_embed.cli.program import main
-from midlayer_embed.encoder.export import export_encoder
+from midlayer_embed.encoder.export import _LOAD, ExportFailed, _are_same, export_encoder
 from midlayer_embed.selection.curves import curve_markdown, selection_summary
 
 
@@ -149,3 +150,99 @@ def test_mistakes_of_the_command_are_one_line_and_leave_nothing(
     assert message in captured.err
     assert len(captured.err.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("forked_stranger")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_every_dtype_is_exported_and_another_layer_is_told_from_it(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    encoder, below = (MidLayerEncoder(llama_folder, layer, final_norm=False, dtype=dtype) for layer in (2, 1))
+    assert export_encoder(encoder, tmp_path / "out") < 0.05
+    monkeypatch.setattr(encoder, "save_pretrained", below.save_pretrained)
+    with pytest.raises(ExportFailed, match="returns vectors that differ by up to"):
+        export_encoder(encoder, tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.unit
+def test_a_few_huge_dimensions_do_not_hide_another_layer() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(5, 64))
+    vectors[:, 7] = 20_000  # as in raw states of decoders
+    for dtype in (torch.float16, torch.bfloat16):
+        rounded = torch.tensor(vectors).to(dtype).double().numpy()
+        assert _are_same(rounded, vectors, dtype)
+        other = vectors + (np.arange(64) != 7) * rng.normal(size=(5, 64)) / 2
+        assert not _are_same(other, vectors, dtype)
+
+
+@pytest.mark.usefixtures("forked_stranger")
+def test_a_failed_export_is_one_line_and_leaves_nothing(
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("midlayer_embed.encoder.export._LOAD", "raise SystemExit('no such module')")
+    assert main(["export", str(llama_folder), str(tmp_path / "out"), "--layer", "2"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1] == "midlayer-embed: export: plain SentenceTransformer cannot load the saved folder: no such module"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.process
+def test_the_stranger_imports_nothing_from_where_the_user_is(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json", "numpy", "torch", "transformers"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the user has a file {name}.py')")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "wanted.py").write_text("")
+    encoder = MidLayerEncoder(llama_folder, 1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "lib")  # relative to where the user is, and the stranger is elsewhere
+    monkeypatch.setattr("midlayer_embed.encoder.export._LOAD", f"import wanted\n{_LOAD}")
+    assert export_encoder(encoder, "out") <= 1e-5
+    assert (tmp_path / "out" / "modules.json").is_file()
+
+
+@pytest.mark.usefixtures("forked_stranger")
+def test_the_card_of_a_folder_says_what_the_user_says_and_an_export_of_an_export_keeps_it(
+    llama_folder: Path, tmp_path: Path
+) -> None:
+    said = ["--name", "org/mine", "--license", "apache-2.0", "--base-model", "org/base"]
+    assert main(["export", str(llama_folder), str(tmp_path / "one"), "--layer", "2", *said]) == 0
+    assert main(["export", str(tmp_path / "one"), str(tmp_path / "two"), "--layer", "1"]) == 0
+    for name in ("one", "two"):
+        data = ModelCard.load(tmp_path / name / "README.md").data
+        assert (data.license, data.base_model) == ("apache-2.0", "org/base")
+    assert "# org/mine, layer 2 of 3" in (tmp_path / "one" / "README.md").read_text()
+
+
+def test_the_card_of_python_takes_what_is_set_on_the_encoder(llama_folder: Path, tmp_path: Path) -> None:
+    encoder = MidLayerEncoder(llama_folder, 1, model_name="mine")
+    encoder.model_card_data.license, encoder.model_card_data.base_model = "mit", "org/base"
+    encoder.save_pretrained(str(tmp_path / "out"))
+    data = ModelCard.load(tmp_path / "out" / "README.md").data
+    assert (data.license, data.base_model) == ("mit", "org/base")
+    assert encoder.checkpoint.name == "local/mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--name", "a/b/c"], "model_name: expected a name such as 'org/name' or 'name', got 'a/b/c'"),
+        (["--name", ""], "model_name: expected a name such as 'org/name' or 'name', got ''"),
+        (["--base-model", "no name"], "base_model: expected a name such as 'org/name' or 'name', got 'no name'"),
+        (["--license", ""], "license: expected an id such as 'apache-2.0', got an empty string"),
+    ],
+)
+def test_names_that_no_model_has_are_one_line(
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["export", str(llama_folder), str(tmp_path / "out"), "--layer", "1", *arguments]) == 2
+    assert capsys.readouterr().err == f"midlayer-embed: {message}\n"
+
+
+@pytest.mark.unit
+def test_only_a_folder_takes_a_name() -> None:
+    with pytest.raises(ValueError, match="model_name: only a model in a folder takes one, got 'mine' for 'org/model'"):
+        MidLayerEncoder("org/model", 1, model_name="mine")

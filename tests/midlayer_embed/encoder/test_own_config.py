@@ -329,6 +329,17 @@ def test_old_flags_of_pooling_are_read(tiny_model: Callable[[str], Path], tmp_pa
     np.testing.assert_allclose(MidLayerEncoder(folder, -1).encode(TEXTS), _plain(folder), atol=1e-5)
 
 
+def test_lower_casing_in_an_old_config_holds_at_every_layer(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    """Newer ones leave it to the tokenizer's files."""
+    folder = _folder(tiny_model("bert"), tmp_path / "f", "nothing")
+    cased = LayerwiseEncoder(folder).encode(TEXTS)
+    _rewrite(folder, "sentence_bert_config.json", do_lower_case=True)
+    np.testing.assert_allclose(MidLayerEncoder(folder, -1).encode(TEXTS), _plain(folder), atol=1e-5)
+    lower = LayerwiseEncoder(folder).encode(TEXTS)
+    assert (np.abs(lower - cased).max(axis=(0, 2)) > 0.01).all()
+    np.testing.assert_allclose(MidLayerEncoder(folder, 1).encode(TEXTS), lower[:, 1], atol=1e-5)
+
+
 def test_a_transformer_in_a_folder_of_its_own_is_found(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     """As sentence-transformers of 2020 saved them."""
     folder = _folder(tiny_model("bert"), tmp_path / "old", "dense", transformer={"max_seq_length": 9})

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from support.architectures import GROUPED, VOCABULARY
 from support.tiny_models import save_model
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.models.checkpoint import find_checkpoint
@@ -136,8 +136,7 @@ def test_a_limit_above_the_positions_is_told_before_the_weights_are_read(
     for limit in (None, most):
         assert np.isfinite(LayerwiseEncoder(folder, max_seq_length=limit).encode([long])).all()
     with monkeypatch.context() as patch:
-        for module in ("models.backbone", "encoder.sentence_transformer"):
-            patch.setattr(f"midlayer_embed.{module}.load_base_model", None)
+        _without_weights(patch)
         message = f"^max_seq_length: this {name} model has {most} positions, got {most + 1}$"
         for load in (LayerwiseEncoder, _first_layer):
             with pytest.raises(ValueError, match=message):
@@ -149,6 +148,11 @@ def test_a_limit_above_the_positions_is_told_before_the_weights_are_read(
             with pytest.raises(ValueError, match=f"has {most} positions, the own limit of {own} is {most + 1}$"):
                 load(own)
     assert LayerwiseEncoder(own, max_seq_length=most).max_seq_length == most
+
+
+def _without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets nobody read weights."""
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", lambda *_, **__: pytest.fail("the weights are read"))
 
 
 def _first_layer(folder: Path, **options: Any) -> MidLayerEncoder:
@@ -223,8 +227,7 @@ def test_a_tokenizer_of_more_tokens_than_the_model_is_told_before_the_weights_ar
     family: str, how: str, what: Any, add_token: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = add_token(family, how, what)
-    for module in ("models.backbone", "encoder.sentence_transformer"):
-        monkeypatch.setattr(f"midlayer_embed.{module}.load_base_model", None)
+    _without_weights(monkeypatch)
     for load in (LayerwiseEncoder, _first_layer):
         with pytest.raises(ValueError, match="has 401 tokens, up to 'zzz', but the model has embeddings for 400;"):
             load(folder)

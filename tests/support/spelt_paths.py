@@ -1,0 +1,47 @@
+"""The ways in which a user may give a path, each to be tried at every door."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+WAYS = ("relative", "dots", "tilde", "space and ü", "link", "link above", "slash")
+
+
+class Spelt:
+    """Paths in a folder, as a user in that folder gives them.
+
+    Args:
+        way: One of `WAYS`.
+        folder: Becomes the working directory and the home folder.
+        monkeypatch: pytest's.
+    """
+
+    def __init__(self, way: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.way, self.folder = way, folder
+        self.real = folder / ("a ü b" if way == "space and ü" else "real")
+        self.real.mkdir()
+        (folder / "above").symlink_to(self.real)
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("HOME", str(folder))
+
+    def given(self, name: str) -> str:
+        """How the user spells the path of a file or folder, which may be still to come: `real / name`."""
+        if self.way == "link":  # of the file or folder itself; it dangles until that is written
+            (self.folder / f"link-{name}").symlink_to(self.real / name)
+        spelt: dict[str, Callable[[], str]] = {
+            "relative": lambda: f"real/{name}",
+            "dots": lambda: f"./real/../real/{name}",
+            "tilde": lambda: f"~/real/{name}",
+            "space and ü": lambda: f"a ü b/{name}",
+            "link": lambda: f"link-{name}",
+            "link above": lambda: f"above/{name}",
+            "slash": lambda: f"real/{name}" + "/" * ("." not in name),
+        }
+        return spelt[self.way]()
+
+    def copy(self, source: Path, name: str) -> str:
+        """A copy of a folder, and how the user spells its path."""
+        shutil.copytree(source, self.real / name)
+        return self.given(name)
