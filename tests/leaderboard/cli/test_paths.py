@@ -5,12 +5,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from support.spelt_paths import WAYS, Spelt
+from support.spelt.paths import WAYS, Spelt
 from support.tiny_tasks import TinySTS
 
 from leaderboard import load_results, load_tables, run_sweep
 from leaderboard.cli.program import main
-from leaderboard.tasks.mirror import check_data_dir
+from leaderboard.tasks.names import check_data_dir
 from midlayer_embed.ground.atomic import PARTIAL_MARK
 
 _FILES = ("page.html", "report.md")

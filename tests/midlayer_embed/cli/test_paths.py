@@ -1,12 +1,13 @@
 """Every path of every command may be spelt in every way; what is written is where the path leads."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
-from support.spelt_paths import WAYS, Spelt
+from support.spelt.paths import WAYS, Spelt
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.cli.program import main
@@ -33,7 +34,7 @@ def test_encode(spelt: Spelt, llama_folder: Path, make_adapter: Callable[..., Pa
 @pytest.mark.usefixtures("forked_stranger")
 def test_export(spelt: Spelt, llama_folder: Path, sentences: list[str]) -> None:
     model, out = spelt.copy(llama_folder, "model"), spelt.given("out")
-    (spelt.real / "texts.jsonl").write_text("\n".join(f'{{"text": "{text}"}}' for text in ("one text", "another")))
+    (spelt.real / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in sentences))
     command = ["export", model, out, "--layer", "min-entropy", "--texts", spelt.given("texts.jsonl"), "--quiet"]
     for more in ([], ["--overwrite"]):
         assert main([*command, *more]) == 0

@@ -151,7 +151,7 @@ def test_inputs_of_no_kind_are_refused_as_by_the_inherited_path(
         ((text for text in "ab"), "^texts: expected a list of strings, got generator; pass a list$"),
         (pl.DataFrame({"text": ["a"]}), "^texts: expected a list of strings, got DataFrame; pass a list$"),
     ],
-    ids=str,
+    ids=["none", "nan", "bytes", "in a word", "alone", "series", "generator", "frame"],
 )
 def test_what_is_no_text_is_named_by_its_place(inputs: Any, message: str, llama_2: MidLayerEncoder) -> None:
     with pytest.raises(ValueError, match=message):

@@ -1,0 +1,1 @@
+"""What users type, in all its spellings."""
