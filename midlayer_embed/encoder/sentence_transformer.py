@@ -33,6 +33,7 @@ from midlayer_embed.encoder.truncated_transformer import truncated_transformer
 from midlayer_embed.errors import InputTypeError
 from midlayer_embed.forward.after_pooling import AfterPooling
 from midlayer_embed.forward.batching import (
+    TOKENIZING,
     check_text,
     check_token_ids,
     distinct,
@@ -288,7 +289,8 @@ class MidLayerEncoder(SentenceTransformer):
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Like the parent's method, but a batch of only empty texts becomes masked padding, so its vectors are zero."""
-        features = super().preprocess(inputs, prompt=prompt, **kwargs)  # type: ignore[arg-type]
+        with TOKENIZING:
+            features = super().preprocess(inputs, prompt=prompt, **kwargs)  # type: ignore[arg-type]
         if "input_ids" in features and features["input_ids"].shape[1] == 0:
             shape = (len(inputs), 1)
             features["input_ids"] = torch.full(shape, self.tokenizer.pad_token_id, dtype=torch.int64)
