@@ -10,6 +10,7 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import BenchmarkResults, ModelResult, TaskResult
 
 from leaderboard.models.meta import model_label
+from leaderboard.results.arguments import check_results
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.results.provenance import provenance_of
 from leaderboard.tasks import starter  # noqa: F401  # mteb looks tasks up by their names, once they are imported
@@ -44,8 +45,7 @@ def mteb_results(
         >>> results.to_dataframe()                                                      # doctest: +SKIP
         >>> mteb.get_benchmark("starter").get_score(results)                            # doctest: +SKIP
     """
-    if not Path(results_dir).is_dir():
-        raise InputError(f"results: there is no folder {str(results_dir)!r}")
+    check_results(results_dir)
     models: dict[tuple[str, str], _Found] = defaultdict(list)
     for meta, result in ResultsFolder(results_dir).results():
         if (meta.experiment_kwargs or {}).get("layer") is not None:
