@@ -15,7 +15,7 @@ from leaderboard.results.folder import ResultsFolder
 from leaderboard.results.provenance import provenance_of
 from leaderboard.tasks import starter  # noqa: F401  # mteb looks tasks up by their names, once they are imported
 from midlayer_embed.errors import InputError
-from midlayer_embed.layers import layer_number
+from midlayer_embed.layers import check_layer, layer_number
 
 _Found = list[tuple[ModelMeta, TaskResult]]
 
@@ -39,6 +39,7 @@ def mteb_results(
 
     Raises:
         InputError: (a ValueError) there is no such folder, model, revision or layer, or several models are meant.
+        InputTypeError: (a ValueError and a TypeError) the layer is neither an int nor a float.
 
     Example:
         >>> results = mteb_results("results/starter", layer=7)                          # doctest: +SKIP
@@ -46,6 +47,7 @@ def mteb_results(
         >>> mteb.get_benchmark("starter").get_score(results)                            # doctest: +SKIP
     """
     check_results(results_dir)
+    check_layer(layer)
     models: dict[tuple[str, str], _Found] = defaultdict(list)
     for meta, result in ResultsFolder(results_dir).results():
         if (meta.experiment_kwargs or {}).get("layer") is not None:
