@@ -17,9 +17,9 @@ from leaderboard.results.load import read_results
 from leaderboard.results.provenance import provenance_of
 from leaderboard.results.remarks import said_of_nothing
 from leaderboard.results.tables import Tables
+from leaderboard.tasks.names import OTHER_COLUMNS
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
-from midlayer_embed.terms import METRICS
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class LayerRecord:
     @property
     def tasks(self) -> list[str]:
         """Tasks with a score for any layer of the model."""
-        return [name for name in self.layers.columns if name not in ("layer", "depth", "mean", *METRICS)]
+        return [name for name in self.layers.columns if name not in OTHER_COLUMNS]
 
     @property
     def no_scores(self) -> pl.DataFrame:

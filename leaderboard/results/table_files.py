@@ -10,6 +10,7 @@ import polars as pl
 from leaderboard.results.remarks import said_of_no_scores
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from leaderboard.results.tables import Tables
+from leaderboard.tasks.names import OTHER_COLUMNS
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.terms import MI_LOWER_BOUND, RAW
@@ -153,6 +154,7 @@ def _scores(source: _Source) -> pl.DataFrame:
         highest = pl.col("layer").max().over("model", "revision")
         found = found.with_columns(depth=pl.when(highest > 0).then(pl.col("layer") / highest).otherwise(0.0))
     source.check(found, "depth", pl.col("depth").is_between(0, 1), "0 to 1")
+    source.check(found, "task", ~pl.col("task").is_in(OTHER_COLUMNS), "a name that is no column of a table of layers")
     source.check_once(found, ["model", "revision", "layer", "task"])
     return found.select(list(SCORES_SCHEMA))
 

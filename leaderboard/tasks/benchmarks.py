@@ -9,7 +9,7 @@ import mteb.tasks
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
-from leaderboard.tasks.names import STARTER_BENCHMARK, check_benchmark, no_such_task
+from leaderboard.tasks.names import OTHER_COLUMNS, STARTER_BENCHMARK, check_benchmark, no_such_task
 from leaderboard.tasks.pins import PINS, make_benchmark
 from leaderboard.tasks.starter import STARTER_TASKS
 from midlayer_embed.errors import InputError, InputTypeError
@@ -129,4 +129,6 @@ def resolve_tasks(benchmark_or_tasks: "str | Benchmark | AbsTask | Iterable[str 
             raise InputError(
                 f"tasks: results are stored under the names of their tasks, and no file can be named {name!r}"
             )
+        if name in OTHER_COLUMNS:
+            raise InputError(f"tasks: tables have a column {name!r} that is no task; expected another name of the task")
     return tasks

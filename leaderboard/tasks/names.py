@@ -10,6 +10,7 @@ from pathlib import Path
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_optional_int
 from midlayer_embed.ground.paths import user_path
+from midlayer_embed.terms import METRICS
 
 STARTER_BENCHMARK = "starter"
 PAPER_BENCHMARK = "paper"
@@ -18,6 +19,8 @@ BENCHMARKS = (STARTER_BENCHMARK, PAPER_BENCHMARK, FAST_BENCHMARK)
 # The name in the metadata of a task; a starter task has the name of its class.
 _NAME = re.compile(r'\bname\s*=\s*"([^"]+)"')
 _CLASS = re.compile(r"^class ([A-Z]\w+)", flags=re.MULTILINE)
+# Columns of a table of layers that are no tasks.
+OTHER_COLUMNS = ("layer", "depth", "mean", *METRICS)
 
 
 def check_benchmark(name: str) -> None:

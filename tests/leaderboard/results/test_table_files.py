@@ -126,6 +126,11 @@ def _with(frame: pl.DataFrame, column: str, values: list[object]) -> pl.DataFram
         ("metrics", lambda f: f.drop("task"), "has no column 'task'; its columns are model, revision, metric"),
         (
             "scores",
+            lambda f: _with(f, "task", ["A", "mean", "B", "C"]),
+            "'task', row 2: expected a name that is no column of a table of layers, got 'mean'",
+        ),
+        (
+            "scores",
             lambda f: _with(f, "main_score", [0.5, 51.9, 0, 0]),
             "'main_score', row 2: expected a fraction from -1",
         ),

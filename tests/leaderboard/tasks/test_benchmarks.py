@@ -127,6 +127,12 @@ def test_a_name_that_no_file_can_have_is_refused_before_any_work(name: str) -> N
     assert str(refused.value).endswith(repr(name))
 
 
+@pytest.mark.parametrize("name", ["mean", "depth", "curvature"])
+def test_a_name_that_is_another_column_of_the_tables_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^tasks: tables have a column '{name}' that is no task"):
+        resolve_tasks([renamed(TinySTS, name)])
+
+
 def test_a_benchmark_is_checked_as_a_list_of_tasks_is() -> None:
     benchmark = get_benchmark("starter")
     assert resolve_tasks(benchmark) == list(benchmark.tasks)
