@@ -10,6 +10,7 @@ from pathlib import Path
 from leaderboard.tasks.names import check_limit
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.terms import METRICS, check_metrics
 
 # dtypes of the vectors on disk.
@@ -118,7 +119,7 @@ def check_results_folder(results_dir: str | Path) -> None:
     Raises:
         InputError: (a ValueError) the message says why they cannot.
     """
-    folder = Path(results_dir)
+    folder = user_path(results_dir, "results")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"results: {results_dir} is a file; expected a folder")
     made = [place for place in (folder, *folder.parents) if not place.exists()]
