@@ -1,11 +1,10 @@
-"""Interrupts: Ctrl-C, the SIGTERM of a batch system or of `timeout`, and a terminal that closes end work in good order."""
+"""Interrupts: Ctrl-C, the SIGTERM of a batch system or of `timeout`, and a terminal that closes, end work in order."""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
-
 
 # Those that end a process at once by default, so that unfinished files would be left. Windows has no SIGHUP.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))

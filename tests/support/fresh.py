@@ -50,6 +50,8 @@ MISTAKES = {
         "export starter NEW --layer 31": "layer: 31 is out of range; a model of 30 blocks",
         "export MODEL NEW --layer x": "layer: expected a layer (17, -1), a depth (0.7) or one of",
         "export MODEL MODEL --layer 1": "is not empty",
+        "export MODEL MODEL --layer 1 --overwrite": "which overwrite (--overwrite) would remove",
+        "export MODEL MODEL/.. --layer 1 --overwrite": "which overwrite (--overwrite) would remove",
         "export EMPTY NEW --layer 1 --gguf-file a.gguf": "gguf_file: no file 'a.gguf'",
         "encode MODEL --layer x --input FILE --output NEW.npy": "layer: expected a layer (17, -1)",
         "encode MODEL --layer 4 --input FILE --output NEW.npy": "layer: 4 is out of range",
