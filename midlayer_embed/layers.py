@@ -27,8 +27,7 @@ def layer_number(layer: int | float, n_blocks: int) -> int:
         >>> layer_number(17, 24), layer_number(-1, 24), layer_number(0.7, 24)
         (17, 24, 17)
     """
-    if isinstance(layer, bool) or not isinstance(layer, numbers.Real):
-        raise InputTypeError(f"layer: expected an int or a depth as a float, got {layer!r}")
+    check_layer(layer)
     if isinstance(layer, numbers.Integral):
         number = int(layer)
         if not -(n_blocks + 1) <= number <= n_blocks:
@@ -43,6 +42,16 @@ def layer_number(layer: int | float, n_blocks: int) -> int:
             f"layer: depth {depth} is out of range; a depth is a number from 0.0 (embeddings) to 1.0 (last)"
         )
     return round(depth * n_blocks)
+
+
+def check_layer(layer: int | float) -> None:
+    """Reject what is neither a layer nor a depth.
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) neither an int nor a float.
+    """
+    if isinstance(layer, bool) or not isinstance(layer, numbers.Real):
+        raise InputTypeError(f"layer: expected an int or a depth as a float, got {layer!r}")
 
 
 def layer_numbers(layers: str | Iterable[int | float] | None, n_blocks: int) -> list[int]:

@@ -12,8 +12,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
-from midlayer_embed.errors import InputError, InputTypeError
-from midlayer_embed.ground.checks import check_optional_int
+from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_bool, check_optional_int
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ DEFAULT_POOLING_MODE = "mean"
 # model again by its name.
 FILE_OPTIONS = ("gguf_file", "trust_remote_code")
 
-# The floating dtypes of torch by name; those of 8 bits are looked up there.
+# The floating dtypes of torch that a model can compute in, by name.
 _DTYPES = ("float32", "bfloat16", "float16", "float64", "float", "half", "double")
 _MODEL_NAME = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
 
@@ -111,10 +111,10 @@ class Source:
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.dtype, str) and self.dtype not in _DTYPES and not self.dtype.startswith("float8"):
+        if isinstance(self.dtype, str) and self.dtype not in _DTYPES:
             raise wrong_dtype(self.dtype)
-        if not isinstance(self.bidirectional, bool):
-            raise InputTypeError(f"bidirectional: expected True or False, got {self.bidirectional!r}")
+        for name in ("bidirectional", "trust_remote_code"):
+            object.__setattr__(self, name, check_bool(name, getattr(self, name)))
         if self.model_name is not None:
             check_model_name("model_name", self.model_name)
 
@@ -157,6 +157,8 @@ class Recipe:
                 f"pooling_mode: expected one of {', '.join(POOLING_MODES)}, or several joined by +, "
                 f"got {self.pooling_mode!r}"
             )
+        if self.final_norm is not None:
+            object.__setattr__(self, "final_norm", check_bool("final_norm", self.final_norm))
         limit = check_optional_int("max_seq_length", self.max_seq_length, 1)
         object.__setattr__(self, "max_seq_length", limit)  # integers of numpy become ints
 

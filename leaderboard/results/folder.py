@@ -168,7 +168,7 @@ class ResultsFolder:
     def without_layer(self) -> dict[str, int]:
         """The number of results that mteb itself wrote, by model: they belong to no layer."""
         files = (self.root / "results").glob("*/*/*.json")
-        return Counter(path.parts[-3].replace("__", "/") for path in sorted(files) if path.name != _META)
+        return Counter(path.parts[-3].replace("__", "/", 1) for path in sorted(files) if path.name != _META)
 
     def metrics(self) -> pl.DataFrame:
         """The metrics of all models and tasks."""
@@ -224,5 +224,5 @@ def _read_result(path: Path) -> TaskResult | None:
 def _read_metrics(path: Path) -> pl.DataFrame:
     if path.exists():
         with _left_out(path):
-            return pl.read_parquet(path).select(list(_FILE_SCHEMA)).cast(_FILE_SCHEMA)  # type: ignore[arg-type]
+            return pl.read_parquet(path, glob=False).select(list(_FILE_SCHEMA)).cast(_FILE_SCHEMA)  # type: ignore[arg-type]
     return pl.DataFrame(schema=_FILE_SCHEMA)

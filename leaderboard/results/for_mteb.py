@@ -10,11 +10,12 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import BenchmarkResults, ModelResult, TaskResult
 
 from leaderboard.models.meta import model_label
+from leaderboard.results.arguments import check_results
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.results.provenance import provenance_of
 from leaderboard.tasks import starter  # noqa: F401  # mteb looks tasks up by their names, once they are imported
 from midlayer_embed.errors import InputError
-from midlayer_embed.layers import layer_number
+from midlayer_embed.layers import check_layer, layer_number
 
 _Found = list[tuple[ModelMeta, TaskResult]]
 
@@ -38,14 +39,15 @@ def mteb_results(
 
     Raises:
         InputError: (a ValueError) there is no such folder, model, revision or layer, or several models are meant.
+        InputTypeError: (a ValueError and a TypeError) the layer is neither an int nor a float.
 
     Example:
         >>> results = mteb_results("results/starter", layer=7)                          # doctest: +SKIP
         >>> results.to_dataframe()                                                      # doctest: +SKIP
         >>> mteb.get_benchmark("starter").get_score(results)                            # doctest: +SKIP
     """
-    if not Path(results_dir).is_dir():
-        raise InputError(f"results: there is no folder {str(results_dir)!r}")
+    check_results(results_dir)
+    check_layer(layer)
     models: dict[tuple[str, str], _Found] = defaultdict(list)
     for meta, result in ResultsFolder(results_dir).results():
         if (meta.experiment_kwargs or {}).get("layer") is not None:

@@ -92,11 +92,10 @@ def said_of_other_data(data: pl.DataFrame) -> list[str]:
     for (task,), rows in data.partition_by("task", as_dict=True, maintain_order=True).items():
         if rows["data"].n_unique() == 1:
             continue
-        parts = [
-            f"{found} ({model}: {_named(layers)})"
-            for model, found, layers in rows.group_by("model", "data", maintain_order=True)
-            .agg(pl.col("layer").unique())
-            .iter_rows()
-        ]
+        parts = []
+        for (found,), some in rows.partition_by("data", as_dict=True, maintain_order=True).items():
+            layers = some.group_by("model", maintain_order=True).agg(pl.col("layer").unique())
+            names = [f"{model}: {_named(numbers)}" for model, numbers in layers.iter_rows()]
+            parts.append(f"{found} ({some_names(names, '; ')})")
         sentences.append(f"{task} was scored on different data, so its scores are not comparable: {some_names(parts)}")
     return sentences

@@ -194,14 +194,16 @@ class Tables:
 
         Args:
             model: Name of the model.
-            revision: Revision of the model.
+            revision: Revision of the model. For a model without a revision "main", such as a folder, "main" is the only
+                one that there is.
             per_task: One row per metric and task instead of one per metric, see
                 `leaderboard.analysis.association.associations`, which also lists the columns.
 
         Raises:
-            InputError: (a ValueError) no such model.
+            InputError: (a ValueError) no such model, or several revisions of which none is "main".
         """
-        tables = self.only(model, revision)
+        given = None if revision == "main" and (model, "main") not in self.models() else revision
+        tables = self.only(*self.find_model(model, given))
         return associations(tables.scores, tables.metrics, per_task)
 
     def only(self, model: str | None = None, revision: str | None = None) -> "Self":

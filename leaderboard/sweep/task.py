@@ -292,9 +292,9 @@ class TaskSweep:
         """Saves a result without a score for each layer with vectors that are not finite.
 
         Raises:
-            InputError: (a ValueError) that is every layer; then nothing is saved.
+            InputError: (a ValueError) that is every layer of the sweep, finished ones included; then nothing is saved.
         """
-        if self._not_finite and set(self._not_finite) == set(self._unscored):
+        if self._not_finite and set(self._not_finite) == set(self._options.layers):
             layer, reason = next(iter(self._not_finite.items()))
             raise InputError(f"no layer has finite vectors; at layer {layer}, {reason}")
         for layer, reason in self._not_finite.items():

@@ -18,6 +18,8 @@ from midlayer_embed.options import Recipe
 
 # Longer names are shortened by a hash: a folder's name has at most 255 characters.
 _LONGEST = 160
+# Integers of as many bytes as the values of a parameter.
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 # Number of values of each parameter that a stamp holds.
 _VALUES = 64
 
@@ -74,6 +76,8 @@ def settings_of(model: SentenceTransformer) -> dict[str, Any]:
         "similarity_fn_name": str(model.similarity_fn_name),
         "truncate_dim": model.truncate_dim,
         "max_seq_length": transformer.max_seq_length,
+        "truncation_side": model.tokenizer.truncation_side,
+        "padding_side": model.tokenizer.padding_side,
     }
 
 
@@ -123,16 +127,18 @@ def result_revision(checkpoint: Checkpoint, model: SentenceTransformer, stamp: s
 
 
 def weights_stamp(model: SentenceTransformer) -> str:
-    """A hash that is other after a training, or once an adapter is added or merged; far faster than one of all weights.
+    """A hash that is other once a value has changed or an adapter is added or merged; faster than one of all weights.
 
-    It has each parameter's name, some of its values, and torch's count of the changes that were made to it in place.
+    It has each parameter's name, the sum of all its bits taken as integers, some of its values, and torch's count of
+    the changes that were made to it in place. That count misses changes through `.data`.
     """
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         changes = 0 if parameter.is_inference() else parameter._version
-        digest.update(f"{name} {changes} ".encode())
-        values = parameter.detach().flatten()[:: max(1, parameter.numel() // _VALUES)]
-        digest.update(values.float().cpu().numpy().tobytes())
+        values = parameter.detach().flatten()
+        total = int(values.view(_INTEGERS[values.itemsize]).sum(dtype=torch.int64))
+        digest.update(f"{name} {changes} {total} ".encode())
+        digest.update(values[:: max(1, values.numel() // _VALUES)].float().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

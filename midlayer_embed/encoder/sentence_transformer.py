@@ -41,11 +41,13 @@ from midlayer_embed.forward.batching import (
     token_counts,
 )
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
+from midlayer_embed.ground.checks import check_optional_int
 from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.layers import layer_number
-from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
+from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
+from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint, n_tokens_of
 from midlayer_embed.models.weights import resolve_device, resolve_dtype
 from midlayer_embed.options import AnyModelOptions, Recipe, Source, fold, pooling_modes, takes_options
 from midlayer_embed.selection.curves import can_draw, draw_selection
@@ -206,8 +208,22 @@ class MidLayerEncoder(SentenceTransformer):
         return Recipe(
             final_norm=self._final_norm,
             pooling_mode=settings_of(self)["pooling_mode"],
-            max_seq_length=int(self.max_seq_length or 0) or None,
+            max_seq_length=self.max_seq_length,
         )
+
+    @property
+    def max_seq_length(self) -> int:
+        """Number of tokens to which a text is truncated; None sets the limit that the model has by default."""
+        transformer: Any = self[0]
+        return int(transformer.max_seq_length)
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        limit = check_optional_int("max_seq_length", value, 1)
+        # the tokenizer at hand has the limit in force as its own
+        tokenizer = load_tokenizer(self._checkpoint) if limit is None else self.tokenizer
+        transformer: Any = self[0]
+        transformer.max_seq_length = limit_in_force(self._checkpoint, tokenizer, limit)
 
     @property
     def result_name(self) -> str:
@@ -275,7 +291,8 @@ class MidLayerEncoder(SentenceTransformer):
             features["input_ids"] = torch.full(shape, self.tokenizer.pad_token_id, dtype=torch.int64)
             features["attention_mask"] = torch.zeros(shape, dtype=torch.int64)
         if "input_ids" in features:
-            check_token_ids(self.tokenizer, int(features["input_ids"].max()), self._checkpoint.n_tokens)
+            model: Any = self.transformers_model  # as it is now: tokens may have been added to it
+            check_token_ids(self.tokenizer, int(features["input_ids"].max()), n_tokens_of(model.config))
         return features
 
     @torch.inference_mode()
@@ -298,8 +315,7 @@ class MidLayerEncoder(SentenceTransformer):
             return inherited(inputs, **kwargs)
         one_pass = {**kwargs, "show_progress_bar": False}
         unique, where = distinct(inputs)
-        max_length = int(self.max_seq_length or self.tokenizer.model_max_length)
-        counts = token_counts(self.tokenizer, unique, max_length, prompt=kwargs["prompt"] or "")
+        counts = token_counts(self.tokenizer, unique, self.max_seq_length, prompt=kwargs["prompt"] or "")
         budget = token_budget(self.batch_tokens, torch.device(kwargs.get("device") or self.device))
         vectors: torch.Tensor | None = None
         total, done = int(counts.sum()), 0

@@ -33,6 +33,22 @@ def check_int(name: str, value: Any, at_least: int) -> int:
     return int(value)
 
 
+def check_bool(name: str, value: Any) -> bool:
+    """True or False; those of numpy are turned into Python's.
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) anything else, such as the string "false", which counts as true.
+
+    Example:
+        >>> check_bool("final_norm", "false")
+        Traceback (most recent call last):
+        midlayer_embed.errors.InputTypeError: final_norm: expected True or False, got 'false'
+    """
+    if not isinstance(value, bool) and str(getattr(value, "dtype", None)) != "bool":
+        raise InputTypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
 def check_optional_int(name: str, value: Any, at_least: int) -> int | None:
     """`check_int` for an argument that may be None.
 

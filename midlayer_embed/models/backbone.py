@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DEFAULT_MAX_SEQ_LENGTH = 512
+# A character of no language: some tokenizers fail on what they do not know, if their files name no token for it.
+_UNKNOWN = "\ue000"
 # Tokenizers without a limit have 1e30.
 _NO_LIMIT = 10**9
 
@@ -103,6 +105,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 checkpoint.location, **checkpoint.loading_kwargs()
             )
+            tokenizer(_UNKNOWN)
     except Exception as error:  # the tokenizers library raises nothing more specific
         why = no_files if "instantiate the backend tokenizer" in str(error) else first_line(error)
     else:

@@ -129,8 +129,7 @@ class Checkpoint:
     @property
     def n_tokens(self) -> int | None:
         """The number of token ids that the model has embeddings for; None if its config does not say."""
-        rows = getattr(self.config.get_text_config(), "vocab_size", None)
-        return rows if isinstance(rows, int) else None
+        return n_tokens_of(self.config)
 
     @cached_property
     def _output(self) -> tuple[int, bool]:
@@ -267,6 +266,12 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
     if is_folder:
         check_weight_files(Path(location))
     return checkpoint
+
+
+def n_tokens_of(config: PretrainedConfig) -> int | None:
+    """The number of token ids that a model of this config has embeddings for; None if it does not say."""
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    return rows if isinstance(rows, int) else None
 
 
 @contextmanager

@@ -233,8 +233,8 @@ def _is_on_vectors(config: Mapping[str, Any]) -> bool:
 
 def _model_says(root: str, revision: str | None, unsupported: list[str]) -> dict[str, Any]:
     config = _read_entries(root, _MODEL, revision)
-    if config.get("model_type", "SentenceTransformer") != "SentenceTransformer":
-        unsupported.append(f"a {config['model_type']}")
+    if (kind := config.get("model_type") or "SentenceTransformer") != "SentenceTransformer":
+        unsupported.append(f"a {kind}")
     prompts = {name: prompt or "" for name, prompt in (config.get("prompts") or {}).items()}
     default = config.get("default_prompt_name")
     if default is not None and default not in ("query", "document", *prompts):

@@ -35,14 +35,14 @@ def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """A floating torch dtype by name.
 
     Raises:
-        InputError: (a ValueError) the dtype does not exist or is not a floating one.
+        InputError: (a ValueError) the dtype does not exist or is not a floating one of 16 bits or more.
 
     Example:
         >>> resolve_dtype("bfloat16")
         torch.bfloat16
     """
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+    if not isinstance(found, torch.dtype) or not found.is_floating_point or found.itemsize < 2:
         raise wrong_dtype(dtype)
     return found
 

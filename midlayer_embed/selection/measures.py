@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from midlayer_embed import metrics
+from midlayer_embed.metrics.arrays import check_above_zero
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class MetricSettings:
     temperature: float = 0.1
     seed: int = 0
     n_permutations: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "temperature"):
+            check_above_zero(name, getattr(self, name))
 
 
 # The arguments of a function depend on `Metric.measured_on`; the settings come last:

@@ -8,7 +8,7 @@ import pytest
 from support.spelt.paths import WAYS, Spelt
 from support.tiny_tasks import TinySTS
 
-from leaderboard import load_results, load_tables, run_sweep
+from leaderboard import load_results, load_tables, mteb_results, run_sweep
 from leaderboard.cli.program import main
 from leaderboard.tasks.names import check_data_dir
 from midlayer_embed.ground.atomic import PARTIAL_MARK
@@ -42,8 +42,11 @@ def test_report(spelt: Spelt) -> None:
 
 def test_a_sweep_and_its_card(spelt: Spelt, llama_folder: Path) -> None:
     model, results, out = spelt.copy(llama_folder, "model"), spelt.given("results"), spelt.given("card.md")
-    board = run_sweep(model, [TinySTS()], results, layers=[0, 3], metrics="none", show_progress=False)
-    assert load_results(results).scores.equals(board.scores) and board.scores.height == 2
+    board = run_sweep(model, [TinySTS()], results, layers=[0, 3], metrics=["curvature"], show_progress=False)
+    loaded = load_results(results)
+    assert loaded.scores.equals(board.scores) and board.scores.height == 2
+    assert loaded.metrics.equals(board.metrics) and board.metrics.height == 2
+    assert mteb_results(results, layer=3).model_results[0].model_name == "local/model"
     assert set(board.scores["model"]) == {"local/model"}
     assert main(["card", results, "--layer", "3", "--out", out, "--model-path", model]) == 0
     assert (spelt.real / "card.md").is_file()

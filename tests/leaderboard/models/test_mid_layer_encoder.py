@@ -114,6 +114,8 @@ def test_what_is_changed_afterwards_is_another_model(llama_folder: Path) -> None
         lambda encoder: setattr(encoder, "truncate_dim", 5),
         lambda encoder: setattr(encoder[1], "include_prompt", False),
         lambda encoder: next(encoder.parameters()).data.mul_(2),
+        lambda encoder: encoder[0].model.layers[0].mlp.up_proj.weight.data[5, 3].add_(1),  # torch does not count it
+        lambda encoder: setattr(encoder.tokenizer, "truncation_side", "left"),
         lambda encoder: encoder.load_state_dict({name: value + 1 for name, value in encoder.state_dict().items()}),
     ]
     seen = set()

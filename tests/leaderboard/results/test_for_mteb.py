@@ -90,6 +90,10 @@ def test_models_and_settings_are_never_mixed(
     ("options", "message"),
     [
         ({"layer": 9}, "layer: .*9"),
+        *(
+            ({"layer": layer}, f"^layer: expected an int or a depth as a float, got {layer!r}$")
+            for layer in (True, "2", None)
+        ),
         ({"layer": 1, "model": "local/nobody"}, "model: .* has results of local/tiny-llama, got 'local/nobody'$"),
         ({"layer": 1, "revision": "0"}, "revision: .* got '0'$"),
         ({"results_dir": "/no/such/folder"}, "there is no folder '/no/such/folder'$"),

@@ -103,6 +103,21 @@ def test_scores_of_a_part_beside_complete_ones_are_told(
     assert "default test, 20 items of each split (local/tiny-llama (limit=20): layer 3)" in said
 
 
+def test_many_models_of_the_same_data_do_not_hide_the_one_of_others(
+    results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(results, tmp_path / "r"))
+    (first,) = folder.glob("results/local__tiny-llama")
+    for name in "abcdef":
+        for path in Path(shutil.copytree(first, first.with_name(f"org__{name}"))).rglob("*.json"):
+            text = path.read_text().replace("local/tiny-llama", f"org/{name}")
+            path.write_text(text.replace('"dataset_revision": "1"', '"dataset_revision": "2"') if name == "f" else text)
+    load_results(folder)
+    (said,) = caplog.messages
+    assert "revision 2, default test (org/f: layers 1, 3)" in said
+    assert said.count("revision 1, default test") == 1
+
+
 def _of_layer_1(folder: Path, name: str) -> Path:
     return next(folder.glob(f"results/*/*/experiments/layer_1/{name}"))
 

@@ -127,6 +127,14 @@ def test_models_are_kept_apart() -> None:
         both.layer_table()
 
 
+def test_the_only_revision_of_a_model_need_not_be_named() -> None:
+    board = _board([(0, "A", 0.5), (2, "A", 0.6), (4, "A", 0.4)])
+    assert board.associations("org/m").equals(board.associations("org/m", "r"))
+    other = board.scores.with_columns(revision=pl.lit("s"))
+    with pytest.raises(ValueError, match=r"expected one of org/m \(r\), org/m \(s\); got model='org/m'"):
+        replace(board, scores=pl.concat([board.scores, other])).associations("org/m")
+
+
 def test_markdown_begins_with_the_schemes_and_tells_how_many_tasks_are_behind_them() -> None:
     lines = _board([(0, "A", 0.5), (0, "B", 0.25), (4, "A", 0.3)]).to_markdown().splitlines()
     assert lines[0] == "## Schemes"

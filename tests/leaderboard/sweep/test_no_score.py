@@ -138,6 +138,15 @@ def test_where_no_layer_has_finite_vectors_the_task_fails_and_nothing_is_kept(
     assert list(ResultsFolder(tmp_path).results()) == []
 
 
+def test_a_sweep_that_goes_on_leaves_such_layers_out_as_well(overflowing: Path, tmp_path: Path) -> None:
+    """Their results are saved last: of a killed sweep, they are all that is missing."""
+    options = {"final_norm": False, "metrics": "none", "show_progress": False}
+    whole = run_sweep(overflowing, [TinySTS()], tmp_path / "whole", **options)  # type: ignore[arg-type]
+    run_sweep(overflowing, [TinySTS()], tmp_path / "parts", layers=[0, 1], **options)  # type: ignore[arg-type]
+    parts = run_sweep(overflowing, [TinySTS()], tmp_path / "parts", **options)  # type: ignore[arg-type]
+    assert parts.scores.equals(whole.scores) and parts.remarks == whole.remarks
+
+
 def test_processes_that_score_layers_leave_them_out_as_well(overflowing: Path, tmp_path: Path) -> None:
     every = LayerwiseEncoder(overflowing, final_norm=False)
     options = {"jobs": 2, "metrics": "none", "show_progress": False}

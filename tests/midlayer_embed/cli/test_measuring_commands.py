@@ -54,13 +54,13 @@ def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: 
         (["select", "MODEL", "--starter-texts", "--criterion", "min-foo"], "criterion: expected one of min-dime"),
         (["select", "MODEL"], "min-dime needs texts: pass --texts FILE"),
         (["select", "MODEL", "--texts", "missing.txt"], "there is no file"),
-        (["select", "MODEL", "--texts", "empty.txt"], "texts: empty.txt is empty"),
-        (["profile", "MODEL", "--texts", "empty.txt"], "texts: empty.txt is empty"),
-        (["export", "MODEL", "out", "--layer", "min-dime", "--texts", "empty.txt"], "texts: empty.txt is empty"),
-        (["select", "MODEL", "--texts", "blank.txt"], "texts: blank.txt: 2 texts, one a line; all of them are blank"),
+        (["select", "MODEL", "--texts", "empty.txt"], "empty.txt is empty"),
+        (["profile", "MODEL", "--texts", "empty.txt"], "empty.txt is empty"),
+        (["export", "MODEL", "out", "--layer", "min-dime", "--texts", "empty.txt"], "empty.txt is empty"),
+        (["select", "MODEL", "--texts", "blank.txt"], "blank.txt: 2 texts, one a line; all of them are blank"),
         (
             ["select", "MODEL", "--texts", "header.csv"],
-            "texts: header.csv has no texts",
+            "header.csv has no texts",
         ),
         (["select", "MODEL", "--texts", "one.txt"], "needs at least two different texts, got 1"),
         (["select", "MODEL", "--texts", "texts.txt", "--column", "body"], "a .txt file has no columns"),
@@ -75,7 +75,7 @@ def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: 
         (["profile", "MODEL"], "one of the arguments --texts --dataset --starter-texts is required"),
         (["profile", "MODEL", "--texts", "texts.txt", "--metrics", "depth"], "metrics: expected some of"),
         (["profile", "MODEL", "--texts", "texts.txt", "--raw", "--normed"], "not allowed with argument"),
-        (["profile", "MODEL", "--texts", "texts.txt", "--out", "one.txt"], "out: one.txt is a file"),
+        (["profile", "MODEL", "--texts", "texts.txt", "--out", "one.txt"], "one.txt cannot be written: it is a file"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(

@@ -77,6 +77,11 @@ def _set(**values: Any) -> Callable[[MidLayerEncoder], None]:
     return change
 
 
+def _new_token(encoder: MidLayerEncoder) -> None:
+    encoder.tokenizer.add_tokens(["stadium"])
+    encoder[0].model.resize_token_embeddings(len(encoder.tokenizer))
+
+
 def _cls(encoder: MidLayerEncoder) -> None:
     encoder[1] = Pooling(32, "cls")
 
@@ -97,6 +102,7 @@ CHANGES: dict[str, Callable[[MidLayerEncoder], Any]] = {
     "dimensions": _set(truncate_dim=16),
     "another pooling": _cls,
     "a module more": lambda encoder: encoder.append(Dense(32, 8)),
+    "a new token in the texts": _new_token,
     "new tokens": lambda encoder: encoder[0].model.resize_token_embeddings(encoder[0].model.vocab_size + 8),
 }
 

@@ -111,7 +111,18 @@ def test_heads_play_no_part(
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("dtype", "int8"), ("dtype", "nonsense"), ("device", "toaster"), ("max_seq_length", 0), ("pooling_mode", "sum")],
+    [
+        ("dtype", "int8"),
+        ("dtype", "nonsense"),
+        ("dtype", "float8_e4m3fn"),
+        ("dtype", torch.float8_e4m3fn),
+        ("device", "toaster"),
+        ("max_seq_length", 0),
+        ("pooling_mode", "sum"),
+        ("final_norm", "no"),
+        ("trust_remote_code", "false"),
+        ("bidirectional", 0),
+    ],
 )
 def test_bad_arguments_are_named(llama_folder: Path, argument: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{argument}: .*{value}"):
@@ -197,6 +208,37 @@ def test_a_limit_below_the_tokens_that_every_text_has_is_told(tiny_folders: dict
         with pytest.raises(ValueError, match="^max_seq_length: the tokenizer adds 2 tokens to every text, got 1$"):
             load(tiny_folders["bert"], max_seq_length=1)
         assert load(tiny_folders["llama"], max_seq_length=1).max_seq_length == 1
+
+
+def test_a_limit_that_is_set_later_is_checked_alike(tiny_folders: dict[str, Path]) -> None:
+    encoder = _first_layer(tiny_folders["bert"])
+    for limit, message in (
+        (129, "has 128 positions, got 129"),
+        (1, "adds 2 tokens"),
+        (0, "at least 1"),
+        ("5", "an int"),
+    ):
+        with pytest.raises(ValueError, match=f"^max_seq_length: .*{message}"):
+            encoder.max_seq_length = limit  # type: ignore[assignment]
+    assert encoder.max_seq_length == 128
+    encoder.max_seq_length = 5
+    assert encoder.recipe.max_seq_length == 5
+    encoder.max_seq_length = None  # type: ignore[assignment]
+    assert encoder.max_seq_length == 128
+    assert np.isfinite(encoder.encode(["many words " * 200])).all()
+
+
+def test_a_tokenizer_that_fails_on_what_it_does_not_know_is_told(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_folders["bert"], tmp_path / "unknown"))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    words = {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "text": 4}
+    tokenizer["model"] = {"type": "WordPiece", "unk_token": "[UNK]", "vocab": words, "max_input_chars_per_word": 9}
+    tokenizer["model"]["continuing_subword_prefix"] = "##"
+    tokenizer["pre_tokenizer"] = {"type": "Whitespace"}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    for load in (LayerwiseEncoder, _first_layer):
+        with pytest.raises(ValueError, match="has no tokenizer that can be used .*Missing \\[UNK\\] token"):
+            load(folder)
 
 
 @pytest.fixture

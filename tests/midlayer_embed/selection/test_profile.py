@@ -186,7 +186,8 @@ def test_states_that_are_not_finite_are_told_with_their_layer(
         ({"texts": []}, "texts: expected at least one usable text"),
         ({"max_texts": 0}, "max_texts: "),
         ({"seed": -1}, "seed: "),
-        ({"alpha": 0}, "alpha: "),
+        ({"alpha": 0}, "^alpha: "),
+        ({"temperature": 0, "metrics": ["curvature"]}, "^temperature: "),
         ({"rates": "many"}, "rates: "),
     ],
 )

@@ -312,7 +312,7 @@ def test_a_bar_on_stderr_when_asked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, no_memory: None
 ) -> None:
     monkeypatch.setattr(views, "_CHUNK_CHARACTERS", 1)
-    monkeypatch.setattr(views, "_BAR_AFTER", 0)
+    monkeypatch.setattr("midlayer_embed.ground.progress._LINE_EVERY", 0)
     augmented_views([FOX, "text"], show_progress=True)
     assert "4/4" in capsys.readouterr().err
     augmented_views([FOX, "text"])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-WAYS = ("relative", "dots", "tilde", "space and ü", "link", "link above", "slash")
+WAYS = ("relative", "dots", "tilde", "space and ü", "brackets", "link", "link above", "slash")
+_NAMES = {"space and ü": "a ü b", "brackets": "a [1] {b,c} *?"}  # the second is a pattern of other names
 
 
 class Spelt:
@@ -20,7 +21,7 @@ class Spelt:
 
     def __init__(self, way: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.way, self.folder = way, folder
-        self.real = folder / ("a ü b" if way == "space and ü" else "real")
+        self.real = folder / _NAMES.get(way, "real")
         self.real.mkdir()
         (folder / "above").symlink_to(self.real)
         monkeypatch.chdir(folder)
@@ -34,7 +35,7 @@ class Spelt:
             "relative": lambda: f"real/{name}",
             "dots": lambda: f"./real/../real/{name}",
             "tilde": lambda: f"~/real/{name}",
-            "space and ü": lambda: f"a ü b/{name}",
+            **dict.fromkeys(_NAMES, lambda: f"{self.real.name}/{name}"),
             "link": lambda: f"link-{name}",
             "link above": lambda: f"above/{name}",
             "slash": lambda: f"real/{name}" + "/" * ("." not in name),
