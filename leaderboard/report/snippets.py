@@ -50,4 +50,5 @@ def folder_name(model: str, layer: int) -> str:
         >>> folder_name("org/Model-410m", 7)
         'model-410m-layer-7'
     """
-    return f"{model.rpartition('/')[2].lower()}-layer-{layer}"
+    name = model.rpartition("/")[2].lower().lstrip("-")  # a command would take a leading dash for an option
+    return f"{name or 'model'}-layer-{layer}"

@@ -35,6 +35,20 @@ def some_names(names: Sequence[str], between: str = ", ") -> str:
     return between.join(names) if more <= 0 else f"{between.join(names[:_SHOWN])} and {more} more"
 
 
+def said_of_not_finite(n: int, of: int) -> str:
+    """Why a layer has no score: the same for all tasks without a finite vector, so that these are told together.
+
+    Args:
+        n: Number of vectors that are not finite.
+        of: Number of vectors.
+
+    Example:
+        >>> said_of_not_finite(3, 60), said_of_not_finite(60, 60)
+        ('3 of 60 vectors are not finite (NaN)', 'no vector is finite (NaN)')
+    """
+    return "no vector is finite (NaN)" if n == of else f"{n} of {of} vectors are not finite (NaN)"
+
+
 def said_of_no_scores(no_scores: pl.DataFrame) -> list[str]:
     """One sentence for each model that has layers without a score on some task.
 

@@ -25,6 +25,7 @@ from mteb.results import TaskResult
 from leaderboard.models.meta import layer_meta, model_label
 from leaderboard.results.folder import MeasuredOn, ResultsFolder
 from leaderboard.results.provenance import NO_SCORE, PROVENANCE, agrees, entries_of, provenance, provenance_of
+from leaderboard.results.remarks import said_of_not_finite
 from leaderboard.results.schemas import METRICS_SCHEMA
 from leaderboard.results.scores import score_of
 from leaderboard.scoring.prompts import TaskPrompts
@@ -278,7 +279,7 @@ class TaskSweep:
                     if not filler.not_finite[layer]:
                         self._save(result, layer, scratch, made_with, "all vectors are equal (NaN)" if equal else None)
             for layer in filter(filler.not_finite.get, layers):
-                self._not_finite[layer] = f"{filler.not_finite[layer]} of {len(store)} vectors are not finite (NaN)"
+                self._not_finite[layer] = said_of_not_finite(filler.not_finite[layer], len(store))
 
     def _save(
         self, result: TaskResult, layer: int, scratch: Path, made_with: dict[str, Any], no_score: str | None = None

@@ -1,5 +1,6 @@
 """Finds benchmarks and tasks by name. Loading their data is done elsewhere."""
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,9 @@ from leaderboard.tasks.names import STARTER_BENCHMARK, check_benchmark, no_such_
 from leaderboard.tasks.pins import PINS, make_benchmark
 from leaderboard.tasks.starter import STARTER_TASKS
 from midlayer_embed.errors import InputError, InputTypeError
+
+# Bytes; file systems allow 255 for a name, and a file that is being written has a longer one than the task.
+_LONGEST_NAME = 200
 
 
 def get_benchmark(name: str) -> Benchmark:
@@ -97,13 +101,14 @@ def resolve_tasks(benchmark_or_tasks: "str | Benchmark | AbsTask | Iterable[str 
     """The tasks of a benchmark, given as object or name, or of a list of tasks and task names.
 
     Raises:
-        InputError: (a ValueError) an unknown name, no task at all, or the same task twice.
+        InputError: (a ValueError) an unknown name, no task at all, a task that is there twice, or a name that no file
+            can have.
         InputTypeError: (a ValueError and a TypeError) an item is neither a name nor a task.
     """
-    if isinstance(benchmark_or_tasks, Benchmark):
-        return list(benchmark_or_tasks.tasks)
     if isinstance(benchmark_or_tasks, str):
         return list(get_benchmark(benchmark_or_tasks).tasks)
+    if isinstance(benchmark_or_tasks, Benchmark):
+        benchmark_or_tasks = benchmark_or_tasks.tasks
     asked = [benchmark_or_tasks] if isinstance(benchmark_or_tasks, AbsTask) else list(benchmark_or_tasks)
     tasks = []
     for item in asked:
@@ -115,4 +120,13 @@ def resolve_tasks(benchmark_or_tasks: "str | Benchmark | AbsTask | Iterable[str 
         raise InputError("tasks: expected at least one task, got an empty list")
     if len(set(names)) < len(names):
         raise InputError(f"tasks: a task is named twice in {', '.join(names)}")
+    for name in names:
+        if (
+            name in ("", ".", "..")
+            or not {"/", os.sep, "\0"}.isdisjoint(name)
+            or len(os.fsencode(name)) > _LONGEST_NAME
+        ):
+            raise InputError(
+                f"tasks: results are stored under the names of their tasks, and no file can be named {name!r}"
+            )
     return tasks

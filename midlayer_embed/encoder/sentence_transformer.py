@@ -3,8 +3,7 @@
 It is built from stock modules of sentence-transformers, so that a saved folder loads without this package.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from midlayer_embed.encoder.card import (
     card,
     selection_section,
 )
+from midlayer_embed.encoder.choice import check_choice, chosen
 from midlayer_embed.encoder.identity import (
     EncoderCardData,
     changed,
@@ -30,9 +30,10 @@ from midlayer_embed.encoder.identity import (
 from midlayer_embed.encoder.saving import facts_of, saved_form
 from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form
 from midlayer_embed.encoder.truncated_transformer import truncated_transformer
-from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.errors import InputTypeError
 from midlayer_embed.forward.after_pooling import AfterPooling
 from midlayer_embed.forward.batching import (
+    TOKENIZING,
     check_text,
     check_token_ids,
     distinct,
@@ -41,7 +42,7 @@ from midlayer_embed.forward.batching import (
     token_counts,
 )
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
-from midlayer_embed.ground.checks import check_optional_int
+from midlayer_embed.ground.checks import check_bool, check_optional_int
 from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
@@ -143,11 +144,14 @@ class MidLayerEncoder(SentenceTransformer):
         selection_texts: Sequence[str] | None = None,
         **options: "Unpack[AnyModelOptions]",
     ) -> None:
-        _check_choice(layer, selection_texts)
+        check_choice(layer, selection_texts)
+        truncate_dim = check_optional_int("truncate_dim", truncate_dim, 1)
+        include_prompt = None if include_prompt is None else check_bool("include_prompt", include_prompt)
+        prompts = _check_prompts(prompts)
         source, recipe = fold(options)
         checkpoint = find_checkpoint(model_name_or_path, source)
         own, recipe = checkpoint.own, checkpoint.resolved(recipe)
-        selection = _select(layer, checkpoint, selection_texts, seed, source, recipe)
+        selection = chosen(layer, checkpoint, selection_texts, seed, source, recipe)
         number = layer_number(layer, checkpoint.n_blocks) if selection is None else selection.layer  # type: ignore[arg-type]
         checkpoint.check_layers([number])
         device = resolve_device(source.device)
@@ -161,7 +165,7 @@ class MidLayerEncoder(SentenceTransformer):
         super().__init__(
             modules=[transformer, pooling, *after.modules],
             device=str(device),
-            prompts={**own.prompts, **(prompts or {})},
+            prompts={**own.prompts, **prompts},
             default_prompt_name=own.default_prompt_name if default_prompt_name is None else default_prompt_name,
             similarity_fn_name=similarity_fn_name or own.similarity_fn_name,  # type: ignore[arg-type]
             truncate_dim=after.truncate_dim if truncate_dim is None else truncate_dim,
@@ -285,7 +289,8 @@ class MidLayerEncoder(SentenceTransformer):
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Like the parent's method, but a batch of only empty texts becomes masked padding, so its vectors are zero."""
-        features = super().preprocess(inputs, prompt=prompt, **kwargs)  # type: ignore[arg-type]
+        with TOKENIZING:
+            features = super().preprocess(inputs, prompt=prompt, **kwargs)  # type: ignore[arg-type]
         if "input_ids" in features and features["input_ids"].shape[1] == 0:
             shape = (len(inputs), 1)
             features["input_ids"] = torch.full(shape, self.tokenizer.pad_token_id, dtype=torch.int64)
@@ -350,39 +355,9 @@ class MidLayerEncoder(SentenceTransformer):
         return torch.nn.functional.normalize(vectors, dim=1) if normalize else vectors
 
 
-def _check_choice(layer: "int | float | str | LayerSelection", texts: Sequence[str] | None) -> None:
-    """Reject unknown criteria, and criteria without texts, before any download."""
-    from midlayer_embed.selection.criteria import check_layer, needs_texts
-
-    if isinstance(layer, str):
-        check_layer(layer)
-        if needs_texts(layer) and texts is None:
-            raise InputError(f"selection_texts: layer {layer!r} needs texts, got None")
-
-
-def _select(
-    layer: "int | float | str | LayerSelection",
-    checkpoint: Checkpoint,
-    texts: Sequence[str] | None,
-    seed: int,
-    source: Source,
-    recipe: Recipe,
-) -> "LayerSelection | None":
-    """The selection by a criterion, or the one given as `layer`; None if the layer is a number or depth."""
-    from midlayer_embed.forward.layerwise import LayerwiseEncoder
-    from midlayer_embed.selection.criteria import LayerSelection, fixed_layer, needs_texts
-    from midlayer_embed.selection.select import select_layer
-
-    if isinstance(layer, LayerSelection):
-        if layer.n_layers != checkpoint.n_blocks + 1:
-            raise InputError(
-                f"layer: chosen for a model of {layer.n_layers} layers; this model has {checkpoint.n_blocks + 1}"
-            )
-        return layer
-    if not isinstance(layer, str):
-        return None
-    if not needs_texts(layer):
-        return fixed_layer(layer, checkpoint.n_blocks)
-    raw = replace(recipe, final_norm=False)
-    every = LayerwiseEncoder.from_checkpoint(checkpoint, raw, dtype=source.dtype, device=source.device)
-    return select_layer(every, texts, criterion=layer, seed=seed)
+def _check_prompts(prompts: Mapping[str, str] | None) -> dict[str, str]:
+    if not isinstance(prompts or {}, Mapping):
+        raise InputTypeError(f"prompts: expected texts by name, got {prompts!r}")
+    for name, prompt in (prompts or {}).items():
+        check_text(f"prompts[{name!r}]", prompt)
+    return dict(prompts or {})

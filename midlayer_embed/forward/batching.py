@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.threads import OneAtATime
 
 
 class Prompted(NamedTuple):
@@ -167,17 +168,22 @@ class TokenIds:
         return self.flat[end - int(self.lengths[row]) : end]
 
 
+# A tokenizer keeps the padding and truncation of its last call, which another thread may change before the next one.
+TOKENIZING = OneAtATime()
+
+
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int) -> TokenIds:
     """Token ids of each text, special tokens included, truncated to `max_length` tokens."""
     parts = [TokenIds.of([])]
     for start in range(0, len(texts), _TEXTS_AT_ONCE):  # some tokenizers fail on an empty list
-        encoded = tokenizer(
-            list(map(spelt, texts[start : start + _TEXTS_AT_ONCE])),
-            truncation=True,
-            max_length=max_length,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
+        with TOKENIZING:
+            encoded = tokenizer(
+                list(map(spelt, texts[start : start + _TEXTS_AT_ONCE])),
+                truncation=True,
+                max_length=max_length,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )
         parts.append(TokenIds.of(encoded["input_ids"]))
     return TokenIds(np.concatenate([part.flat for part in parts]), np.concatenate([part.lengths for part in parts]))
 
@@ -187,7 +193,8 @@ def prompt_lengths(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], ma
 
     @cache
     def length(prompt: str) -> int:
-        (ids,) = tokenizer([prompt], truncation=True, max_length=max_length)["input_ids"]
+        with TOKENIZING:
+            (ids,) = tokenizer([prompt], truncation=True, max_length=max_length)["input_ids"]
         return len(ids) - bool(ids and ids[-1] in tokenizer.all_special_ids)
 
     lengths = (0 if isinstance(text, str) else length(text.prompt) for text in texts)

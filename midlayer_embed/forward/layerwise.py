@@ -29,6 +29,7 @@ from midlayer_embed.forward.batching import (
 )
 from midlayer_embed.forward.pooling import Pooler, pooler
 from midlayer_embed.ground.progress import progress
+from midlayer_embed.ground.threads import OneAtATime
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.backbone import Backbone, load_backbone
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
@@ -137,6 +138,7 @@ class LayerwiseEncoder:
         self.backbone: Backbone = load_backbone(
             checkpoint, max_seq_length=recipe.max_seq_length, dtype=dtype, device=device
         )
+        self._hooked = OneAtATime()
         self._pool: Pooler = pooler(self.pooling_mode, self.backbone.dim)
 
     @property
@@ -290,7 +292,8 @@ class LayerwiseEncoder:
                 except InputError as error:
                     raise InputError(f"layer {layers[slot]}: {error}") from error
 
-        with ExitStack() as hooks:
+        # the hooks of one thread would record the states of another
+        with self._hooked, ExitStack() as hooks:
             _attach(hooks, self.backbone, layers, record_layer)
             with suppress(_LastLayerReached):
                 self.backbone.model(input_ids=batch.input_ids.to(device), attention_mask=mask, use_cache=False)

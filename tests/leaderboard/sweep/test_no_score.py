@@ -117,7 +117,9 @@ def test_a_layer_with_vectors_that_are_not_finite_is_left_out_and_the_others_are
     board = run_sweep(overflowing, tasks, tmp_path, **options)  # type: ignore[arg-type]
     found = board.scores.with_columns(has=pl.col("main_score").is_not_null())
     assert set(found.select("layer", "has").iter_rows()) == {(0, True), (1, True), (2, False), (3, False)}
-    assert set(board.no_scores()["reason"].str.replace(r"^\d+ of \d+ ", "")) == {"vectors are not finite (NaN)"}
+    assert set(board.no_scores()["reason"]) == {"no vector is finite (NaN)"}
+    names = "TinyClassification, TinyClustering, TinyPairClassification"
+    assert board.remarks[0].endswith(f": layers 2, 3 have no score on {names}: no vector is finite (NaN)")
     if metrics == "all":
         raw = board.metrics.filter(normalization="raw", task="TinyClassification", metric="dataset_entropy")
         assert raw.sort("layer")["value"].is_null().to_list() == [False, False, True, True]
@@ -133,7 +135,7 @@ def test_where_no_layer_has_finite_vectors_the_task_fails_and_nothing_is_kept(
     monkeypatch.setattr(StoreFiller, "_without_not_finite", lambda self, n, vectors: without(self, n, vectors * np.inf))
     with pytest.raises(TasksFailed) as failed:
         run_sweep(llama_folder, [TinySTS()], tmp_path, layers=[3, 0], metrics="none", show_progress=False)
-    said = "no layer has finite vectors; at layer 3, 60 of 60 vectors are not finite (NaN)"
+    said = "no layer has finite vectors; at layer 3, no vector is finite (NaN)"
     assert str(failed.value.failures["TinySTS"]) == said
     assert list(ResultsFolder(tmp_path).results()) == []
 

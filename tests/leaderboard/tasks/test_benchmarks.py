@@ -5,6 +5,7 @@ from pathlib import Path
 import mteb
 import pytest
 from mteb.abstasks.abstask import AbsTask
+from support.tiny_tasks import TinySTS, renamed
 
 from leaderboard import PAPER_TASKS, get_benchmark
 from leaderboard.config_files import read_config
@@ -117,3 +118,18 @@ def test_the_published_scores_are_of_these_tasks(paper_folder: Path) -> None:
     published = pl.read_csv(paper_folder / "scores.csv.gz").select("task", "task_type").unique()
     ours = [(task.metadata.name, task.metadata.type) for task in get_benchmark("paper").tasks]
     assert sorted(published.iter_rows()) == sorted(ours)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../../up", "..", "nul\0", "x" * 201, "\u00fc" * 101])
+def test_a_name_that_no_file_can_have_is_refused_before_any_work(name: str) -> None:
+    with pytest.raises(ValueError, match="^tasks: .* no file can be named ") as refused:
+        resolve_tasks([TinySTS(), renamed(TinySTS, name)])
+    assert str(refused.value).endswith(repr(name))
+
+
+def test_a_benchmark_is_checked_as_a_list_of_tasks_is() -> None:
+    benchmark = get_benchmark("starter")
+    assert resolve_tasks(benchmark) == list(benchmark.tasks)
+    benchmark.tasks = [*benchmark.tasks, benchmark.tasks[0]]
+    with pytest.raises(ValueError, match="^tasks: a task is named twice in Starter"):
+        resolve_tasks(benchmark)

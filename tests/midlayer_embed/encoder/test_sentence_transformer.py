@@ -96,6 +96,22 @@ def test_bad_layers_are_refused_before_weights_are_read(llama_folder: Path, laye
         MidLayerEncoder(llama_folder, layer)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("truncate_dim", 0),
+        ("truncate_dim", -1),
+        ("truncate_dim", "8"),
+        ("include_prompt", "no"),
+        ("prompts", ["query: "]),
+        ("prompts", {"query": 3}),
+    ],
+)
+def test_bad_settings_are_named_before_the_model_is_looked_for(argument: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"^{argument}(\['query'\])?: expected "):
+        MidLayerEncoder("no/such-model", 2, **{argument: value})  # type: ignore[arg-type]
+
+
 def test_texts_are_cut_where_told_and_the_export_remembers(llama_folder: Path, tmp_path: Path) -> None:
     encoder = MidLayerEncoder(llama_folder, 2, max_seq_length=9)
     assert encoder.max_seq_length == 9
