@@ -184,6 +184,16 @@ class AnyModelOptions(ModelOptions, total=False):
     trust_remote_code: bool
 
 
+def is_model_name(name: object) -> bool:
+    """Whether a model can have a name on the Hub: letters, digits, "-", "_" and ".", with an owner or without.
+
+    Example:
+        >>> is_model_name("org/model-1.0"), is_model_name("org/my model")
+        (True, False)
+    """
+    return isinstance(name, str) and _MODEL_NAME.fullmatch(name) is not None
+
+
 def check_model_name(argument: str, name: str) -> str:
     """A name that a model can have on the Hub: letters, digits, "-", "_" and ".", with an owner or without.
 
@@ -194,7 +204,7 @@ def check_model_name(argument: str, name: str) -> str:
         >>> check_model_name("base_model", "org/model-1.0")
         'org/model-1.0'
     """
-    if not isinstance(name, str) or not _MODEL_NAME.fullmatch(name):
+    if not is_model_name(name):
         raise InputError(f"{argument}: expected a name such as 'org/name' or 'name', got {name!r}")
     return name
 

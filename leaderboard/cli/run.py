@@ -15,7 +15,7 @@ from midlayer_embed.cli.early import check_layers, check_model
 from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, completes, model_options
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import user_path
-from midlayer_embed.layers import parse_layer
+from midlayer_embed.layers import parse_layer_or_name
 from midlayer_embed.terms import METRIC_TABLE, views_needed
 
 if TYPE_CHECKING:
@@ -153,7 +153,8 @@ def _show(board: "Leaderboard", results: str) -> None:
 def _layers(text: str) -> str | list[int | float]:
     if text == "all":
         return text
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
+    layers = [parse_layer_or_name(part.strip()) for part in text.split(",")]
+    numbers = [layer for layer in layers if not isinstance(layer, str)]
+    if len(numbers) < len(layers):
         raise InputError(f'layers: expected "all" or layers such as 0,6,-1, got {text!r}')
-    return [parse_layer(part) for part in parts]
+    return numbers

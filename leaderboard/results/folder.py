@@ -24,11 +24,11 @@ from filelock import FileLock
 from mteb.cache import ResultCache
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
-from pydantic import ValidationError
 
 from leaderboard.results.provenance import agrees
 from leaderboard.results.schemas import METRICS_SCHEMA
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.failures import reason_of
 from midlayer_embed.ground.paths import followed, user_path
 
 logger = logging.getLogger(__name__)
@@ -151,11 +151,15 @@ class ResultsFolder:
 
     def results(self) -> Iterator[tuple[ModelMeta, TaskResult]]:
         """Every readable result, with the ModelMeta that mteb wrote for it."""
-        for meta_path in sorted((self.root / "results").glob(f"*/*/experiments/*/{_META}")):
-            try:
+        layers = sorted((self.root / "results").glob("*/*/experiments/*/"))
+        for folder in layers:
+            if not (folder / _META).exists() and (n_results := len(list(folder.glob("*.json")))):
+                logger.warning("%s lacks %s, so its results are left out: %d", folder, _META, n_results)
+        for meta_path in (folder / _META for folder in layers if (folder / _META).exists()):
+            meta = None
+            with _left_out(meta_path):
                 meta = ModelMeta.model_validate_json_resolved(meta_path.read_bytes())
-            except ValueError as error:
-                logger.warning("%s cannot be read and is left out: %s", meta_path, str(error).splitlines()[0])
+            if meta is None:
                 continue
             for path in sorted(meta_path.parent.glob("*.json")):
                 if path != meta_path and (result := _read_result(path)) is not None:
@@ -197,20 +201,28 @@ def _layout(root: Path, task_name: str, meta: ModelMeta) -> Path:
     return folder / f"{task_name}.json"
 
 
+@contextmanager
+def _left_out(path: Path) -> Iterator[None]:
+    """Log a file that cannot be read: one file never hides the others.
+
+    Whatever error comes counts: the readers of mteb fail in many ways on what is not theirs, such as a list.
+    """
+    try:
+        yield
+    except Exception as error:
+        logger.warning("%s cannot be read and is left out: %s", path, reason_of(error))
+
+
 def _read_result(path: Path) -> TaskResult | None:
     if not path.exists():
         return None
-    try:
+    with _left_out(path):
         return TaskResult.from_disk(path)
-    except (ValueError, ValidationError, KeyError) as error:
-        logger.warning("%s cannot be read and is left out: %s", path, str(error).splitlines()[0])
-        return None
+    return None
 
 
 def _read_metrics(path: Path) -> pl.DataFrame:
     if path.exists():
-        try:
-            return pl.read_parquet(path, glob=False).select(list(_FILE_SCHEMA))
-        except (pl.exceptions.PolarsError, OSError) as error:
-            logger.warning("%s cannot be read and is left out: %s", path, str(error).splitlines()[0])
+        with _left_out(path):
+            return pl.read_parquet(path, glob=False).select(list(_FILE_SCHEMA)).cast(_FILE_SCHEMA)  # type: ignore[arg-type]
     return pl.DataFrame(schema=_FILE_SCHEMA)

@@ -16,6 +16,8 @@ from midlayer_embed.options import Recipe
 PROVENANCE = "provenance"
 # Key in the provenance of a result without a score: why there is none.
 NO_SCORE = "no_score"
+# What the tables need of it.
+_NEEDED = {"layer": int, "n_blocks": int, "task_type": str, "dataset": str}
 _PACKAGES = ("mteb", "sentence-transformers", "transformers", "torch", "scikit-learn", "numpy")
 
 
@@ -83,4 +85,6 @@ def entries_of(result: TaskResult) -> list[Any]:
 
 def provenance_of(result: TaskResult) -> dict[str, Any] | None:
     """The provenance of a result; None if it was not written by a sweep, so that the tables leave it out."""
-    return next((entry[PROVENANCE] for entry in entries_of(result) if PROVENANCE in entry), None)
+    found = next((entry[PROVENANCE] for entry in entries_of(result) if PROVENANCE in entry), None)
+    is_ours = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _NEEDED.items())
+    return found if is_ours else None

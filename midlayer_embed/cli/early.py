@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from midlayer_embed.cli.glance import n_blocks_at_a_glance
 from midlayer_embed.cli.parser import model_options
+from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_optional_int
 from midlayer_embed.layers import layer_number
 from midlayer_embed.models.starter import check_location
@@ -48,11 +49,13 @@ def check_texts(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: (a ValueError) the message names what is wrong.
     """
-    from midlayer_embed.texts.files import find_texts
+    from midlayer_embed.texts.files import describe, find_texts
     from midlayer_embed.texts.views import check_rates
 
     check_optional_int("max_texts", arguments.max_texts, 1)
     check_optional_int("min_tokens", arguments.min_tokens, 1)
     check_rates(arguments.rates)
     if arguments.texts is not None:
-        find_texts(arguments.texts, arguments.column)
+        file = find_texts(arguments.texts, arguments.column)
+        if file.path.stat().st_size == 0:
+            raise InputError(f"texts: {describe(file, 0)}")

@@ -7,7 +7,7 @@ from midlayer_embed.cli.early import check_model
 from midlayer_embed.cli.options import PROGRAM
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
 from midlayer_embed.ground.checks import check_optional_int
-from midlayer_embed.ground.interrupts import sigterm_interrupts, tell_interrupt
+from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.layers import parse_layer
 
 
@@ -65,7 +65,7 @@ def _encode(arguments: argparse.Namespace) -> None:
     check_model(arguments, [layer])
     from midlayer_embed.bulk.encode_file import encode_file
 
-    with sigterm_interrupts(), tell_interrupt(lambda: "no text was embedded in this run"):
+    with tell_interrupt(lambda: "no text was embedded in this run"):
         n_texts, dim = encode_file(
             arguments.model,
             layer,

@@ -48,10 +48,11 @@ def _export(arguments: argparse.Namespace) -> int:
     layer = parse_layer_or_name(arguments.layer)
     check_layer(layer)
     said = card_options(arguments)
-    check_target(arguments.folder, overwrite=arguments.overwrite)
     if isinstance(layer, str):
         check_texts_for(layer, arguments)
     check_model(arguments, [] if isinstance(layer, str) else [layer])
+    needed = (arguments.model, *arguments.adapters, *filter(None, [arguments.texts]))
+    check_target(arguments.folder, overwrite=arguments.overwrite, needed=needed)
     from midlayer_embed.encoder.export import ExportFailed, export_encoder
     from midlayer_embed.encoder.saving import check_can_be_saved
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder

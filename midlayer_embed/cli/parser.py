@@ -15,7 +15,7 @@ from midlayer_embed import __version__
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.failures import reason_of
-from midlayer_embed.ground.interrupts import Terminated
+from midlayer_embed.ground.interrupts import Terminated, signals_interrupt
 from midlayer_embed.ground.quiet import log_level
 from midlayer_embed.ground.streams import flush_output, has_terminal, output_has_no_reader, say, standard_streams
 from midlayer_embed.options import FILE_OPTIONS, Recipe, Source
@@ -23,7 +23,6 @@ from midlayer_embed.options import FILE_OPTIONS, Recipe, Source
 FAILED = 1
 MISTAKE = 2
 INTERRUPTED = 130
-TERMINATED = 143
 
 
 class Parser(argparse.ArgumentParser):
@@ -149,7 +148,8 @@ def run(parser: Parser, arguments: Sequence[str] | None) -> int:
 
     Returns:
         The exit code: the command's, or 0; 2 for a user error, which is reported in one line; 1 if the output cannot be
-        written or for an unexpected error; 130 if interrupted, 143 if terminated. A reader of the output that leaves,
+        written or for an unexpected error; 130 if interrupted, 143 if terminated, 129 if the terminal
+        closes. A reader of the output that leaves,
         as `head` does, is no error.
     """
     with standard_streams():
@@ -176,14 +176,13 @@ def _run(parser: Parser, arguments: Sequence[str] | None) -> int:
         parsed = parser.parse_args(arguments)
         check_int("seed", parsed.seed, 0)
         level = logging.WARNING if parsed.quiet else logging.DEBUG if parsed.verbose else logging.INFO
-        with _show_logs(program, level), _bars_of_libraries(not parsed.quiet and has_terminal()):
+        with _show_logs(program, level), _bars_of_libraries(not parsed.quiet and has_terminal()), signals_interrupt():
             return parsed.command(parsed) or 0
     except KeyboardInterrupt as interrupt:
-        terminated = isinstance(interrupt, Terminated)
         how = "; run the same command again to resume" if "resumes" in parsed else ""
         what = f": {interrupt}" if interrupt.args else how
-        say(f"\n{program}: {'terminated' if terminated else 'interrupted'}{what}")
-        return TERMINATED if terminated else INTERRUPTED
+        say(f"\n{program}: {'terminated' if isinstance(interrupt, Terminated) else 'interrupted'}{what}")
+        return 128 + interrupt.number if isinstance(interrupt, Terminated) else INTERRUPTED
     except Exception as error:
         if isinstance(error, BrokenPipeError) and output_has_no_reader():
             return 0
@@ -200,6 +199,8 @@ def _told(error: Exception) -> tuple[int, str]:
         return MISTAKE, " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FAILED, f"the disk is full: {error}"
+    if isinstance(error, PermissionError) and error.filename:
+        return MISTAKE, f"{error.filename} cannot be opened: {error.strerror}"
     return FAILED, f"unexpected error: {reason_of(error)}; --verbose shows where"
 
 

@@ -66,7 +66,9 @@ def export_encoder(encoder: MidLayerEncoder, folder: str | Path, *, overwrite: b
         >>> export_encoder(MidLayerEncoder("starter", 12), "smollm2-layer-12")           # doctest: +SKIP
         0.0
     """
-    target = check_target(folder, overwrite=overwrite)
+    checkpoint = encoder.checkpoint
+    needed = (checkpoint.root, *(adapter.name for adapter in checkpoint.adapters))
+    target = check_target(folder, overwrite=overwrite, needed=needed)
     with atomic_folder(target, replace=True) as partial:
         encoder.save_pretrained(str(partial))
         difference = _difference_after_loading(encoder, partial)

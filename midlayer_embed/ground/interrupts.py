@@ -1,4 +1,4 @@
-"""Interrupts: Ctrl-C, and the SIGTERM of a batch system or of `timeout`, end work in the same orderly way."""
+"""Interrupts: Ctrl-C, the SIGTERM of a batch system or of `timeout`, and a terminal that closes, end work in order."""
 
 import signal
 import threading
@@ -6,26 +6,41 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+# Those that end a process at once by default, so that unfinished files would be left. Windows has no SIGHUP.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM was received."""
+    """SIGTERM or SIGHUP was received.
+
+    Attributes:
+        number: Number of the signal.
+    """
+
+    number: int = signal.SIGTERM
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Raise `Terminated` in the block when SIGTERM arrives. Does nothing outside of the main thread."""
+def signals_interrupt() -> Iterator[None]:
+    """Raise `Terminated` in the block when SIGTERM or SIGHUP arrives, unless it is ignored, as under `nohup`.
 
-    def stop(_number: int, _frame: Any) -> NoReturn:
-        raise Terminated
+    Does nothing outside of the main thread.
+    """
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
+    def stop(number: int, _frame: Any) -> NoReturn:
+        terminated = Terminated()
+        terminated.number = number
+        raise terminated
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -4,6 +4,7 @@
 relative path is relative to the working directory at the time of the call.
 """
 
+import errno
 import os
 import re
 import stat
@@ -14,6 +15,8 @@ from midlayer_embed.errors import InputError, InputTypeError
 _SEPARATORS = tuple(separator for separator in (os.sep, os.altsep) if separator)
 # The standard streams by name: the open file itself is written to, or a redirected one would be replaced.
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+# What the system says of a path where nothing is, or a link that leads nowhere: this may be as it should be.
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 def user_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
@@ -25,7 +28,8 @@ def user_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
 
     Raises:
         InputTypeError: (a ValueError and a TypeError) not a path.
-        InputError: (a ValueError) an empty path, or one that no system can have.
+        InputError: (a ValueError) an empty path, one that no system can have, or one in a folder that this user may
+            not enter.
 
     Example:
         >>> user_path("~/models").parent == Path.home()
@@ -42,12 +46,16 @@ def user_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
     if "\0" in text:
         raise InputError(f"{argument}: a path has no null character, got {text!r}")
     expanded = Path(os.path.expanduser(text))  # unlike Path.expanduser, leaves a name alone that is no user's
-    if expanded.is_absolute():
-        return expanded
     try:
-        return expanded.absolute()
+        found = expanded.absolute()
     except FileNotFoundError:
         raise InputError(f"{argument}: {text} is relative to the working directory, which does not exist") from None
+    try:
+        found.stat()
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise InputError(f"{argument}: {text} cannot be reached: {error.strerror}") from None
+    return found
 
 
 def target_file(path: str | os.PathLike[str], argument: str = "path") -> Path:

@@ -131,6 +131,8 @@ def check_weight_files(folder: Path) -> None:
             with safe_open(file, framework="pt") as opened:
                 opened.keys()
         except (SafetensorError, OSError) as error:
+            if isinstance(error, PermissionError) or not os.access(file, os.R_OK):
+                raise InputError(f"model: {file} cannot be read: Permission denied") from error
             with file.open("rb") as start:
                 is_pointer = start.read(len(_LFS_POINTER)) == _LFS_POINTER
             why = "it is a git-lfs pointer to the weights; run git lfs pull" if is_pointer else first_line(error)
@@ -216,5 +218,7 @@ def _find_names(folder: Path, patterns: tuple[str, ...]) -> list[str]:
 def _read_json(file: Path) -> object:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise InputError(f"model: {file} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"model: {file} is not valid JSON: {first_line(error)}") from error

@@ -298,5 +298,7 @@ def _read(root: str, name: str, revision: str | None, folder: str = "") -> Any:
         return None
     try:
         return json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise InputError(f"model: {file} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"model: {file} is not valid JSON: {first_line(error)}") from error

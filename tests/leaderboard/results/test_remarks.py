@@ -5,6 +5,7 @@ import logging
 import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
@@ -12,7 +13,7 @@ from support.tiny_tasks import TinySTS
 
 from leaderboard import load_results, run_sweep
 from leaderboard.cli import main
-from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.folder import _FILE_SCHEMA, ResultsFolder
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +116,70 @@ def test_many_models_of_the_same_data_do_not_hide_the_one_of_others(
     (said,) = caplog.messages
     assert "revision 2, default test (org/f: layers 1, 3)" in said
     assert said.count("revision 1, default test") == 1
+
+
+def _of_layer_1(folder: Path, name: str) -> Path:
+    return next(folder.glob(f"results/*/*/experiments/layer_1/{name}"))
+
+
+_FOREIGN = {
+    "empty": b"",
+    "cut": b'{"task_name": ',
+    "a list": b"[]",
+    "null": b"null",
+    "a number": b"3",
+    "no text": b"\xff\xfe\x00",
+    "another object": b'{"a": 1}',
+    "deep": b"[" * 100_000,
+    "a folder": None,
+}
+
+
+@pytest.mark.parametrize("kind", _FOREIGN)
+@pytest.mark.parametrize("name", ["TinySTS.json", "model_meta.json"])
+def test_a_file_that_cannot_be_read_is_told_and_hides_no_other(
+    results: Path, tmp_path: Path, name: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(results, tmp_path / "r"))
+    spoilt, content = _of_layer_1(folder, name), _FOREIGN[kind]
+    spoilt.unlink()
+    if content is None:
+        spoilt.mkdir()
+    else:
+        spoilt.write_bytes(content)
+    assert load_results(folder).scores["layer"].to_list() == [3]
+    assert [f"{spoilt} cannot be read and is left out: " in line for line in caplog.messages] == [True]
+
+
+@pytest.mark.parametrize("provenance", [None, 3, [], {}, {"layer": 1}, {"layer": "1", "n_blocks": 3}])
+def test_a_provenance_that_no_sweep_wrote_is_passed_over(results: Path, tmp_path: Path, provenance: object) -> None:
+    folder = Path(shutil.copytree(results, tmp_path / "r"))
+    spoilt = _of_layer_1(folder, "TinySTS.json")
+    found = json.loads(spoilt.read_text())
+    found["scores"]["test"][0]["provenance"] = provenance
+    spoilt.write_text(json.dumps(found))
+    board = load_results(folder)
+    assert board.scores["layer"].to_list() == [3]
+    assert "1 result of local/tiny-llama of single layers was passed over: no sweep wrote it" in board.remarks
+
+
+def test_results_of_a_layer_without_the_meta_of_its_model_are_told(
+    results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(results, tmp_path / "r"))
+    _of_layer_1(folder, "model_meta.json").unlink()
+    assert load_results(folder).scores["layer"].to_list() == [3]
+    assert "layer_1 lacks model_meta.json, so its results are left out: 1" in caplog.text
+
+
+@pytest.mark.parametrize("rows", [{"a": [1]}, {"value": ["x"]}])
+def test_metrics_that_are_not_ours_are_told(
+    results: Path, tmp_path: Path, rows: dict[str, list[object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(results, tmp_path / "r"))
+    other = folder / "metrics" / "other.parquet"
+    other.parent.mkdir(exist_ok=True)
+    ours = {name: ["x"] for name in _FILE_SCHEMA}
+    pl.DataFrame(rows if "a" in rows else {**ours, **rows}).write_parquet(other)
+    assert load_results(folder).metrics.is_empty()
+    assert f"{other} cannot be read and is left out: " in caplog.text

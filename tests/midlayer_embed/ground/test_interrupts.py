@@ -4,22 +4,34 @@ import threading
 
 import pytest
 
-from midlayer_embed.ground.interrupts import Terminated, sigterm_interrupts, tell_interrupt
+from midlayer_embed.ground.interrupts import Terminated, signals_interrupt, tell_interrupt
 
 
-def test_sigterm_interrupts_a_block_and_nothing_after_it() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Terminated), sigterm_interrupts():
-        os.kill(os.getpid(), signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_interrupts_a_block_and_nothing_after_it(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Terminated) as told, signals_interrupt():
+        os.kill(os.getpid(), number)
         signal.pause()
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert told.value.number == number
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with signals_interrupt():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_another_thread_can_run_the_block() -> None:
     before, ran = signal.getsignal(signal.SIGTERM), []
 
     def run() -> None:
-        with sigterm_interrupts():
+        with signals_interrupt():
             ran.append(signal.getsignal(signal.SIGTERM) is before)
 
     thread = threading.Thread(target=run)

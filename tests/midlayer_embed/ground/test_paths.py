@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 from pathlib import Path
@@ -58,3 +59,21 @@ def test_a_target_that_cannot_be_written_is_told_beforehand(tmp_path: Path, monk
             check(path, "out")
     assert target_file(tmp_path / "new" / "file", "out") == tmp_path / "new" / "file"
     assert not (tmp_path / "new").exists()
+
+
+def test_a_path_that_the_system_refuses_is_told_with_its_argument(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=r"^out: x+ cannot be reached: File name too long$"):
+        user_path("x" * 300, "out")
+    stat = Path.stat
+
+    def refused(path: Path, **options: bool) -> os.stat_result:
+        if path.parent.name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refused)  # root may enter every folder
+    for check in (user_path, target_file, target_folder):
+        with pytest.raises(ValueError, match="^out: .*locked/x cannot be reached: Permission denied$"):
+            check(tmp_path / "locked" / "x", "out")
