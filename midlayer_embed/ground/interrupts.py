@@ -48,10 +48,12 @@ def tell_interrupt(words: Callable[[], str]) -> Iterator[None]:
     """Give an interrupt of the block a message: what an interrupt leaves behind.
 
     Example:
-        >>> with tell_interrupt(lambda: "nothing is kept"):
-        ...     raise KeyboardInterrupt
-        Traceback (most recent call last):
-        KeyboardInterrupt: nothing is kept
+        >>> try:
+        ...     with tell_interrupt(lambda: "nothing is kept"):
+        ...         raise KeyboardInterrupt
+        ... except KeyboardInterrupt as interrupt:
+        ...     print(interrupt)
+        nothing is kept
     """
     try:
         yield
