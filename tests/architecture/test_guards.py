@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import tiers
 from support.read_only import unchanged
 
 from midlayer_embed import LayerwiseEncoder
@@ -30,6 +31,7 @@ def test_a_change_of_a_shared_encoder_is_noticed(llama_folder: Path, what: str) 
 def test_a_unit_test_starts_no_process_and_loads_no_model() -> None:
     from transformers import BertConfig, BertModel
 
+    tiers.watch()  # it watches what is imported, and this may be the first test that imports transformers
     for start in (lambda: subprocess.run([sys.executable, "-c", "pass"]), lambda: BertModel(BertConfig())):
         with pytest.raises(pytest.fail.Exception, match="is of another tier"):
             start()

@@ -15,7 +15,7 @@ from leaderboard import run_sweep
 from leaderboard.cli import main as leaderboard_main
 from leaderboard.sweep.arguments import check_jobs
 from leaderboard.tasks.names import check_limit
-from midlayer_embed import LayerwiseEncoder, metrics, select_layer
+from midlayer_embed import LayerwiseEncoder, MidLayerEncoder, metrics, select_layer
 from midlayer_embed.cli import main
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import token_budget
@@ -53,6 +53,14 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
     ("midlayer_embed.selection.select", "n_resamples"): (
         0,
         lambda value, folder: select_layer(folder, ["a", "b"], n_resamples=value),
+    ),
+    ("midlayer_embed.encoder.sentence_transformer", "truncate_dim"): (
+        1,
+        lambda value, folder: MidLayerEncoder(folder, 1, truncate_dim=value),
+    ),
+    ("midlayer_embed.encoder.sentence_transformer", "max_seq_length"): (
+        1,
+        lambda value, folder: setattr(MidLayerEncoder(folder, 1), "max_seq_length", value),
     ),
     ("leaderboard.tasks.names", "limit"): (2, lambda value, _: check_limit(value)),
     ("leaderboard.sweep.arguments", "jobs"): (1, lambda value, _: check_jobs(value)),

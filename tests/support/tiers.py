@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -87,16 +88,20 @@ def within_tier(item: pytest.Item) -> Iterator[None]:
 
 
 def watch() -> None:
-    """Has those watched who start processes or load models, once a session. Libraries may start other programs."""
+    """Watches who starts processes or loads models, as far as it is imported. Libraries may start other programs."""
 
     def watched(kind: Any, tiers: set[str], what: str, is_meant: Callable[..., bool]) -> None:
         start = kind.__init__
+        if hasattr(start, "is_watched"):
+            return
 
+        @wraps(start)  # transformers reads the signature
         def refuse_or_start(instance: Any, *args: Any, **options: Any) -> None:
             if _running in tiers and is_meant(*args):
                 pytest.fail(f"a test that {what} is of another tier: mark it (see tests/support/tiers.py)")
             start(instance, *args, **options)
 
+        refuse_or_start.is_watched = True  # type: ignore[attr-defined]
         kind.__init__ = refuse_or_start
 
     watched(Fork, {"unit", "model"}, "starts a process", lambda *_: True)
