@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
     from midlayer_embed.forward.layerwise import LayerwiseEncoder
     from midlayer_embed.models.families import register as register_family
+    from midlayer_embed.recipes.transform import Transform, fit_transform
     from midlayer_embed.selection.criteria import LayerSelection
     from midlayer_embed.selection.profile import profile_layers
     from midlayer_embed.selection.select import select_layer
@@ -20,7 +21,9 @@ __all__ = [
     "LayerSelection",
     "LayerwiseEncoder",
     "MidLayerEncoder",
+    "Transform",
     "__version__",
+    "fit_transform",
     "metrics",
     "profile_layers",
     "register_family",
@@ -32,6 +35,8 @@ _HOMES = {
     "LayerSelection": ("midlayer_embed.selection.criteria", "LayerSelection"),
     "LayerwiseEncoder": ("midlayer_embed.forward.layerwise", "LayerwiseEncoder"),
     "MidLayerEncoder": ("midlayer_embed.encoder.sentence_transformer", "MidLayerEncoder"),
+    "Transform": ("midlayer_embed.recipes.transform", "Transform"),
+    "fit_transform": ("midlayer_embed.recipes.transform", "fit_transform"),
     "profile_layers": ("midlayer_embed.selection.profile", "profile_layers"),
     "register_family": ("midlayer_embed.models.families", "register"),
     "select_layer": ("midlayer_embed.selection.select", "select_layer"),

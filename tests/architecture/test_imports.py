@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 # before it and itself, nothing else; `leaderboard` stands on all of `midlayer_embed`.
 WINGS = {
     "midlayer_embed": (
-        *("errors", "layers", "terms", "ground", "options", "metrics", "models", "forward", "texts", "selection"),
+        *("errors", "layers", "terms", "ground", "options", "metrics", "recipes"),
+        *("models", "forward", "texts", "selection"),
         *("encoder", "bulk", "families", "cli", "__main__"),
     ),
     "leaderboard": (

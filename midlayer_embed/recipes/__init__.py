@@ -1,0 +1,1 @@
+"""What is done to vectors besides choosing a layer."""
