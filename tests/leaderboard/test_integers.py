@@ -15,7 +15,7 @@ from leaderboard import run_sweep
 from leaderboard.cli import main as leaderboard_main
 from leaderboard.sweep.arguments import check_jobs
 from leaderboard.tasks.names import check_limit
-from midlayer_embed import LayerwiseEncoder, MidLayerEncoder, metrics, select_layer
+from midlayer_embed import LayerwiseEncoder, MidLayerEncoder, fit_transform, metrics, select_layer
 from midlayer_embed.cli import main
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import token_budget
@@ -62,6 +62,7 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
         1,
         lambda value, folder: setattr(MidLayerEncoder(folder, 1), "max_seq_length", value),
     ),
+    ("midlayer_embed.recipes.transform", "dim"): (1, lambda value, _: fit_transform(VIEWS, "whiten", dim=value)),
     ("leaderboard.tasks.names", "limit"): (2, lambda value, _: check_limit(value)),
     ("leaderboard.sweep.arguments", "jobs"): (1, lambda value, _: check_jobs(value)),
     ("leaderboard.sweep.arguments", "seed"): (
