@@ -265,21 +265,21 @@ def sentences() -> list[str]:
     return list(SENTENCES)
 
 
+def _beside_the_repository(name: str, variable: str, what: str) -> Path:
+    """A folder that is no part of the repository: beside it, or where an environment variable says."""
+    folder = Path(os.environ.get(variable, Path(__file__).parents[2] / "shared" / name))
+    if not folder.is_dir():
+        pytest.skip(f"there is no folder {folder} with {what}")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def mteb_mirror() -> Path:
-    """Real data of MTEB tasks, which are no part of the repository: beside it, or where MTEB_MIRROR says."""
-    beside = Path(__file__).parents[2] / "shared" / "mteb_mirror"
-    folder = Path(os.environ.get("MTEB_MIRROR", beside))
-    if not folder.is_dir():
-        pytest.skip(f"there is no folder {folder} with real data of MTEB tasks")
-    return folder
+    """Real data of MTEB tasks."""
+    return _beside_the_repository("mteb_mirror", "MTEB_MIRROR", "real data of MTEB tasks")
 
 
 @pytest.fixture(scope="session")
 def paper_folder() -> Path:
-    """The paper's published results, which are no part of the repository: beside it, or where PAPER_TABLES says."""
-    beside = Path(__file__).parents[2] / "shared" / "paper"
-    folder = Path(os.environ.get("PAPER_TABLES", beside))
-    if not folder.is_dir():
-        pytest.skip(f"there is no folder {folder} with the paper's published results")
-    return folder
+    """The paper's published results."""
+    return _beside_the_repository("paper", "PAPER_TABLES", "the paper's published results")

@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.models.starter import STARTER, starter_gguf
 
 # The entries of a config.json that hold the number of blocks, one for each architecture.
@@ -27,15 +28,16 @@ def n_blocks_at_a_glance(model: str, gguf_file: str | None = None, revision: str
     """
     try:
         if model == STARTER or gguf_file is not None:
-            return _n_blocks_of_gguf(starter_gguf() if gguf_file is None else Path(model) / gguf_file)
+            return _n_blocks_of_gguf(starter_gguf() if gguf_file is None else user_path(model, "model") / gguf_file)
         return _n_blocks_of_config(_config_file(model, revision))
     except (OSError, ValueError, struct.error):  # what is wrong with the file is told when it is loaded
         return None
 
 
 def _config_file(model: str, revision: str | None) -> Path | None:
-    if Path(model).is_dir():
-        return Path(model) / "config.json"
+    folder = user_path(model, "model")
+    if folder.is_dir():
+        return folder / "config.json"
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(model, "config.json", revision=revision or "main")

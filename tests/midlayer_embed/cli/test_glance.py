@@ -16,6 +16,13 @@ def test_a_glance_tells_the_usual_models(llama_folder: Path) -> None:
     assert n_blocks_at_a_glance(str(llama_folder)) == 3
 
 
+def test_a_path_is_the_users(llama_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(llama_folder.parent))
+    monkeypatch.chdir(llama_folder.parent)
+    for path in (f"~/{llama_folder.name}", llama_folder.name, f"./{llama_folder.name}/"):
+        assert n_blocks_at_a_glance(path) == 3
+
+
 @pytest.mark.parametrize(
     "config",
     [
