@@ -35,11 +35,8 @@ def standard_streams() -> Iterator[None]:
         ...     print("any text")
         any text
     """
-    for name, mode in (
-        ("stdin", "r"),
-        ("stdout", "w"),
-        ("stderr", "w"),
-    ):  # the lowest free number is that of a closed one
+    # In this order: a file that is opened gets the lowest free number, which is that of the first closed stream.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     changed = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if isinstance(stream, TextIOWrapper)]
