@@ -14,18 +14,11 @@ import numpy as np
 import torch
 
 from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+from midlayer_embed.encoder.serve.plain_tokenizer import PROBES
 from midlayer_embed.encoder.target import check_target
 from midlayer_embed.ground.atomic import atomic_folder
 from midlayer_embed.ground.workers import absolute_python_path
 
-# Short and long, plain and odd texts, which exercise padding, truncation and edge cases of the tokenizer.
-PROBES = (
-    "The weather is lovely today.",
-    "A",
-    "Ünïcödé, 数学 and emoji 🙂 come back the same.",
-    "def f(x):\n\treturn x ** 2  # code, with a tab",
-    "Which layer embeds best is a question that the last layer rarely answers. " * 40,
-)
 # How far vectors may differ, relative to their size. In half precision, batches of other shapes round otherwise: by up
 # to one epsilon of the dtype in models tried, where the layer below differs by 40 or more.
 _TOLERANCE = 1e-5

@@ -28,6 +28,7 @@ from midlayer_embed.encoder.identity import (
     weights_stamp,
 )
 from midlayer_embed.encoder.saving import facts_of, saved_form
+from midlayer_embed.encoder.serve.common_form import write_common_form
 from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form
 from midlayer_embed.encoder.truncated_transformer import truncated_transformer
 from midlayer_embed.errors import InputTypeError
@@ -256,6 +257,7 @@ class MidLayerEncoder(SentenceTransformer):
         with quiet_transformers(), saved_form(self, folder) as merged, atomic_folder(folder, add=True) as partial:
             self._has_merged = merged
             super().save(str(partial), *args, **kwargs)
+            write_common_form(partial, self[0])  # type: ignore[arg-type]
 
     @classmethod
     def _load_with_module_classes(cls, *args: Any, **kwargs: Any) -> Any:

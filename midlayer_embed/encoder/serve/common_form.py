@@ -1,0 +1,132 @@
+"""The form of a folder that old and new readers know: sentence-transformers 3 to 6, transformers 4 and 5, servers.
+
+sentence-transformers 5.4 changed the names of classes and the entries of configs, and transformers 5 others. Readers of
+the older ones fail, or, worse, ignore what they do not know. A layer that older versions cannot give keeps the new
+names: then they fail at once, and `requirements` says which versions can give it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers.sentence_transformer.modules import Transformer
+
+from midlayer_embed.encoder.serve.json_files import read_json, write_json
+from midlayer_embed.encoder.serve.older_config import needs_eager_attention, older_entries
+from midlayer_embed.encoder.serve.plain_tokenizer import OF_THE_MACHINE, write_plain_tokenizer
+
+OLD_NAMES = "sentence_transformers.models."
+# The first version that reads `requirements`.
+_SINCE = "6.0"
+# An entry that older versions which know the new names do not take: without `requirements` they fail by it.
+_UNKNOWN_BEFORE = "query_length"
+_POOLING_FLAGS = {  # in the order of concatenation
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean": "pooling_mode_mean_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+# The entries of the modules after pooling that have changed nothing else.
+_KEYS: dict[str, set[str]] = {
+    "Dense": {"in_features", "out_features", "bias", "activation_function"},
+    "Dropout": {"dropout"},
+    "LayerNorm": {"dimension"},
+    "Normalize": set(),
+}
+_MODULES, _WHOLE, _TRANSFORMER = "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"
+_TOKEN_STATES = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+
+
+def write_common_form(folder: Path, transformer: Transformer) -> bool:
+    """Rewrite what sentence-transformers has saved, as far as older versions can say it.
+
+    Args:
+        folder: A folder that sentence-transformers has saved.
+        transformer: Its first module, as it was saved.
+
+    Returns:
+        Whether older versions can say it. If not, the folder asks for newer ones.
+    """
+    modules, whole = read_json(folder / _MODULES), read_json(folder / _WHOLE)
+    root = folder / modules[0]["path"]
+    config = _with_plain_floats(read_json(root / "config.json"))
+    is_plain = write_plain_tokenizer(root, transformer)
+    older = older_entries(config)
+    saved = [_older_module(module["type"], read_json(folder / module["path"] / "config.json")) for module in modules[1:]]
+    is_common = is_plain and older is not None and _gives_token_states(transformer) and "truncate_dim" not in whole
+    is_common = is_common and None not in saved
+    if is_common:
+        for module, entries in zip(modules[1:], saved, strict=True):
+            write_json(folder / module["path"] / "config.json", entries)
+        for module in modules:
+            module["type"] = OLD_NAMES + _class(module["type"])
+        write_json(folder / _MODULES, modules)
+        # readers warn of folders by newer versions; this one is as the older ones wrote it
+        whole.get("__version__", {}).pop("sentence_transformers", None)
+        entries: dict[str, Any] = {"max_seq_length": transformer.max_seq_length, "do_lower_case": False}  # the tokenizer does it
+        if needs_eager_attention(config):
+            entries["model_args"] = {"attn_implementation": "eager"}
+        write_json(root / _TRANSFORMER, entries)
+        if _is_nested(config.get("rope_parameters")):
+            del config["rope_parameters"]  # TEI fails at it; the older names say the same
+    else:
+        whole["requirements"] = {"sentence-transformers": f">={_SINCE}", **whole.get("requirements", {})}
+        write_json(root / _TRANSFORMER, {**read_json(root / _TRANSFORMER), _UNKNOWN_BEFORE: None})
+    write_json(root / "config.json", {key: value for key, value in config.items() if key not in OF_THE_MACHINE} | (older or {}))
+    write_json(folder / _WHOLE, whole)
+    return is_common
+
+
+def _class(type_: str) -> str:
+    return type_.rpartition(".")[2]
+
+
+def _gives_token_states(transformer: Transformer) -> bool:
+    """Whether a module does what older versions do: the last states of the tokens of a text, and no more."""
+    said = transformer.get_config_dict()
+    return (
+        said.get("transformer_task") == "feature-extraction"
+        and said.get("modality_config") == _TOKEN_STATES
+        and said.get("module_output_name") == "token_embeddings"
+        and not said.keys() - {"transformer_task", "modality_config", "module_output_name"}
+    )
+
+
+def _older_module(type_: str, entries: dict[str, Any]) -> dict[str, Any] | None:
+    """The config of a module after the transformer as older versions read it; None if they cannot say it."""
+    if not type_.startswith("sentence_transformers."):
+        return None
+    kind = _class(type_)
+    if kind == "Pooling":
+        return _older_pooling(**entries)
+    names = [entries.pop(name, None) for name in ("module_input_name", "module_output_name")]
+    if set(names) > {None, "sentence_embedding"} or kind not in _KEYS or entries.keys() != _KEYS[kind]:
+        return None
+    return entries
+
+
+def _older_pooling(embedding_dimension: int, pooling_mode: str | list[str], include_prompt: bool) -> dict[str, Any] | None:
+    modes = [pooling_mode] if isinstance(pooling_mode, str) else pooling_mode
+    if modes != [mode for mode in _POOLING_FLAGS if mode in modes]:  # older versions concatenate in this order only
+        return None
+    return {
+        # older versions take no `embedding_dimension`, and newer ones read this as well
+        "word_embedding_dimension": embedding_dimension,
+        **({"pooling_mode": modes[0]} if len(modes) == 1 else {}),
+        **{flag: mode in modes for mode, flag in _POOLING_FLAGS.items()},
+        "include_prompt": include_prompt,
+    }
+
+
+def _with_plain_floats(value: Any) -> Any:
+    """A config without transformers 5's own spelling of infinity, which is a dict to others."""
+    if isinstance(value, dict):
+        if value.keys() == {"__float__"}:
+            return float(value["__float__"])
+        return {key: _with_plain_floats(item) for key, item in value.items()}
+    return [_with_plain_floats(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_nested(rope: Any) -> bool:
+    return any(isinstance(value, dict) for value in (rope or {}).values())

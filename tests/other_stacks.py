@@ -1,0 +1,86 @@
+"""Exports read by older sentence-transformers: `python tests/other_stacks.py [STACK...]`.
+
+Every stack is an environment in .venv-stacks, built once: an older sentence-transformers and the transformers of its
+time, on the torch that is here. Each reads exports of every known architecture, and has to give the same vectors and
+token ids as this package, or to fail: never to go on with others.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+from support.other_stacks.environments import STACKS, python_of
+from support.other_stacks.exports import TEXTS, exports, write_exports
+
+_TOLERANCE = 1e-5
+_STRANGER = Path(__file__).parent / "support" / "other_stacks" / "stranger.py"
+_NEW_NAMES = "No module named 'sentence_transformers.base'"
+_UNKNOWN_MODEL = "does not recognize this architecture"
+# What older versions cannot give, and how they fail. The rest has to be right.
+_NEW_FORM = (
+    *("albert-groups", "gemma2-odd", "gemma3-odd", "llama-yarn", "modernbert-odd", "opt-projected", "qwen2"),
+    *("llama, mean+cls", "llama, truncated dimensions", "llama, raw", "gpt_neox, raw", "falcon, raw"),
+    *("llama, bidirectional", "gemma3, bidirectional"),
+)
+
+
+def _refused(stack: str, names: list[str]) -> dict[str, str]:
+    """The exports that a stack has to refuse: part of its message, by name."""
+    if stack == "st6":
+        return {}
+    refused = dict.fromkeys(_NEW_FORM, "query_length" if stack == "st5.7" else _NEW_NAMES)
+    if stack != "st5.7":
+        refused["umt5"] = "decoder_input_ids"  # no encoder of its own before
+    if stack == "st3.4":
+        unknown = dict.fromkeys((name for name in names if name.startswith(("gemma3", "qwen3"))), _UNKNOWN_MODEL)
+        refused = {**unknown, **refused, "phi3-rope": "size of tensor"}  # no partial rotation there
+    return refused
+
+
+def check(stack: str, python: str, folder: Path, ids: dict[str, list[list[int]]]) -> list[str]:
+    """What is wrong with a stack's reading of the exports in a folder; nothing, if all is right."""
+    command = [python, str(_STRANGER), str(folder), json.dumps(TEXTS)]
+    environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PATH": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode != 0:
+        return [f"{stack}: {done.stderr.strip()[-2000:]}"]
+    answers = json.loads(done.stdout.splitlines()[-1])
+    refused, wrong = _refused(stack, list(answers)), []
+    for name, answer in answers.items():
+        error = answer.get("error")
+        if name in refused:
+            if error is None or refused[name] not in error:
+                wrong.append(f"{name}: expected to be refused with {refused[name]!r}, got {error or answer['difference']}")
+        elif error is not None:
+            wrong.append(f"{name}: {error}")
+        elif not answer["difference"] <= _TOLERANCE:
+            wrong.append(f"{name}: vectors differ by {answer['difference']:.2g}")
+        elif answer["ids"] != ids[name]:
+            wrong.append(f"{name}: other token ids")
+        elif answer["warnings"]:
+            wrong.append(f"{name}: warns: {answer['warnings'][0]}")
+    largest = max(answer.get("difference", 0.0) for answer in answers.values() if answer.get("difference", 0.0) < 1)
+    n_refused = sum("error" in answer for answer in answers.values())
+    print(f"{stack}: {len(answers) - n_refused} read, to {largest:.1g}; {n_refused} refused, {len(wrong)} wrong", flush=True)
+    return [f"{stack}: {line}" for line in wrong]
+
+
+def main(stacks: list[str]) -> int:
+    """Returns the exit code: 0, or 1 if a stack reads an export as something else."""
+    wrong = []
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted = exports()
+        ids = write_exports(Path(scratch), wanted)
+        for stack in ["st6", *(stacks or STACKS)]:
+            python = sys.executable if stack == "st6" else python_of(stack)
+            wrong += check(stack, python, Path(scratch) / "exports", ids)
+    print("\n".join(wrong), end="\n" if wrong else "")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

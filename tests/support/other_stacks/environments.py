@@ -1,0 +1,65 @@
+"""Environments of older sentence-transformers, without a second torch: they see the few libraries below ours."""
+
+import subprocess
+import sys
+import venv
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[3]
+# Name of a stack: the packages that differ from ours. Each transformers is of the time of its sentence-transformers.
+STACKS = {
+    "st3.4": ("sentence-transformers==3.4.1", "transformers==4.48.3", "tokenizers>=0.21,<0.22", "huggingface-hub<1"),
+    "st4.1": ("sentence-transformers==4.1.0", "transformers==4.51.3", "tokenizers>=0.21,<0.22", "huggingface-hub<1"),
+    "st5.1": ("sentence-transformers==5.1.2", "transformers==4.57.6", "tokenizers>=0.22,<0.23", "huggingface-hub<1"),
+    # knows the new names, but not `requirements`
+    "st5.7": ("sentence-transformers==5.7.0", "transformers==4.57.6", "tokenizers>=0.22,<0.23", "huggingface-hub<1"),
+}
+# What an old huggingface-hub needs beside what ours does.
+_BELOW = ("requests", "pillow")
+
+
+def python_of(stack: str) -> str:
+    """The interpreter of a stack, which is installed into .venv-stacks the first time."""
+    folder = ROOT / ".venv-stacks" / stack
+    python, done = folder / "bin" / "python", folder / ".installed"
+    wanted = "\n".join([sys.version, *STACKS[stack], *sorted(_shared_names())])
+    if not done.exists() or done.read_text() != wanted:
+        venv.create(folder, clear=True, symlinks=True)
+        libraries = next((folder / "lib").glob("python*")) / "site-packages"
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+        subprocess.run([*pip, "--target", str(libraries), *STACKS[stack]], check=True, capture_output=True)
+        for name in _shared_names():
+            _link(name, libraries)
+        done.write_text(wanted)
+    return str(python)
+
+
+def _shared_names() -> set[str]:
+    """Our packages that a stack takes as they are: what its libraries need, but not those libraries."""
+    own = {Requirement(line).name for packages in STACKS.values() for line in packages}
+    found: set[str] = set()
+    waiting = [*own, *_BELOW]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        try:
+            needed = metadata.requires(name) or ()
+        except metadata.PackageNotFoundError:  # needed on another platform
+            continue
+        found.add(name)
+        for requirement in map(Requirement, needed):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(requirement.name.lower().replace("_", "-"))
+    return found - own
+
+
+def _link(name: str, libraries: Path) -> None:
+    files = metadata.files(name) or ()
+    for top in sorted({file.parts[0] for file in files} - {"..", "__pycache__"}):
+        here = libraries / top
+        if not here.exists():
+            here.symlink_to(metadata.distribution(name).locate_file(top))
