@@ -10,23 +10,15 @@ from typing import Any
 
 from sentence_transformers.sentence_transformer.modules import Transformer
 
+from midlayer_embed.encoder.serve.folder import OLD_NAMES, POOLING_FLAGS, class_of
 from midlayer_embed.encoder.serve.json_files import read_json, write_json
 from midlayer_embed.encoder.serve.older_config import needs_eager_attention, older_entries
 from midlayer_embed.encoder.serve.plain_tokenizer import OF_THE_MACHINE, write_plain_tokenizer
 
-OLD_NAMES = "sentence_transformers.models."
 # The first version that reads `requirements`.
 _SINCE = "6.0"
 # An entry that older versions which know the new names do not take: without `requirements` they fail by it.
 _UNKNOWN_BEFORE = "query_length"
-_POOLING_FLAGS = {  # in the order of concatenation
-    "cls": "pooling_mode_cls_token",
-    "max": "pooling_mode_max_tokens",
-    "mean": "pooling_mode_mean_tokens",
-    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
-}
 # The entries of the modules after pooling that have changed nothing else.
 _KEYS: dict[str, set[str]] = {
     "Dense": {"in_features", "out_features", "bias", "activation_function"},
@@ -53,33 +45,29 @@ def write_common_form(folder: Path, transformer: Transformer) -> bool:
     config = _with_plain_floats(read_json(root / "config.json"))
     is_plain = write_plain_tokenizer(root, transformer)
     older = older_entries(config)
-    saved = [_older_module(module["type"], read_json(folder / module["path"] / "config.json")) for module in modules[1:]]
+    saved = [_older_module(folder / module["path"], module["type"]) for module in modules[1:]]
     is_common = is_plain and older is not None and _gives_token_states(transformer) and "truncate_dim" not in whole
     is_common = is_common and None not in saved
+    if not all(module.get("include_prompt", True) for module in saved if module):
+        is_common = is_common and _prompts_end_alike(whole.get("prompts") or {}, transformer.tokenizer)
     if is_common:
         for module, entries in zip(modules[1:], saved, strict=True):
             write_json(folder / module["path"] / "config.json", entries)
         for module in modules:
-            module["type"] = OLD_NAMES + _class(module["type"])
+            module["type"] = OLD_NAMES + class_of(module["type"])
         write_json(folder / _MODULES, modules)
         # readers warn of folders by newer versions; this one is as the older ones wrote it
         whole.get("__version__", {}).pop("sentence_transformers", None)
-        entries: dict[str, Any] = {"max_seq_length": transformer.max_seq_length, "do_lower_case": False}  # the tokenizer does it
-        if needs_eager_attention(config):
-            entries["model_args"] = {"attn_implementation": "eager"}
-        write_json(root / _TRANSFORMER, entries)
+        write_json(root / _TRANSFORMER, _older_transformer(transformer, config))
         if _is_nested(config.get("rope_parameters")):
             del config["rope_parameters"]  # TEI fails at it; the older names say the same
     else:
         whole["requirements"] = {"sentence-transformers": f">={_SINCE}", **whole.get("requirements", {})}
         write_json(root / _TRANSFORMER, {**read_json(root / _TRANSFORMER), _UNKNOWN_BEFORE: None})
-    write_json(root / "config.json", {key: value for key, value in config.items() if key not in OF_THE_MACHINE} | (older or {}))
+    config = {key: value for key, value in config.items() if key not in OF_THE_MACHINE}
+    write_json(root / "config.json", config | (older or {}))
     write_json(folder / _WHOLE, whole)
     return is_common
-
-
-def _class(type_: str) -> str:
-    return type_.rpartition(".")[2]
 
 
 def _gives_token_states(transformer: Transformer) -> bool:
@@ -93,11 +81,18 @@ def _gives_token_states(transformer: Transformer) -> bool:
     )
 
 
-def _older_module(type_: str, entries: dict[str, Any]) -> dict[str, Any] | None:
+def _older_transformer(transformer: Transformer, config: dict[str, Any]) -> dict[str, Any]:
+    eager = {"model_args": {"attn_implementation": "eager"}} if needs_eager_attention(config) else {}
+    # lower-casing is a step of the tokenizer itself, here as ever
+    return {"max_seq_length": transformer.max_seq_length, "do_lower_case": False, **eager}
+
+
+def _older_module(folder: Path, type_: str) -> dict[str, Any] | None:
     """The config of a module after the transformer as older versions read it; None if they cannot say it."""
+    entries: dict[str, Any] = read_json(folder / "config.json")
     if not type_.startswith("sentence_transformers."):
         return None
-    kind = _class(type_)
+    kind = class_of(type_)
     if kind == "Pooling":
         return _older_pooling(**entries)
     names = [entries.pop(name, None) for name in ("module_input_name", "module_output_name")]
@@ -106,17 +101,32 @@ def _older_module(type_: str, entries: dict[str, Any]) -> dict[str, Any] | None:
     return entries
 
 
-def _older_pooling(embedding_dimension: int, pooling_mode: str | list[str], include_prompt: bool) -> dict[str, Any] | None:
+def _older_pooling(
+    embedding_dimension: int, pooling_mode: str | list[str], include_prompt: bool
+) -> dict[str, Any] | None:
     modes = [pooling_mode] if isinstance(pooling_mode, str) else pooling_mode
-    if modes != [mode for mode in _POOLING_FLAGS if mode in modes]:  # older versions concatenate in this order only
+    if modes != [mode for mode in POOLING_FLAGS if mode in modes]:  # older versions concatenate in this order only
         return None
     return {
         # older versions take no `embedding_dimension`, and newer ones read this as well
         "word_embedding_dimension": embedding_dimension,
         **({"pooling_mode": modes[0]} if len(modes) == 1 else {}),
-        **{flag: mode in modes for mode, flag in _POOLING_FLAGS.items()},
+        **{flag: mode in modes for mode, flag in POOLING_FLAGS.items()},
         "include_prompt": include_prompt,
     }
+
+
+def _prompts_end_alike(prompts: dict[str, str | None], tokenizer: Any) -> bool:
+    """Whether all versions agree where a prompt ends, for a Pooling that leaves it out.
+
+    Older ones strip it first, and the oldest take its last token for a special one.
+    """
+    special = tokenizer.all_special_ids
+    for prompt in filter(None, prompts.values()):
+        whole, stripped = (tokenizer(text)["input_ids"] for text in (prompt, prompt.strip()))
+        if whole != stripped or whole[-1] not in special:
+            return False
+    return True
 
 
 def _with_plain_floats(value: Any) -> Any:

@@ -65,7 +65,7 @@ def _rope(config: Mapping[str, Any]) -> dict[str, Any] | None:
         return _two_ropes(model_type, said)
     if any(isinstance(value, dict) for value in said.values()):
         return None
-    entries = {name: said["rope_theta"] for name in _NAMES_OF_THETA.get(model_type, ("rope_theta",))}
+    entries = dict.fromkeys(_NAMES_OF_THETA.get(model_type, ("rope_theta",)), said["rope_theta"])
     if (part := said.get("partial_rotary_factor")) is not None:
         entries |= dict.fromkeys(_NAMES_OF_PART.get(model_type, ("partial_rotary_factor",)), part)
     scaling = _scaling(said)

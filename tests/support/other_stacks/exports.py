@@ -90,6 +90,7 @@ def exports() -> dict[str, Export]:
         more("llama", mode, pooling_mode=mode)
     more("llama", "prompts", prompts={"query": "A query: "}, default_prompt_name="query")
     more("llama", "prompts left out", prompts={"query": "A query: "}, default_prompt_name="query", include_prompt=False)
+    more("bert", "prompts left out", prompts={"query": "A query:"}, default_prompt_name="query", include_prompt=False)
     more("llama", "truncated", max_seq_length=16)
     more("llama", "truncated dimensions", truncate_dim=8)
     more("llama", "layer 0", layer=0)
