@@ -15,6 +15,9 @@ from support.tiny_models import save_model
 TEXTS = ("The weather is lovely.", " ".join(SENTENCES * 12), "word", SENTENCES[4])
 
 
+_FITTED_ON = [f"{text} {number}" for text in SENTENCES for number in range(10)]
+
+
 def _rope(**entries: Any) -> dict[str, Any]:
     return {"rope_parameters": {"rope_type": "default", "rope_theta": 777.0, **entries}}
 
@@ -66,6 +69,11 @@ class Export:
     entries: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def tolerance(self) -> float:
+        """How far vectors may differ: older versions compute in float32 whatever the weights are in."""
+        return 1e-5 if "dtype" not in self.options else 0.1
+
 
 def _models() -> dict[str, tuple[str, dict[str, Any]]]:
     """Every tiny model and its variants, with enough positions for the long text."""
@@ -97,6 +105,14 @@ def exports() -> dict[str, Export]:
     more("llama", "raw", final_norm=False)
     more("gpt_neox", "raw", final_norm=False)
     more("falcon", "raw", final_norm=False)
+    for dtype in ("bfloat16", "float16"):
+        more("llama", dtype, dtype=dtype)
+    for name in ("bert", "gemma3", "gpt_neox", "llama", "mamba"):
+        for template in ("echo", "eol", "Of {text}, in short:"):
+            more(name, f"template {template}", template=template)
+        for transform in ("center", "standardize", "remove:1", "whiten"):
+            more(name, transform, transform=transform, transform_texts=_FITTED_ON)
+        more(name, "all of it", template="echo", transform="whiten", transform_texts=_FITTED_ON, dim=8)
     more("llama", "bidirectional", bidirectional=True)
     more("gemma3", "bidirectional", bidirectional=True)
     return found
