@@ -1,7 +1,7 @@
 # make leaderboard   sets everything up, scores every layer of SmolLM2-135M on five offline tasks, writes page and card
 # make test          sets everything up, then runs all tests except most of those on real MTEB data
 # make test-fast     the tests with tiny models and none: no processes, no real data; under 90 seconds on 2 cores
-# make test-all      style and types, the documentation, all tests, other Pythons that are installed
+# make test-all      style and types, the documentation, all tests, other Pythons that are installed, older libraries
 # make lint          style and types
 # make docs          the documentation, into site/; warnings are errors
 # make bench         the benchmarks, into benchmarks/RESULTS.md: under 15 minutes on 2 cores
@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard test test-fast test-all test-pythons test-readme lint docs bench setup
+.PHONY: help leaderboard test test-fast test-all test-pythons test-readme test-stacks lint docs bench setup
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
@@ -37,7 +37,7 @@ test: setup
 test-fast: setup
 	@$(PYTEST) -m "(unit or model) and not real"
 
-test-all: lint docs test-pythons test-readme
+test-all: lint docs test-pythons test-readme test-stacks
 	@$(PYTEST) -m ""
 
 # The tests that need no torch, under the supported Pythons that are installed.
@@ -48,6 +48,10 @@ test-pythons: setup
 # What the README says, under the same Pythons. Each gets an environment of some gigabytes, once: .venv-3.12, ...
 test-readme: setup
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/other_pythons.py --readme $(PYTHONS)
+
+# Exports read by older sentence-transformers, in environments of some 130 megabytes each, once: .venv-stacks/st3.4, ...
+test-stacks: setup
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/other_stacks.py
 
 lint: setup
 	@$(BIN)/ruff check .

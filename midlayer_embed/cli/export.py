@@ -24,6 +24,8 @@ from midlayer_embed.cli.parser import (
     model_options,
 )
 from midlayer_embed.encoder.target import check_target
+from midlayer_embed.errors import InputError
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.layers import parse_layer_or_name
 from midlayer_embed.options import OF_ONE_LAYER, fold
 from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, check_layer
@@ -35,26 +37,38 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
         "export",
         help="save one layer of a model as an ordinary SentenceTransformer",
         description="Saves one layer of a model as a folder that plain SentenceTransformer loads, without this "
-        "package. A fresh process loads the folder and compares vectors before it appears.",
-        epilog=f"example: {PROGRAM} export starter smollm2-layer-7 --layer 7",
+        "package. A fresh process loads the folder and compares vectors before it appears. With --check and no OUT, "
+        "MODEL is a folder that was saved before, and nothing is written.",
+        epilog=f"example: {PROGRAM} export starter smollm2-layer-7 --layer 7 --check",
     )
     export.set_defaults(command=_export)
     add_model_options(export)
     add_file_options(export)
-    export.add_argument("folder", metavar="OUT", help="folder to save to; it must be empty or not exist")
+    export.add_argument("folder", nargs="?", metavar="OUT", help="folder to save to; it must be empty or not exist")
     export.add_argument(
         "--layer",
-        required=True,
         metavar="LAYER",
         help=f"a layer (17, or -1 from the end), a depth (0.7), or a criterion that chooses one: {', '.join(CRITERIA)}",
     )
     export.add_argument("--overwrite", action="store_true", help="replace the contents of OUT")
+    export.add_argument(
+        "--check",
+        action="store_true",
+        help="say what others make of the folder: older sentence-transformers, TEI, vLLM, llama.cpp, transformers",
+    )
     add_transform_options(export)
     add_text_options(export, required=False)
     add_card_options(export)
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    if arguments.check and arguments.folder is None:
+        if arguments.layer is not None:
+            raise InputError("OUT: expected a folder to save the layer to, got none")
+        return _check(arguments.model)
+    if arguments.folder is None or arguments.layer is None:
+        missing = "OUT" if arguments.folder is None else "--layer"
+        raise InputError(f"{missing}: required to save a layer; only --check of a saved folder does without")
     layer = parse_layer_or_name(arguments.layer)
     check_layer(layer)
     said = card_options(arguments)
@@ -98,4 +112,12 @@ def _export(arguments: argparse.Namespace) -> int:
         f"{arguments.folder}: layer {encoder.layer} of {encoder.n_layers - 1}; plain SentenceTransformer gives the "
         f"same vectors to {difference:.1g}"
     )
+    return _check(arguments.folder) if arguments.check else 0
+
+
+def _check(folder: str) -> int:
+    from midlayer_embed.encoder.serve.readers import read_by_others
+
+    for reading in read_by_others(user_path(folder, "folder")):
+        print(reading)
     return 0

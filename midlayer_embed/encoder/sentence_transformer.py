@@ -13,12 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from midlayer_embed.encoder.arguments import check_prompts, check_transform_options
-from midlayer_embed.encoder.card import (
-    CURVE_PICTURE,
-    NAME_TO_COME,
-    card,
-    selection_section,
-)
+from midlayer_embed.encoder.card import CURVE_PICTURE, NAME_TO_COME, card, selection_section
 from midlayer_embed.encoder.choice import check_choice, chosen
 from midlayer_embed.encoder.identity import (
     EncoderCardData,

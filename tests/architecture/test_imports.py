@@ -31,6 +31,7 @@ LIGHT = (
     "midlayer_embed.options",
     "midlayer_embed.selection.criteria",
     "midlayer_embed.models.starter",
+    "midlayer_embed.encoder.serve.readers",
     "midlayer_embed.encoder.target",
     "midlayer_embed.cli",
     "leaderboard.cli",

@@ -27,7 +27,17 @@ _TOKENS = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", 
 _KEPT = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces", "split_special_tokens")
 _ALWAYS = ("input_ids", "attention_mask")
 # What transformers noted of the machine that saved the folder.
-OF_THE_MACHINE = ("is_local", "local_files_only", "name_or_path", "_name_or_path", "tokenizer_file", "vocab_file")
+OF_THE_MACHINE = (
+    *(
+        "is_local",
+        "local_files_only",
+        "name_or_path",
+        "_name_or_path",
+        "_model_name_or_path",
+        "tokenizer_file",
+        "vocab_file",
+    ),
+)
 
 
 def write_plain_tokenizer(folder: Path, transformer: Transformer) -> bool:

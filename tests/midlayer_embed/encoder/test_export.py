@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 from midlayer_embed import MidLayerEncoder, select_layer
 from midlayer_embed.cli.program import main
 from midlayer_embed.encoder.export import _LOAD, ExportFailed, _are_same, export_encoder
+from midlayer_embed.encoder.serve.readers import read_by_others
 from midlayer_embed.selection.curves import curve_markdown, selection_summary
 
 
@@ -99,6 +100,16 @@ def test_the_command_exports_and_says_so(
     assert main(["export", str(llama_folder), str(tmp_path / "out"), "--layer", "0.7"]) == 0
     assert "layer 2 of 3; plain SentenceTransformer gives the same vectors" in capsys.readouterr().out
     assert (tmp_path / "out" / "modules.json").is_file()
+
+
+@pytest.mark.usefixtures("forked_stranger")
+def test_the_command_tells_what_others_make_of_an_export(
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(llama_folder), str(tmp_path / "out"), "--layer", "2", "--check"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "layer 2 of 3" in lines[0]
+    assert lines[1:] == [str(reading) for reading in read_by_others(tmp_path / "out")]
 
 
 @pytest.mark.usefixtures("forked_stranger")

@@ -17,7 +17,14 @@ STACKS = {
     # knows the new names, but not `requirements`
     "st5.7": ("sentence-transformers==5.7.0", "transformers==4.57.6", "tokenizers>=0.22,<0.23", "huggingface-hub<1"),
     # reads `requirements`, and its transformers are older than what some layers need
-    "st6.0": ("sentence-transformers==6.0.0", "transformers==5.2.0", "tokenizers>=0.22,<0.23", "huggingface-hub<2"),
+    "st6.0": (
+        "sentence-transformers==6.0.0",
+        "transformers==5.2.0",
+        "tokenizers>=0.22,<0.23",
+        "huggingface-hub<2",
+        "httpx",
+        "httpcore",
+    ),
 }
 # What an old huggingface-hub needs beside what ours does.
 _BELOW = ("requests", "pillow")
