@@ -26,10 +26,25 @@ _TEI_NEEDS = {
     "qwen2": ("use_sliding_window",),
     "qwen3": ("eos_token_id", "use_sliding_window"),
 }
+# Architectures that vLLM has itself. It leaves others to transformers, whose kernels differ.
+_VLLM_KNOWN = (
+    *("bert", "falcon", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "modernbert", "opt"),
+    *("phi", "phi3", "qwen2", "qwen3", "roberta", "xlm-roberta"),
+)
 _VLLM_NAMES = {"mean": "MEAN", "cls": "CLS", "lasttoken": "LAST"}
-# Architectures whose conversion writes the pooling into the GGUF file.
-_GGUF_POOLED = ("bert", "gemma3_text", "modernbert", "qwen2", "qwen3", "roberta", "xlm-roberta")
-_GGUF_KNOWN = (*_GGUF_POOLED, "camembert", "distilbert", "gemma", "gemma2", "llama", "mistral", "phi3", "t5")
+# Architectures that its converter knows without a language head; those that write their pooling into the GGUF file.
+_GGUF_POOLED = (
+    "bert",
+    "camembert",
+    "distilbert",
+    "gemma3_text",
+    "modernbert",
+    "qwen2",
+    "qwen3",
+    "roberta",
+    "xlm-roberta",
+)
+_GGUF_KNOWN = (*_GGUF_POOLED, "llama", "t5")
 _GGUF_NAMES = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
 # The first versions of transformers 4 that know an architecture, where older ones are still about.
 _SINCE = {"gemma3_text": "4.50", "modernbert": "4.48", "qwen3": "4.51"}
@@ -212,6 +227,8 @@ def _vllm(saved: SavedFolder) -> Iterator[_Finding]:
         yield "other vectors", "all dimensions"
     if saved.config.get("model_type") in ("mt5", "t5", "umt5"):
         yield "refused", "no encoder of T5 alone"
+    elif saved.config.get("model_type") not in _VLLM_KNOWN:
+        yield "right", f"{saved.config.get('model_type')} is not among its own architectures: compare some vectors"
     if saved.is_made_bidirectional:
         yield "other vectors", "some architectures attend causally there; compare vectors"
     yield from _without_prompts(saved, "")
@@ -233,7 +250,9 @@ def _llama_cpp(saved: SavedFolder) -> Iterator[_Finding]:
         yield "with an option", f"llama-server --pooling {_GGUF_NAMES[modes[0]]}"
     if "Dense" in saved.after_pooling or "LayerNorm" in saved.after_pooling:
         yield "other vectors", "it leaves out the modules after pooling"
-    if saved.is_made_bidirectional:
+    if model_type == "gemma3_text" and not saved.is_made_bidirectional:
+        yield "other vectors", "it takes the model for EmbeddingGemma, which attends in both directions"
+    elif model_type != "gemma3_text" and saved.is_made_bidirectional:
         yield "other vectors", "it attends causally"
     if saved.whole.get("truncate_dim"):
         yield "other vectors", "all dimensions"

@@ -3,6 +3,7 @@
 - The Hub: a server on this machine. Models have their names, blocks and adapters there, and tiny random weights, but
   all-MiniLM-L6-v2 is itself. Datasets have a few rows.
 - PyPI: pip answers whether what a line asks for is installed here, with the extras that it names.
+- Servers: they start if the folder that they are to serve is there and has a model in it.
 - GitHub: a repository of the files as they are here.
 - `make`'s environment: this one, so that `make` need not set up another.
 """
@@ -28,6 +29,7 @@ _MODELS = {
 }
 _LLM2VEC = "McGill-NLP/LLM2Vec-Meta-Llama-3-8B-Instruct-mntp"
 
+_SERVE = 'test -f "$1/modules.json" && test -f "$1/model.safetensors"'
 # A line is about installed packages, then: of these names, with these extras.
 _PIP = """
 import os, re, subprocess, sys
@@ -113,6 +115,9 @@ def write_programs(folder: Path) -> Path:
     pip = folder / "pip.py"
     pip.write_text(_PIP)
     write_program(folder / "pip", f'exec {sys.executable} {pip} "$@"')
+    write_program(folder / "docker", f'while [ "$1" != -v ]; do shift; done\nset -- "${{2%%:*}}"\n{_SERVE}')
+    write_program(folder / "vllm", f"shift\n{_SERVE}")
+    write_program(folder / "curl", "exit 0")
     ready = folder / "ready" / "bin"
     for name in ("ruff", "mypy", "mkdocs", "python"):
         write_program(ready / name, f'exec {Path(sys.executable).parent / name} "$@"')
