@@ -51,19 +51,19 @@ def needs_eager_attention(config: Mapping[str, Any]) -> bool:
         >>> needs_eager_attention({"model_type": "gemma2", "attn_logit_softcapping": 50.0})
         True
     """
-    if config["model_type"] == "gemma2":
+    if config.get("model_type") == "gemma2":
         return config.get("attn_logit_softcapping") is not None
     scaled = config.get("scale_attn_by_inverse_layer_idx") or not config.get("scale_attn_weights", True)
-    return config["model_type"] == "gpt2" and bool(scaled)
+    return config.get("model_type") == "gpt2" and bool(scaled)
 
 
 def _rope(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    model_type, said = config["model_type"], config.get(_ROPE)
+    model_type, said = config.get("model_type"), config.get(_ROPE)
     if not said:
         return {}
-    if model_type in _TWO_THETAS:
+    if model_type in _TWO_THETAS and said.keys() == {_FULL, _SLIDING}:
         return _two_ropes(model_type, said)
-    if any(isinstance(value, dict) for value in said.values()):
+    if model_type in _TWO_THETAS or any(isinstance(value, dict) for value in said.values()) or "rope_theta" not in said:
         return None
     entries = dict.fromkeys(_NAMES_OF_THETA.get(model_type, ("rope_theta",)), said["rope_theta"])
     if (part := said.get("partial_rotary_factor")) is not None:
@@ -102,7 +102,7 @@ def _scaling(rope: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sliding(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """Which blocks have a sliding window, for versions without `layer_types`."""
-    model_type, types = config["model_type"], config.get("layer_types")
+    model_type, types = config.get("model_type"), config.get("layer_types")
     if types is None:
         return {}
     slides = [kind != _FULL for kind in types]
