@@ -56,14 +56,14 @@ def write_common_form(folder: Path, transformer: Transformer) -> bool:
         for module in modules:
             module["type"] = OLD_NAMES + class_of(module["type"])
         write_json(folder / _MODULES, modules)
-        # readers warn of folders by newer versions; this one is as the older ones wrote it
-        whole.get("__version__", {}).pop("sentence_transformers", None)
         write_json(root / _TRANSFORMER, _older_transformer(transformer, config))
         if _is_nested(config.get("rope_parameters")):
             del config["rope_parameters"]  # TEI fails at it; the older names say the same
     else:
         whole["requirements"] = {"sentence-transformers": f">={_SINCE}", **whole.get("requirements", {})}
         write_json(root / _TRANSFORMER, {**read_json(root / _TRANSFORMER), _UNKNOWN_BEFORE: None})
+    # Older versions warn of folders by newer ones. This one is as they write it, or says what it requires.
+    whole.get("__version__", {}).pop("sentence_transformers", None)
     config = {key: value for key, value in config.items() if key not in OF_THE_MACHINE}
     write_json(root / "config.json", config | (older or {}))
     write_json(folder / _WHOLE, whole)

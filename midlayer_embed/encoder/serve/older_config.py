@@ -58,7 +58,7 @@ def needs_eager_attention(config: Mapping[str, Any]) -> bool:
 
 
 def _rope(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    model_type, said = config.get("model_type"), config.get(_ROPE)
+    model_type, said = str(config.get("model_type")), config.get(_ROPE)
     if not said:
         return {}
     if model_type in _TWO_THETAS and said.keys() == {_FULL, _SLIDING}:
