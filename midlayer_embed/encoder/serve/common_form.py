@@ -19,12 +19,13 @@ from midlayer_embed.encoder.serve.plain_tokenizer import OF_THE_MACHINE, write_p
 _SINCE = "6.0"
 # An entry that older versions which know the new names do not take: without `requirements` they fail by it.
 _UNKNOWN_BEFORE = "query_length"
-# The entries of the modules after pooling that have changed nothing else.
+# The entries of the configs of modules that can be said in older versions.
 _KEYS: dict[str, set[str]] = {
     "Dense": {"in_features", "out_features", "bias", "activation_function"},
     "Dropout": {"dropout"},
     "LayerNorm": {"dimension"},
     "Normalize": set(),
+    "Pooling": {"embedding_dimension", "pooling_mode", "include_prompt"},
 }
 _MODULES, _WHOLE, _TRANSFORMER = "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"
 _TOKEN_STATES = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
@@ -89,16 +90,14 @@ def _older_transformer(transformer: Transformer, config: dict[str, Any]) -> dict
 
 def _older_module(folder: Path, type_: str) -> dict[str, Any] | None:
     """The config of a module after the transformer as older versions read it; None if they cannot say it."""
-    entries: dict[str, Any] = read_json(folder / "config.json")
-    if not type_.startswith("sentence_transformers."):
-        return None
     kind = class_of(type_)
-    if kind == "Pooling":
-        return _older_pooling(**entries)
-    names = [entries.pop(name, None) for name in ("module_input_name", "module_output_name")]
-    if set(names) > {None, "sentence_embedding"} or kind not in _KEYS or entries.keys() != _KEYS[kind]:
+    if kind not in _KEYS or not type_.startswith("sentence_transformers.") or not (folder / "config.json").is_file():
         return None
-    return entries
+    entries: dict[str, Any] = read_json(folder / "config.json")
+    names = [entries.pop(name, None) for name in ("module_input_name", "module_output_name")]
+    if not {None, "sentence_embedding"}.issuperset(names) or entries.keys() != _KEYS[kind]:
+        return None
+    return _older_pooling(**entries) if kind == "Pooling" else entries
 
 
 def _older_pooling(

@@ -34,7 +34,8 @@ def python_of(stack: str) -> str:
     """The interpreter of a stack, which is installed into .venv-stacks the first time."""
     folder = ROOT / ".venv-stacks" / stack
     python, done = folder / "bin" / "python", folder / ".installed"
-    wanted = "\n".join([sys.version, *STACKS[stack], *sorted(_shared_names())])
+    shared = [f"{name}=={metadata.version(name)}" for name in sorted(_shared_names())]
+    wanted = "\n".join([sys.version, *STACKS[stack], *shared])
     if not done.exists() or done.read_text() != wanted:
         venv.create(folder, clear=True, symlinks=True)
         libraries = next((folder / "lib").glob("python*")) / "site-packages"
