@@ -10,6 +10,7 @@ import polars as pl
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
+from leaderboard.analysis.variants import RECIPE
 from leaderboard.config_files import read_config
 from leaderboard.models.meta import model_label
 from leaderboard.models.origin import Origin
@@ -22,6 +23,7 @@ from leaderboard.results.schemas import SCORES_SCHEMA
 from leaderboard.results.scores import reason_of_no_score, score_of
 from leaderboard.results.tables import Tables
 
+_PLAIN_SCHEMA = {name: dtype for name, dtype in SCORES_SCHEMA.items() if name not in RECIPE}
 # Scores that the paper reports instead of mteb's main score, by task type.
 _PAPER_SCORES: dict[str, list[str]] = read_config("benchmarks", "paper")["paper_scores"]
 
@@ -58,7 +60,7 @@ def read_results(results_dir: str | Path) -> Tables:
             if kind == "main" and row[-1] is None:
                 reasons[model, revision, layer, result.task_name] = reason_of_no_score(result)
     scores, paper_scores = (
-        pl.DataFrame(found, schema=SCORES_SCHEMA, orient="row").sort("model", "revision", "layer", maintain_order=True)
+        pl.DataFrame(found, schema=_PLAIN_SCHEMA, orient="row").sort("model", "revision", "layer", maintain_order=True)
         for found in rows.values()
     )
     tables = Tables(scores, folder.metrics(), paper_scores, origins, reasons)
