@@ -1,5 +1,7 @@
 """Which vectors a score is of: a model and revision, and the recipe besides the layer."""
 
+from collections.abc import Mapping
+from itertools import count
 from typing import NamedTuple
 
 import polars as pl
@@ -12,7 +14,7 @@ VARIANT = (*MODEL, *RECIPE)
 TASK, CORPUS = "task", "corpus:"
 # What a template without these pools with is what a plain layer pools with: the mean.
 _POOLED_BY_WEIGHTS = ("eol", "echo")
-_MEAN, _WEIGHTED = "mean", "weightedmean"
+MEAN, _WEIGHTED = "mean", "weightedmean"
 # The word for a score whose transform has seen the evaluated texts, and what it means.
 TRANSDUCTIVE = "transductive"
 SAID_OF_TRANSDUCTIVE = (
@@ -99,6 +101,23 @@ def _one_line(template: str, *, whole: bool) -> str:
     return f"{text[: _SHOWN - end - 1]}\u2026{text[-end:]}"
 
 
+def distinct(names: Mapping[Variant, str]) -> dict[Variant, str]:
+    """The names, each another one: long templates may differ where a name leaves them out.
+
+    Example:
+        >>> list(distinct({Variant("a", "r"): "a", Variant("b", "r"): "a"}).values())
+        ['a', 'a (2)']
+    """
+    found: dict[Variant, str] = {}
+    taken = set(names.values())
+    for variant, name in names.items():
+        others = (f"{name} ({n})" for n in count(2))
+        is_new = name not in found.values()
+        found[variant] = name if is_new else next(one for one in others if one not in taken)
+        taken.add(found[variant])
+    return found
+
+
 def default_pooling(template: str | None) -> str:
     """How token states are pooled where a model's label does not say it.
 
@@ -106,7 +125,7 @@ def default_pooling(template: str | None) -> str:
         >>> default_pooling(None), default_pooling("echo"), default_pooling("Query: {text}")
         ('mean', 'weightedmean', 'mean')
     """
-    return _WEIGHTED if template in _POOLED_BY_WEIGHTS else _MEAN
+    return _WEIGHTED if template in _POOLED_BY_WEIGHTS else MEAN
 
 
 def with_recipe(frame: pl.DataFrame) -> pl.DataFrame:

@@ -20,6 +20,7 @@ from leaderboard.analysis.variants import (
     RECIPE,
     Variant,
     default_pooling,
+    distinct,
     rows_of,
     variants_of,
     with_recipe,
@@ -136,12 +137,8 @@ class Tables:
 
     def variant_labels(self) -> dict[Variant, str]:
         """A label for each model and recipe, each another one: that of `labels`, and the recipe if it is not plain."""
-        models, found, taken = self.labels(), {}, Counter[str]()
-        for variant in self.variants():
-            label = variant.label(models[variant.model, variant.revision])
-            taken[label] += 1  # templates that differ where a label leaves them out
-            found[variant] = label if taken[label] == 1 else f"{label} ({taken[label]})"
-        return found
+        models = self.labels()
+        return distinct({one: one.label(models[one.model, one.revision]) for one in self.variants()})
 
     def of_variant(self, variant: Variant) -> "Self":
         """The tables of one model with one recipe."""
