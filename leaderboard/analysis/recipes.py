@@ -119,9 +119,7 @@ def notes(table: pl.DataFrame) -> list[str]:
 def _common(tried: pl.DataFrame) -> pl.DataFrame:
     """The tasks that all lines have; if there is none, those that all lines of a model have."""
     n_lines = pl.col(_LINE).n_unique()
-    counted = tried.with_columns(
-        every=n_lines.over("task"), own=n_lines.over(*_BASE, "task"), of=n_lines.over(_BASE)
-    )
+    counted = tried.with_columns(every=n_lines.over("task"), own=n_lines.over(*_BASE, "task"), of=n_lines.over(_BASE))
     shared = counted.filter(pl.col("every") == tried[_LINE].n_unique())
     found = counted.filter(pl.col("own") == pl.col("of")) if shared.is_empty() else shared
     return found.select(*_BASE, "task").unique()
@@ -162,4 +160,3 @@ def _ranked(found: pl.DataFrame, within: list[str]) -> pl.DataFrame:
         .rename({"base": "model"})
     )
     return ranked.select(*MODEL, *within, *_COLUMNS)
-

@@ -128,6 +128,7 @@ def _print(board: "Leaderboard", schemes: "pl.DataFrame", arguments: argparse.Na
     Details are of plain layers; where there are none, of the best recipe.
     """
     from leaderboard.analysis.recipes import compared
+    from leaderboard.analysis.schemes import notes
     from leaderboard.report.cells import variant_of
     from leaderboard.report.terminal import print_associations, print_recipes, print_scheme_details, print_schemes
 
@@ -135,14 +136,16 @@ def _print(board: "Leaderboard", schemes: "pl.DataFrame", arguments: argparse.Na
     recipes = board.recipes(tasks=arguments.tasks)
     if not compared(recipes).is_empty():
         print()
-        print_recipes(compared(recipes))
+        print_recipes(compared(recipes), said=notes(schemes))
     models = board.models()
     which = [model for model in models if len(models) == 1 or model == (arguments.model, "main")]
     if not which:
         print("--model NAME [--revision NAME] prints all schemes and associations of a model")
     for model in which:
         of_model = [one for one in board.variants() if one[:2] == model]
-        first = next(variant_of(row) for row in recipes.iter_rows(named=True) if (row["label"], row["revision"]) == model)
+        first = next(
+            variant_of(row) for row in recipes.iter_rows(named=True) if (row["label"], row["revision"]) == model
+        )
         variant = next((one for one in of_model if one.is_plain), first)
         print()
         rows = [row for row in schemes.iter_rows(named=True) if variant_of(row) == variant]

@@ -34,7 +34,7 @@ def origin_by_name(model: str, revision: str, pooling: str | None = None) -> Ori
     return Origin(None, model, settings if revision == "main" else {**settings, "revision": revision})
 
 
-def with_recipe_of(origin: Origin, template: str | None, transform: str | None, pooling: str | None) -> Origin:
+def with_recipe_of(origin: Origin, template: str | None, transform: str | None, pooling: str | None = None) -> Origin:
     """The origin of the same model with another recipe.
 
     Args:

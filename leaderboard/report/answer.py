@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leaderboard.report.cells import recipe_name
-from leaderboard.results.tables import LayerSummary
+from leaderboard.results.summary import LayerSummary
 
 
 def answer(summary: LayerSummary | None) -> str:

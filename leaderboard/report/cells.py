@@ -72,8 +72,12 @@ def fewer_tasks(row: Mapping[str, Any], scheme: str) -> int | None:
 RECIPE_COLUMNS = ("recipe", "pooling", "best", "at", "last", "gain", "tasks")
 
 
-def recipe_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+def recipe_cells(row: Mapping[str, Any], *, whole: bool = False) -> tuple[str, ...]:
     """Format a row of the recipes table, in the order of `RECIPE_COLUMNS`.
+
+    Args:
+        row: Row of `Leaderboard.recipes`.
+        whole: Whether a long template is told whole.
 
     Example:
         >>> row = {"model": "m", "revision": "r", "template": "echo", "transform": "whiten:10", "fitted_on": "train"}
@@ -83,7 +87,7 @@ def recipe_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """
     gain = "-" if row["gain"] is None else f"{row['gain']:+.1f}"
     points = (format_cell(name, row[name]) for name in ("best", "best_layer", "last"))
-    return (variant_of(row).words(), row["pooling"], *points, gain, str(row["n_tasks"]))
+    return (variant_of(row).words(whole=whole), row["pooling"], *points, gain, str(row["n_tasks"]))
 
 
 def recipe_name(row: Mapping[str, Any]) -> str:

@@ -236,7 +236,9 @@ def recipe_curves(board: Tables, tasks: Tasks = "available") -> Iterator[RecipeC
         scores = board.scores.filter(pl.col("task").is_in(list(shared)))
         curves = score_curves(rows_of(scores, list(names))).rename({"score": "value"})
         whole = curves.filter(pl.col("n_tasks") == pl.col("of_tasks"))
-        marks = whole.sort("value", "layer", descending=[True, False]).unique(VARIANT, keep="first", maintain_order=True)
+        marks = whole.sort("value", "layer", descending=[True, False]).unique(
+            VARIANT, keep="first", maintain_order=True
+        )
         yield RecipeCurves(
             f"{model} ({revision})" if model in several else model,
             names,

@@ -79,7 +79,7 @@ def recipes_markdown(table_of_recipes: pl.DataFrame, heading: str = "##") -> Ite
         is_best = of_model["is_best"].arg_max() if of_model["is_best"].any() else None
         if len(of_models) > 1:
             yield f"{heading}# {escaped(model)} ({escaped(revision)})\n"
-        rows = [list(RECIPE_COLUMNS), *([escaped(cell) for cell in recipe_cells(row)] for row in found)]
+        rows = [list(RECIPE_COLUMNS), *([escaped(cell) for cell in recipe_cells(row, whole=True)] for row in found)]
         yield table(rows, right=True, bold=None if is_best is None else 1 + is_best)
         yield f"\n{escaped(answer_of_recipes(found))}\n"
     for note in recipes.notes(table_of_recipes):

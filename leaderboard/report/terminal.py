@@ -212,12 +212,13 @@ def print_scheme_details(row: dict[str, Any], console: Console | None = None) ->
     console.print("regret: points below the best single layer over the same tasks", soft_wrap=True)
 
 
-def print_recipes(table: pl.DataFrame, console: Console | None = None) -> None:
+def print_recipes(table: pl.DataFrame, console: Console | None = None, *, said: Sequence[str] = ()) -> None:
     """Print one row per recipe of each model, the best first and in bold, and what has to be said of them.
 
     Args:
         table: Result of `Leaderboard.recipes`, at least one row.
         console: Console to print to. None: stdout.
+        said: What has been said already.
     """
     console = console or _Console()
     for (model, revision), of_model in table.partition_by(MODEL, as_dict=True, maintain_order=True).items():
@@ -228,6 +229,8 @@ def print_recipes(table: pl.DataFrame, console: Console | None = None) -> None:
         console.print()
     console.print("gain: points of the best layer over the plain last layer, on the same tasks", soft_wrap=True)
     for note in recipes.notes(table):
+        if note in said:
+            continue
         console.print(Text(note), soft_wrap=True)
 
 

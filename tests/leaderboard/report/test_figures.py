@@ -7,7 +7,6 @@ from xml.etree import ElementTree
 
 import polars as pl
 import pytest
-
 from support.web.boards import scores_of
 
 from leaderboard import Leaderboard, load_tables

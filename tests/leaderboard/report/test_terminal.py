@@ -7,13 +7,12 @@ from io import StringIO
 import polars as pl
 import pytest
 from rich.console import Console
-
 from support.web.boards import scores_of
 
 from leaderboard import PAPER_TASKS, Leaderboard
 from leaderboard.analysis.schemes import SCHEMES
-from leaderboard.report.cells import format_cell, format_coefficient, scheme_cells
 from leaderboard.analysis.variants import Variant
+from leaderboard.report.cells import format_cell, format_coefficient, scheme_cells
 from leaderboard.report.terminal import print_associations, print_layers, print_scheme_details, print_schemes
 from leaderboard.results.schemas import METRICS_SCHEMA
 from midlayer_embed.terms import METRICS

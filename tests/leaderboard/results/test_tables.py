@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 from sklearn.metrics import average_precision_score
-from support.web.boards import scores_of
 from support.tiny_tasks import tiny_tasks
+from support.web.boards import scores_of
 
 from leaderboard import Leaderboard, load_results, load_tables, run_sweep
 from leaderboard.analysis.schemes import notes
