@@ -179,11 +179,11 @@ def schemes(
 
     Returns:
         One row per model, revision and recipe: model, revision, tasks, n_tasks; best, best_layer, last and the other
-        schemes of `SCHEMES`; n_<scheme>, the number of tasks that it is averaged over; regret_<scheme>, its distance below the
-        best single layer over the same tasks; <scheme>_low and <scheme>_high, the 95% interval of 1,000 resamples of
-        the tasks. Last come n_shared, the number of these tasks that every row of the table has: means of two rows
-        are only comparable if n_shared is n_tasks for both; last_layer, the layer of `last`; n_blocks, L, null if
-        only layer 0 ran, whose depth does not determine it; and template, transform and fitted_on, null for plain
+        schemes of `SCHEMES`; n_<scheme>, the number of tasks that it is averaged over; regret_<scheme>, its distance
+        below the best single layer over the same tasks; <scheme>_low and <scheme>_high, the 95% interval of 1,000
+        resamples of the tasks. Last come n_shared, the number of these tasks that every row of the table has: means of
+        two rows are only comparable if n_shared is n_tasks for both; last_layer, the layer of `last`; n_blocks, L, null
+        if only layer 0 ran, whose depth does not determine it; and template, transform and fitted_on, null for plain
         layers.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import polars as pl
 
@@ -21,10 +21,18 @@ SAID_OF_TRANSDUCTIVE = (
     f"{TRANSDUCTIVE}: the transform was fitted on the evaluated texts themselves, without their labels; texts that it "
     "has not seen may gain less, so such a recipe is never named best"
 )
-# A template in a label is cut to this many letters.
-_SHOWN = 48
+# A template and the name of a corpus are cut to this many letters in a label.
+_SHOWN = 32
 
 IS_PLAIN = pl.col("template").is_null() & pl.col("transform").is_null()
+
+
+class RecipeKeywords(TypedDict, total=False):
+    """The columns of a recipe as keywords."""
+
+    template: str | None
+    transform: str | None
+    fitted_on: str | None
 
 
 class Variant(NamedTuple):
@@ -54,9 +62,9 @@ class Variant(NamedTuple):
         """Whether the transform has seen the evaluated texts."""
         return self.fitted_on == TASK
 
-    def recipe(self) -> dict[str, str | None]:
+    def recipe(self) -> RecipeKeywords:
         """Template, transform and fitted_on as keywords."""
-        return {name: getattr(self, name) for name in RECIPE}
+        return {"template": self.template, "transform": self.transform, "fitted_on": self.fitted_on}
 
     def words(self, *, whole: bool = False) -> str:
         """The recipe in words.
@@ -66,7 +74,7 @@ class Variant(NamedTuple):
 
         Example:
             >>> Variant("org/m", "main", "echo", "whiten:10", "task").words()
-            'echo, whiten:10 (fitted on task, transductive)'
+            'echo, whiten:10 on task (transductive)'
             >>> Variant("org/m", "main").words(), Variant("org/m", "main", "Query: {text}").words()
             ('plain', '"Query: {text}"')
         """
@@ -75,8 +83,8 @@ class Variant(NamedTuple):
             named = "{text}" not in self.template
             parts.append(self.template if named else f'"{_one_line(self.template, whole=whole)}"')
         if self.transform is not None:
-            seen = f", {TRANSDUCTIVE}" if self.is_transductive else ""
-            parts.append(f"{self.transform} (fitted on {self.fitted_on or 'unknown texts'}{seen})")
+            seen = f" ({TRANSDUCTIVE})" if self.is_transductive else ""
+            parts.append(f"{self.transform} on {_one_line(self.fitted_on or 'unknown texts', whole=whole)}{seen}")
         return ", ".join(parts) or "plain"
 
     def label(self, model: str | None = None) -> str:

@@ -143,9 +143,7 @@ def _print(board: "Leaderboard", schemes: "pl.DataFrame", arguments: argparse.Na
         print("--model NAME [--revision NAME] prints all schemes and associations of a model")
     for model in which:
         of_model = [one for one in board.variants() if one[:2] == model]
-        first = next(
-            variant_of(row) for row in recipes.iter_rows(named=True) if (row["label"], row["revision"]) == model
-        )
+        first = variant_of(next(recipes.filter(label=model[0], revision=model[1]).iter_rows(named=True)))
         variant = next((one for one in of_model if one.is_plain), first)
         print()
         rows = [row for row in schemes.iter_rows(named=True) if variant_of(row) == variant]

@@ -5,13 +5,13 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCardData
 
 from leaderboard.analysis.recipes import compared
 from leaderboard.analysis.schemes import N_RESAMPLES, SCHEMES
-from leaderboard.analysis.variants import SAID_OF_TRANSDUCTIVE
+from leaderboard.analysis.variants import SAID_OF_TRANSDUCTIVE, RecipeKeywords
 from leaderboard.models.known import known_models
 from leaderboard.report.cells import SCHEME_COLUMNS, format_cell, scheme_cells, variant_of
 from leaderboard.report.hub_scores import dataset_of, is_of_mteb, model_index, task_of, task_type_of
@@ -30,6 +30,9 @@ from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
 from midlayer_embed.options import fold
 from midlayer_embed.terms import METRICS
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
 
 
@@ -39,7 +42,7 @@ def model_card(
     layer: int | float | None = None,
     *,
     revision: str | None = None,
-    **recipe: str | None,
+    **recipe: "Unpack[RecipeKeywords]",
 ) -> str:
     """Render the card of one layer as the text of a README.md, without a picture.
 

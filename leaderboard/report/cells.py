@@ -83,7 +83,7 @@ def recipe_cells(row: Mapping[str, Any], *, whole: bool = False) -> tuple[str, .
         >>> row = {"model": "m", "revision": "r", "template": "echo", "transform": "whiten:10", "fitted_on": "train"}
         >>> numbers = {"best": 71.34, "best_layer": 24, "last": 70.0, "gain": 36.44, "n_tasks": 4}
         >>> recipe_cells({**row, **numbers, "pooling": "weightedmean"})
-        ('echo, whiten:10 (fitted on train)', 'weightedmean', '71.3', '24', '70.0', '+36.4', '4')
+        ('echo, whiten:10 on train', 'weightedmean', '71.3', '24', '70.0', '+36.4', '4')
     """
     gain = "-" if row["gain"] is None else f"{row['gain']:+.1f}"
     points = (format_cell(name, row[name]) for name in ("best", "best_layer", "last"))

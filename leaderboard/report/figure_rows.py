@@ -36,7 +36,7 @@ _HEAT_MAP_NOTE = "Each task from its worst layer (0%) to its best (100%, a dot)"
 
 
 def with_labels(frame: pl.DataFrame, labels: Mapping[Variant, str]) -> pl.DataFrame:
-    """The frame with the labels that figures use in the column `model`; without columns of a recipe, of plain layers."""
+    """The frame with the labels of figures in the column `model`; without columns of a recipe, of plain layers."""
     keys = [name for name in VARIANT if name in frame.columns]
     of_keys = [(*variant[: len(keys)], label) for variant, label in labels.items() if variant.is_plain or keys[2:]]
     named = pl.DataFrame(of_keys, schema=dict.fromkeys((*keys, "_label"), pl.String), orient="row")
@@ -89,8 +89,9 @@ def heat_map(scores: pl.DataFrame) -> pl.DataFrame:
         scores: Scores with the columns of `Leaderboard.scores`.
 
     Returns:
-        Columns model, revision, template, transform, fitted_on, task, layer, depth, score (x100), and share: 0 at the worst layer of the task, 1 at the
-        best one, and 1 if all are equal. Both are null for a score that is not a finite number.
+        Columns model, revision, template, transform, fitted_on, task, layer, depth, score (x100), and share: 0 at the
+        worst layer of the task, 1 at the best one, and 1 if all are equal. Both are null for a score that is not a
+        finite number.
     """
     score = pl.col("score")
     low, high = (end.over(*VARIANT, "task") for end in (score.min(), score.max()))

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
-from leaderboard.analysis.variants import Variant
+from leaderboard.analysis.variants import RecipeKeywords, Variant
 from leaderboard.models.meta import model_label
 from leaderboard.models.origin import Origin
 from leaderboard.models.reload import origin_of
@@ -21,6 +21,9 @@ from leaderboard.results.tables import Tables
 from leaderboard.tasks.names import OTHER_COLUMNS
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def find_layer(
     layer: int | float | None = None,
     *,
     revision: str | None = None,
-    **recipe: str | None,
+    **recipe: "Unpack[RecipeKeywords]",
 ) -> LayerRecord:
     """Read the results of one layer.
 
@@ -165,7 +168,7 @@ def find_layer(
     return LayerRecord(board, name, which, number, metas[0], results, *variant[2:])
 
 
-def _find_variant(board: Tables, model: str | None, revision: str | None, recipe: dict[str, str | None]) -> Variant:
+def _find_variant(board: Tables, model: str | None, revision: str | None, recipe: RecipeKeywords) -> Variant:
     variant = board.find_variant(model, revision, **recipe)
     found = [one for one in board.variants() if one[:2] == variant[:2]]
     if variant in found:

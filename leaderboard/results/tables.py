@@ -18,6 +18,7 @@ from leaderboard.analysis.schemes import SchemeComparison, Tasks
 from leaderboard.analysis.variants import (
     IS_PLAIN,
     RECIPE,
+    RecipeKeywords,
     Variant,
     default_pooling,
     distinct,
@@ -35,7 +36,7 @@ from midlayer_embed.recipes.transform import _parse
 from midlayer_embed.terms import METRICS
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,9 @@ class Tables:
         reasons = [self.reasons.get(row) or self.reasons.get(row[:4], "NaN") for row in found.iter_rows()]
         return found.with_columns(reason=pl.Series(reasons, dtype=pl.String))
 
-    def best_layer(self, model: str | None = None, revision: str | None = None, **recipe: str | None) -> int | None:
+    def best_layer(
+        self, model: str | None = None, revision: str | None = None, **recipe: "Unpack[RecipeKeywords]"
+    ) -> int | None:
         """The layer with the highest mean over the tasks; the lowest one of a tie, None if no layer has all tasks.
 
         Args:
@@ -241,7 +244,7 @@ class Tables:
         return None if best_first.is_empty() else int(best_first[0])
 
     def summary(
-        self, model: str | None = None, revision: str | None = None, **recipe: str | None
+        self, model: str | None = None, revision: str | None = None, **recipe: "Unpack[RecipeKeywords]"
     ) -> LayerSummary | None:
         """The best layer, compared with the last one if that ran; None if no layer has all tasks.
 
@@ -284,7 +287,7 @@ class Tables:
         return self.only(model, revision)._comparison.table(tasks, complete_only, seed)
 
     def associations(
-        self, model: str, revision: str = "main", per_task: bool = False, **recipe: str | None
+        self, model: str, revision: str = "main", per_task: bool = False, **recipe: "Unpack[RecipeKeywords]"
     ) -> pl.DataFrame:
         """How strongly each metric is associated with the score over the layers of a model.
 
