@@ -150,8 +150,9 @@ def _all_figures(board: Tables, options: dict[str, Any]) -> Iterator[tuple[str, 
 
 
 def _in_detail(board: Tables) -> list[Variant]:
-    """The variants with figures of their own: plain layers, and the best recipe of a model."""
-    best = {variant_of(row) for row in board.recipes().filter("is_best").iter_rows(named=True)}
+    """The variants with figures of their own: plain layers, and the first recipe of each model, the best if any is."""
+    first = board.recipes().unique(MODEL, keep="first")
+    best = {variant_of(row) for row in first.iter_rows(named=True)}
     return [variant for variant in board.variants() if variant.is_plain or variant in best]
 
 

@@ -17,6 +17,7 @@ from leaderboard.analysis.recipes import recipes
 from leaderboard.analysis.schemes import SchemeComparison, Tasks
 from leaderboard.analysis.variants import (
     IS_PLAIN,
+    MODEL,
     RECIPE,
     RecipeKeywords,
     Variant,
@@ -325,14 +326,16 @@ class Tables:
     def of_every_model(self, table: Callable[..., pl.DataFrame]) -> pl.DataFrame:
         """Stacks `table(model, revision, template=, transform=, fitted_on=)` of all models with each of their recipes.
 
-        The columns model, revision, template, transform and fitted_on come in front.
+        The columns model and revision come in front, and those of a recipe if there is one that is not plain.
         """
+        variants = self.variants()
+        named = MODEL if all(one.is_plain for one in variants) else VARIANT
         return pl.concat(
             [
                 table(one.model, one.revision, **one.recipe()).select(
-                    *(pl.lit(value, pl.String).alias(name) for name, value in one._asdict().items()), pl.all()
+                    *(pl.lit(getattr(one, name), pl.String).alias(name) for name in named), pl.all()
                 )
-                for one in self.variants()
+                for one in variants
             ],
             how="diagonal",
         )

@@ -12,8 +12,9 @@ from leaderboard.analysis.schemes import Tasks, notes
 from leaderboard.analysis.task_sets import task_sets
 from leaderboard.analysis.variants import MODEL, VARIANT, Variant, distinct
 from leaderboard.config_files import read_config
+from leaderboard.models.labels import without_pooling
 from leaderboard.report.answer import answer_of_recipes
-from leaderboard.report.cells import recipe_cells, variant_of
+from leaderboard.report.cells import recipe_cells, recipe_name, variant_of
 from leaderboard.report.figure_rows import RecipeCurves, association_rows, heat_map, marks, recipe_curves
 from leaderboard.report.glossary import metric_words, scheme_words
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
@@ -47,7 +48,7 @@ def page_data(board: Tables, options: dict[str, Any]) -> dict[str, Any]:
         "marks": marks(board, **how),
         **{over: board.schemes(tasks=over, **how) for over in get_args(Tasks)},
     }
-    short = {variant: name for one in board.models() for variant, name in _names_of_recipes(board, one).items()}
+    of_recipes = _names_of_recipes(board)
     by_variant = {name: frame.partition_by(_keys(frame), as_dict=True) for name, frame in tables.items()}
     return {
         "tasks": tasks,
@@ -62,7 +63,8 @@ def page_data(board: Tables, options: dict[str, Any]) -> dict[str, Any]:
                 "label": label,
                 "model": variant.model,
                 "revision": variant.revision,
-                "short": short[variant],
+                "base": without_pooling(variant.model)[0],
+                "short": of_recipes[variant],
                 "recipe": None if variant.is_plain else variant.words(whole=True),
                 "transductive": variant.is_transductive,
                 **_numbers({name: _of(variant, by, tables[name]) for name, by in by_variant.items()}, tasks),
@@ -77,9 +79,12 @@ def page_data(board: Tables, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _names_of_recipes(board: Tables, model: tuple[str, str]) -> dict[Variant, str]:
-    """What the recipes of one model are called beside each other."""
-    return distinct({one: one.words() for one in board.variants() if one[:2] == model})
+def _names_of_recipes(board: Tables) -> dict[Variant, str]:
+    """What the recipes of a model are called beside each other."""
+    found: dict[Variant, str] = {}
+    for of_model in board.recipes().partition_by(MODEL):
+        found |= distinct({variant_of(row): recipe_name(row) for row in of_model.iter_rows(named=True)})
+    return found
 
 
 def _keys(frame: pl.DataFrame) -> list[str]:

@@ -46,7 +46,7 @@ class LeaderboardPage {
   namedInCharts() {
     const { data, state } = this;
     const compared = state.compared.map((place) => ({ ...data.models[place], place }));
-    const isOne = new Set(compared.map(({ model, revision }) => JSON.stringify([model, revision]))).size === 1;
+    const isOne = new Set(compared.map(({ base, revision }) => JSON.stringify([base, revision]))).size === 1;
     return compared.map((one) => ({ ...one, name: isOne && compared.length > 1 ? one.short : one.label }));
   }
 
