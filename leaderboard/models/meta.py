@@ -1,6 +1,5 @@
 """mteb's ModelMeta of one layer of a model: the name, revision and experiment that its results are stored under."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mteb.models.model_meta import ModelMeta, ScoringFunction
@@ -8,7 +7,7 @@ from mteb.models.model_meta import ModelMeta, ScoringFunction
 from leaderboard.models.labels import label_of
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.weights import dtype_name
-from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source
+from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source, of_every_layer
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 # Only settings that differ from these become part of an experiment's name. They are those of a model that says nothing
 # about itself.
 DEFAULT_SETTINGS: dict[str, Any] = {
-    **asdict(Recipe(DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE)),
+    **of_every_layer(Recipe(final_norm=DEFAULT_FINAL_NORM, pooling_mode=DEFAULT_POOLING_MODE)),
     "dtype": Source().dtype,
     "limit": None,
     "store_dtype": "float32",
@@ -33,7 +32,7 @@ def scoring_settings(recipe: Recipe, dtype: "str | torch.dtype") -> dict[str, An
         recipe: From `Checkpoint.resolved`.
         dtype: dtype of the weights.
     """
-    return {**asdict(recipe), "dtype": dtype_name(dtype)}
+    return {**of_every_layer(recipe), "dtype": dtype_name(dtype)}
 
 
 def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: dict[str, Any]) -> ModelMeta:
