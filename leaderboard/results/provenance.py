@@ -50,7 +50,7 @@ def provenance(
         **settings,
         "max_seq_length": encoder.max_seq_length,
         "own": {
-            "recipe": asdict(checkpoint.resolved(Recipe())),
+            "recipe": asdict(checkpoint.resolved(Recipe(template=settings["template"]))),
             "modules": [module.kind for module in checkpoint.own.modules],
             "for_the_last_layer": list(checkpoint.own.for_the_last_layer),
         },

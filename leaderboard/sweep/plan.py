@@ -132,7 +132,7 @@ def count_tokens(encoder: LayerwiseEncoder, texts: Sequence[Text]) -> int:
     some = texts[:: max(1, len(texts) // _COUNTED)]
     if not some:
         return 0
-    counts = token_counts(encoder.backbone.tokenizer, some, encoder.max_seq_length)
+    counts = token_counts(encoder.backbone.tokenizer, some, encoder.backbone.truncate_to)
     return round(float(counts.mean()) * len(texts))
 
 
@@ -155,7 +155,7 @@ def count_metric_tokens(encoder: LayerwiseEncoder, sample: Sequence[str], wanted
 
 def measure_speed(encoder: LayerwiseEncoder, texts: Sequence[Text]) -> float:
     """Tokens per second through all layers, measured on one full batch of these texts."""
-    counts = token_counts(encoder.backbone.tokenizer, texts, encoder.max_seq_length)
+    counts = token_counts(encoder.backbone.tokenizer, texts, encoder.backbone.truncate_to)
     within = np.cumsum(counts) <= 2 * token_budget(None, encoder.backbone.device)
     some = [spelt(text) for text, is_in in zip(texts, within, strict=True) if is_in] or [spelt(texts[0])]
     encoder.encode(some[:4])  # warm-up
