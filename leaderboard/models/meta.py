@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
+from leaderboard.models.labels import label_of
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.weights import dtype_name
 from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source
@@ -100,5 +101,4 @@ def model_label(meta: ModelMeta) -> str:
         'a/b (final_norm=False)'
     """
     settings = {key: value for key, value in (meta.experiment_kwargs or {}).items() if key not in _OWN_COLUMNS}
-    shown = ", ".join(f"{key}={value}" for key, value in sorted(settings.items()))
-    return f"{meta.name} ({shown})" if shown else str(meta.name)
+    return label_of(str(meta.name), settings)

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from leaderboard.analysis.variants import VARIANT
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_optional_int
 from midlayer_embed.ground.paths import user_path
@@ -24,7 +25,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,39}", re.ASCII)
 _NAME = re.compile(r'\bname\s*=\s*"([^"]+)"')
 _CLASS = re.compile(r"^class ([A-Z]\w+)", flags=re.MULTILINE)
 # Columns of a table of layers that are no tasks.
-OTHER_COLUMNS = ("layer", "depth", "mean", *METRICS)
+OTHER_COLUMNS = (*VARIANT, "layer", "depth", "mean", *METRICS)
 
 
 def check_benchmark(name: str) -> None:

@@ -8,11 +8,13 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from support.web.boards import scores_of
+
 from leaderboard import PAPER_TASKS, Leaderboard
 from leaderboard.analysis.schemes import SCHEMES
 from leaderboard.report.cells import format_cell, format_coefficient, scheme_cells
 from leaderboard.report.terminal import print_associations, print_layers, print_scheme_details, print_schemes
-from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA
 from midlayer_embed.terms import METRICS
 
 _LAYERS = range(13)
@@ -45,7 +47,7 @@ def board() -> Leaderboard:
         for task in PAPER_TASKS
     ]
     return Leaderboard(
-        pl.DataFrame(scores, schema=SCORES_SCHEMA, orient="row"),
+        scores_of(scores),
         pl.DataFrame(metrics, schema=METRICS_SCHEMA, orient="row"),
     )
 

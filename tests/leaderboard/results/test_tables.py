@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from sklearn.metrics import average_precision_score
+from support.web.boards import scores_of
 from support.tiny_tasks import tiny_tasks
 
 from leaderboard import Leaderboard, load_results, load_tables, run_sweep
@@ -24,7 +25,7 @@ def _board(rows: list[tuple[int, str, float]], model: str = "org/m") -> Leaderbo
     scores = [(model, "r", layer, layer / 4, task, "STS", score) for layer, task, score in rows]
     metrics = [(model, "r", task, "dataset_entropy", "raw", layer, 1.0 + layer) for layer, task, _ in rows]
     return Leaderboard(
-        pl.DataFrame(scores, schema=SCORES_SCHEMA, orient="row"),
+        scores_of(scores),
         pl.DataFrame(metrics, schema=METRICS_SCHEMA, orient="row"),
     )
 
