@@ -34,6 +34,7 @@ class TaskMetrics:
         timed: Measures the time of a part of the task's work.
 
     Attributes:
+        name: Name of the task.
         missing: The missing metrics of each layer when the sweep begins; complete layers are left out.
     """
 
@@ -47,7 +48,7 @@ class TaskMetrics:
         label: str,
         timed: Callable[[str], AbstractContextManager[None]],
     ) -> None:
-        self._task = task
+        self.name = task
         self._meta = meta
         self._measured_on = measured_on
         self._options = options
@@ -90,7 +91,7 @@ class TaskMetrics:
         made_with: Mapping[str, Any],
     ) -> None:
         """Measures and saves the missing metrics of some layers."""
-        head = {"model": model_label(self._meta), "revision": self._meta.revision, "task": self._task}
+        head = {"model": model_label(self._meta), "revision": self._meta.revision, "task": self.name}
         missing = self.wanted(layers)
         options = PassOptions(scratch=scratch, show_progress=self._options.show_progress, label=f"{self._label}: ")
         # Metrics that need the same views are measured and saved together, those that need the fewest first.
@@ -111,7 +112,7 @@ class TaskMetrics:
                 for layer, value in zip(layers, curve, strict=True)
             ]
             frame = pl.DataFrame(rows, schema=METRICS_SCHEMA)
-            self._folder.save_metrics(frame, self._task, self._meta, self._measured_on, made_with)
+            self._folder.save_metrics(frame, self.name, self._meta, self._measured_on, made_with)
 
     def _request(self, metrics: list[str], layers: list[int]) -> MetricRequest:
         settings = MetricSettings(seed=self._options.seed)
@@ -122,7 +123,7 @@ class TaskMetrics:
             return {}
         found: set[tuple[str, int]] = set()
         if not self._options.overwrite:
-            rows = self._folder.load_metrics(self._task, self._meta, self._measured_on)
+            rows = self._folder.load_metrics(self.name, self._meta, self._measured_on)
             found = set(rows.select("metric", "layer").iter_rows())
         missing = {
             layer: [name for name in self._options.metrics if (name, layer) not in found]

@@ -76,6 +76,7 @@ class TemplateSweep:
         metrics: The metrics of the task; None if they are not measured here.
 
     Attributes:
+        name: Name of the task.
         template: The template; None for plain texts.
         unscored: The transforms without a finished score, by layer.
     """
@@ -89,6 +90,7 @@ class TemplateSweep:
         label: str,
         metrics: TaskMetrics | None,
     ) -> None:
+        self.name = str(of_task.task.metadata.name)
         self.template: str | None = settings["template"]
         self._of_task = of_task
         self._checkpoint = checkpoint
@@ -134,7 +136,7 @@ class TemplateSweep:
         wanted = [] if self._metrics is None else self._metrics.wanted(self._options.layers)
         alone = [name for name in wanted if not encoded or n_views([name])]
         return TaskPlan(
-            task=str(self._of_task.task.metadata.name),
+            task=self.name,
             n_texts=len(encoded),
             groups=groups,
             score_tokens=len(groups) * count_tokens(encoder, encoded),
@@ -336,7 +338,7 @@ class TemplateSweep:
     def _is_finished(self, meta: ModelMeta, fitted: Mapping[str, Any]) -> bool:
         """Whether there is a result whose provenance says what is expected, and of a transform what it was fitted on."""
         task = self._of_task.task
-        result = self._of_task.folder.load_result(str(task.metadata.name), meta)
+        result = self._of_task.folder.load_result(self.name, meta)
         found = None if result is None else provenance_of(result)
         if result is None or found is None or not agrees(found, self._of_task.made_with):
             return False
