@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
     from midlayer_embed.forward.layerwise import LayerwiseEncoder
     from midlayer_embed.models.families import register as register_family
+    from midlayer_embed.options import Recipe
     from midlayer_embed.recipes.transform import Transform, fit_transform
     from midlayer_embed.selection.criteria import LayerSelection
     from midlayer_embed.selection.profile import profile_layers
@@ -21,6 +22,7 @@ __all__ = [
     "LayerSelection",
     "LayerwiseEncoder",
     "MidLayerEncoder",
+    "Recipe",
     "Transform",
     "__version__",
     "fit_transform",
@@ -35,6 +37,7 @@ _HOMES = {
     "LayerSelection": ("midlayer_embed.selection.criteria", "LayerSelection"),
     "LayerwiseEncoder": ("midlayer_embed.forward.layerwise", "LayerwiseEncoder"),
     "MidLayerEncoder": ("midlayer_embed.encoder.sentence_transformer", "MidLayerEncoder"),
+    "Recipe": ("midlayer_embed.options", "Recipe"),
     "Transform": ("midlayer_embed.recipes.transform", "Transform"),
     "fit_transform": ("midlayer_embed.recipes.transform", "fit_transform"),
     "profile_layers": ("midlayer_embed.selection.profile", "profile_layers"),

@@ -7,13 +7,14 @@ functions take the two records. torch is not imported here.
 import inspect
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_bool, check_optional_int
+from midlayer_embed.recipes.names import TEMPLATES, TEXT, TRANSFORMS, find_template, parse_transform
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,8 @@ DEFAULT_POOLING_MODE = "mean"
 # Options for models whose files are not the usual ones. A sweep does not take them, since mteb could not load such a
 # model again by its name.
 FILE_OPTIONS = ("gguf_file", "trust_remote_code")
+# The parts of a recipe that only an encoder of one layer has. Functions about every layer do not take them.
+OF_ONE_LAYER = ("layer", "transform", "dim")
 
 # The floating dtypes of torch that a model can compute in, by name.
 _DTYPES = ("float32", "bfloat16", "float16", "float64", "float", "half", "double")
@@ -121,28 +124,56 @@ class Source:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the states of a layer become a vector.
+    """How a text becomes a vector.
 
     Attributes:
+        layer: The layer, 0..L; None for every layer, or where it is not chosen yet.
         final_norm: True: pool the states after the model's own final norm; False: pool the residual stream as the block
             leaves it. No difference for models without a final norm. None: what the model's own sentence-transformers
             config says, else True. On the command line `--normed` and `--raw`.
+        template: "eol", "echo", or a text with {text} in it once or twice, which is put around every text, around its
+            prompt too. None: none.
         pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean", "max" or "mean_sqrt_len_tokens";
-            several joined by "+", such as "cls+mean", are concatenated. None: what the model's own
-            sentence-transformers config says, else "mean".
-        max_seq_length: Number of tokens to which a text is truncated, at least 1. None: the limit of the folder's own
-            sentence-transformers config if it has one, else the smaller of the model's limit and 512.
+            several joined by "+", such as "cls+mean", are concatenated. None: "weightedmean" under the templates "eol"
+            and "echo", else what the model's own sentence-transformers config says, else "mean".
+        transform: An affine map of the pooled vectors that was fitted on unlabelled texts: "center", "standardize",
+            "remove:k", "whiten:r", or "whiten" (whiten:10), see `midlayer_embed.recipes.transform`. None: none.
+        dim: Number of dimensions that whitening keeps. None: all.
+        max_seq_length: Number of tokens to which a text is truncated, at least 1; its template and both of its copies
+            count. None: the limit of the folder's own sentence-transformers config if it has one, else the smaller of
+            the model's limit and 512.
     """
 
+    layer: int | None = None
     final_norm: bool | None = None
+    template: str | None = field(
+        default=None,
+        metadata=_flag(
+            "--template",
+            f"{', '.join(TEMPLATES)}, or a text with {TEXT} in it once or twice, to put around every text",
+            metavar="NAME|TEXT",
+        ),
+    )
     pooling_mode: str | None = field(
         default=None,
         metadata=_flag(
             "--pooling",
-            f"{', '.join(POOLING_MODES)}, or several joined by +, such as cls+mean (default: the model's own "
-            "sentence-transformers config, else mean)",
+            f"{', '.join(POOLING_MODES)}, or several joined by +, such as cls+mean (default: weightedmean under eol "
+            "and echo, else the model's own sentence-transformers config, else mean)",
             metavar="MODE",
         ),
+    )
+    transform: str | None = field(
+        default=None,
+        metadata=_flag(
+            "--transform",
+            f"{', '.join(TRANSFORMS)} or whiten (whiten:10), fitted on the texts of --transform-texts",
+            metavar="NAME",
+        ),
+    )
+    dim: int | None = field(
+        default=None,
+        metadata=_flag("--dim", "keep the first N dimensions of whiten (default: all)", type=int, metavar="N"),
     )
     max_seq_length: int | None = field(
         default=None,
@@ -159,14 +190,32 @@ class Recipe:
             )
         if self.final_norm is not None:
             object.__setattr__(self, "final_norm", check_bool("final_norm", self.final_norm))
-        limit = check_optional_int("max_seq_length", self.max_seq_length, 1)
-        object.__setattr__(self, "max_seq_length", limit)  # integers of numpy become ints
+        if self.template is not None:
+            find_template(self.template)
+        if self.transform is not None:
+            object.__setattr__(self, "transform", parse_transform(self.transform)[2])
+        for name, lowest in (("layer", 0), ("dim", 1), ("max_seq_length", 1)):
+            number = check_optional_int(name, getattr(self, name), lowest)
+            object.__setattr__(self, name, number)  # integers of numpy become ints
+        if self.dim is not None and (self.transform or "").partition(":")[0] != "whiten":
+            raise InputError(f"dim: only whitening orders the dimensions, got dim={self.dim} for {self.transform}")
+
+
+def of_every_layer(recipe: Recipe) -> dict[str, Any]:
+    """The parts of a recipe that every layer can share, by name: all but `OF_ONE_LAYER`.
+
+    Example:
+        >>> of_every_layer(Recipe(layer=3, pooling_mode="cls"))["pooling_mode"]
+        'cls'
+    """
+    return {name: value for name, value in asdict(recipe).items() if name not in OF_ONE_LAYER}
 
 
 class ModelOptions(TypedDict, total=False):
-    """The fields of both records for type checkers, except `FILE_OPTIONS`."""
+    """The fields of both records for type checkers, except `FILE_OPTIONS` and `OF_ONE_LAYER`."""
 
     final_norm: bool | None
+    template: str | None
     pooling_mode: str | None
     max_seq_length: int | None
     revision: str | None
@@ -178,7 +227,7 @@ class ModelOptions(TypedDict, total=False):
 
 
 class AnyModelOptions(ModelOptions, total=False):
-    """The fields of both records for type checkers."""
+    """The fields of both records for type checkers, except `OF_ONE_LAYER`."""
 
     gguf_file: str | None
     trust_remote_code: bool
@@ -230,7 +279,8 @@ def fold(options: Mapping[str, Any]) -> tuple[Source, Recipe]:
 def takes_options(*, without: Collection[str] = ()) -> Callable[[_Function], _Function]:
     """Decorator of a function with `**options`: its signature shows the fields of both records as keywords.
 
-    An unknown keyword raises a TypeError, as for any function.
+    `OF_ONE_LAYER` are left out: a function that takes them names them itself. An unknown keyword raises a TypeError, as
+    for any function.
 
     Args:
         without: Fields that the function does not take.
@@ -246,7 +296,8 @@ def takes_options(*, without: Collection[str] = ()) -> Callable[[_Function], _Fu
         ...
         TypeError: load() got an unexpected keyword argument 'gguf_file'
     """
-    taken = [f for record in (Source, Recipe) for f in fields(record) if f.name not in without]
+    left_out = (*without, *OF_ONE_LAYER)
+    taken = [f for record in (Source, Recipe) for f in fields(record) if f.name not in left_out]
     shown = [inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default) for f in taken]
 
     def decorate(function: _Function) -> _Function:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mteb.models.model_meta import ModelMeta, ScoringFunction
@@ -10,19 +9,19 @@ from mteb.models.model_meta import ModelMeta, ScoringFunction
 from leaderboard.models.labels import label_of
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.weights import dtype_name
-from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source
+from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source, of_every_layer
 from midlayer_embed.recipes.names import TEMPLATES, default_pooling_mode
 
 if TYPE_CHECKING:
     import torch
 
-_RECIPE = Recipe(final_norm=DEFAULT_FINAL_NORM, pooling_mode=DEFAULT_POOLING_MODE)
-_OF_RECIPE = {key: value for key, value in asdict(_RECIPE).items() if key != "layer"}
+# The parts of a recipe that only one layer has, but that change its scores.
+_OF_ONE_LAYER = ("transform", "dim")
 # Only settings that differ from these become part of an experiment's name. They are those of a model that says nothing
 # about itself.
 DEFAULT_SETTINGS: dict[str, Any] = {
-    **_OF_RECIPE,
-    "transform_texts": None,
+    **of_every_layer(Recipe(final_norm=DEFAULT_FINAL_NORM, pooling_mode=DEFAULT_POOLING_MODE)),
+    **dict.fromkeys((*_OF_ONE_LAYER, "transform_texts")),
     "dtype": Source().dtype,
     "limit": None,
     "store_dtype": "float32",
@@ -42,7 +41,7 @@ def scoring_settings(recipe: Recipe, dtype: "str | torch.dtype", transform_texts
         dtype: dtype of the weights.
         transform_texts: What its transform was fitted on: "train", "task" or "corpus:<name>"; None without a transform.
     """
-    settings = {key: value for key, value in asdict(recipe).items() if key in _OF_RECIPE}
+    settings = {**of_every_layer(recipe), **{name: getattr(recipe, name) for name in _OF_ONE_LAYER}}
     return {**settings, "dtype": dtype_name(dtype), "transform_texts": transform_texts}
 
 

@@ -90,7 +90,9 @@ def _of_recipe(
                 if fitted_on in (None, own.get("transform_texts")):
                     found.setdefault(label, []).append((meta, result))
     if not on:
-        of = ", ".join(f"{name}={value}" for name, value in zip(("template", "transform"), recipe, strict=True) if value)
+        of = ", ".join(
+            f"{name}={value}" for name, value in zip(("template", "transform"), recipe, strict=True) if value
+        )
         raise InputError(f"{of.partition('=')[0] or 'results'}: {folder} has no results of {of or 'plain layers'}")
     if not found or (fitted_on is None and len(on) > 1):
         raise InputError(f"fitted_on: {folder} has results fitted on {', '.join(sorted(on))}, got {fitted_on!r}")

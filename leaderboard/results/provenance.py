@@ -1,7 +1,6 @@
 """Provenance of scores and metrics: model, data, settings and versions, stored with each number in the results."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -10,7 +9,7 @@ from mteb.results import TaskResult
 
 from midlayer_embed import __version__
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
-from midlayer_embed.options import Recipe
+from midlayer_embed.options import Recipe, of_every_layer
 
 # Key of the provenance in each entry of mteb's result files.
 PROVENANCE = "provenance"
@@ -50,7 +49,7 @@ def provenance(
         **settings,
         "max_seq_length": encoder.max_seq_length,
         "own": {
-            "recipe": asdict(checkpoint.resolved(Recipe(template=settings["template"]))),
+            "recipe": of_every_layer(checkpoint.resolved(Recipe(template=settings["template"]))),
             "modules": [module.kind for module in checkpoint.own.modules],
             "for_the_last_layer": list(checkpoint.own.for_the_last_layer),
         },

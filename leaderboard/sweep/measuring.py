@@ -63,7 +63,12 @@ class TaskMetrics:
         return [name for name in self._options.metrics if name in missing]
 
     def text_pass(
-        self, encoder: LayerwiseEncoder, sample: Sequence[str], texts: Collection[Any], layers: list[int], scored: list[int]
+        self,
+        encoder: LayerwiseEncoder,
+        sample: Sequence[str],
+        texts: Collection[Any],
+        layers: list[int],
+        scored: list[int],
     ) -> TextPass | None:
         """Collects metrics in the pass for the scores; None if none is needed, or its layers or prompts differ.
 

@@ -243,7 +243,8 @@ def _corpus(working: list[TaskSweep], swept: SweptModel, options: SweepOptions, 
     if corpus.is_apart(widest, len(templates)):
         return corpus
     logger.warning(
-        "%s takes more than half of the store budget at all layers, so it is encoded with each task", options.fit_on.name
+        "%s takes more than half of the store budget at all layers, so it is encoded with each task",
+        options.fit_on.name,
     )
     return None
 

@@ -112,4 +112,6 @@ def _texts_of(table: Dataset, columns: Sequence[str]) -> Iterator[str]:
         for rows in table.select_columns(found).iter(batch_size=_ROWS):
             for name in found:
                 for value in rows[name]:
-                    yield from (text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str))
+                    yield from (
+                        text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)
+                    )

@@ -5,11 +5,11 @@ Invalid arguments and input are reported before a model is loaded, so heavy impo
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -49,6 +49,9 @@ def encode_file(
     batch_tokens: int | None = None,
     overwrite: bool = False,
     show_progress: bool = False,
+    transform: str | None = None,
+    transform_texts: Sequence[str] | None = None,
+    dim: int | None = None,
     **options: "Unpack[AnyModelOptions]",
 ) -> tuple[int, int]:
     """Embed a file of any size, in memory that does not grow with it.
@@ -67,6 +70,9 @@ def encode_file(
         batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
         overwrite: Replace an existing target, once the new file is complete.
         show_progress: Show a bar with an ETA on stderr.
+        transform: Name of a transform, as for MidLayerEncoder.
+        transform_texts: Texts to fit it on.
+        dim: Number of dimensions that whitening keeps.
         **options: The fields of `Recipe` and `Source`, as for MidLayerEncoder. The vectors are float32 in any case.
 
     Returns:
@@ -95,13 +101,16 @@ def encode_file(
     token_budget(batch_tokens, device)
     checkpoint = find_checkpoint(model, weights)
     number = layer_number(layer, checkpoint.n_blocks)
-    limit_in_force(checkpoint, load_tokenizer(checkpoint), recipe.max_seq_length)  # before the input is read
+    tokenizer = load_tokenizer(checkpoint, recipe.template)
+    limit_in_force(checkpoint, tokenizer, recipe.max_seq_length, recipe.template)  # before the input is read
 
     stamp = _stamp(texts.path)
     rows = row_file(target, texts)
     with _bar("Reading", None, show_progress) as bar:
         found = survey(_counted(read_texts(texts) if rows is None else rows.read(), bar))
-    encoder = MidLayerEncoder(checkpoint, number, **options)
+    encoder = MidLayerEncoder(
+        checkpoint, number, transform=transform, transform_texts=transform_texts, dim=dim, **options
+    )
     logger.info("%s", describe(texts, found.n_texts, found.n_blank))
     settings = {
         "input": found.sha256,
@@ -109,8 +118,8 @@ def encode_file(
         "chunks": [text_files.CHUNK_TEXTS, text_files.CHUNK_CHARACTERS],
         "model": checkpoint.name,
         "revision": checkpoint.revision,
-        "layer": number,
         **asdict(encoder.recipe),
+        "fitted": None if encoder.transform is None else encoder.transform.fingerprint,
         "normalize": normalize,
         "batch_tokens": batch_tokens,
         "device": device.type,
@@ -196,7 +205,8 @@ def _batches(encoder: "MidLayerEncoder", texts: list[str]) -> Iterator[tuple[lis
 
     unique, where = distinct(texts)
     prompt = encoder.prompts.get(encoder.default_prompt_name or "") or ""
-    max_length = int(encoder.max_seq_length or encoder.tokenizer.model_max_length)
+    transformer: Any = encoder[0]  # its limit counts one copy of a text
+    max_length = int(transformer.max_seq_length or encoder.tokenizer.model_max_length)
     counts = token_counts(encoder.tokenizer, unique, max_length, prompt=prompt)
     position = np.full(len(unique), -1)
     for numbers in row_batches(counts, token_budget(encoder.batch_tokens, encoder.device)):

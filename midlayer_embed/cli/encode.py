@@ -4,8 +4,14 @@ import argparse
 import os
 
 from midlayer_embed.cli.early import check_model
-from midlayer_embed.cli.options import PROGRAM
-from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.cli.options import PROGRAM, check_transform_texts, read_transform_texts
+from midlayer_embed.cli.parser import (
+    Parser,
+    add_file_options,
+    add_model_options,
+    add_transform_options,
+    model_options,
+)
 from midlayer_embed.ground.checks import check_optional_int
 from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.layers import parse_layer
@@ -26,6 +32,7 @@ def add_encode(commands: "argparse._SubParsersAction[Parser]") -> None:
     encode.add_argument(
         "--layer", required=True, metavar="LAYER", help="a layer (17, or -1 from the end) or depth (0.7)"
     )
+    add_transform_options(encode)
     files = encode.add_argument_group("files")
     files.add_argument(
         "--input",
@@ -62,6 +69,7 @@ def _encode(arguments: argparse.Namespace) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     layer = parse_layer(arguments.layer)
     check_optional_int("batch_tokens", arguments.batch_tokens, 1)
+    check_transform_texts(arguments)
     check_model(arguments, [layer])
     from midlayer_embed.bulk.encode_file import encode_file
 
@@ -75,6 +83,7 @@ def _encode(arguments: argparse.Namespace) -> None:
             normalize=arguments.normalize,
             batch_tokens=arguments.batch_tokens,
             overwrite=arguments.overwrite,
+            transform_texts=read_transform_texts(arguments),
             **model_options(arguments),
             show_progress=not arguments.quiet,
         )

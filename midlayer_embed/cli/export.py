@@ -10,13 +10,22 @@ from midlayer_embed.cli.options import (
     add_text_options,
     card_options,
     check_texts_for,
+    check_transform_texts,
     measuring_options,
     read_texts_for,
+    read_transform_texts,
 )
-from midlayer_embed.cli.parser import FAILED, Parser, add_file_options, add_model_options, model_options
+from midlayer_embed.cli.parser import (
+    FAILED,
+    Parser,
+    add_file_options,
+    add_model_options,
+    add_transform_options,
+    model_options,
+)
 from midlayer_embed.encoder.target import check_target
 from midlayer_embed.layers import parse_layer_or_name
-from midlayer_embed.options import fold
+from midlayer_embed.options import OF_ONE_LAYER, fold
 from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, check_layer
 
 
@@ -40,6 +49,7 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
         help=f"a layer (17, or -1 from the end), a depth (0.7), or a criterion that chooses one: {', '.join(CRITERIA)}",
     )
     export.add_argument("--overwrite", action="store_true", help="replace the contents of OUT")
+    add_transform_options(export)
     add_text_options(export, required=False)
     add_card_options(export)
 
@@ -48,10 +58,11 @@ def _export(arguments: argparse.Namespace) -> int:
     layer = parse_layer_or_name(arguments.layer)
     check_layer(layer)
     said = card_options(arguments)
+    check_transform_texts(arguments)
     if isinstance(layer, str):
         check_texts_for(layer, arguments)
     check_model(arguments, [] if isinstance(layer, str) else [layer])
-    needed = (arguments.model, *arguments.adapters, *filter(None, [arguments.texts]))
+    needed = (arguments.model, *arguments.adapters, *filter(None, [arguments.texts, arguments.transform_texts]))
     check_target(arguments.folder, overwrite=arguments.overwrite, needed=needed)
     from midlayer_embed.encoder.export import ExportFailed, export_encoder
     from midlayer_embed.encoder.saving import check_can_be_saved
@@ -63,6 +74,7 @@ def _export(arguments: argparse.Namespace) -> int:
     options = model_options(arguments)
     checkpoint = find_checkpoint(arguments.model, fold(options)[0])
     check_can_be_saved(checkpoint)
+    transform_texts = read_transform_texts(arguments)
     chosen: int | float | LayerSelection
     if isinstance(layer, str):
         chosen = select_layer(
@@ -70,12 +82,12 @@ def _export(arguments: argparse.Namespace) -> int:
             read_texts_for(layer, arguments),
             criterion=layer,
             **measuring_options(arguments),
-            **{**options, "final_norm": None},
+            **{**{name: value for name, value in options.items() if name not in OF_ONE_LAYER}, "final_norm": None},
         )
         print("\n".join(selection_summary(chosen)))
     else:
         chosen = layer
-    encoder = MidLayerEncoder(checkpoint, chosen, **options)
+    encoder = MidLayerEncoder(checkpoint, chosen, transform_texts=transform_texts, **options)
     encoder.model_card_data.license, encoder.model_card_data.base_model = said["license"], said["base_model"]
     try:
         difference = export_encoder(encoder, arguments.folder, overwrite=arguments.overwrite)

@@ -6,6 +6,7 @@ from typing import Any
 from midlayer_embed.cli.early import check_texts
 from midlayer_embed.errors import InputError
 from midlayer_embed.options import check_model_name
+from midlayer_embed.recipes.names import check_transform
 from midlayer_embed.selection.criteria import needs_texts
 
 PROGRAM = "midlayer-embed"
@@ -90,6 +91,34 @@ def check_texts_for(criterion: str, arguments: argparse.Namespace) -> None:
 def read_texts_for(criterion: str, arguments: argparse.Namespace) -> list[str] | None:
     """Read the texts for a criterion; None for a criterion that measures nothing. See `check_texts_for`."""
     return read_texts(arguments) if needs_texts(criterion) else None
+
+
+def check_transform_texts(arguments: argparse.Namespace) -> None:
+    """Check the options of `add_transform_options`, and find the file of texts, before anything slow is imported.
+
+    Raises:
+        InputError: (a ValueError) the message names what is wrong.
+    """
+    from midlayer_embed.texts.files import find_texts
+
+    if arguments.transform is not None:
+        arguments.transform = check_transform(arguments.transform, arguments.dim)
+    if (arguments.transform is None) != (arguments.transform_texts is None):
+        missing = "transform" if arguments.transform is None else "transform_texts"
+        raise InputError(f"{missing}: --transform NAME and --transform-texts FILE belong together")
+    if arguments.transform is None and arguments.dim is not None:
+        raise InputError("dim: only whitening orders the dimensions; expected --transform whiten")
+    if arguments.transform_texts is not None:
+        find_texts(arguments.transform_texts, arguments.transform_column)
+
+
+def read_transform_texts(arguments: argparse.Namespace) -> list[str] | None:
+    """Read the texts that a transform is fitted on; None without one."""
+    if arguments.transform_texts is None:
+        return None
+    from midlayer_embed.texts import corpora
+
+    return corpora.file_texts(arguments.transform_texts, arguments.transform_column)
 
 
 def measuring_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from midlayer_embed.ground.failures import reason_of
 from midlayer_embed.ground.interrupts import Terminated, signals_interrupt
 from midlayer_embed.ground.quiet import log_level
 from midlayer_embed.ground.streams import flush_output, has_terminal, output_has_no_reader, say, standard_streams
-from midlayer_embed.options import FILE_OPTIONS, Recipe, Source
+from midlayer_embed.options import FILE_OPTIONS, OF_ONE_LAYER, Recipe, Source
 
 FAILED = 1
 MISTAKE = 2
@@ -40,12 +40,13 @@ class Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
-def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False) -> None:
+def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False, without: Collection[str] = ()) -> None:
     """Add MODEL, and the options for loading and pooling it: the fields of `Source` and `Recipe`.
 
     Args:
         parser: Parser of the command.
         raw: Whether the command pools raw states by default, as `profile` and `select` do.
+        without: Fields of `Recipe` that the command takes in another way.
     """
     parser.add_argument("model", metavar="MODEL", help='a Hub id, a folder, or "starter"')
     pooling = parser.add_argument_group("pooling")
@@ -56,7 +57,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False) -> 
         help_ = f"pool the states {when} the final norm" + f" ({default})" * is_default
         action = "store_true" if final_norm else "store_false"
         norm.add_argument(flag, dest="final_norm", action=action, default=False if raw else None, help=help_)
-    _add_fields(pooling, Recipe)
+    _add_fields(pooling, Recipe, without=(*OF_ONE_LAYER, *without))
     _add_fields(parser.add_argument_group("loading"), Source, without=FILE_OPTIONS)
 
 
@@ -64,6 +65,18 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for models whose files are not the usual ones."""
     files = parser.add_argument_group("model files")
     _add_fields(files, Source, without=[f.name for f in fields(Source) if f.name not in FILE_OPTIONS])
+
+
+def add_transform_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for a transform and the texts that it is fitted on."""
+    group = parser.add_argument_group("transform of the vectors, fitted on texts without labels")
+    _add_fields(group, Recipe, without=[f.name for f in fields(Recipe) if f.name not in OF_ONE_LAYER])
+    group.add_argument(
+        "--transform-texts", metavar="FILE", help="texts like those to embed: .txt, .jsonl, .csv, .tsv or .parquet"
+    )
+    group.add_argument(
+        "--transform-column", metavar="NAME", help="column of these texts (default: the only one of strings)"
+    )
 
 
 def _add_fields(
@@ -78,7 +91,8 @@ def _add_fields(
 
 def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The values of the model options, as keywords of the public functions."""
-    names = [option.name for record in (Source, Recipe) for option in fields(record)]
+    options = (option for record in (Source, Recipe) for option in fields(record))
+    names = [option.name for option in options if option.name != "layer"]  # commands have their own LAYER
     return {name: getattr(arguments, name) for name in names if name in arguments}
 
 

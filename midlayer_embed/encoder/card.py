@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from midlayer_embed.ground.markdown import escaped, table
 from midlayer_embed.options import Recipe
+from midlayer_embed.recipes.names import TEMPLATES, TEXT, find_template
 from midlayer_embed.selection.curves import curve_markdown, selection_summary
 from midlayer_embed.terms import METRIC_TABLE
 
@@ -42,7 +43,7 @@ class CardFacts:
         base_card: Metadata of the base model's own card.
         layer: The layer that is pooled.
         n_blocks: L of the base model.
-        recipe: How states are pooled; its max_seq_length is the effective limit.
+        recipe: How a text becomes a vector; its max_seq_length is the effective limit.
         dim: Width of a vector.
         how_chosen: How the layer was chosen, in a few words.
         name: Name to load the model by.
@@ -53,6 +54,7 @@ class CardFacts:
         adapters: Labels of the adapters that were merged into the weights, in order.
         has_final_norm: False if the architecture is known to have no final norm.
         quantization: How the base model's weights were quantised in the file that was read; None if they were not.
+        n_transform_texts: Number of texts that the recipe's transform was fitted on.
         answer: The sentence that a reader looks for, at the top of the card; empty if there is none.
     """
 
@@ -73,6 +75,7 @@ class CardFacts:
     adapters: tuple[str, ...] = ()
     has_final_norm: bool = True
     quantization: str | None = None
+    n_transform_texts: int | None = None
     answer: str = ""
 
 
@@ -170,7 +173,9 @@ def _facts_table(facts: CardFacts) -> str:
         ("layer", f"{facts.layer} of {facts.n_blocks} (depth {depth:.2f}; layer 0 is what enters the first block)"),
         ("weights", _weights(facts)),
         ("states", states),
+        *_template(facts.recipe),
         ("pooling", _pooling(facts)),
+        *_transform(facts),
         ("dimensions", str(facts.dim)),
         ("longest text", f"{limit} tokens" if limit < _NO_LIMIT else "no limit"),
         ("how the layer was chosen", facts.how_chosen),
@@ -185,10 +190,30 @@ def _facts_table(facts: CardFacts) -> str:
     return table(rows)
 
 
+def _template(recipe: Recipe) -> list[tuple[str, str]]:
+    """The row of the template, if there is one."""
+    if recipe.template is None:
+        return []
+    named = find_template(recipe.template)
+    written = escaped(TEXT.join(named.parts))
+    name = f"{recipe.template}: " if recipe.template in TEMPLATES else ""
+    return [("template", f"{name}{written} (part of the tokenizer: pass texts as they are)")]
+
+
+def _transform(facts: CardFacts) -> list[tuple[str, str]]:
+    """The row of the transform, if there is one."""
+    recipe = facts.recipe
+    if recipe.transform is None:
+        return []
+    kept = "" if recipe.dim is None else f", the first {recipe.dim} dimensions"
+    return [("transform", f"{recipe.transform}{kept}, fitted on {facts.n_transform_texts} texts without labels")]
+
+
 def _pooling(facts: CardFacts) -> str:
     """The pooling and what follows it."""
     words = {"Normalize": "scaled to length 1"}
-    shown = [words.get(name, name) for name in facts.modules if name != "Dropout"]
+    after = facts.modules[1:] if facts.recipe.transform is not None else facts.modules  # the first is the transform
+    shown = [words.get(name, name) for name in after if name != "Dropout"]
     return ", then ".join([escaped(str(facts.recipe.pooling_mode)), *map(escaped, shown)])
 
 

@@ -75,6 +75,7 @@ def facts_of(encoder: Any, *, name: str, merged: bool) -> CardFacts:
         bidirectional=checkpoint.bidirectional,
         adapters=tuple(adapter.label for adapter in checkpoint.adapters),
         quantization=checkpoint.quantization,
+        n_transform_texts=None if encoder.transform is None else encoder.transform.n_texts,
     )
 
 

@@ -3,7 +3,8 @@
 It is built from stock modules of sentence-transformers, so that a saved folder loads without this package.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
+from midlayer_embed.encoder.arguments import check_prompts, check_transform_options
 from midlayer_embed.encoder.card import (
     CURVE_PICTURE,
     NAME_TO_COME,
@@ -29,8 +31,9 @@ from midlayer_embed.encoder.identity import (
 )
 from midlayer_embed.encoder.saving import facts_of, saved_form
 from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form
+from midlayer_embed.encoder.transforming import check_tells_apart, fitted_transform
 from midlayer_embed.encoder.truncated_transformer import truncated_transformer
-from midlayer_embed.errors import InputTypeError
+from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.forward.after_pooling import AfterPooling
 from midlayer_embed.forward.batching import (
     TOKENIZING,
@@ -51,6 +54,8 @@ from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint, n_tokens_of
 from midlayer_embed.models.weights import resolve_device, resolve_dtype
 from midlayer_embed.options import AnyModelOptions, Recipe, Source, fold, pooling_modes, takes_options
+from midlayer_embed.recipes.template import length_of_all_copies, length_of_one_copy
+from midlayer_embed.recipes.transform import Transform
 from midlayer_embed.selection.curves import can_draw, draw_selection
 
 if TYPE_CHECKING:
@@ -91,16 +96,25 @@ class MidLayerEncoder(SentenceTransformer):
         selection_texts: Texts like those that will be embedded, without labels, for a criterion. The whole model is
             loaded to measure them and released afterwards. Their raw states are measured, pooled as here;
             `select_layer` has more options.
+        transform: "center", "standardize", "remove:k", "whiten:r" or "whiten" (whiten:10), fitted on the pooled vectors
+            of `transform_texts`; or a Transform that is fitted already. None: none.
+        transform_texts: Texts like those that will be embedded, without labels: at least a tenth as many as vectors
+            have dimensions, better twice as many or more.
+        dim: Number of dimensions that whitening keeps. None: all.
         **options: The fields of `Recipe` and `Source` (see `midlayer_embed.options`):
 
             - final_norm: True: pool the states after the model's own final norm; False: pool the residual stream as the
               block leaves it. No difference for models without a final norm. None (default): what the model's own
               sentence-transformers config says, else True.
+            - template: "eol", "echo", or a text with {text} in it once or twice, which is put around every text, around
+              its prompt too. It becomes part of the tokenizer. None (default): none.
             - pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean", "max",
-              "mean_sqrt_len_tokens", or several joined by "+", which are concatenated. None (default): what the model's
-              own sentence-transformers config says, else "mean".
-            - max_seq_length: Number of tokens to which a text is truncated. None (default): the limit of the folder's
-              own sentence-transformers config if it has one, else the smaller of the model's limit and 512.
+              "mean_sqrt_len_tokens", or several joined by "+", which are concatenated. None (default): "weightedmean"
+              under the templates "eol" and "echo", else what the model's own sentence-transformers config says, else
+              "mean".
+            - max_seq_length: Number of tokens to which a text is truncated; its template and both copies count. None
+              (default): the limit of the folder's own sentence-transformers config if it has one, else the smaller of
+              the model's limit and 512.
             - device: None (default): CUDA, MPS or CPU, the fastest that is available.
             - dtype: dtype of the weights, "float32" by default.
             - revision: Branch, tag or commit on the Hub.
@@ -142,15 +156,21 @@ class MidLayerEncoder(SentenceTransformer):
         truncate_dim: int | None = None,
         seed: int = 0,
         selection_texts: Sequence[str] | None = None,
+        transform: str | Transform | None = None,
+        transform_texts: Sequence[str] | None = None,
+        dim: int | None = None,
         **options: "Unpack[AnyModelOptions]",
     ) -> None:
         check_choice(layer, selection_texts)
+        transform_name = check_transform_options(transform, transform_texts, dim)
         truncate_dim = check_optional_int("truncate_dim", truncate_dim, 1)
         include_prompt = None if include_prompt is None else check_bool("include_prompt", include_prompt)
-        prompts = _check_prompts(prompts)
+        prompts = check_prompts(prompts)
         source, recipe = fold(options)
         checkpoint = find_checkpoint(model_name_or_path, source)
         own, recipe = checkpoint.own, checkpoint.resolved(recipe)
+        if recipe.template is not None and include_prompt is False:
+            raise InputError("include_prompt: expected True under a template, which surrounds the prompt, got False")
         selection = chosen(layer, checkpoint, selection_texts, seed, source, recipe)
         number = layer_number(layer, checkpoint.n_blocks) if selection is None else selection.layer  # type: ignore[arg-type]
         checkpoint.check_layers([number])
@@ -161,21 +181,32 @@ class MidLayerEncoder(SentenceTransformer):
             pooling_modes(recipe.pooling_mode),
             own.include_prompt if include_prompt is None else include_prompt,
         )
-        after = AfterPooling.of(checkpoint, number, pooling.get_embedding_dimension())
+        pooled_dim = pooling.get_embedding_dimension()
+        after = AfterPooling.of(checkpoint, number, pooled_dim)
+        if transform is not None:
+            after.check_takes_transform()
         super().__init__(
-            modules=[transformer, pooling, *after.modules],
+            modules=[transformer, pooling],
             device=str(device),
             prompts={**own.prompts, **prompts},
             default_prompt_name=own.default_prompt_name if default_prompt_name is None else default_prompt_name,
             similarity_fn_name=similarity_fn_name or own.similarity_fn_name,  # type: ignore[arg-type]
-            truncate_dim=after.truncate_dim if truncate_dim is None else truncate_dim,
             trust_remote_code=source.trust_remote_code,
             model_card_data=EncoderCardData(),
         )
         self._checkpoint = checkpoint
-        self._layer = number
         self._selection = selection
-        self._final_norm = bool(recipe.final_norm)
+        self._recipe = replace(recipe, layer=number)
+        self._transform = None
+        if recipe.template is not None:
+            check_tells_apart(self)
+        if transform is not None:
+            self._transform = fitted_transform(self, transform, transform_texts, dim)
+            self._recipe = replace(self._recipe, transform=transform_name, dim=dim)
+            after = after.transformed(self._transform, pooled_dim, resolve_dtype(source.dtype))
+        for module in after.modules:
+            self.append(module.to(self.device))
+        self.truncate_dim = after.truncate_dim if truncate_dim is None else truncate_dim
         self._defaults = {**settings_of(self), "dtype": Source().dtype, **said_by(checkpoint, after.truncate_dim)}
         if recipe.max_seq_length is not None:
             self._defaults["max_seq_length"] = None
@@ -189,7 +220,7 @@ class MidLayerEncoder(SentenceTransformer):
     @property
     def layer(self) -> int:
         """The layer that is pooled, 0..L."""
-        return self._layer
+        return int(self._recipe.layer or 0)
 
     @property
     def n_layers(self) -> int:
@@ -199,7 +230,7 @@ class MidLayerEncoder(SentenceTransformer):
     @property
     def depth(self) -> float:
         """Layer / L, 0..1."""
-        return self._layer / self._checkpoint.n_blocks
+        return self.layer / self._checkpoint.n_blocks
 
     @property
     def selection(self) -> "LayerSelection | None":
@@ -208,34 +239,47 @@ class MidLayerEncoder(SentenceTransformer):
 
     @property
     def recipe(self) -> Recipe:
-        """How states become a vector, without None: the final norm, the pooling and the limit that are in force."""
-        return Recipe(
-            final_norm=self._final_norm,
-            pooling_mode=settings_of(self)["pooling_mode"],
-            max_seq_length=self.max_seq_length,
-        )
+        """How a text becomes a vector: the layer, the final norm, the pooling and the limit that are in force."""
+        pooling_mode = settings_of(self)["pooling_mode"]
+        return replace(self._recipe, pooling_mode=pooling_mode, max_seq_length=self.max_seq_length)
+
+    @property
+    def transform(self) -> Transform | None:
+        """The transform of the pooled vectors, as it was fitted, or None."""
+        return self._transform
 
     @property
     def max_seq_length(self) -> int:
-        """Number of tokens to which a text is truncated; None sets the limit that the model has by default."""
+        """Number of tokens to which a text is truncated; None sets the limit that the model has by default.
+
+        The template and both copies of the text count. A saved model has the number that its tokenizer takes, which
+        counts one copy.
+        """
         transformer: Any = self[0]
-        return int(transformer.max_seq_length)
+        return length_of_all_copies(self.tokenizer, self._recipe.template, int(transformer.max_seq_length))
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
         limit = check_optional_int("max_seq_length", value, 1)
         # the tokenizer at hand has the limit in force as its own
-        tokenizer = load_tokenizer(self._checkpoint) if limit is None else self.tokenizer
+        template = self._recipe.template
+        tokenizer = load_tokenizer(self._checkpoint, template) if limit is None else self.tokenizer
         transformer: Any = self[0]
-        transformer.max_seq_length = limit_in_force(self._checkpoint, tokenizer, limit)
+        limit = limit_in_force(self._checkpoint, tokenizer, limit, template)
+        transformer.max_seq_length = length_of_one_copy(tokenizer, template, limit)
 
     @property
     def result_name(self) -> str:
         """The name that mteb stores results under: the model, its layer, and settings that are not the model's own."""
         settings = changed(settings_of(self), self._defaults)
-        if self._final_norm != self._checkpoint.resolved(Recipe()).final_norm and self._checkpoint.family.final_norm:
-            settings["final_norm"] = self._final_norm
-        return result_name(self._checkpoint.name, {"layer": self._layer, **settings})
+        own, recipe = self._checkpoint.resolved(Recipe()), self._recipe
+        if recipe.final_norm != own.final_norm and self._checkpoint.family.final_norm:
+            settings["final_norm"] = recipe.final_norm
+        if recipe.template is not None:
+            settings["template"] = recipe.template
+        if self._transform is not None:
+            settings["transform"] = f"{recipe.transform}-{self._transform.fingerprint}"
+        return result_name(self._checkpoint.name, {"layer": self.layer, **settings})
 
     @property
     def result_revision(self) -> str:
@@ -265,7 +309,7 @@ class MidLayerEncoder(SentenceTransformer):
     def _get_model_config(self) -> dict[str, Any]:
         """Like the parent's method, with the oldest version of transformers that gives these vectors."""
         config = super()._get_model_config()
-        form = stock_form(self._checkpoint, self._layer, self._final_norm)
+        form = stock_form(self._checkpoint, self.layer, bool(self._recipe.final_norm))
         oldest = oldest_transformers(self._checkpoint, form)
         return config | ({"requirements": {"transformers": f">={oldest}"}} if oldest else {})
 
@@ -320,7 +364,8 @@ class MidLayerEncoder(SentenceTransformer):
             return inherited(inputs, **kwargs)
         one_pass = {**kwargs, "show_progress_bar": False}
         unique, where = distinct(inputs)
-        counts = token_counts(self.tokenizer, unique, self.max_seq_length, prompt=kwargs["prompt"] or "")
+        transformer: Any = self[0]
+        counts = token_counts(self.tokenizer, unique, transformer.max_seq_length, prompt=kwargs["prompt"] or "")
         budget = token_budget(self.batch_tokens, torch.device(kwargs.get("device") or self.device))
         vectors: torch.Tensor | None = None
         total, done = int(counts.sum()), 0
@@ -353,11 +398,3 @@ class MidLayerEncoder(SentenceTransformer):
             features = module(features)
         vectors = features["sentence_embedding"][:, : like.shape[1]].to(like)
         return torch.nn.functional.normalize(vectors, dim=1) if normalize else vectors
-
-
-def _check_prompts(prompts: Mapping[str, str] | None) -> dict[str, str]:
-    if not isinstance(prompts or {}, Mapping):
-        raise InputTypeError(f"prompts: expected texts by name, got {prompts!r}")
-    for name, prompt in (prompts or {}).items():
-        check_text(f"prompts[{name!r}]", prompt)
-    return dict(prompts or {})

@@ -13,6 +13,7 @@ from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.weights import load_base_model, loading_errors, own_code
 from midlayer_embed.options import Recipe
+from midlayer_embed.recipes.template import length_of_one_copy, put_template
 
 
 class _CheckpointTransformer(Transformer):
@@ -39,7 +40,8 @@ def truncated_transformer(
     """A Transformer module of sentence-transformers with the blocks up to `layer`; it returns that layer's states."""
     form = stock_form(checkpoint, layer, bool(recipe.final_norm))
     # What is wrong with the tokenizer or the limit is reported before the weights are read.
-    limit = limit_in_force(checkpoint, load_tokenizer(checkpoint), recipe.max_seq_length)
+    checked = load_tokenizer(checkpoint, recipe.template)
+    limit = limit_in_force(checkpoint, checked, recipe.max_seq_length, recipe.template)
     if checkpoint.bidirectional and form.n_blocks == 0:
         # Without a block there is no attention to check, so check a model of one block.
         truncated_transformer(checkpoint, 1, recipe, dtype, device)
@@ -62,5 +64,7 @@ def truncated_transformer(
         raise InputError(f"model: {checkpoint.location} has no tokenizer, so it is not a text model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    transformer.max_seq_length = limit
+    if recipe.template is not None:
+        put_template(tokenizer, recipe.template)
+    transformer.max_seq_length = length_of_one_copy(tokenizer, recipe.template, limit)
     return transformer

@@ -3,7 +3,7 @@
 `models.sentence_transformers_config` says which of them a layer has. They are stock modules, which can be saved.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.sentence_transformers_config import OwnModule
 from midlayer_embed.models.weights import loading_errors
+from midlayer_embed.recipes.transform import Transform
 
 _WEIGHTS = "model.safetensors"
 # Modules with weights, and the attribute that holds the width of the vectors that they take.
@@ -59,6 +60,46 @@ class AfterPooling:
             modules.append(module.eval())
         truncate_dim = own.truncate_dim if is_last else None
         return cls(tuple(modules), truncate_dim, dim if truncate_dim is None else min(dim, truncate_dim))
+
+    def check_takes_transform(self) -> None:
+        """Reject modules that were trained on vectors as they are: all but Normalize.
+
+        Raises:
+            InputError: (a ValueError) the message names the module.
+        """
+        for module in self.modules:
+            if (kind := type(module).__name__) != "Normalize":
+                raise InputError(
+                    f"transform: the last layer has a {kind} of its own after pooling, which takes untransformed "
+                    "vectors; use a lower layer"
+                )
+
+    def transformed(self, transform: Transform, pooled_dim: int, dtype: torch.dtype) -> "AfterPooling":
+        """The same after a transform of the pooled vectors, which is a Dense with the identity as its activation.
+
+        Args:
+            transform: Of one layer.
+            pooled_dim: Width of a pooled vector.
+            dtype: dtype of the weights.
+
+        Raises:
+            InputError: (a ValueError) a transform of vectors of another width, or one that does not go here.
+        """
+        from sentence_transformers.sentence_transformer.modules import Dense  # slow to import, and rarely needed
+
+        self.check_takes_transform()
+        width, dim = transform.weight.shape[-1], transform.dim
+        if width != pooled_dim:
+            raise InputError(f"transform: pooling gives vectors of {pooled_dim} dimensions, and it takes {width}")
+        dense = Dense(
+            width,
+            dim,
+            activation_function=nn.Identity(),
+            init_weight=torch.from_numpy(transform.weight).to(dtype),
+            init_bias=torch.from_numpy(transform.bias).to(dtype),
+        ).eval()
+        kept = dim if self.truncate_dim is None else min(dim, self.truncate_dim)
+        return replace(self, modules=(dense, *self.modules), dim=kept)
 
     @torch.inference_mode()
     def __call__(self, vectors: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ memory does not grow with the number of layers.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import (
@@ -27,13 +29,15 @@ from midlayer_embed.forward.batching import (
     token_budget,
     tokenize,
 )
+from midlayer_embed.forward.fitting import fit_layers
 from midlayer_embed.forward.pooling import Pooler, pooler
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.threads import OneAtATime
 from midlayer_embed.layers import layer_numbers
-from midlayer_embed.models.backbone import Backbone, load_backbone
+from midlayer_embed.models.backbone import Backbone, load_backbone, load_tokenizer, with_recipe
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.options import AnyModelOptions, Recipe, fold, pooling_modes, takes_options
+from midlayer_embed.recipes.transform import Transform
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -83,11 +87,15 @@ class LayerwiseEncoder:
             - final_norm: True: pool the states after the model's own final norm, which is what a truncated checkpoint
               gives; False: pool the residual stream as the block leaves it. No difference for models without a final
               norm. None (default): what the model's own sentence-transformers config says, else True.
+            - template: "eol", "echo", or a text with {text} in it once or twice, which is put around every text. None
+              (default): none.
             - pooling_mode: "mean" over attended tokens, "cls", "lasttoken", "weightedmean", "max",
-              "mean_sqrt_len_tokens", or several joined by "+", which are concatenated. None (default): what the model's
-              own sentence-transformers config says, else "mean".
-            - max_seq_length: Number of tokens to which a text is truncated. None (default): the limit of the folder's
-              own sentence-transformers config if it has one, else the smaller of the model's limit and 512.
+              "mean_sqrt_len_tokens", or several joined by "+", which are concatenated. None (default): "weightedmean"
+              under the templates "eol" and "echo", else what the model's own sentence-transformers config says, else
+              "mean".
+            - max_seq_length: Number of tokens to which a text is truncated; its template and both copies count. None
+              (default): the limit of the folder's own sentence-transformers config if it has one, else the smaller of
+              the model's limit and 512.
             - device: None (default): CUDA, MPS or CPU, the fastest that is available.
             - dtype: dtype of the weights, "float32" by default. The vectors are float32 in any case.
             - revision: Branch, tag or commit on the Hub.
@@ -99,7 +107,7 @@ class LayerwiseEncoder:
 
     Attributes:
         checkpoint: The checkpoint: where the model's files are, its name and revision.
-        recipe: How states are pooled; its final norm and pooling mode are never None.
+        recipe: How states become vectors; its final norm and pooling mode are never None.
         backbone: The loaded model.
 
     Raises:
@@ -135,11 +143,29 @@ class LayerwiseEncoder:
     ) -> None:
         self.checkpoint = checkpoint
         self.recipe = checkpoint.resolved(recipe)
-        self.backbone: Backbone = load_backbone(
-            checkpoint, max_seq_length=recipe.max_seq_length, dtype=dtype, device=device
-        )
+        self.backbone: Backbone = load_backbone(checkpoint, recipe, dtype=dtype, device=device)
         self._hooked = OneAtATime()
         self._pool: Pooler = pooler(self.pooling_mode, self.backbone.dim)
+
+    def with_recipe(self, recipe: Recipe) -> "LayerwiseEncoder":
+        """An encoder of the same weights, which are shared, with another recipe.
+
+        Args:
+            recipe: Final norm, template, pooling and limit; None stands for what the constructor takes by default.
+
+        Raises:
+            InputError: (a ValueError) the model cannot take it.
+
+        Example:
+            >>> every = LayerwiseEncoder("starter")                                       # doctest: +SKIP
+            >>> every.with_recipe(Recipe(template="echo")).pooling_mode                   # doctest: +SKIP
+            'weightedmean'
+        """
+        encoder = copy(self)  # the weights, and the hooks on them, which only one pass may have at a time
+        encoder.recipe = self.checkpoint.resolved(recipe)
+        encoder.backbone = with_recipe(self.backbone, self.checkpoint, recipe)
+        encoder._pool = pooler(encoder.pooling_mode, self.backbone.dim)
+        return encoder
 
     @property
     def final_norm(self) -> bool:
@@ -162,8 +188,13 @@ class LayerwiseEncoder:
         return self.backbone.dim * len(pooling_modes(self.pooling_mode))
 
     @property
+    def plain_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer without the template."""
+        return self.backbone.tokenizer if self.recipe.template is None else load_tokenizer(self.checkpoint)
+
+    @property
     def max_seq_length(self) -> int:
-        """Number of tokens to which a text is truncated."""
+        """Number of tokens to which a text is truncated, its template and both copies included."""
         return self.backbone.max_seq_length
 
     def prompted(self, texts: Sequence[str]) -> list[Text]:
@@ -214,6 +245,31 @@ class LayerwiseEncoder:
             vectors = vectors[:, [once.index(number) for number in numbers]]
         return vectors if len(unique) == len(found) else vectors[where]
 
+    def fit_transform(
+        self,
+        texts: Sequence[str],
+        transform: str = "whiten",
+        layers: str | Sequence[int | float] | None = None,
+        *,
+        dim: int | None = None,
+        batch_tokens: int | None = None,
+        show_progress: bool = False,
+    ) -> Transform:
+        """The transform of each layer, fitted on unlabelled texts in one forward pass; see `fit_layers`.
+
+        Returns:
+            A transform of vectors (n_texts, n_layers, dim), as `encode` gives them for the same layers.
+
+        Example:
+            >>> every = LayerwiseEncoder("starter")                            # doctest: +SKIP
+            >>> whiten = every.fit_transform(texts, "whiten", layers=[7, -1])  # doctest: +SKIP
+            >>> whiten(every.encode(texts, layers=[7, -1])).shape              # doctest: +SKIP
+            (1000, 2, 576)
+        """
+        return fit_layers(
+            self, texts, transform, layers, dim=dim, batch_tokens=batch_tokens, show_progress=show_progress
+        )
+
     def pooled_batches(
         self,
         texts: Sequence[Text],
@@ -244,11 +300,11 @@ class LayerwiseEncoder:
                 layer.
         """
         budget = token_budget(batch_tokens, self.backbone.device)
-        token_ids = tokenize(self.backbone.tokenizer, texts, self.max_seq_length)
+        token_ids = tokenize(self.backbone.tokenizer, texts, self.backbone.truncate_to)
         check_token_ids(self.backbone.tokenizer, int(token_ids.flat.max(initial=0)), self.checkpoint.n_tokens)
         not_pooled = None
         if not self.checkpoint.own.include_prompt:
-            not_pooled = prompt_lengths(self.backbone.tokenizer, texts, self.max_seq_length)
+            not_pooled = prompt_lengths(self.backbone.tokenizer, texts, self.backbone.truncate_to)
         total = int(token_ids.lengths.sum())
         with progress(total, description, "tok", show_progress) as bar:
             for batch in batches(token_ids, self.backbone.pad_id, budget, not_pooled):

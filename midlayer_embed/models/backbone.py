@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.families import blocks_of, family_of, final_norm_of
 from midlayer_embed.models.weights import load_base_model, resolve_device, resolve_dtype
+from midlayer_embed.options import Recipe
+from midlayer_embed.recipes.template import check_room, length_of_one_copy, put_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,7 +38,8 @@ class Backbone:
         tokenizer: Its tokenizer.
         blocks: Blocks 1..L in the order they are called; a block that is called several times appears as often.
         final_norm: The norm after the last block, or None.
-        max_seq_length: Number of tokens to which a text is truncated.
+        max_seq_length: Number of tokens to which a text is truncated, its template and both copies included.
+        truncate_to: The same as the tokenizer counts: one copy of the text.
         pad_id: Token that pads short texts; the mask hides it.
     """
 
@@ -45,6 +48,7 @@ class Backbone:
     blocks: Sequence[nn.Module]
     final_norm: nn.Module | None
     max_seq_length: int
+    truncate_to: int
     pad_id: int
 
     @property
@@ -60,8 +64,8 @@ class Backbone:
 
 def load_backbone(
     checkpoint: Checkpoint,
+    recipe: Recipe,
     *,
-    max_seq_length: int | None = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device | None = None,
 ) -> Backbone:
@@ -69,7 +73,7 @@ def load_backbone(
 
     Args:
         checkpoint: From `find_checkpoint`.
-        max_seq_length: Number of tokens to which a text is truncated; None: see `limit_in_force`.
+        recipe: The template and the limit; the rest is not used.
         dtype: "float32" (half precision is far slower on most CPUs), "bfloat16", "float16", ...
         device: Device of the model; None: CUDA, MPS or CPU, the fastest that is available.
 
@@ -78,8 +82,7 @@ def load_backbone(
             tokenizer or a limit that the model cannot take, see `load_tokenizer` and `limit_in_force`.
     """
     torch_dtype, torch_device = resolve_dtype(dtype), resolve_device(device)
-    tokenizer = load_tokenizer(checkpoint)
-    limit = limit_in_force(checkpoint, tokenizer, max_seq_length)
+    tokenizer, limit, one_copy = _tokenizer_and_limits(checkpoint, recipe)
     model = load_base_model(checkpoint, deepcopy(checkpoint.config), torch_dtype, torch_device)
     return Backbone(
         model=model,
@@ -87,12 +90,38 @@ def load_backbone(
         blocks=blocks_of(model, checkpoint.family),
         final_norm=final_norm_of(model, checkpoint.family),
         max_seq_length=limit,
+        truncate_to=one_copy,
         pad_id=_pad_id(tokenizer),
     )
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+def with_recipe(backbone: Backbone, checkpoint: Checkpoint, recipe: Recipe) -> Backbone:
+    """The same weights under another template or limit.
+
+    Args:
+        backbone: The loaded model.
+        checkpoint: Its checkpoint.
+        recipe: The template and the limit; the rest is not used.
+
+    Raises:
+        InputError: (a ValueError) as `load_backbone`.
+    """
+    tokenizer, limit, one_copy = _tokenizer_and_limits(checkpoint, recipe)
+    return replace(backbone, tokenizer=tokenizer, max_seq_length=limit, truncate_to=one_copy)
+
+
+def _tokenizer_and_limits(checkpoint: Checkpoint, recipe: Recipe) -> tuple[PreTrainedTokenizerBase, int, int]:
+    tokenizer = load_tokenizer(checkpoint, recipe.template)
+    limit = limit_in_force(checkpoint, tokenizer, recipe.max_seq_length, recipe.template)
+    return tokenizer, limit, length_of_one_copy(tokenizer, recipe.template, limit)
+
+
+def load_tokenizer(checkpoint: Checkpoint, template: str | None = None) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a checkpoint.
+
+    Args:
+        checkpoint: From `find_checkpoint`.
+        template: A template to put around every text.
 
     Raises:
         InputError: (a ValueError) it is missing or cannot be read. If its files are missing, transformers returns a
@@ -120,6 +149,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
                     f"model: the tokenizer of {checkpoint.location} gives single texts other token types than 0, which "
                     "is not supported"
                 )
+            if template is not None:
+                put_template(tokenizer, template)
             return tokenizer
         why = no_files
     raise InputError(
@@ -127,15 +158,21 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     )
 
 
-def limit_in_force(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, max_seq_length: int | None) -> int:
-    """The number of tokens to which a text is truncated.
+def limit_in_force(
+    checkpoint: Checkpoint,
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_length: int | None,
+    template: str | None = None,
+) -> int:
+    """The number of tokens to which a text is truncated, its template and both copies included.
 
     Args:
         checkpoint: The model.
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer, with the template in it.
         max_seq_length: What the user asks for. None: the limit of the model's own sentence-transformers config if it
             has one, else the smaller of the model's limit and 512; a sentence-transformers model that names no limit
             takes as many tokens as it can.
+        template: The template, or None.
 
     Raises:
         InputError: (a ValueError) the limit is above the number of positions that the model has, or below the number of
@@ -149,9 +186,7 @@ def limit_in_force(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, m
             return most
         kind = checkpoint.config.model_type
         raise InputError(f"max_seq_length: this {kind} model has {most} positions, {whose} {limit}")
-    added = tokenizer.num_special_tokens_to_add()
-    if limit < added:  # the tokenizer would not truncate at all
-        raise InputError(f"max_seq_length: the tokenizer adds {added} tokens to every text, {whose} {limit}")
+    check_room(tokenizer, template, limit, whose)  # without it the tokenizer would not truncate at all
     return limit
 
 

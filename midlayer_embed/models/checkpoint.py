@@ -36,6 +36,7 @@ from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder, quantizati
 from midlayer_embed.models.sentence_transformers_config import OwnConfig, read_own_config
 from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, check_location, starter_gguf
 from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source, pooling_modes
+from midlayer_embed.recipes.names import default_pooling_mode
 
 logger = logging.getLogger(__name__)
 
@@ -160,11 +161,21 @@ class Checkpoint:
         return layer == self.n_blocks
 
     def resolved(self, recipe: Recipe) -> Recipe:
-        """A recipe in which `final_norm` and `pooling_mode` are the model's own if the user gave none."""
+        """A recipe whose `final_norm` and `pooling_mode`, if the user gave none, are the template's or the model's own.
+
+        Raises:
+            InputError: (a ValueError) the model leaves prompts out of its vectors, which no template allows.
+        """
+        if recipe.template is not None and not self.own.include_prompt:
+            raise InputError(
+                f"template: {self.root} leaves its prompts out of the pooling (include_prompt false), which is not "
+                "possible under a template"
+            )
+        asked = recipe.pooling_mode or default_pooling_mode(recipe.template)
         return replace(
             recipe,
             final_norm=self._output[1] if recipe.final_norm is None else recipe.final_norm,
-            pooling_mode=recipe.pooling_mode or self.own.pooling_mode or DEFAULT_POOLING_MODE,
+            pooling_mode=asked or self.own.pooling_mode or DEFAULT_POOLING_MODE,
         )
 
     def check_layers(self, layers: Iterable[int]) -> None:

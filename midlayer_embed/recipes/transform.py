@@ -10,10 +10,10 @@ With the mean mu of the vectors and their covariance W diag(lam) W^T (divided by
 A large r damps the few dominant directions and leaves the others alone; a small one is nearly full whitening.
 """
 
+import hashlib
 import logging
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,18 +21,19 @@ import numpy as np
 
 from midlayer_embed.errors import InputError, InputTypeError, first_line
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.ground.checks import check_optional_int
 from midlayer_embed.ground.paths import target_file, user_path
+from midlayer_embed.recipes.names import check_transform, needs_covariance, parse_transform
 
 logger = logging.getLogger(__name__)
 
-TRANSFORMS = ("center", "standardize", "remove:k", "whiten:r")
-DEFAULT_RIDGE = 10.0
 # Fewer texts than this share of the dimensions are refused; below twice the dimensions, a warning is logged.
 _FEWEST_SHARE = 0.1
 _WARN_BELOW = 2
 # Rows that are converted to float64 at a time.
 _BLOCK = 4096
+# A standard deviation below as many roundings of a dimension's size, in the dtype of the vectors, is rounding alone:
+# batches of different shapes give the same state with a few of them.
+_ROUNDINGS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,12 @@ class Transform:
     def dim(self) -> int:
         """Number of dimensions of a transformed vector."""
         return int(self.weight.shape[-2])
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of its weights, to tell it from one that was fitted on other texts."""
+        digest = hashlib.sha256(self.weight.tobytes() + self.bias.tobytes())
+        return digest.hexdigest()[:12]
 
     def __call__(self, X: Any) -> np.ndarray:
         """Transform vectors.
@@ -164,32 +171,142 @@ def fit_transform(X: Any, transform: str = "whiten", *, dim: int | None = None) 
         >>> fit_transform(X, "whiten", dim=2)(X).shape
         (200, 2)
     """
-    kind, value, name = _parse(transform)
+    check_transform(transform, dim)
     vectors = _numbers(X)
     if vectors.ndim not in (2, 3) or 0 in vectors.shape:
         raise InputError(f"X: expected an array (n, d) or (n, n_layers, d) without empty axes, got {vectors.shape}")
-    n, d = len(vectors), vectors.shape[-1]
-    kept = check_optional_int("dim", dim, 1)
-    if kept is not None and kind != "whiten":
-        raise InputError(f"dim: only whitening orders the dimensions; {name} keeps all {d}")
-    if kept is not None and kept > d:
-        raise InputError(f"dim: expected at most {d}, got {kept}")
-    if kind == "remove" and value >= d:
-        raise InputError(f"transform: remove:{value:.0f} of vectors of {d} dimensions leaves nothing")
-    fewest = max(2, math.ceil(_FEWEST_SHARE * d))
-    if n < fewest:
-        raise InputError(f"X: expected at least {fewest} texts to fit {name} to {d} dimensions, got {n}")
-    if n < _WARN_BELOW * d:
-        logger.warning("%s is fitted to %d dimensions on %d texts; %d or more are better", name, d, n, _WARN_BELOW * d)
-    finite = np.isfinite(vectors).reshape(n, -1).all(axis=1)
-    if not finite.all():
-        raise InputError(f"X: holds NaN or infinity, first in the vector of text {int(np.argmin(finite))}")
-    layers = [vectors] if vectors.ndim == 2 else [vectors[:, layer] for layer in range(vectors.shape[1])]
-    maps = [_FIT[kind](*_moments(layer), value, kept) for layer in layers]  # one covariance at a time
-    weight, bias = (np.stack(parts) for parts in zip(*maps, strict=True))
+    check_number("X", transform, dim, *vectors.shape[:: vectors.ndim - 1])
+    _check_finite(vectors)
+    layers = vectors[:, None] if vectors.ndim == 2 else vectors
+    maps = []
+    for layer in range(layers.shape[1]):  # one covariance at a time
+        moments = Moments(1, layers.shape[2], full=needs_covariance(transform))
+        moments.add(layers[:, layer : layer + 1])
+        maps.append(moments.fit(transform, dim=dim, warn=layer == 0).of_layer(0))
     if vectors.ndim == 2:
-        weight, bias = weight[0], bias[0]
-    return Transform(name, weight, bias, n)
+        return maps[0]
+    weight, bias = np.stack([one.weight for one in maps]), np.stack([one.bias for one in maps])
+    return Transform(maps[0].name, weight, bias, len(vectors))
+
+
+class Moments:
+    """Sums over texts, from which any transform of any of some layers is fitted. Vectors are added batch by batch.
+
+    Args:
+        n_layers: Number of layers.
+        dim: Width of a vector, d.
+        full: Whether covariances are summed, which takes 8 n_layers d^2 bytes; without them only "center" and
+            "standardize" can be fitted.
+
+    Attributes:
+        n_texts: Number of texts so far.
+
+    Example:
+        >>> moments = Moments(n_layers=1, dim=2)
+        >>> moments.add(np.array([[[1.0, 0.0]], [[3.0, 0.0]]]))
+        >>> moments.add(np.array([[[2.0, 3.0]]]))
+        >>> moments.fit("center").bias.tolist()
+        [[-2.0, -1.0]]
+    """
+
+    def __init__(self, n_layers: int, dim: int, *, full: bool = True) -> None:
+        self.n_texts = 0
+        self._full = full
+        # Sums are over x - shift, where the shift is the first text: sums of squares of vectors with a large mean would
+        # lose the digits that tell the texts apart.
+        self._shift: np.ndarray | None = None
+        self._sums = np.zeros((n_layers, dim))
+        self._products = np.zeros((n_layers, dim, dim) if full else (n_layers, dim))
+        self._eigen: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._epsilon = np.finfo(np.float64).eps
+
+    def add(self, X: Any, counts: Any = None) -> None:
+        """Add texts.
+
+        Args:
+            X: Vectors (n, n_layers, d).
+            counts: How often each text occurs, (n,); None: once.
+
+        Raises:
+            InputError: (a ValueError) another shape; NaN or infinity, and the message names the text.
+        """
+        vectors = _numbers(X)
+        n_layers, dim = self._sums.shape
+        if vectors.ndim != 3 or vectors.shape[1:] != (n_layers, dim):
+            raise InputError(f"X: expected vectors of the shape (n, {n_layers}, {dim}), got {vectors.shape}")
+        _check_finite(vectors)
+        weights = np.ones(len(vectors)) if counts is None else np.asarray(counts, dtype=np.float64)
+        self._eigen.clear()
+        if vectors.dtype.kind == "f":
+            self._epsilon = max(self._epsilon, np.finfo(vectors.dtype).eps)
+        for start in range(0, len(vectors), _BLOCK):
+            block, times = vectors[start : start + _BLOCK].astype(np.float64), weights[start : start + _BLOCK]
+            if self._shift is None:
+                self._shift = block[0].copy()
+            block -= self._shift
+            for layer in range(n_layers):
+                centred = block[:, layer]
+                weighted = centred * times[:, None]
+                self._sums[layer] += weighted.sum(axis=0)
+                self._products[layer] += weighted.T @ centred if self._full else (weighted * centred).sum(axis=0)
+        self.n_texts += int(weights.sum())
+
+    def fit(self, transform: str, *, dim: int | None = None, warn: bool = True) -> Transform:
+        """The transform of each layer, see `fit_transform`.
+
+        Args:
+            transform: Name of the transform.
+            dim: Number of dimensions that whitening keeps.
+            warn: Whether a small number of texts is logged.
+
+        Raises:
+            InputError: (a ValueError) as `fit_transform`.
+        """
+        name = check_transform(transform, dim)
+        kind, value, _ = parse_transform(transform)
+        n_layers, d = self._sums.shape
+        check_number("X", transform, dim, self.n_texts, d)
+        assert self._shift is not None
+        if self.n_texts < _WARN_BELOW * d and warn:
+            logger.warning(
+                "%s is fitted to %d dimensions on %d texts; %d or more are better",
+                *(name, d, self.n_texts, _WARN_BELOW * d),
+            )
+        maps = []
+        for layer in range(n_layers):
+            offset = self._sums[layer] / self.n_texts
+            mean = self._shift[layer] + offset
+            if kind == "center":
+                maps.append(_center(mean))
+            elif kind == "standardize":
+                maps.append(_standardize(mean, self._variances(layer)))
+            else:
+                if layer not in self._eigen:
+                    self._eigen[layer] = _eigen(self._covariance(layer))
+                maps.append(
+                    _remove(mean, *self._eigen[layer], int(value))
+                    if kind == "remove"
+                    else _whiten(mean, *self._eigen[layer], value, dim)
+                )
+        weight, bias = (np.stack(parts) for parts in zip(*maps, strict=True))
+        return Transform(name, weight, bias, self.n_texts)
+
+    def _variances(self, layer: int) -> np.ndarray:
+        """Variances of the dimensions (d,), divided by n; zero where there is nothing but rounding."""
+        assert self._shift is not None
+        squares = np.diagonal(self._products[layer]) if self._full else self._products[layer]
+        offset = self._sums[layer] / self.n_texts
+        found = squares / self.n_texts - offset**2
+        size = (self._shift[layer] + offset) ** 2 + squares / self.n_texts
+        return np.where(found > (_ROUNDINGS * self._epsilon) ** 2 * size, found, 0)
+
+    def _covariance(self, layer: int) -> np.ndarray:
+        """The covariance (d, d), divided by n."""
+        if not self._full:
+            raise InputError("transform: these sums have no covariances; expected center or standardize")
+        offset = self._sums[layer] / self.n_texts
+        found: np.ndarray = self._products[layer] / self.n_texts - np.outer(offset, offset)
+        return found
 
 
 def _numbers(X: Any) -> np.ndarray:
@@ -199,73 +316,57 @@ def _numbers(X: Any) -> np.ndarray:
     return array
 
 
-def _parse(transform: str) -> tuple[str, float, str]:
-    """The kind of a transform, its number, and its full name."""
-    if not isinstance(transform, str):
-        raise InputTypeError(f"transform: expected one of {', '.join(TRANSFORMS)}, got {transform!r}")
-    kind, colon, number = transform.partition(":")
-    if kind in ("center", "standardize") and not colon:
-        return kind, 0, kind
-    if kind == "whiten" and not colon:
-        return kind, DEFAULT_RIDGE, f"whiten:{DEFAULT_RIDGE:g}"
-    if kind == "remove" and number.isascii() and number.isdecimal() and int(number) > 0:
-        return kind, int(number), f"remove:{int(number)}"
-    if kind == "whiten":
-        try:
-            ridge = float(number)
-        except ValueError:
-            ridge = math.nan
-        if 0 < ridge < math.inf:
-            return kind, ridge, f"whiten:{ridge:g}"
-    raise InputError(f"transform: expected one of {', '.join(TRANSFORMS)} (k an int, r above 0), got {transform!r}")
+def _check_finite(vectors: np.ndarray) -> None:
+    finite = np.isfinite(vectors).reshape(len(vectors), -1).all(axis=1)
+    if not finite.all():
+        raise InputError(f"X: holds NaN or infinity, first in the vector of text {int(np.argmin(finite))}")
 
 
-def _moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean (d,) and the covariance (d, d), divided by n, of vectors (n, d); of equal vectors exactly zero."""
-    first = X[0].astype(np.float64)
-    mean = first + sum((X[start : start + _BLOCK] - first).sum(axis=0) for start in range(0, len(X), _BLOCK)) / len(X)
-    covariance = np.zeros((X.shape[1], X.shape[1]))
-    for start in range(0, len(X), _BLOCK):
-        centred = X[start : start + _BLOCK] - mean
-        covariance += centred.T @ centred
-    return mean, covariance / len(X)
+def check_number(argument: str, transform: str, dim: int | None, n: int, d: int) -> None:
+    """Reject what cannot be fitted to `d` dimensions on `n` texts.
+
+    Args:
+        argument: Name of the texts, for the message.
+        transform: Name of the transform.
+        dim: Number of dimensions that whitening keeps.
+        n: Number of texts.
+        d: Number of dimensions.
+
+    Raises:
+        InputError: (a ValueError) fewer than d / 10 texts, or than two; nothing is left.
+    """
+    kind, value, name = parse_transform(transform)
+    if dim is not None and dim > d:
+        raise InputError(f"dim: expected at most {d}, got {dim}")
+    if kind == "remove" and value >= d:
+        raise InputError(f"transform: remove:{value:.0f} of vectors of {d} dimensions leaves nothing")
+    fewest = max(2, math.ceil(_FEWEST_SHARE * d))
+    if n < fewest:
+        raise InputError(f"{argument}: expected at least {fewest} texts to fit {name} to {d} dimensions, got {n}")
 
 
-def _center(
-    mean: np.ndarray, _covariance: np.ndarray, _value: float, _dim: int | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _center(mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.eye(len(mean)), -mean
 
 
-def _standardize(
-    mean: np.ndarray, covariance: np.ndarray, _value: float, _dim: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    deviation = np.sqrt(np.diag(covariance))
-    scale = np.divide(1, deviation, out=np.zeros_like(mean), where=deviation > 0)
+def _standardize(mean: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scale = np.divide(1, np.sqrt(variances), out=np.zeros_like(mean), where=variances > 0)
     return np.diag(scale), -mean * scale
 
 
-def _remove(mean: np.ndarray, covariance: np.ndarray, k: float, _dim: int | None) -> tuple[np.ndarray, np.ndarray]:
-    _, directions = _eigen(covariance)
-    top = directions[:, : int(k)]
+def _remove(mean: np.ndarray, _values: np.ndarray, directions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    top = directions[:, :k]
     weight = np.eye(len(mean)) - top @ top.T
     return weight, -weight @ mean
 
 
-def _whiten(mean: np.ndarray, covariance: np.ndarray, ridge: float, dim: int | None) -> tuple[np.ndarray, np.ndarray]:
-    values, directions = _eigen(covariance)
+def _whiten(
+    mean: np.ndarray, values: np.ndarray, directions: np.ndarray, ridge: float, dim: int | None
+) -> tuple[np.ndarray, np.ndarray]:
     damped = values + ridge * values.mean()
     scale = np.divide(1, np.sqrt(damped), out=np.zeros_like(damped), where=damped > 0)  # 0: all texts are equal
     weight = (directions * scale).T[:dim]
     return weight, -weight @ mean
-
-
-_FIT: dict[str, Callable[[np.ndarray, np.ndarray, float, int | None], tuple[np.ndarray, np.ndarray]]] = {
-    "center": _center,
-    "standardize": _standardize,
-    "remove": _remove,
-    "whiten": _whiten,
-}
 
 
 def _eigen(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

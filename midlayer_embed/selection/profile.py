@@ -206,7 +206,7 @@ def open_profile(
         texts,
         max_texts,
         seed=seed,
-        tokenizer=encoder.backbone.tokenizer,
+        tokenizer=encoder.plain_tokenizer,
         min_tokens=min_tokens,
         max_length=encoder.max_seq_length,
     )

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 # before it and itself, nothing else; `leaderboard` stands on all of `midlayer_embed`.
 WINGS = {
     "midlayer_embed": (
-        *("errors", "layers", "terms", "ground", "options", "metrics", "recipes"),
+        *("errors", "layers", "terms", "ground", "recipes", "options", "metrics"),
         *("models", "forward", "texts", "selection"),
         *("encoder", "bulk", "families", "cli", "__main__"),
     ),

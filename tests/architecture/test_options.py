@@ -8,10 +8,10 @@ from typing import get_type_hints
 
 import torch
 
-from midlayer_embed.options import AnyModelOptions, Recipe, Source
+from midlayer_embed.options import OF_ONE_LAYER, AnyModelOptions, Recipe, Source
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = {option.name for record in (Source, Recipe) for option in fields(record)}
+OPTIONS = {option.name for record in (Source, Recipe) for option in fields(record)} - set(OF_ONE_LAYER)
 # As many options in one place make a list.
 LIST = 4
 
@@ -32,15 +32,15 @@ def _lists(tree: ast.AST) -> Iterator[tuple[int, set[str]]]:
             yield node.lineno, {item.target.id for item in node.body if isinstance(item, ast.AnnAssign)}  # type: ignore[union-attr]
 
 
-def test_no_list_of_options_is_spelt_in_more_than_two_places() -> None:
-    """Once for Python (the records), and once for type checkers (the typed dictionaries)."""
+def test_no_list_of_options_is_spelt_twice() -> None:
+    """The two records for Python, and the typed dictionary of both for type checkers."""
     places = []
     for package in ("midlayer_embed", "leaderboard"):
         for path in sorted((ROOT / package).rglob("*.py")):
             for line, names in _lists(ast.parse(path.read_text(encoding="utf-8"))):
                 if len(names & OPTIONS) >= LIST:
                     places.append(f"{path.relative_to(ROOT)}:{line} {sorted(names & OPTIONS)}")
-    assert len(places) == 2, "\n".join(places)
+    assert len(places) == 3, "\n".join(places)
 
 
 def test_type_checkers_know_every_option_and_no_other() -> None:

@@ -133,7 +133,14 @@ def test_every_recipe_is_an_experiment_of_its_own_in_the_layout_of_mteb(swept: P
 
 
 def test_long_and_odd_templates_have_names_of_their_own(llama_folder: Path, tmp_path: Path) -> None:
-    templates = ["a/b\\c: {text}", "a/b\\c; {text}", "../{text}", "ü" * 40 + "{text}", "long " * 15 + "{text}", "a__b{text}"]
+    templates = [
+        "a/b\\c: {text}",
+        "a/b\\c; {text}",
+        "../{text}",
+        "ü" * 40 + "{text}",
+        "long " * 15 + "{text}",
+        "a__b{text}",
+    ]
     for _ in range(2):  # the names are stable
         board = _sweep(llama_folder, tmp_path, [TinySTS()], layers=[1], templates=templates, transforms=["center"])
         assert len(list(tmp_path.glob("results/*/*/experiments/*"))) == len(templates)
@@ -215,7 +222,9 @@ def test_results_that_were_fitted_on_other_texts_are_kept_apart(llama_folder: Pa
     assert by_hash.startswith("corpus:") and scores[by_hash] == scores["corpus:a.txt"]
     # A name that is not fit for a folder gives way to the hash.
     corpus.write_text("\n".join(files["a.txt"]))
-    assert set(_sweep(llama_folder, results, [TinyClassification()], transform_texts=corpus, **options).scores["fitted_on"]) == set(scores)
+    assert set(
+        _sweep(llama_folder, results, [TinyClassification()], transform_texts=corpus, **options).scores["fitted_on"]
+    ) == set(scores)
     # Another file of the same name is another corpus.
     plain = tmp_path / "d" / "a.txt"
     plain.parent.mkdir()
@@ -225,7 +234,9 @@ def test_results_that_were_fitted_on_other_texts_are_kept_apart(llama_folder: Pa
     assert changed == {**scores, "corpus:a.txt": scores["corpus:b.txt"]}
 
 
-def test_another_draw_of_the_texts_is_not_taken_for_this_one(llama_folder: Path, tmp_path: Path, passes: Passes) -> None:
+def test_another_draw_of_the_texts_is_not_taken_for_this_one(
+    llama_folder: Path, tmp_path: Path, passes: Passes
+) -> None:
     (found,) = passes
     options: dict[str, Any] = {"layers": [2], "transforms": ["whiten:0.1"], "tasks": [TinyClassification()]}
     draws = [{"fit_texts": 10}, {"fit_texts": 10, "seed": 1}, {"fit_texts": 12}, {}]
@@ -343,9 +354,9 @@ def test_too_few_texts_leave_that_recipe_without_a_score(
     (fitted_on,) = set(board.no_scores()["fitted_on"])
     said = f"layers 0, 2, 3 have no score on TinySTS with whiten:10 (fitted on {fitted_on}): {reason}"
     assert board.remarks == (f"local/tiny-llama: {said}",)
-    assert _rows(_sweep(llama_folder, tmp_path, [TinySTS()], transforms=["whiten"], transform_texts=["a b", "b c"])) == [
-        *_rows(board)
-    ]
+    assert _rows(
+        _sweep(llama_folder, tmp_path, [TinySTS()], transforms=["whiten"], transform_texts=["a b", "b c"])
+    ) == [*_rows(board)]
 
 
 def test_a_small_number_of_texts_is_told_once_for_a_task(
@@ -478,9 +489,7 @@ def test_layers_that_do_not_fit_take_passes_of_their_own(swept: Path, llama_fold
     _assert_same(_rows(board), _rows(load_results(swept)))
 
 
-def test_metrics_are_those_of_plain_texts(
-    llama_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_metrics_are_those_of_plain_texts(llama_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     options: dict[str, Any] = {"metrics": ["dataset_entropy", "infonce"], "layers": [1, 3]}
     plain = _sweep(llama_folder, tmp_path / "plain", **options)
@@ -510,7 +519,10 @@ def test_an_encoder_with_a_template_is_swept_with_it(swept: Path, llama_folder: 
     [
         ({"templates": "echo"}, "^templates: expected a list such as .*, got 'echo'$"),
         ({"templates": []}, "^templates: expected at least one, got none$"),
-        ({"templates": ["ecko"]}, "^template: expected eol, echo, or a text with {text} in it once or twice, got 'ecko'"),
+        (
+            {"templates": ["ecko"]},
+            "^template: expected eol, echo, or a text with {text} in it once or twice, got 'ecko'",
+        ),
         ({"transforms": "whiten"}, "^transforms: expected a list such as .*, got 'whiten'$"),
         ({"transforms": ["pca"]}, "^transform: expected one of .* got 'pca'$"),
         ({"transforms": ["whiten"], "transform_texts": "trian"}, "^transform_texts: expected train, task or a file"),

@@ -1,0 +1,43 @@
+"""Checks of an encoder's arguments that need no model."""
+
+from collections.abc import Mapping, Sequence
+
+from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.forward.batching import check_text
+from midlayer_embed.recipes.names import check_transform
+from midlayer_embed.recipes.transform import Transform
+
+
+def check_transform_options(
+    transform: str | Transform | None, texts: Sequence[str] | None, dim: int | None
+) -> str | None:
+    """The full name of the transform that is asked for; None for none. Nothing is loaded.
+
+    Raises:
+        InputError: (a ValueError) the message names the argument.
+    """
+    if transform is None or isinstance(transform, Transform):
+        for name, value in (("transform_texts", texts), ("dim", dim)):
+            if value is not None:
+                why = "there is no transform" if transform is None else f"{transform.name} is fitted already"
+                raise InputError(f"{name}: expected None, because {why}")
+        return None if transform is None else transform.name
+    if isinstance(texts, str):
+        raise InputTypeError("transform_texts: expected a list of strings, got str")
+    name = check_transform(transform, dim)
+    if texts is None:
+        raise InputError(f"transform_texts: {name} needs texts like those that will be embedded, got None")
+    return name
+
+
+def check_prompts(prompts: Mapping[str, str] | None) -> dict[str, str]:
+    """Prompts by name.
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) not a mapping of strings.
+    """
+    if not isinstance(prompts or {}, Mapping):
+        raise InputTypeError(f"prompts: expected texts by name, got {prompts!r}")
+    for name, prompt in (prompts or {}).items():
+        check_text(f"prompts[{name!r}]", prompt)
+    return dict(prompts or {})

@@ -1,0 +1,93 @@
+"""The transform of an encoder: fitted on its own pooled vectors, and the refusal of layers that tell no texts apart."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from midlayer_embed.errors import InputError
+from midlayer_embed.forward.batching import check_texts
+from midlayer_embed.recipes.names import needs_covariance
+from midlayer_embed.recipes.transform import Moments, Transform, check_number
+
+# Texts that are encoded at a time while a transform is fitted.
+_TEXTS_AT_ONCE = 8192
+# Texts of as many tokens each, with any tokenizer of English; one model may lack a word, not all of them.
+_DIFFERENT = ("cat", "dog", "house", "water")
+# Vectors are the same if they differ by no more than this share of their size.
+_SAME = 1e-6
+
+
+def fitted_transform(
+    encoder: Any, transform: str | Transform, texts: Sequence[str] | None, dim: int | None
+) -> Transform:
+    """The transform of an encoder's pooled vectors.
+
+    Args:
+        encoder: A MidLayerEncoder whose modules end with the pooling.
+        transform: A name, or a transform that is fitted already: of this layer, or of every layer.
+        texts: Texts to fit it on. Each counts as often as it is there; their order does not matter.
+        dim: Number of dimensions that whitening keeps.
+
+    Raises:
+        InputError: (a ValueError) too few texts; vectors that are not finite, or all equal.
+    """
+    if isinstance(transform, Transform):
+        if transform.weight.ndim == 2:
+            return transform
+        if len(transform.weight) != encoder.n_layers:
+            raise InputError(
+                f"transform: expected one of the layer or of all {encoder.n_layers} layers, got {len(transform.weight)}"
+            )
+        return transform.of_layer(encoder.layer)
+    assert texts is not None
+    times = Counter(check_texts(texts))
+    unique = sorted(times)  # the same texts make the same batches, so the same transform
+    width = int(encoder.get_embedding_dimension() or 0)
+    check_number("transform_texts", transform, dim, sum(times.values()), width)
+    moments = Moments(1, width, full=needs_covariance(transform))
+    first: np.ndarray | None = None
+    differ = False
+    for start in range(0, len(unique), _TEXTS_AT_ONCE):
+        some = unique[start : start + _TEXTS_AT_ONCE]
+        vectors = _vectors(encoder, some)
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            raise InputError(f"transform_texts: the vector of {some[int(np.argmin(finite))]!r:.60} is not finite")
+        has_tokens = vectors.any(axis=1)
+        counts = np.array([times[text] for text in some])
+        moments.add(vectors[has_tokens, None], counts[has_tokens])
+        first = vectors[0] if first is None else first
+        differ = differ or not _are_same(vectors - first, first)
+    if not differ:
+        raise InputError(f"transform_texts: all {len(unique)} different texts have the same vector at this layer")
+    return moments.fit(transform, dim=dim).of_layer(0)
+
+
+def check_tells_apart(encoder: Any) -> None:
+    """Reject a layer whose vector is the same for every text.
+
+    So is layer 0 under a template that ends the text, with the last token as the vector.
+
+    Args:
+        encoder: A MidLayerEncoder whose modules end with the pooling.
+
+    Raises:
+        InputError: (a ValueError) the message says what to change.
+    """
+    vectors = _vectors(encoder, list(_DIFFERENT))
+    if _are_same(vectors - vectors[0], vectors):
+        recipe = encoder.recipe
+        raise InputError(
+            f"layer: at layer {encoder.layer} every text has the same vector under the template {recipe.template!r} "
+            f"with the pooling {recipe.pooling_mode}; use another layer or pooling"
+        )
+
+
+def _vectors(encoder: Any, texts: list[str]) -> np.ndarray:
+    return np.asarray(encoder.encode(texts, show_progress_bar=False), dtype=np.float32)
+
+
+def _are_same(differences: np.ndarray, vectors: np.ndarray) -> bool:
+    return bool(np.abs(differences).max() <= _SAME * np.abs(vectors).max())

@@ -1,0 +1,132 @@
+"""Templates and transforms by their names, as users write them. Nothing slow is imported."""
+
+import math
+from dataclasses import dataclass
+
+from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.ground.checks import check_optional_int
+
+# Where the text goes in a template.
+TEXT = "{text}"
+# Templates with a name. "eol" asks for the text in one word (Jiang et al., "Scaling Sentence Embeddings with Large
+# Language Models", 2023); "echo" says the text twice (Springer et al., "Repetition Improves Language Model Embeddings",
+# 2024), so that a causal model has read all of it before it reads it again.
+TEMPLATES = {
+    "eol": f'This sentence : "{TEXT}" means in one word:"',
+    "echo": f"Rewrite the sentence: {TEXT}, rewritten sentence: {TEXT}",
+}
+# The pooling that the named templates ask for: later tokens, which have seen more of the text, count more.
+TEMPLATE_POOLING_MODE = "weightedmean"
+TRANSFORMS = ("center", "standardize", "remove:k", "whiten:r")
+DEFAULT_RIDGE = 10.0
+
+
+@dataclass(frozen=True)
+class Template:
+    """A text around every text.
+
+    Attributes:
+        name: "eol", "echo", or the template itself.
+        parts: What stands before, between and after the places of the text: two parts, or three if the text is there
+            twice.
+
+    Example:
+        >>> find_template("eol").parts
+        ('This sentence : "', '" means in one word:"')
+    """
+
+    name: str
+    parts: tuple[str, ...]
+
+    @property
+    def copies(self) -> int:
+        """How often the text is in it: 1 or 2."""
+        return len(self.parts) - 1
+
+
+def find_template(template: str) -> Template:
+    """The template of a name, or the one that a user wrote.
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) not a string.
+        InputError: (a ValueError) neither a name nor a text with `{text}` in it once or twice.
+
+    Example:
+        >>> find_template("query: {text}").copies, find_template("echo").copies
+        (1, 2)
+    """
+    names = ", ".join(TEMPLATES)
+    if not isinstance(template, str):
+        raise InputTypeError(f"template: expected {names}, or a text with {TEXT} in it, got {template!r}")
+    written = TEMPLATES.get(template, template)
+    parts = tuple(written.split(TEXT))
+    if len(parts) not in (2, 3):
+        found = f"it is there {len(parts) - 1} times in " if len(parts) > 1 else ""
+        raise InputError(
+            f"template: expected {names}, or a text with {TEXT} in it once or twice, got {found}{template!r}"
+        )
+    if written == TEXT:
+        raise InputError(f"template: {TEXT} alone changes nothing; leave it out")
+    try:
+        written.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"template: holds half of a surrogate pair, got {template!a}") from None
+    return Template(template, parts)
+
+
+def default_pooling_mode(template: str | None) -> str | None:
+    """The pooling that a template asks for; None if it asks for none.
+
+    Example:
+        >>> default_pooling_mode("echo"), default_pooling_mode("query: {text}"), default_pooling_mode(None)
+        ('weightedmean', None, None)
+    """
+    return TEMPLATE_POOLING_MODE if template in TEMPLATES else None
+
+
+def parse_transform(transform: str) -> tuple[str, float, str]:
+    """The kind of a transform, its number, and its full name.
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) not a string.
+        InputError: (a ValueError) no such transform.
+
+    Example:
+        >>> parse_transform("whiten"), parse_transform("remove:2"), parse_transform("center")
+        (('whiten', 10.0, 'whiten:10'), ('remove', 2, 'remove:2'), ('center', 0, 'center'))
+    """
+    if not isinstance(transform, str):
+        raise InputTypeError(f"transform: expected one of {', '.join(TRANSFORMS)}, got {transform!r}")
+    kind, colon, number = transform.partition(":")
+    if kind in ("center", "standardize") and not colon:
+        return kind, 0, kind
+    if kind == "whiten" and not colon:
+        return kind, DEFAULT_RIDGE, f"whiten:{DEFAULT_RIDGE:g}"
+    if kind == "remove" and number.isascii() and number.isdecimal() and int(number) > 0:
+        return kind, int(number), f"remove:{int(number)}"
+    if kind == "whiten":
+        try:
+            ridge = float(number)
+        except ValueError:
+            ridge = math.nan
+        if 0 < ridge < math.inf:
+            return kind, ridge, f"whiten:{ridge:g}"
+    raise InputError(f"transform: expected one of {', '.join(TRANSFORMS)} (k an int, r above 0), got {transform!r}")
+
+
+def check_transform(transform: str, dim: int | None = None) -> str:
+    """The full name of a transform.
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) an argument of the wrong type.
+        InputError: (a ValueError) an unknown transform, or a `dim` for one that does not order the dimensions.
+    """
+    kind, _, name = parse_transform(transform)
+    if check_optional_int("dim", dim, 1) is not None and kind != "whiten":
+        raise InputError(f"dim: only whitening orders the dimensions; {name} keeps all, got {dim}")
+    return name
+
+
+def needs_covariance(transform: str) -> bool:
+    """Whether a transform needs the covariance of the dimensions, and not only their variances."""
+    return parse_transform(transform)[0] in ("remove", "whiten")
