@@ -4,6 +4,7 @@ import polars as pl
 
 from leaderboard.analysis.schemes import Tasks, check_comparison
 from leaderboard.analysis.variants import IS_PLAIN, MODEL, RECIPE, SAID_OF_TRANSDUCTIVE, TASK
+from midlayer_embed.options import DEFAULT_POOLING_MODE
 
 _COLUMNS = (
     *("tasks", "template", "pooling", "transform", "fitted_on", "transductive", "n_tasks"),
@@ -129,7 +130,7 @@ def _baselines(tried: pl.DataFrame, lines: pl.DataFrame, by: list[str]) -> pl.Da
     """The mean of the plain last layer over the tasks of each line."""
     plain = (
         lines.filter(IS_PLAIN)
-        .sort(pl.col("pooling") != "mean", "label", maintain_order=True)
+        .sort(pl.col("pooling") != DEFAULT_POOLING_MODE, "label", maintain_order=True)
         .unique(list(_BASE), keep="first")
     )
     last = tried.join(plain.select(_LINE), on=_LINE, how="semi").filter(pl.col("depth") == 1)

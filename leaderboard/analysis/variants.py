@@ -6,15 +6,15 @@ from typing import NamedTuple, TypedDict
 
 import polars as pl
 
+from midlayer_embed.options import DEFAULT_POOLING_MODE
+from midlayer_embed.recipes.names import TEMPLATES, default_pooling_mode
+
 MODEL = ("model", "revision")
 # Columns of a recipe in the tables, all null for plain layers.
 RECIPE = ("template", "transform", "fitted_on")
 VARIANT = (*MODEL, *RECIPE)
 # `fitted_on` of a transform that was fitted on the evaluated texts themselves, and of one of a corpus.
 TASK, CORPUS = "task", "corpus:"
-# What a template without these pools with is what a plain layer pools with: the mean.
-_POOLED_BY_WEIGHTS = ("eol", "echo")
-MEAN, _WEIGHTED = "mean", "weightedmean"
 # The word for a score whose transform has seen the evaluated texts, and what it means.
 TRANSDUCTIVE = "transductive"
 SAID_OF_TRANSDUCTIVE = (
@@ -80,8 +80,7 @@ class Variant(NamedTuple):
         """
         parts = []
         if self.template is not None:
-            named = "{text}" not in self.template
-            parts.append(self.template if named else f'"{_one_line(self.template, whole=whole)}"')
+            parts.append(self.template if self.template in TEMPLATES else f'"{_one_line(self.template, whole=whole)}"')
         if self.transform is not None:
             seen = f" ({TRANSDUCTIVE})" if self.is_transductive else ""
             parts.append(f"{self.transform} on {_one_line(self.fitted_on or 'unknown texts', whole=whole)}{seen}")
@@ -133,7 +132,7 @@ def default_pooling(template: str | None) -> str:
         >>> default_pooling(None), default_pooling("echo"), default_pooling("Query: {text}")
         ('mean', 'weightedmean', 'mean')
     """
-    return _WEIGHTED if template in _POOLED_BY_WEIGHTS else MEAN
+    return default_pooling_mode(template) or DEFAULT_POOLING_MODE
 
 
 def with_recipe(frame: pl.DataFrame) -> pl.DataFrame:

@@ -12,12 +12,13 @@ from leaderboard.analysis.layer_means import metric_curves, score_curves
 from leaderboard.analysis.recipes import compared
 from leaderboard.analysis.schemes import Tasks
 from leaderboard.analysis.task_sets import task_sets
-from leaderboard.analysis.variants import MEAN, MODEL, VARIANT, Variant, distinct, rows_of, with_recipe
+from leaderboard.analysis.variants import MODEL, VARIANT, Variant, distinct, rows_of, with_recipe
 from leaderboard.report import figures
 from leaderboard.report.cells import recipe_name, variant_of
 from leaderboard.results.remarks import some_names
 from leaderboard.results.tables import Tables, picked_layers
 from midlayer_embed.ground.paths import user_path
+from midlayer_embed.options import DEFAULT_POOLING_MODE
 from midlayer_embed.terms import METRICS
 
 # Schemes whose layers are marked in figures, with their labels.
@@ -232,7 +233,7 @@ def recipe_curves(board: Tables, tasks: Tasks = "available") -> Iterator[RecipeC
         drawn = [variant for variant in rows if shared and shared <= task_sets_of[variant]]
         if not drawn:
             continue
-        plain = sorted(filter(lambda one: one.is_plain, drawn), key=lambda one: rows[one]["pooling"] != MEAN)[:1]
+        plain = sorted(filter(lambda one: one.is_plain, drawn), key=lambda one: rows[one]["pooling"] != DEFAULT_POOLING_MODE)[:1]
         best_others = [variant for variant in drawn if variant not in plain][: _MOST_CURVES - len(plain)]
         names = distinct({one: recipe_name(rows[one]) for one in drawn if one in (*best_others, *plain)})
         scores = board.scores.filter(pl.col("task").is_in(list(shared)))

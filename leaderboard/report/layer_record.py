@@ -15,7 +15,7 @@ from leaderboard.models.origin import Origin
 from leaderboard.models.reload import origin_of
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.results.load import read_results
-from leaderboard.results.provenance import provenance_of
+from leaderboard.results.provenance import provenance_of, recipe_of
 from leaderboard.results.remarks import said_of_nothing
 from leaderboard.results.tables import Tables
 from leaderboard.tasks.names import OTHER_COLUMNS
@@ -116,12 +116,6 @@ class LayerRecord:
         return replace(origin, settings={**others, **own})
 
 
-def recipe_of(provenance: Mapping[str, Any]) -> dict[str, str | None]:
-    """The recipe of a result, as in the tables."""
-    keys = {"template": "template", "transform": "transform", "fitted_on": "transform_texts"}
-    return {name: provenance.get(key) for name, key in keys.items()}
-
-
 def find_layer(
     results_dir: str | Path,
     model: str | None = None,
@@ -153,7 +147,7 @@ def find_layer(
         for meta, result in ResultsFolder(results_dir).results()
         if (model_label(meta), meta.revision) == (name, which)
         and (provenance := provenance_of(result)) is not None
-        and tuple(recipe_of(provenance).values()) == variant[2:]
+        and recipe_of(provenance) == variant[2:]
     ]
     best = board.best_layer(name, which, **variant.recipe())
     number = best if layer is None else layer_number(layer, every[0][0]["n_blocks"])

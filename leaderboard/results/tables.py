@@ -33,7 +33,7 @@ from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from leaderboard.results.summary import LayerSummary
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import n_blocks_at
-from midlayer_embed.recipes.transform import _parse
+from midlayer_embed.recipes.names import parse_transform
 from midlayer_embed.terms import METRICS
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Tables:
         if template is transform is fitted_on is None:
             return Variant(name, which)
         of_model = [one for one in self.variants() if one[:2] == (name, which)]
-        full = None if transform is None else _parse(transform)[2]
+        full = None if transform is None else parse_transform(transform)[2]
         found = [
             one
             for one in of_model
