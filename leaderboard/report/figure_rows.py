@@ -233,7 +233,9 @@ def recipe_curves(board: Tables, tasks: Tasks = "available") -> Iterator[RecipeC
         drawn = [variant for variant in rows if shared and shared <= task_sets_of[variant]]
         if not drawn:
             continue
-        plain = sorted(filter(lambda one: one.is_plain, drawn), key=lambda one: rows[one]["pooling"] != DEFAULT_POOLING_MODE)[:1]
+        plain = sorted(
+            filter(lambda one: one.is_plain, drawn), key=lambda one: rows[one]["pooling"] != DEFAULT_POOLING_MODE
+        )[:1]
         best_others = [variant for variant in drawn if variant not in plain][: _MOST_CURVES - len(plain)]
         names = distinct({one: recipe_name(rows[one]) for one in drawn if one in (*best_others, *plain)})
         scores = board.scores.filter(pl.col("task").is_in(list(shared)))

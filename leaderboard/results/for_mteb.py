@@ -33,8 +33,8 @@ def mteb_results(
 ) -> BenchmarkResults:
     """The results of one layer with one recipe, for mteb's own tables and benchmarks.
 
-    They hold one result per model and task, so that nothing is averaged over layers or recipes. A model is named as in our tables:
-    with the settings that are not the default, because they change the scores.
+    They hold one result per model and task, so that nothing is averaged over layers or recipes. A model is named as in
+    our tables: with the settings that are not the default, because they change the scores.
 
     Args:
         results_dir: The `results_dir` of `run_sweep`.
