@@ -172,7 +172,7 @@ def test_a_model_is_loaded_again_with_its_recipe() -> None:
 def test_the_pooling_is_that_of_the_label(
     own: dict[str, str], template: str | None, pooling: str | None, expected: dict[str, str]
 ) -> None:
-    """A label says a pooling only where it is not the template's default; the keyword means another thing under each."""
+    """A label says a pooling only where it is not the default of its template."""
     model = "m" if pooling is None else f"m (pooling_mode={pooling})"
     board = Leaderboard(scores_of([]), _board().metrics, origins={(model, "r"): Origin(None, "m", own)})
     assert board.origin(model, "r", template).settings == expected
