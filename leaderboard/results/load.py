@@ -57,7 +57,7 @@ def read_results(results_dir: str | Path) -> Tables:
         for kind, row in _score_rows(meta, result, provenance):
             rows[kind].append(row)
             if kind == "main" and score_of(result) is None:
-                reasons[model, revision, layer, result.task_name, *recipe] = reason_of_no_score(result)
+                reasons[(model, revision, layer, result.task_name, *recipe)] = reason_of_no_score(result)
     scores, paper_scores = (
         pl.DataFrame(found, schema=SCORES_SCHEMA, orient="row").sort("model", "revision", "layer", maintain_order=True)
         for found in rows.values()

@@ -31,7 +31,7 @@ from leaderboard.sweep.plan import TaskPlan
 from leaderboard.sweep.template_sweep import OfTask, TemplateSweep
 from leaderboard.tasks.data import TaskData
 from leaderboard.tasks.fitting_texts import draw, other_texts
-from leaderboard.tasks.names import TASK, TRAIN
+from leaderboard.tasks.names import TRAIN
 from midlayer_embed.forward.batching import Text, prompted, spelt
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.models.checkpoint import Checkpoint
