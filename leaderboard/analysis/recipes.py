@@ -3,7 +3,8 @@
 import polars as pl
 
 from leaderboard.analysis.schemes import Tasks, check_comparison
-from leaderboard.analysis.variants import IS_PLAIN, MODEL, RECIPE, TASK
+from leaderboard.analysis.variants import IS_PLAIN, MODEL, RECIPE, SAID_OF_TRANSDUCTIVE, TASK
+from midlayer_embed.options import DEFAULT_POOLING_MODE
 
 _COLUMNS = (
     *("tasks", "template", "pooling", "transform", "fitted_on", "transductive", "n_tasks"),
@@ -82,12 +83,44 @@ def recipes(scores: pl.DataFrame, tasks: Tasks = "available", per_type: bool = F
     return _ranked(found, within)
 
 
+def compared(table: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the models that have a recipe besides the plain one: where there is something to compare.
+
+    Args:
+        table: A result of `recipes`.
+    """
+    return table.filter((pl.len().over(MODEL) > 1) | IS_PLAIN.not_().any().over(MODEL))
+
+
+def notes(table: pl.DataFrame) -> list[str]:
+    """What has to be said beside the numbers of a table of recipes, one sentence each; empty if nothing has.
+
+    Args:
+        table: A result of `recipes`.
+    """
+    found = []
+    models = table.group_by(MODEL, maintain_order=True).agg(
+        lacks=pl.col("baseline").is_null().all(), differs=pl.col("n_tasks").n_unique() > 1
+    )
+    lacking = models.filter("lacks")["model"].to_list()
+    if lacking:
+        others = f" and {len(lacking) - 1} more models" if len(lacking) > 1 else ""
+        found.append(
+            f"the baseline is missing: the plain last layer of {lacking[0]}{others} has no score for these tasks, so "
+            "there is no gain"
+        )
+    if models["differs"].any():
+        found.append(
+            "the recipes have different tasks: each gain is over the baseline on the same tasks, but do not compare "
+            "their means; tasks common takes the shared tasks"
+        )
+    return [*found, SAID_OF_TRANSDUCTIVE] if table["transductive"].any() else found
+
+
 def _common(tried: pl.DataFrame) -> pl.DataFrame:
     """The tasks that all lines have; if there is none, those that all lines of a model have."""
     n_lines = pl.col(_LINE).n_unique()
-    counted = tried.with_columns(
-        every=n_lines.over("task"), own=n_lines.over(*_BASE, "task"), of=n_lines.over(_BASE)
-    )
+    counted = tried.with_columns(every=n_lines.over("task"), own=n_lines.over(*_BASE, "task"), of=n_lines.over(_BASE))
     shared = counted.filter(pl.col("every") == tried[_LINE].n_unique())
     found = counted.filter(pl.col("own") == pl.col("of")) if shared.is_empty() else shared
     return found.select(*_BASE, "task").unique()
@@ -97,7 +130,7 @@ def _baselines(tried: pl.DataFrame, lines: pl.DataFrame, by: list[str]) -> pl.Da
     """The mean of the plain last layer over the tasks of each line."""
     plain = (
         lines.filter(IS_PLAIN)
-        .sort(pl.col("pooling") != "mean", "label", maintain_order=True)
+        .sort(pl.col("pooling") != DEFAULT_POOLING_MODE, "label", maintain_order=True)
         .unique(list(_BASE), keep="first")
     )
     last = tried.join(plain.select(_LINE), on=_LINE, how="semi").filter(pl.col("depth") == 1)
@@ -128,4 +161,3 @@ def _ranked(found: pl.DataFrame, within: list[str]) -> pl.DataFrame:
         .rename({"base": "model"})
     )
     return ranked.select(*MODEL, *within, *_COLUMNS)
-

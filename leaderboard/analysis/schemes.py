@@ -178,12 +178,12 @@ def schemes(
         seed: Seed of the bootstrap resamples.
 
     Returns:
-        One row per model, revision and recipe: model, revision, tasks, n_tasks; best, best_layer, last and the other schemes of
-        `SCHEMES`; n_<scheme>, the number of tasks that it is averaged over; regret_<scheme>, its distance below the
-        best single layer over the same tasks; <scheme>_low and <scheme>_high, the 95% interval of 1,000 resamples of
-        the tasks. Last come n_shared, the number of these tasks that every row of the table has: means of two rows
-        are only comparable if n_shared is n_tasks for both; last_layer, the layer of `last`; n_blocks, L, null if
-        only layer 0 ran, whose depth does not determine it; and template, transform and fitted_on, null for plain
+        One row per model, revision and recipe: model, revision, tasks, n_tasks; best, best_layer, last and the other
+        schemes of `SCHEMES`; n_<scheme>, the number of tasks that it is averaged over; regret_<scheme>, its distance
+        below the best single layer over the same tasks; <scheme>_low and <scheme>_high, the 95% interval of 1,000
+        resamples of the tasks. Last come n_shared, the number of these tasks that every row of the table has: means of
+        two rows are only comparable if n_shared is n_tasks for both; last_layer, the layer of `last`; n_blocks, L, null
+        if only layer 0 ran, whose depth does not determine it; and template, transform and fitted_on, null for plain
         layers.
 
     Raises:
@@ -264,7 +264,7 @@ def _fixed_layers(scores: pl.DataFrame) -> pl.DataFrame:
         rows.append((variant, "last", highest))
         for scheme, criterion in _DEPTHS.items():
             rows.append((variant, scheme, fixed_layer(criterion, n_blocks or 1).layer))
-    schema = {_VARIANT: scores.schema[_VARIANT], "scheme": pl.String, "layer": pl.Int64}
+    schema = {_VARIANT: pl.UInt32, "scheme": pl.String, "layer": pl.Int64}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 

@@ -1,8 +1,13 @@
 """Which vectors a score is of: a model and revision, and the recipe besides the layer."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from itertools import count
+from typing import NamedTuple, TypedDict
 
 import polars as pl
+
+from midlayer_embed.options import DEFAULT_POOLING_MODE
+from midlayer_embed.recipes.names import TEMPLATES, default_pooling_mode
 
 MODEL = ("model", "revision")
 # Columns of a recipe in the tables, all null for plain layers.
@@ -10,19 +15,24 @@ RECIPE = ("template", "transform", "fitted_on")
 VARIANT = (*MODEL, *RECIPE)
 # `fitted_on` of a transform that was fitted on the evaluated texts themselves, and of one of a corpus.
 TASK, CORPUS = "task", "corpus:"
-# What a template without these pools with is what a plain layer pools with: the mean.
-_POOLED_BY_WEIGHTS = ("eol", "echo")
-_MEAN, _WEIGHTED = "mean", "weightedmean"
 # The word for a score whose transform has seen the evaluated texts, and what it means.
 TRANSDUCTIVE = "transductive"
 SAID_OF_TRANSDUCTIVE = (
     f"{TRANSDUCTIVE}: the transform was fitted on the evaluated texts themselves, without their labels; texts that it "
     "has not seen may gain less, so such a recipe is never named best"
 )
-# A template in a label is cut to this many letters.
-_SHOWN = 48
+# A template and the name of a corpus are cut to this many letters in a label.
+_SHOWN = 32
 
 IS_PLAIN = pl.col("template").is_null() & pl.col("transform").is_null()
+
+
+class RecipeKeywords(TypedDict, total=False):
+    """The columns of a recipe as keywords."""
+
+    template: str | None
+    transform: str | None
+    fitted_on: str | None
 
 
 class Variant(NamedTuple):
@@ -52,9 +62,9 @@ class Variant(NamedTuple):
         """Whether the transform has seen the evaluated texts."""
         return self.fitted_on == TASK
 
-    def recipe(self) -> dict[str, str | None]:
+    def recipe(self) -> RecipeKeywords:
         """Template, transform and fitted_on as keywords."""
-        return {name: getattr(self, name) for name in RECIPE}
+        return {"template": self.template, "transform": self.transform, "fitted_on": self.fitted_on}
 
     def words(self, *, whole: bool = False) -> str:
         """The recipe in words.
@@ -64,17 +74,16 @@ class Variant(NamedTuple):
 
         Example:
             >>> Variant("org/m", "main", "echo", "whiten:10", "task").words()
-            'echo, whiten:10 (fitted on task, transductive)'
+            'echo, whiten:10 on task (transductive)'
             >>> Variant("org/m", "main").words(), Variant("org/m", "main", "Query: {text}").words()
             ('plain', '"Query: {text}"')
         """
         parts = []
         if self.template is not None:
-            named = "{text}" not in self.template
-            parts.append(self.template if named else f'"{_one_line(self.template, whole=whole)}"')
+            parts.append(self.template if self.template in TEMPLATES else f'"{_one_line(self.template, whole=whole)}"')
         if self.transform is not None:
-            seen = f", {TRANSDUCTIVE}" if self.is_transductive else ""
-            parts.append(f"{self.transform} (fitted on {self.fitted_on or 'unknown texts'}{seen})")
+            seen = f" ({TRANSDUCTIVE})" if self.is_transductive else ""
+            parts.append(f"{self.transform} on {_one_line(self.fitted_on or 'unknown texts', whole=whole)}{seen}")
         return ", ".join(parts) or "plain"
 
     def label(self, model: str | None = None) -> str:
@@ -99,6 +108,23 @@ def _one_line(template: str, *, whole: bool) -> str:
     return f"{text[: _SHOWN - end - 1]}\u2026{text[-end:]}"
 
 
+def distinct(names: Mapping[Variant, str]) -> dict[Variant, str]:
+    """The names, each another one: long templates may differ where a name leaves them out.
+
+    Example:
+        >>> list(distinct({Variant("a", "r"): "a", Variant("b", "r"): "a"}).values())
+        ['a', 'a (2)']
+    """
+    found: dict[Variant, str] = {}
+    taken = set(names.values())
+    for variant, name in names.items():
+        others = (f"{name} ({n})" for n in count(2))
+        is_new = name not in found.values()
+        found[variant] = name if is_new else next(one for one in others if one not in taken)
+        taken.add(found[variant])
+    return found
+
+
 def default_pooling(template: str | None) -> str:
     """How token states are pooled where a model's label does not say it.
 
@@ -106,7 +132,7 @@ def default_pooling(template: str | None) -> str:
         >>> default_pooling(None), default_pooling("echo"), default_pooling("Query: {text}")
         ('mean', 'weightedmean', 'mean')
     """
-    return _WEIGHTED if template in _POOLED_BY_WEIGHTS else _MEAN
+    return default_pooling_mode(template) or DEFAULT_POOLING_MODE
 
 
 def with_recipe(frame: pl.DataFrame) -> pl.DataFrame:

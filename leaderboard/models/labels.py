@@ -1,4 +1,4 @@
-"""What a model is called in tables: its name, and the settings that change its scores. Imports neither mteb nor torch."""
+"""What a model is called in tables: its name, and the settings that change its scores. mteb is not imported here."""
 
 import re
 from collections.abc import Mapping

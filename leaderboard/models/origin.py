@@ -34,7 +34,7 @@ def origin_by_name(model: str, revision: str, pooling: str | None = None) -> Ori
     return Origin(None, model, settings if revision == "main" else {**settings, "revision": revision})
 
 
-def with_recipe_of(origin: Origin, template: str | None, transform: str | None, pooling: str | None) -> Origin:
+def with_recipe_of(origin: Origin, template: str | None, transform: str | None, pooling: str | None = None) -> Origin:
     """The origin of the same model with another recipe.
 
     Args:
@@ -47,7 +47,7 @@ def with_recipe_of(origin: Origin, template: str | None, transform: str | None, 
         >>> with_recipe_of(Origin(None, "m", {"pooling_mode": "mean"}), "echo", "whiten:10", None).settings
         {'template': 'echo', 'transform': 'whiten:10'}
     """
-    settings = {key: value for key, value in origin.settings.items() if key not in ("template", "transform", "dim")}
+    settings = {key: value for key, value in origin.settings.items() if key not in ("template", "transform")}
     before, now, plain = map(default_pooling, (origin.settings.get("template"), template, None))
     if before != now:  # what the model does without the keyword is another thing with this template
         settings.pop("pooling_mode", None)

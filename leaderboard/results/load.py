@@ -16,7 +16,7 @@ from leaderboard.models.origin import Origin
 from leaderboard.models.reload import origin_of
 from leaderboard.results.arguments import check_results
 from leaderboard.results.folder import ResultsFolder
-from leaderboard.results.provenance import entries_of, provenance_of
+from leaderboard.results.provenance import entries_of, provenance_of, recipe_of
 from leaderboard.results.remarks import said_of_no_scores, said_of_other_data, said_of_passed_over, some_names
 from leaderboard.results.schemas import SCORES_SCHEMA
 from leaderboard.results.scores import reason_of_no_score, score_of
@@ -51,7 +51,7 @@ def read_results(results_dir: str | Path) -> Tables:
             passed_over[str(meta.name), True] += 1
             continue
         model, revision, layer = model_label(meta), str(meta.revision), int(provenance["layer"])
-        recipe = _recipe_of(provenance)
+        recipe = recipe_of(provenance)
         origins.setdefault((model, revision), origin_of(meta, provenance))
         data.append((model, result.task_name, layer, _data_of(result, provenance)))
         for kind, row in _score_rows(meta, result, provenance):
@@ -78,17 +78,12 @@ def _score_rows(
     """The row of the main score and, if the paper reports another score, the row of that score."""
     layer, n_blocks, task_type = (provenance[key] for key in ("layer", "n_blocks", "task_type"))
     head = (model_label(meta), meta.revision, layer, layer / n_blocks, result.task_name, task_type)
-    recipe = _recipe_of(provenance)
+    recipe = recipe_of(provenance)
     yield "main", (*head, score_of(result), *recipe)
     for name in _PAPER_SCORES.get(task_type, []):
         if all(name in entry for entry in entries_of(result)):
             yield "paper", (*head, score_of(result, name), *recipe)
             break
-
-
-def _recipe_of(provenance: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
-    """Template, transform, and what the transform was fitted on."""
-    return provenance.get("template"), provenance.get("transform"), provenance.get("transform_texts")
 
 
 def _data_of(result: TaskResult, provenance: Mapping[str, Any]) -> str:

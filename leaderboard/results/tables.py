@@ -17,9 +17,12 @@ from leaderboard.analysis.recipes import recipes
 from leaderboard.analysis.schemes import SchemeComparison, Tasks
 from leaderboard.analysis.variants import (
     IS_PLAIN,
+    MODEL,
     RECIPE,
+    RecipeKeywords,
     Variant,
     default_pooling,
+    distinct,
     rows_of,
     variants_of,
     with_recipe,
@@ -27,54 +30,14 @@ from leaderboard.analysis.variants import (
 from leaderboard.models.labels import without_pooling
 from leaderboard.models.origin import Origin, origin_by_name, with_recipe_of
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
+from leaderboard.results.summary import LayerSummary
 from midlayer_embed.errors import InputError
-from midlayer_embed.layers import layer_list, n_blocks_at
+from midlayer_embed.layers import n_blocks_at
 from midlayer_embed.recipes.names import parse_transform
 from midlayer_embed.terms import METRICS
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
-
-@dataclass(frozen=True)
-class LayerSummary:
-    """The best layer of a model, compared with the last one if that ran.
-
-    Attributes:
-        best: The layer with the highest mean over the tasks, among the layers that have a score for every task.
-        last: L, the layer after the last block; None if it did not run.
-        n_blocks: L, the number of blocks of the model.
-        best_score: Mean score of the best layer, in points.
-        last_score: Mean score of the last layer; None if it did not run or has no score for some task.
-        layers: The layers that ran.
-    """
-
-    best: int
-    last: int | None
-    n_blocks: int
-    best_score: float
-    last_score: float | None
-    layers: tuple[int, ...]
-
-    @property
-    def gain(self) -> float | None:
-        """Mean score of the best layer minus that of the last, in points; None if there is none of the last."""
-        return None if self.last_score is None else self.best_score - self.last_score
-
-    def __str__(self) -> str:
-        share = self.best / self.n_blocks
-        place, blocks = f"layer {self.best} (depth {share:.2f})", f"{share:.0%} of the blocks"
-        if len(self.layers) == 1:
-            which = "the last one, " if self.last is not None else ""
-            return f"only {place} ran, {which}{blocks}"
-        if self.last is None:
-            ran = f"best of the layers that ran ({layer_list(self.layers)})"
-            return f"{ran}: {place}, {blocks}; the last layer did not run"
-        if self.best == self.last:
-            return f"best {place}, the last one"
-        if self.gain is None:
-            return f"best {place}, {blocks}; the last layer has no score for some of the tasks"
-        return f"best {place}: {self.gain:+.1f} points over the last layer, {blocks}"
+    from typing_extensions import Self, Unpack
 
 
 @dataclass(frozen=True)
@@ -136,12 +99,8 @@ class Tables:
 
     def variant_labels(self) -> dict[Variant, str]:
         """A label for each model and recipe, each another one: that of `labels`, and the recipe if it is not plain."""
-        models, found, taken = self.labels(), {}, Counter[str]()
-        for variant in self.variants():
-            label = variant.label(models[variant.model, variant.revision])
-            taken[label] += 1  # templates that differ where a label leaves them out
-            found[variant] = label if taken[label] == 1 else f"{label} ({taken[label]})"
-        return found
+        models = self.labels()
+        return distinct({one: one.label(models[one.model, one.revision]) for one in self.variants()})
 
     def of_variant(self, variant: Variant) -> "Self":
         """The tables of one model with one recipe."""
@@ -271,7 +230,9 @@ class Tables:
         reasons = [self.reasons.get(row) or self.reasons.get(row[:4], "NaN") for row in found.iter_rows()]
         return found.with_columns(reason=pl.Series(reasons, dtype=pl.String))
 
-    def best_layer(self, model: str | None = None, revision: str | None = None, **recipe: str | None) -> int | None:
+    def best_layer(
+        self, model: str | None = None, revision: str | None = None, **recipe: "Unpack[RecipeKeywords]"
+    ) -> int | None:
         """The layer with the highest mean over the tasks; the lowest one of a tie, None if no layer has all tasks.
 
         Args:
@@ -284,7 +245,7 @@ class Tables:
         return None if best_first.is_empty() else int(best_first[0])
 
     def summary(
-        self, model: str | None = None, revision: str | None = None, **recipe: str | None
+        self, model: str | None = None, revision: str | None = None, **recipe: "Unpack[RecipeKeywords]"
     ) -> LayerSummary | None:
         """The best layer, compared with the last one if that ran; None if no layer has all tasks.
 
@@ -327,7 +288,7 @@ class Tables:
         return self.only(model, revision)._comparison.table(tasks, complete_only, seed)
 
     def associations(
-        self, model: str, revision: str = "main", per_task: bool = False, **recipe: str | None
+        self, model: str, revision: str = "main", per_task: bool = False, **recipe: "Unpack[RecipeKeywords]"
     ) -> pl.DataFrame:
         """How strongly each metric is associated with the score over the layers of a model.
 
@@ -365,14 +326,16 @@ class Tables:
     def of_every_model(self, table: Callable[..., pl.DataFrame]) -> pl.DataFrame:
         """Stacks `table(model, revision, template=, transform=, fitted_on=)` of all models with each of their recipes.
 
-        The columns model, revision, template, transform and fitted_on come in front.
+        The columns model and revision come in front, and those of a recipe if there is one that is not plain.
         """
+        variants = self.variants()
+        named = MODEL if all(one.is_plain for one in variants) else VARIANT
         return pl.concat(
             [
                 table(one.model, one.revision, **one.recipe()).select(
-                    *(pl.lit(value, pl.String).alias(name) for name, value in one._asdict().items()), pl.all()
+                    *(pl.lit(getattr(one, name), pl.String).alias(name) for name in named), pl.all()
                 )
-                for one in self.variants()
+                for one in variants
             ],
             how="diagonal",
         )

@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from support.web.boards import scores_of
 
 from leaderboard import Leaderboard, load_tables

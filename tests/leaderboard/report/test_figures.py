@@ -7,7 +7,6 @@ from xml.etree import ElementTree
 
 import polars as pl
 import pytest
-
 from support.web.boards import scores_of
 
 from leaderboard import Leaderboard, load_tables
@@ -225,7 +224,7 @@ def test_many_tasks_and_models_keep_their_text_size(tmp_path: Path) -> None:
     ]
     scores = scores_of(rows)
     many = Leaderboard(scores, pl.DataFrame(schema=METRICS_SCHEMA))
-    curves = figure_rows.score_figure(many, many.models(), figure_rows.marks(many).filter(pl.col("task").is_null()))
+    curves = figure_rows.score_figure(many, many.variants(), figure_rows.marks(many).filter(pl.col("task").is_null()))
     heat = figures.score_heat_map(heat_map(many.only("org/model-0").scores))
     for name, figure in (("curves", curves), ("heat", figures.titled(heat, "org/model-0", "note"))):
         figures.save_figure(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.png")

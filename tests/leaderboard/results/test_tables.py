@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 from sklearn.metrics import average_precision_score
-from support.web.boards import scores_of
 from support.tiny_tasks import tiny_tasks
+from support.web.boards import scores_of
 
 from leaderboard import Leaderboard, load_results, load_tables, run_sweep
 from leaderboard.analysis.schemes import notes
@@ -151,7 +151,7 @@ def test_markdown_escapes_what_a_name_may_hold() -> None:
     assert "A\\|B" in text
 
 
-_TABLES = ["associations", "layers", "metrics", "paper_scores", "schemes", "scores"]
+_TABLES = ["associations", "layers", "metrics", "paper_scores", "recipes", "schemes", "scores"]
 
 
 def test_tables_are_written_as_parquet(tmp_path: Path) -> None:
