@@ -33,8 +33,8 @@ def mteb_results(
 ) -> BenchmarkResults:
     """The results of one layer with one recipe, for mteb's own tables and benchmarks.
 
-    They hold one result per model and task, so that nothing is averaged over layers or recipes. A model is named as in
-    our tables: with the settings that are not the default, because they change the scores.
+    They hold one result per model and task, so that nothing is averaged over layers or recipes. A model is named as
+    in our tables: with the settings that are not the default, because they change the scores.
 
     Args:
         results_dir: The `results_dir` of `run_sweep`.
@@ -90,9 +90,8 @@ def _of_recipe(
                 if fitted_on in (None, own.get("transform_texts")):
                     found.setdefault(label, []).append((meta, result))
     if not on:
-        of = ", ".join(
-            f"{name}={value}" for name, value in zip(("template", "transform"), recipe, strict=True) if value
-        )
+        asked = zip(("template", "transform"), recipe, strict=True)
+        of = ", ".join(f"{name}={value}" for name, value in asked if value is not None)
         raise InputError(f"{of.partition('=')[0] or 'results'}: {folder} has no results of {of or 'plain layers'}")
     if not found or (fitted_on is None and len(on) > 1):
         raise InputError(f"fitted_on: {folder} has results fitted on {', '.join(sorted(on))}, got {fitted_on!r}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leaderboard.sweep.layer_job import FitRows
+from leaderboard.sweep.executors.layer_job import FitRows
 from leaderboard.sweep.layer_view import StoreFiller
 from leaderboard.sweep.options import SweepOptions
 from leaderboard.sweep.plan import TaskPlan, count_tokens

@@ -1,4 +1,4 @@
-"""The model of a sweep, under any template. Its weights are read when a task needs them: a finished sweep never does."""
+"""The model of a sweep, under any template. Its weights are read when a task needs them, not by a finished sweep."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

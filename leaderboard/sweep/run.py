@@ -100,10 +100,10 @@ def run_sweep(
 ) -> Leaderboard:
     """Scores layers of a model on tasks, and measures representation metrics of the same texts.
 
-    The result of each (task, layer, template, transform) appears in `results_dir` as soon as it is computed; a rerun computes only missing
-    results. Each dataset is loaded once, and only the data of one task are in memory at a time; until their task is
-    run, texts and data that are not memory-mapped wait in files in `results_dir`. A task that fails is logged with its
-    reason and does not stop the others.
+    The result of each (task, layer, template, transform) appears in `results_dir` as soon as it is computed; a rerun
+    computes only missing results. Each dataset is loaded once, and only the data of one task are in memory at a time;
+    until their task is run, texts and data that are not memory-mapped wait in files in `results_dir`. A task that fails
+    is logged with its reason and does not stop the others.
 
     Args:
         model: Name of a model in `configs/models`, a hub id, a folder, "starter", or a LayerwiseEncoder, which is used
@@ -243,7 +243,7 @@ def _corpus(working: list[TaskSweep], swept: SweptModel, options: SweepOptions, 
     if corpus.is_apart(widest, len(templates)):
         return corpus
     logger.warning(
-        "%s takes more than half of the store budget at all layers, so it is encoded with each task",
+        "%s takes more than half of the store budget, so it is encoded again with each task",
         options.fit_on.name,
     )
     return None
@@ -265,7 +265,7 @@ def _plan(
             found, texts = sweep.plan(swept.encoder, scratch, corpus_apart=corpus is not None)
             plans += found
             some += texts[:: max(1, len(texts) // 100)]
-    corpora = ()
+    corpora: tuple[TaskPlan, ...] = ()
     if corpus is not None:
         templates = dict.fromkeys(template for sweep in working for template in sweep.to_fit)
         corpora = tuple(corpus.plan(swept.encoder(template)) for template in templates)

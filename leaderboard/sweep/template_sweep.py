@@ -23,9 +23,9 @@ from leaderboard.results.remarks import said_of_not_finite
 from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.scoring.score import ENCODE_KWARGS
 from leaderboard.sweep.corpus import Corpus, refused
+from leaderboard.sweep.executors.layer_job import FitRows, LayerJob
 from leaderboard.sweep.executors.local import scored_layers
 from leaderboard.sweep.kept_texts import KeptTexts
-from leaderboard.sweep.layer_job import FitRows, LayerJob
 from leaderboard.sweep.layer_view import StoreFiller
 from leaderboard.sweep.measuring import TaskMetrics
 from leaderboard.sweep.options import SweepOptions
@@ -336,7 +336,7 @@ class TemplateSweep:
         return self._fitted_on == TRAIN and self._is_finished(self._meta(layer, transform, TASK), fell_back)
 
     def _is_finished(self, meta: ModelMeta, fitted: Mapping[str, Any]) -> bool:
-        """Whether there is a result whose provenance says what is expected, and of a transform what it was fitted on."""
+        """Whether there is a result whose provenance agrees, also about what a transform was fitted on."""
         task = self._of_task.task
         result = self._of_task.folder.load_result(self.name, meta)
         found = None if result is None else provenance_of(result)

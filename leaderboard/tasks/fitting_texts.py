@@ -108,10 +108,9 @@ def other_texts(task: AbsTask) -> Iterator[str]:
 
 def _texts_of(table: Dataset, columns: Sequence[str]) -> Iterator[str]:
     found = [name for name in columns if name in table.column_names]
-    if found:
-        for rows in table.select_columns(found).iter(batch_size=_ROWS):
-            for name in found:
-                for value in rows[name]:
-                    yield from (
-                        text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)
-                    )
+    if not found:
+        return
+    for rows in table.select_columns(found).iter(batch_size=_ROWS):
+        for value in (value for name in found for value in rows[name]):
+            several = value if isinstance(value, list) else [value]  # a row can hold lists of texts
+            yield from (text for text in several if isinstance(text, str))

@@ -1,4 +1,4 @@
-"""Scores one layer of a task under each of its transforms, all of them fitted on the same sums and read from one store."""
+"""Scores one layer of a task under each of its transforms, all fitted on the same sums and read from one store."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,8 @@ from leaderboard.sweep.vector_map import EQUAL, VectorMap, all_equal
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.after_pooling import AfterPooling
 from midlayer_embed.forward.batching import Text
-from midlayer_embed.recipes.transform import Moments, Transform, needs_covariance
+from midlayer_embed.recipes.names import needs_covariance
+from midlayer_embed.recipes.transform import Moments, Transform
 
 # Rows that are read at a time.
 _BLOCK = 4096
