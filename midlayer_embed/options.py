@@ -194,9 +194,13 @@ class Recipe:
             find_template(self.template)
         if self.transform is not None:
             object.__setattr__(self, "transform", parse_transform(self.transform)[2])
-        for name, lowest in (("layer", 0), ("dim", 1), ("max_seq_length", 1)):
-            number = check_optional_int(name, getattr(self, name), lowest)
-            object.__setattr__(self, name, number)  # integers of numpy become ints
+        numbers = {
+            "layer": check_optional_int("layer", self.layer, 0),
+            "dim": check_optional_int("dim", self.dim, 1),
+            "max_seq_length": check_optional_int("max_seq_length", self.max_seq_length, 1),
+        }
+        for name, number in numbers.items():  # integers of numpy become ints
+            object.__setattr__(self, name, number)
         if self.dim is not None and (self.transform or "").partition(":")[0] != "whiten":
             raise InputError(f"dim: only whitening orders the dimensions, got dim={self.dim} for {self.transform}")
 

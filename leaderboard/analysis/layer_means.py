@@ -48,7 +48,7 @@ def score_curves(scores: pl.DataFrame) -> pl.DataFrame:
     points = with_recipe(scores).with_columns(score=pl.col("main_score") * 100)
     return (
         layer_means(points, "score", VARIANT)
-        .join(_depths(points, VARIANT), on=[*VARIANT, "layer"], nulls_equal=True)
+        .join(_depths(points, VARIANT), on=[*VARIANT, "layer"], nulls_equal=True, maintain_order="left")
         .select(*VARIANT, "layer", "depth", "score", "n_tasks", "of_tasks")
     )
 
@@ -64,7 +64,7 @@ def metric_curves(scores: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
         model, revision, metric, layer, depth, value, n_tasks, of_tasks.
     """
     means = layer_means(metrics.filter(pl.col("normalization") == RAW), "value", [*MODEL, "metric"])
-    return means.join(_depths(scores, MODEL), on=[*MODEL, "layer"]).select(
+    return means.join(_depths(scores, MODEL), on=[*MODEL, "layer"], maintain_order="left").select(
         *MODEL, "metric", "layer", "depth", "value", "n_tasks", "of_tasks"
     )
 

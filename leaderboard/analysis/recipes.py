@@ -30,7 +30,7 @@ def recipes(scores: pl.DataFrame, tasks: Tasks = "available", per_type: bool = F
         scores: Scores with the columns of `Leaderboard.scores`, and `base`, the model's name without its pooling, and
             `pooling`.
         tasks: "available": each recipe over the tasks that it has; "common": over the tasks that all recipes of all
-            models have, or, if there are none, that all recipes of a model have.
+            models have, or, if there are none, that all recipes of a model have, or, if there are none, as available.
         per_type: Whether to compare within each type of tasks, in a column task_type.
 
     Returns:
@@ -58,7 +58,7 @@ def recipes(scores: pl.DataFrame, tasks: Tasks = "available", per_type: bool = F
         .drop_nulls("score")
     )
     if tasks == "common":
-        tried = tried.join(_common(tried), on=[*_BASE, "task"], how="semi")
+        tried = _common(tried)
     by = [_LINE, *within]
     n_tasks = tried.group_by(by).agg(n_tasks=pl.col("task").n_unique().cast(pl.Int64))
     layers = (
@@ -110,20 +110,20 @@ def notes(table: pl.DataFrame) -> list[str]:
             "there is no gain"
         )
     if models["differs"].any():
-        found.append(
-            "the recipes have different tasks: each gain is over the baseline on the same tasks, but do not compare "
-            "their means; tasks common takes the shared tasks"
-        )
+        means = "each gain is over the baseline on the same tasks, but do not compare the means"
+        more = "the recipes share no task" if table["tasks"][0] == "common" else "tasks common takes the shared tasks"
+        found.append(f"the recipes have different tasks: {means}; {more}")
     return [*found, SAID_OF_TRANSDUCTIVE] if table["transductive"].any() else found
 
 
 def _common(tried: pl.DataFrame) -> pl.DataFrame:
-    """The tasks that all lines have; if there is none, those that all lines of a model have."""
+    """The scores of the tasks that all lines have; if none is, of those that all lines of a model have, if any is."""
     n_lines = pl.col(_LINE).n_unique()
-    counted = tried.with_columns(every=n_lines.over("task"), own=n_lines.over(*_BASE, "task"), of=n_lines.over(_BASE))
-    shared = counted.filter(pl.col("every") == tried[_LINE].n_unique())
-    found = counted.filter(pl.col("own") == pl.col("of")) if shared.is_empty() else shared
-    return found.select(*_BASE, "task").unique()
+    shared = tried.filter(n_lines.over("task") == tried[_LINE].n_unique())
+    if not shared.is_empty():
+        return shared
+    is_own = n_lines.over(*_BASE, "task") == n_lines.over(_BASE)
+    return tried.filter(is_own | ~is_own.any().over(_BASE))
 
 
 def _baselines(tried: pl.DataFrame, lines: pl.DataFrame, by: list[str]) -> pl.DataFrame:

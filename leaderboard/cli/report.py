@@ -136,7 +136,7 @@ def _print(board: "Leaderboard", schemes: "pl.DataFrame", arguments: argparse.Na
     recipes = board.recipes(tasks=arguments.tasks)
     if not compared(recipes).is_empty():
         print()
-        print_recipes(compared(recipes), said=notes(schemes))
+        print_recipes(compared(recipes), board.recipes(tasks=arguments.tasks, per_type=True), said=notes(schemes))
     models = board.models()
     which = [model for model in models if len(models) == 1 or model == (arguments.model, "main")]
     if not which:

@@ -57,6 +57,22 @@ def answer_of_all(summaries: Sequence[LayerSummary | None]) -> str:
     return f"A layer before the last scores best for {n_before or 'none'} of {n_models} models{others}."
 
 
+def answers_of_types(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The best recipe of a model for each type of tasks, if there are several types.
+
+    Args:
+        rows: The rows of one model in a result of `Leaderboard.recipes` with `per_type`.
+    """
+    best = [row for row in rows if row["is_best"]]
+    if len({row["task_type"] for row in rows}) < 2:
+        return []
+    gains = ["" if row["gain"] is None else f", {row['gain']:+.1f} over the plain last layer" for row in best]
+    return [
+        f"{row['task_type']}: {recipe_name(row)}, layer {row['best_layer']}, {row['best']:.1f}{gain}"
+        for row, gain in zip(best, gains, strict=True)
+    ]
+
+
 def answer_of_recipes(rows: Sequence[Mapping[str, Any]]) -> str:
     """The best recipe of a model beside its plain last layer, as a sentence.
 

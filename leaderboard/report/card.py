@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCardData
 
-from leaderboard.analysis.recipes import compared
 from leaderboard.analysis.schemes import N_RESAMPLES, SCHEMES
 from leaderboard.analysis.variants import SAID_OF_TRANSDUCTIVE, RecipeKeywords
 from leaderboard.models.known import known_models
@@ -17,7 +16,7 @@ from leaderboard.report.cells import SCHEME_COLUMNS, format_cell, scheme_cells, 
 from leaderboard.report.hub_scores import dataset_of, is_of_mteb, model_index, task_of, task_type_of
 from leaderboard.report.layer_record import LayerRecord, find_layer
 from leaderboard.report.markdown import layers_markdown, recipes_markdown
-from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
+from leaderboard.report.snippets import encoder_snippet, export_command, folder_name, said_of_fitted
 from leaderboard.results.provenance import entries_of, provenance_of
 from leaderboard.results.remarks import said_of_no_scores, some_names
 from leaderboard.results.scores import score_of
@@ -102,6 +101,7 @@ def render_card(
         bidirectional=record.provenance["bidirectional"],
         adapters=tuple(record.provenance["adapters"]),
         quantization=record.provenance.get("quantization"),
+        fitted_on=None if record.variant.transform is None else said_of_fitted(record.variant.fitted_on),
         answer=_answer(record),
     )
     sections = [
@@ -127,7 +127,8 @@ def _own(record: LayerRecord) -> Mapping[str, Any]:
 def _modules(record: LayerRecord) -> tuple[str, ...]:
     """The modules after pooling of the layer."""
     is_last = record.layer == record.n_blocks
-    return tuple(kind for kind in _own(record)["modules"] if is_last or kind == NORMALIZE)
+    transform = () if record.variant.transform is None else ("Dense",)  # the module that it is saved as
+    return transform + tuple(kind for kind in _own(record)["modules"] if is_last or kind == NORMALIZE)
 
 
 def _base_name(record: LayerRecord) -> str:
@@ -246,9 +247,9 @@ def _layers_section(record: LayerRecord, picture: str | None) -> str:
 
 
 def _recipes_sections(record: LayerRecord) -> Iterator[str]:
-    table_of_recipes = compared(record.board.recipes(record.model, record.revision))
-    if not table_of_recipes.is_empty():
-        yield "\n".join(recipes_markdown(table_of_recipes))
+    lines = list(recipes_markdown(record.board, "available", record.model, record.revision))
+    if lines:
+        yield "\n".join(lines)
 
 
 def _schemes_section(record: LayerRecord) -> str:

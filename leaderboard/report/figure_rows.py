@@ -64,7 +64,7 @@ def marks(board: Tables, **options: Any) -> pl.DataFrame:
     # The highest layer that ran is not the last one if that did not run.
     last = board.scores.filter(pl.col("depth") == 1).select(*VARIANT, "layer").unique(maintain_order=True)
     is_last = pl.col("scheme") == "last"
-    ran = picked.filter(is_last).join(last, on=[*VARIANT, "layer"], how="semi", nulls_equal=True)
+    ran = picked.filter(is_last).join(last, on=[*VARIANT, "layer"], how="semi", nulls_equal=True, maintain_order="left")
     picked = pl.concat([picked.filter(~is_last), ran])
     best = board.schemes(**options).select(*VARIANT, layer="best_layer").drop_nulls("layer")
     together = pl.concat(
@@ -130,7 +130,9 @@ def _all_figures(board: Tables, options: dict[str, Any]) -> Iterator[tuple[str, 
         ending = "" if place == 1 else f"-{place}"
         yield f"score_over_depth{ending}", score_figure(board, models, together)
         curves = metric_curves(board.plain.scores, board.metrics)
-        metrics = with_labels(curves.join(_frame(models).select(MODEL), on=MODEL, how="semi"), labels)
+        metrics = with_labels(
+            curves.join(_frame(models).select(MODEL), on=MODEL, how="semi", maintain_order="left"), labels
+        )
         if not metrics.is_empty():
             names = [labels[model] for model in models]
             figure = figures.metrics_over_depth(metrics, names)
@@ -176,7 +178,7 @@ def score_figure(board: Tables, variants: Sequence[Variant], layers: pl.DataFram
         word = pl.lit("")
         note += ". Rings: the best and the last layer of each model"
     keys = [*VARIANT, "layer"]
-    chosen = layers.select(*keys, "said", word=word).join(scores, on=keys, nulls_equal=True)
+    chosen = layers.select(*keys, "said", word=word).join(scores, on=keys, nulls_equal=True, maintain_order="left")
     figure = figures.score_over_depth(with_labels(scores, all_labels), with_labels(chosen, all_labels), labels)
     return figures.titled(figure, f"Score of every layer: {_named(labels)}", note)
 
@@ -233,7 +235,9 @@ def recipe_curves(board: Tables, tasks: Tasks = "available") -> Iterator[RecipeC
         drawn = [variant for variant in rows if shared and shared <= task_sets_of[variant]]
         if not drawn:
             continue
-        plain = sorted(filter(lambda one: one.is_plain, drawn), key=lambda one: rows[one]["pooling"] != DEFAULT_POOLING_MODE)[:1]
+        plain = sorted(
+            filter(lambda one: one.is_plain, drawn), key=lambda one: rows[one]["pooling"] != DEFAULT_POOLING_MODE
+        )[:1]
         best_others = [variant for variant in drawn if variant not in plain][: _MOST_CURVES - len(plain)]
         names = distinct({one: recipe_name(rows[one]) for one in drawn if one in (*best_others, *plain)})
         scores = board.scores.filter(pl.col("task").is_in(list(shared)))

@@ -6,9 +6,9 @@ from typing import Any
 import polars as pl
 
 from leaderboard.analysis import recipes
-from leaderboard.analysis.schemes import SCHEMES, notes
+from leaderboard.analysis.schemes import SCHEMES, Tasks, notes
 from leaderboard.analysis.variants import MODEL, Variant
-from leaderboard.report.answer import answer_of_recipes
+from leaderboard.report.answer import answer_of_recipes, answers_of_types
 from leaderboard.report.cells import (
     RECIPE_COLUMNS,
     fewer_tasks,
@@ -31,8 +31,9 @@ def markdown(board: Tables, **options: Any) -> str:
         board: The tables.
         **options: Options of `Leaderboard.schemes`: tasks, complete_only, seed.
     """
-    table = board.recipes(tasks=options.get("tasks", "available"))
-    blocks = [_schemes(board, options), recipes_markdown(recipes.compared(table))]
+    over = options.get("tasks", "available")
+    table = board.recipes(tasks=over)
+    blocks = [_schemes(board, options), recipes_markdown(board, over)]
     best = [variant_of(row) for row in table.iter_rows(named=True)]
     for model, revision in board.models():
         plain, first = Variant(model, revision), next(one for one in best if one[:2] == (model, revision))
@@ -62,27 +63,36 @@ def _schemes(board: Tables, options: dict[str, Any]) -> Iterator[str]:
         yield f"{escaped(note[:1].upper() + note[1:])}.\n"
 
 
-def recipes_markdown(table_of_recipes: pl.DataFrame, heading: str = "##") -> Iterator[str]:
+def recipes_markdown(
+    board: Tables, over: Tasks, model: str | None = None, revision: str | None = None
+) -> Iterator[str]:
     """The recipes of each model, the best in bold; nothing if there are none.
 
     Args:
-        table_of_recipes: Rows of `Leaderboard.recipes`.
-        heading: The marks of the heading.
+        board: The tables.
+        over: As for `Leaderboard.recipes`.
+        model: Only this model.
+        revision: Only models of this revision.
     """
-    if table_of_recipes.is_empty():
+    found = recipes.compared(board.recipes(model, revision, tasks=over))
+    if found.is_empty():
         return
-    yield f"{heading} Recipes\n"
+    of_types = board.recipes(model, revision, tasks=over, per_type=True)
+    yield "## Recipes\n"
     yield "The best layer of each recipe, in points; gain is over the plain last layer (the baseline), same tasks.\n"
-    of_models = table_of_recipes.partition_by(MODEL, as_dict=True, maintain_order=True)
-    for (model, revision), of_model in of_models.items():
-        found = of_model.to_dicts()
-        is_best = of_model["is_best"].arg_max() if of_model["is_best"].any() else None
+    of_models = found.partition_by(MODEL, as_dict=True, maintain_order=True)
+    for (name, which), of_model in of_models.items():
+        rows = of_model.to_dicts()
+        best = next((place for place, row in enumerate(rows, start=1) if row["is_best"]), None)
         if len(of_models) > 1:
-            yield f"{heading}# {escaped(model)} ({escaped(revision)})\n"
-        rows = [list(RECIPE_COLUMNS), *([escaped(cell) for cell in recipe_cells(row, whole=True)] for row in found)]
-        yield table(rows, right=True, bold=None if is_best is None else 1 + is_best)
-        yield f"\n{escaped(answer_of_recipes(found))}\n"
-    for note in recipes.notes(table_of_recipes):
+            yield f"### {escaped(name)} ({escaped(which)})\n"
+        cells = [[escaped(cell) for cell in recipe_cells(row, whole=True)] for row in rows]
+        yield table([RECIPE_COLUMNS, *cells], right=True, bold=best)
+        yield f"\n{escaped(answer_of_recipes(rows))}\n"
+        types = answers_of_types(of_types.filter(model=name, revision=which).to_dicts())
+        if types:
+            yield "\n".join(f"- {escaped(line)}" for line in types) + "\n"
+    for note in recipes.notes(found):
         yield f"{escaped(note[:1].upper() + note[1:])}.\n"
 
 

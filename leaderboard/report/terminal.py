@@ -15,7 +15,7 @@ from rich.text import Text
 from leaderboard.analysis import recipes
 from leaderboard.analysis.schemes import SCHEMES, notes
 from leaderboard.analysis.variants import MODEL, Variant
-from leaderboard.report.answer import answer_of_recipes
+from leaderboard.report.answer import answer_of_recipes, answers_of_types
 from leaderboard.report.cells import (
     RECIPE_COLUMNS,
     SCHEME_COLUMNS,
@@ -74,7 +74,7 @@ def print_layers(board: Tables, model: str, revision: str, console: Console | No
     others = set(table.filter(revision=revision)["label"])
     if of_label and model == next(name for name, _ in board.models() if name in others):  # once for all its poolings
         console.print()
-        print_recipes(table, console)
+        print_recipes(table, board.recipes(model, revision, per_type=True), console)
 
 
 def _print_layers_of(board: Tables, variant: Variant, console: Console) -> None:
@@ -212,11 +212,14 @@ def print_scheme_details(row: dict[str, Any], console: Console | None = None) ->
     console.print("regret: points below the best single layer over the same tasks", soft_wrap=True)
 
 
-def print_recipes(table: pl.DataFrame, console: Console | None = None, *, said: Sequence[str] = ()) -> None:
+def print_recipes(
+    table: pl.DataFrame, of_types: pl.DataFrame, console: Console | None = None, *, said: Sequence[str] = ()
+) -> None:
     """Print one row per recipe of each model, the best first and in bold, and what has to be said of them.
 
     Args:
         table: Result of `Leaderboard.recipes`, at least one row.
+        of_types: The same `per_type`.
         console: Console to print to. None: stdout.
         said: What has been said already.
     """
@@ -226,6 +229,8 @@ def print_recipes(table: pl.DataFrame, console: Console | None = None, *, said: 
         rows = [[Text(cell, style="bold" if row["is_best"] else "") for cell in recipe_cells(row)] for row in found]
         _print_table(console, f"{model} ({revision}), recipes, scores x100", RECIPE_COLUMNS, rows)
         console.print(Text(answer_of_recipes(found)), soft_wrap=True)
+        for line in answers_of_types(of_types.filter(model=model, revision=revision).to_dicts()):
+            console.print(Text(f"  {line}"), soft_wrap=True)
         console.print()
     console.print("gain: points of the best layer over the plain last layer, on the same tasks", soft_wrap=True)
     for note in recipes.notes(table):

@@ -19,6 +19,7 @@ from leaderboard.analysis.variants import (
     IS_PLAIN,
     MODEL,
     RECIPE,
+    VARIANT,
     RecipeKeywords,
     Variant,
     default_pooling,

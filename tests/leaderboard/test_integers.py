@@ -20,6 +20,7 @@ from midlayer_embed.cli import main
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import token_budget
 from midlayer_embed.ground.checks import check_int
+from midlayer_embed.options import Recipe
 from midlayer_embed.texts.corpora import sample_texts
 from midlayer_embed.texts.views import augmented_views
 
@@ -33,6 +34,8 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
         lambda value, _: metrics.dime(VIEWS, VIEWS, n_permutations=value),
     ),
     ("midlayer_embed.metrics.invariance", "seed"): (0, lambda value, _: metrics.dime(VIEWS, VIEWS, seed=value)),
+    ("midlayer_embed.options", "layer"): (0, lambda value, _: Recipe(layer=value)),
+    ("midlayer_embed.options", "dim"): (1, lambda value, _: Recipe(transform="whiten", dim=value)),
     ("midlayer_embed.options", "max_seq_length"): (
         1,
         lambda value, folder: LayerwiseEncoder(folder, max_seq_length=value),
@@ -62,7 +65,7 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
         1,
         lambda value, folder: setattr(MidLayerEncoder(folder, 1), "max_seq_length", value),
     ),
-    ("midlayer_embed.recipes.transform", "dim"): (1, lambda value, _: fit_transform(VIEWS, "whiten", dim=value)),
+    ("midlayer_embed.recipes.names", "dim"): (1, lambda value, _: fit_transform(VIEWS, "whiten", dim=value)),
     ("leaderboard.tasks.names", "limit"): (2, lambda value, _: check_limit(value)),
     ("leaderboard.sweep.arguments", "jobs"): (1, lambda value, _: check_jobs(value)),
     ("leaderboard.sweep.arguments", "seed"): (

@@ -13,7 +13,7 @@ from leaderboard.analysis.task_sets import task_sets
 from leaderboard.analysis.variants import MODEL, VARIANT, Variant, distinct
 from leaderboard.config_files import read_config
 from leaderboard.models.labels import without_pooling
-from leaderboard.report.answer import answer_of_recipes
+from leaderboard.report.answer import answer_of_recipes, answers_of_types
 from leaderboard.report.cells import recipe_cells, recipe_name, variant_of
 from leaderboard.report.figure_rows import RecipeCurves, association_rows, heat_map, marks, recipe_curves
 from leaderboard.report.glossary import metric_words, scheme_words
@@ -102,6 +102,7 @@ def _recipes(board: Tables, over: Tasks) -> list[dict[str, Any]]:
     curves = {next(iter(one.names))[:2]: one for one in recipe_curves(board, over)}
     found = []
     table = recipes.compared(board.recipes(tasks=over))
+    of_types = board.recipes(tasks=over, per_type=True)
     for of_model in table.partition_by(MODEL, maintain_order=True):
         rows = of_model.to_dicts()
         drawn = next((curves[variant_of(row)[:2]] for row in rows if variant_of(row)[:2] in curves), None)
@@ -109,6 +110,9 @@ def _recipes(board: Tables, over: Tasks) -> list[dict[str, Any]]:
             {
                 "model": rows[0]["model"] if drawn is None else drawn.model,
                 "answer": answer_of_recipes(rows),
+                "types": answers_of_types(
+                    of_types.filter(model=rows[0]["model"], revision=rows[0]["revision"]).to_dicts()
+                ),
                 "rows": [
                     {
                         "place": place[variant_of(row)],

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 from support import forks
 from transformers import AutoModel, AutoTokenizer
 
-from midlayer_embed import LayerwiseEncoder, MidLayerEncoder, fit_transform
+from midlayer_embed import LayerwiseEncoder, MidLayerEncoder, Recipe, Transform, fit_transform
+from midlayer_embed.errors import InputError
 
 FAMILIES = ["llama", "gpt_neox", "bert", "mamba", "gemma3"]
 TEMPLATES = {
@@ -166,3 +168,170 @@ def test_every_recipe_equals_its_definition_and_is_saved_as_stock(
             compared = [vectors @ vectors.T for vectors in compared]
         # a dimension of a small variance magnifies what float32 rounds
         np.testing.assert_allclose(*compared, atol=2e-3 * float(np.abs(compared[0]).max()), err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_model: Callable[[str], Path]) -> Path:
+    return tiny_model("llama")
+
+
+def test_a_recipe_says_all_that_makes_a_vector(llama: Path) -> None:
+    encoder = MidLayerEncoder(llama, 0.7, template="eol", transform="whiten", transform_texts=FITTED_ON, dim=5)
+    assert encoder.recipe == Recipe(2, True, "eol", "weightedmean", "whiten:10", 5, 128)
+    assert encoder.encode("a text").shape == (5,) and encoder.get_embedding_dimension() == 5
+    plain = MidLayerEncoder(llama, 2)
+    assert plain.recipe == Recipe(2, True, None, "mean", None, None, 128) and plain.transform is None
+
+
+def test_a_transform_is_fitted_in_one_pass_over_all_layers_whatever_the_order(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = LayerwiseEncoder(llama, template="echo")
+    texts = [*FITTED_ON, *FITTED_ON[:30]]
+    vectors = every.encode(texts)
+    passes = []
+    forward = every.backbone.model.forward
+    monkeypatch.setattr(every.backbone.model, "forward", lambda *a, **k: passes.append(1) or forward(*a, **k))
+    every.encode(sorted(set(texts)))
+    of_encode, passes[:] = len(passes), []
+    for name in ("center", "standardize", "remove:1", "whiten"):
+        fitted = every.fit_transform(texts, name)
+        assert len(passes) == of_encode, name
+        assert fitted.n_texts == len(texts)
+        expected, found = fit_transform(vectors, name)(vectors), fitted(vectors)
+        for layer in range(every.n_layers):  # up to the turning of equal eigenvalues
+            np.testing.assert_allclose(
+                found[:, layer] @ found[:, layer].T, expected[:, layer] @ expected[:, layer].T, atol=1e-2
+            )
+        again = every.fit_transform(texts[::-1], name)
+        passes.clear()
+        assert (again.weight.tobytes(), again.bias.tobytes()) == (fitted.weight.tobytes(), fitted.bias.tobytes())
+        alone = MidLayerEncoder(llama, 2, template="echo", transform=name, transform_texts=texts)
+        assert alone.transform is not None and alone.transform.n_texts == len(texts)
+        np.testing.assert_allclose(alone.transform.bias @ alone.transform.bias, fitted.bias[2] @ fitted.bias[2], 1e-3)
+
+
+def test_layers_whose_sums_do_not_fit_are_fitted_in_groups(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = LayerwiseEncoder(llama)
+    whole = every.fit_transform(FITTED_ON, "whiten", layers=[-1, 0, 2, 2])
+    monkeypatch.setattr("midlayer_embed.forward.fitting._MOST_BYTES", 2 * 8 * 32 * 32)
+    groups = []
+    batches = LayerwiseEncoder.pooled_batches
+
+    def note(self: LayerwiseEncoder, texts: Any, layers: Any, **options: Any) -> Any:
+        groups.append(list(layers))
+        return batches(self, texts, layers, **options)
+
+    monkeypatch.setattr(LayerwiseEncoder, "pooled_batches", note)
+    parts = every.fit_transform(FITTED_ON, "whiten", layers=[-1, 0, 2, 2])
+    assert groups == [[3, 0], [2]]
+    np.testing.assert_allclose(parts.weight, whole.weight, atol=1e-9)
+
+
+def test_a_fitted_transform_is_taken_as_it_is(llama: Path, sentences: list[str], tmp_path: Path) -> None:
+    every = LayerwiseEncoder(llama)
+    fitted = every.fit_transform(FITTED_ON, "standardize")
+    fitted.save(tmp_path / "t.safetensors")
+    loaded = Transform.load(tmp_path / "t.safetensors")
+    expected = fitted(every.encode(sentences))[:, 2]
+    for transform in (fitted, loaded, fitted.of_layer(2)):
+        encoder = MidLayerEncoder(llama, 2, transform=transform)
+        assert encoder.recipe.transform == "standardize"
+        np.testing.assert_allclose(encoder.encode(sentences), expected, atol=1e-5)
+    with pytest.raises(InputError, match="expected one of the layer or of all 4 layers, got 2"):
+        MidLayerEncoder(llama, 2, transform=every.fit_transform(FITTED_ON, "center", layers=[0, 1]))
+    with pytest.raises(InputError, match="pooling gives vectors of 64 dimensions, and it takes 32"):
+        MidLayerEncoder(llama, 2, transform=fitted, pooling_mode="cls+mean")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"transform": "whiten"}, "^transform_texts: whiten:10 needs texts like those that will be embedded"),
+        ({"transform_texts": ["a"]}, "^transform_texts: expected None, because there is no transform"),
+        ({"dim": 3}, "^dim: expected None, because there is no transform"),
+        ({"transform": "zca", "transform_texts": ["a"]}, "^transform: expected one of center"),
+        ({"transform": "center", "transform_texts": ["a"], "dim": 3}, "^dim: only whitening orders the dimensions"),
+        ({"transform": "center", "transform_texts": "a text"}, "^transform_texts: expected a list of strings, got str"),
+        ({"transform": "center", "transform_texts": ["a", "b"]}, "^transform_texts: expected at least 4 texts to fit"),
+        ({"transform": "whiten", "transform_texts": FITTED_ON, "dim": 33}, "^dim: expected at most 32, got 33"),
+        (
+            {"transform": "center", "transform_texts": ["a"] * 9},
+            "^transform_texts: all 1 different texts have the same",
+        ),
+        ({"template": "eol", "include_prompt": False}, "^include_prompt: expected True under a template"),
+        ({"template": "eol", "max_seq_length": 5}, "^max_seq_length: the tokenizer and the template add"),
+    ],
+)
+def test_what_makes_no_recipe_is_named(options: dict[str, Any], message: str, llama: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        MidLayerEncoder(llama, 2, **options)
+
+
+@pytest.mark.parametrize(("family", "mode"), [("llama", "lasttoken"), ("gpt_neox", "lasttoken"), ("llama", "cls")])
+def test_a_layer_that_tells_no_texts_apart_is_refused(
+    family: str, mode: str, tiny_model: Callable[[str], Path]
+) -> None:
+    folder = tiny_model(family)
+    with pytest.raises(InputError, match="^layer: at layer 0 every text has the same vector under the template 'eol'"):
+        MidLayerEncoder(folder, 0, template="eol", pooling_mode=mode)
+    if mode == "lasttoken":
+        assert np.isfinite(MidLayerEncoder(folder, 1, template="eol", pooling_mode=mode).encode("a")).all()
+    every = LayerwiseEncoder(folder, template="eol", pooling_mode=mode).encode(["a", "b", "c d e"])
+    assert np.isfinite(every).all()
+
+
+def test_a_prompt_is_part_of_the_text_in_the_template(llama: Path, tmp_path: Path) -> None:
+    encoder = MidLayerEncoder(llama, 2, template="say {text} again {text}", prompts={"query": "He drove "})
+    found = encoder.encode(["to it"], prompt_name="query")
+    by_hand = MidLayerEncoder(llama, 2, template="say He drove {text} again He drove {text}")
+    # the parts of a template are tokenised one by one, so only the text as a whole gives the same tokens
+    np.testing.assert_allclose(found, encoder.encode(["He drove to it"]), atol=1e-6)
+    assert by_hand.encode(["to it"]).shape == found.shape
+    encoder.save_pretrained(str(tmp_path / "saved"))
+    plain = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    np.testing.assert_allclose(plain.encode(["to it"], prompt_name="query"), found, atol=1e-6)
+
+
+def test_normalize_of_a_folder_comes_after_the_transform(
+    tiny_model: Callable[[str], Path], sentences: list[str], tmp_path: Path
+) -> None:
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+
+    transformer = Transformer(str(tiny_model("bert")))
+    pooling = Pooling(32, "mean")
+    SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu").save(str(tmp_path / "own"))
+    encoder = MidLayerEncoder(tmp_path / "own", -1, transform="whiten", transform_texts=FITTED_ON)
+    assert [type(module).__name__ for module in encoder] == ["Transformer", "Pooling", "Dense", "Normalize"]
+    np.testing.assert_allclose(np.linalg.norm(encoder.encode(sentences), axis=1), 1, atol=1e-5)
+    encoder.save_pretrained(str(tmp_path / "saved"))
+    plain = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    np.testing.assert_allclose(plain.encode(sentences), encoder.encode(sentences), atol=1e-5)
+    SentenceTransformer(modules=[transformer, pooling, Dense(32, 16)], device="cpu").save(str(tmp_path / "dense"))
+    with pytest.raises(InputError, match="^transform: the last layer has a Dense of its own after pooling"):
+        MidLayerEncoder(tmp_path / "dense", -1, transform="center", transform_texts=FITTED_ON)
+    assert MidLayerEncoder(tmp_path / "dense", 1, transform="center", transform_texts=FITTED_ON).recipe.layer == 1
+
+
+def test_mteb_knows_recipes_apart(llama: Path) -> None:
+    asked: list[dict[str, Any]] = [
+        {},
+        {"template": "eol"},
+        {"template": "eol", "pooling_mode": "mean"},
+        *({"transform": "center", "transform_texts": FITTED_ON[:n]} for n in (50, 60)),
+        {"transform": "whiten", "transform_texts": FITTED_ON[:50]},
+        {"transform": "whiten", "transform_texts": FITTED_ON[:50], "dim": 7},
+    ]
+    names = [MidLayerEncoder(llama, 2, **options).result_name for options in asked]
+    assert len(set(names)) == len(names)
+    assert names[1].endswith("(layer=2, pooling_mode=weightedmean, template=eol)")
+
+
+def test_the_card_names_template_and_transform(llama: Path, tmp_path: Path) -> None:
+    template = "<b> | {text}"
+    encoder = MidLayerEncoder(llama, 2, template=template, transform="whiten:1", transform_texts=FITTED_ON, dim=4)
+    encoder.save_pretrained(str(tmp_path / "saved"))
+    card = (tmp_path / "saved" / "README.md").read_text()
+    assert "whiten:1, the first 4 dimensions, fitted on 120 texts without labels" in card
+    assert "part of the tokenizer: pass texts as they are" in card and "<b>" not in card
+    assert "Dense" not in card
