@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -139,7 +138,9 @@ def main() -> None:
             )
         )
     parts = ", ".join(f"{part} {value:.1f} s" for part, value in seconds.items())
-    print(f"{encoder.n_layers} layers, {len(TRANSFORMS)} transforms: {whole.seconds:.1f} s, of which {parts}", flush=True)
+    print(
+        f"{encoder.n_layers} layers, {len(TRANSFORMS)} transforms: {whole.seconds:.1f} s, of which {parts}", flush=True
+    )
     layers = [int(layer) for layer in np.linspace(0, encoder.n_layers - 1, arguments.layers)]
     largest = 0.0
     for task in resolve_tasks(arguments.tasks):

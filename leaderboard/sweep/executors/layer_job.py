@@ -121,6 +121,11 @@ class Fitting:
     _moments: Moments | None = field(default=None, init=False)
 
     def fit(self, transform: str) -> Transform:
+        """The transform of this layer.
+
+        Raises:
+            InputError: (a ValueError) it cannot be fitted; the message says why.
+        """
         fit = self.job.fit
         assert fit is not None
         if self.job.after is not None:

@@ -32,7 +32,9 @@ def test_a_draw_is_even_over_the_texts() -> None:
 def test_other_splits_are_read_without_labels() -> None:
     task = TinyClassification()
     task.load_data()
-    task.dataset["validation"] = task.dataset["train"].select(range(2)).map(lambda row: {"text": row["text"] + " again"})
+    task.dataset["validation"] = (
+        task.dataset["train"].select(range(2)).map(lambda row: {"text": row["text"] + " again"})
+    )
     assert set(other_texts(task)) == {*task.dataset["train"]["text"], *task.dataset["validation"]["text"]}
     for kind in (TinyClustering, TinyReranking, TinySTS):
         other = kind()
