@@ -1,9 +1,12 @@
 """From the pooled vectors of a layer to the embeddings of a recipe, and what in them gives no score."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 
 from leaderboard.results.remarks import said_of_not_finite
 from midlayer_embed.forward.after_pooling import AfterPooling
@@ -14,6 +17,9 @@ EQUAL = "all vectors are equal"
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 # Vectors that are mapped at a time, in float64.
 _BLOCK = 4096
+# Up to this many dimensions, matrices are so small that threads mostly wait for each other, for seconds where the
+# machine is busy.
+_SMALL = 1024
 
 
 class VectorMap:
@@ -39,7 +45,8 @@ class VectorMap:
         """The embeddings, float32 (n, m), of pooled vectors, float32 (n, d); zero where one is not finite."""
         if not len(pooled):
             return self._finished(self._transformed(pooled))
-        return np.concatenate([self._watched(pooled[i : i + _BLOCK]) for i in range(0, len(pooled), _BLOCK)])
+        with threads_for(pooled.shape[1]):
+            return np.concatenate([self._watched(pooled[i : i + _BLOCK]) for i in range(0, len(pooled), _BLOCK)])
 
     @property
     def no_score(self) -> str | None:
@@ -88,3 +95,13 @@ def all_equal(blocks: Iterable[np.ndarray]) -> bool:
         if watch.no_score != EQUAL:
             return False
     return True
+
+
+def threads_for(dim: int) -> AbstractContextManager[object]:
+    """Inside, products of matrices of so many dimensions take one thread if they are small."""
+    return _pools().limit(limits=1) if dim <= _SMALL else nullcontext()
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController()

@@ -14,7 +14,7 @@ from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.scoring.score import score
 from leaderboard.sweep.layer_view import LayerView
 from leaderboard.sweep.store import VectorStore
-from leaderboard.sweep.vector_map import EQUAL, VectorMap, all_equal
+from leaderboard.sweep.vector_map import EQUAL, VectorMap, all_equal, threads_for
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.after_pooling import AfterPooling
 from midlayer_embed.forward.batching import Text
@@ -99,7 +99,7 @@ def score_layer(
     if job.n_scored and all_equal(_blocks(store, job.layer, np.arange(job.n_scored))):
         yield from (Scored(job.layer, transform, None, EQUAL) for transform in job.metas)
         return
-    fitting = _Fitting(store, job)
+    fitting = Fitting(store, job)
     for transform, meta in job.metas.items():
         try:
             fitted = None if transform is None else fitting.fit(transform)
@@ -113,7 +113,7 @@ def score_layer(
 
 
 @dataclass
-class _Fitting:
+class Fitting:
     """Fits transforms to one layer; its vectors are read and summed once."""
 
     store: VectorStore
@@ -121,12 +121,21 @@ class _Fitting:
     _moments: Moments | None = field(default=None, init=False)
 
     def fit(self, transform: str) -> Transform:
+        """The transform of this layer.
+
+        Raises:
+            InputError: (a ValueError) it cannot be fitted; the message says why.
+        """
         fit = self.job.fit
         assert fit is not None
         if self.job.after is not None:
             self.job.after.check_takes_transform()
         if fit.refused is not None:
             raise InputError(f"transform: {fit.refused}")
+        with threads_for(self.store.dim):
+            return self._fitted(transform, fit)
+
+    def _fitted(self, transform: str, fit: FitRows) -> Transform:
         if self._moments is None:
             store = self.store if fit.folder is None else VectorStore.published(fit.folder)
             full = any(needs_covariance(name) for name in self.job.metas if name is not None)
