@@ -66,7 +66,7 @@ def answers_of_types(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     best = [row for row in rows if row["is_best"]]
     if len({row["task_type"] for row in rows}) < 2:
         return []
-    gains = ["" if row["gain"] is None else f", {row['gain']:+.1f} over the plain last layer" for row in best]
+    gains = ["" if row["gain"] is None else f", gain {row['gain']:+.1f}" for row in best]
     return [
         f"{row['task_type']}: {recipe_name(row)}, layer {row['best_layer']}, {row['best']:.1f}{gain}"
         for row, gain in zip(best, gains, strict=True)

@@ -50,9 +50,9 @@ def page(board: Tables, **options: Any) -> str:
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         (_FILES / "page.html.j2").read_text(encoding="utf-8")
     )
-    data = {
-        **page_data(board, options),
-        "charts": {"light": _charts(dark=False), "dark": _charts(dark=True)},
+    data = page_data(board, options)
+    data["charts"] = {
+        theme: _charts(dark=theme == "dark", recipes=bool(data["recipes"])) for theme in ("light", "dark")
     }
     headline, answers = _answers(board, data["groups"]["available"], data["recipes"])
     return template.render(
@@ -144,16 +144,17 @@ def _picture(board: Tables, options: dict[str, Any]) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
-def _charts(*, dark: bool) -> dict[str, Any]:
+def _charts(*, dark: bool, recipes: bool) -> dict[str, Any]:
     """The charts without data, compiled for Vega."""
     rows, points = alt.NamedData("rows"), alt.NamedData("marks")
     charts = {
         "scores": figures.score_over_depth(rows, points, title="score (x100)"),
-        "recipes-chart": figures.score_over_depth(rows, points, title="score (x100)"),
         "metrics": figures.metric_over_depth(rows, points, title=None),
         "associations": figures.association_bars(rows),
         "heat": figures.score_heat_map(rows),
     }
+    if recipes:
+        charts["recipes-chart"] = charts["scores"]
     style = figures.style(dark=dark, size=_TEXT_SIZE)
     return {
         name: vl_convert.vegalite_to_vega({**chart.properties(width="container").to_dict(), "config": style})

@@ -101,7 +101,7 @@ def test_the_best_recipe_that_did_not_see_the_texts_is_bold_and_named() -> None:
     assert "Best recipe: echo, center on train. Its layer 2 scores 43.0, the plain last layer 20.0." in section
     seen = next(line for line in section.splitlines() if line.startswith("| echo, whiten:10"))
     assert "(transductive)" in seen
-    assert "- Clustering: echo, center on train, layer 2, 43.0, +23.0 over the plain last layer" in section
+    assert "- Clustering: echo, center on train, layer 2, 43.0, gain +23.0" in section
 
 
 def test_a_terminal_shows_recipes_and_a_missing_baseline() -> None:
