@@ -39,7 +39,7 @@ from leaderboard.sweep.options import SweepOptions
 from leaderboard.sweep.plan import Plan, TaskPlan, measure_speed
 from leaderboard.sweep.task import TaskSweep
 from leaderboard.tasks.benchmarks import resolve_tasks
-from leaderboard.tasks.fitting_texts import FIT_TEXTS, FitOn, fit_on
+from leaderboard.tasks.fitting_texts import FIT_TEXTS, FitOn, fit_on, warn_of_few
 from leaderboard.tasks.names import TRAIN, check_data_dir, check_limit
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import Text
@@ -241,6 +241,7 @@ def _corpus(working: list[TaskSweep], swept: SweptModel, options: SweepOptions, 
         return None
     widest = max(swept.encoder(template).dim for template in templates)
     if corpus.is_apart(widest, len(templates)):
+        warn_of_few(options.fit_on.name, len(options.fit_on.texts), widest)
         return corpus
     logger.warning(
         "%s takes more than half of the store budget, so it is encoded again with each task",

@@ -30,7 +30,7 @@ from leaderboard.sweep.options import SweepOptions
 from leaderboard.sweep.plan import TaskPlan
 from leaderboard.sweep.template_sweep import OfTask, TemplateSweep
 from leaderboard.tasks.data import TaskData
-from leaderboard.tasks.fitting_texts import draw, other_texts
+from leaderboard.tasks.fitting_texts import draw, other_texts, warn_of_few
 from leaderboard.tasks.names import TRAIN
 from midlayer_embed.forward.batching import Text, prompted, spelt
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
@@ -165,11 +165,7 @@ class TaskSweep:
         fit: list[Text] = []
         if self.to_fit and not corpus_apart:
             fit = self._fitting_texts(encoder, texts)
-            if 0 < len(fit) < 2 * encoder.dim:
-                logger.warning(
-                    "%s: transforms of %d dimensions are fitted on %d texts; %d or more are better",
-                    *(self._label, encoder.dim, len(fit), 2 * encoder.dim),
-                )
+            warn_of_few(self._label, len(fit), encoder.dim)
         if not self._options.metrics:
             return KeptTexts(texts.all, [], fit)
         sample = sample_texts(

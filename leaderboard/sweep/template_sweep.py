@@ -6,7 +6,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -236,9 +236,10 @@ class TemplateSweep:
                 results = scored_layers(task, store, jobs, filler.fill, options.jobs, self._of_task.prompts)
                 n_results, label = sum(len(job.metas) for job in jobs), f"{self._label}: scoring"
                 shown, at_once = options.show_progress, options.jobs
-                for scored in progress(n_results, label, "score", shown, items=results, at_once=at_once):
-                    result = scored.result or self._without_score()
-                    self._save(result, scored.layer, scored.transform, texts, scratch, made_with, scored.no_score)
+                with closing(results):  # an error here has to reach what scores, before the task is released
+                    for scored in progress(n_results, label, "score", shown, items=results, at_once=at_once):
+                        result = scored.result or self._without_score()
+                        self._save(result, scored.layer, scored.transform, texts, scratch, made_with, scored.no_score)
             for layer in filter(wrong.get, unscored):
                 self._not_finite[layer] = said_of_not_finite(wrong[layer], n_scored)
 

@@ -5,7 +5,7 @@ Every process has its own copy of the task; all of them map the vectors of one s
 
 import atexit
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def scored_layers(
     fill: Callable[[Sequence[Text]], None],
     jobs: int = 1,
     prompts: TaskPrompts | None = None,
-) -> Iterator[Scored]:
+) -> Generator[Scored, None, None]:
     """Scores layers, and yields each result as soon as it is computed, or those of a layer together.
 
     Args:
