@@ -19,7 +19,8 @@ class Leaderboard(Tables):
     """Scores and metrics of models, layer by layer, with writers.
 
     Attributes:
-        scores: Columns model, revision, layer, depth, task, task_type, main_score (0..1).
+        scores: Columns model, revision, layer, depth, task, task_type, main_score (0..1), and the recipe: template,
+            transform, fitted_on (null for a plain layer).
         metrics: Columns model, revision, task, metric, normalization, layer, value.
         paper_scores: The scores that the paper reports, with the columns of `scores`, for the task types where these
             are not mteb's main scores. `configs/benchmarks/paper.yaml` names them.
@@ -29,7 +30,7 @@ class Leaderboard(Tables):
     """
 
     def to_parquet(self, folder: str | Path, **options: Any) -> None:
-        """Writes all tables as .parquet: scores, paper_scores, metrics, schemes, layers and associations.
+        """Writes all tables as .parquet: scores, paper_scores, metrics, schemes, recipes, layers and associations.
 
         Args:
             folder: Target folder, created if needed.
@@ -104,6 +105,7 @@ class Leaderboard(Tables):
             "paper_scores": self.paper_scores,
             "metrics": self.metrics,
             "schemes": self.schemes(**options),
+            "recipes": self.recipes(tasks=options.get("tasks", "available")),
         }
         if self.models():
             frames["layers"] = self.of_every_model(self.layer_table)
@@ -152,8 +154,10 @@ def load_tables(scores: str | Path | None = None, metrics: str | Path | None = N
     metrics file without `task` is refused.
 
     Args:
-        scores: A .csv, .csv.gz or .parquet file: model, revision, layer, depth, task, task_type, main_score. Scores
-            are fractions, not points. They may be negative, as correlations can be. An empty or NaN score is missing.
+        scores: A .csv, .csv.gz or .parquet file: model, revision, layer, depth, task, task_type, main_score, and for
+            recipes template, transform and fitted_on ("train", "task" or "corpus:<name>"), empty where there is none.
+            Scores are fractions, not points. They may be negative, as correlations can be. An empty or NaN score is
+            missing.
         metrics: A file of metrics: model, revision, task, metric, normalization, layer, value. The older names
             entropy_prompt, entropy_sentence and entropy_dataset are renamed. An empty or NaN
             value is missing, and so is infinity.

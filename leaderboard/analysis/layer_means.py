@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from leaderboard.analysis.variants import MODEL, VARIANT, with_recipe
 from midlayer_embed.terms import RAW
 
-MODEL = ("model", "revision")
 # Whether a mean includes all tasks.
 WHOLE = pl.col("n_tasks") == pl.col("of_tasks")
 
@@ -37,24 +37,24 @@ def layer_means(frame: pl.DataFrame, column: str, by: Sequence[str]) -> pl.DataF
 
 
 def score_curves(scores: pl.DataFrame) -> pl.DataFrame:
-    """The mean score of every layer of every model, in points.
+    """The mean score of every layer of every model with every recipe, in points.
 
     Args:
         scores: Scores with the columns of `Leaderboard.scores`.
 
     Returns:
-        model, revision, layer, depth, score, n_tasks, of_tasks.
+        model, revision, template, transform, fitted_on, layer, depth, score, n_tasks, of_tasks.
     """
-    points = scores.with_columns(score=pl.col("main_score") * 100)
+    points = with_recipe(scores).with_columns(score=pl.col("main_score") * 100)
     return (
-        layer_means(points, "score", MODEL)
-        .join(_depths(scores), on=[*MODEL, "layer"])
-        .select(*MODEL, "layer", "depth", "score", "n_tasks", "of_tasks")
+        layer_means(points, "score", VARIANT)
+        .join(_depths(points, VARIANT), on=[*VARIANT, "layer"], nulls_equal=True, maintain_order="left")
+        .select(*VARIANT, "layer", "depth", "score", "n_tasks", "of_tasks")
     )
 
 
 def metric_curves(scores: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
-    """The mean of every raw metric at every layer that has scores, for every model.
+    """The mean of every raw metric at every layer that has scores, for every model. A recipe has no part in metrics.
 
     Args:
         scores: Scores with the columns of `Leaderboard.scores`, which give the depths.
@@ -64,10 +64,10 @@ def metric_curves(scores: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
         model, revision, metric, layer, depth, value, n_tasks, of_tasks.
     """
     means = layer_means(metrics.filter(pl.col("normalization") == RAW), "value", [*MODEL, "metric"])
-    return means.join(_depths(scores), on=[*MODEL, "layer"]).select(
+    return means.join(_depths(scores, MODEL), on=[*MODEL, "layer"], maintain_order="left").select(
         *MODEL, "metric", "layer", "depth", "value", "n_tasks", "of_tasks"
     )
 
 
-def _depths(scores: pl.DataFrame) -> pl.DataFrame:
-    return scores.select(*MODEL, "layer", "depth").unique([*MODEL, "layer"])
+def _depths(scores: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    return scores.select(*by, "layer", "depth").unique([*by, "layer"])

@@ -1,7 +1,9 @@
 """Compares ways to pick a layer: the paper's Table 2, and more. Does not read files or format tables.
 
 As in the paper, a criterion picks a layer for each task, by the raw metric of the task's own texts, among the layers
-that have a score; the score of a scheme is the mean of the tasks' scores at the layers that it picks.
+that have a score; the score of a scheme is the mean of the tasks' scores at the layers that it picks. With a recipe, a
+criterion still goes by the metrics of plain texts, and the score is the recipe's at the layer: criteria that are
+misled by transformed vectors find good layers on plain ones.
 """
 
 from functools import cached_property
@@ -10,6 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 import polars as pl
 
+from leaderboard.analysis.variants import MODEL, RECIPE, SAID_OF_TRANSDUCTIVE, TASK, VARIANT, Variant, with_recipe
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import n_blocks_at
 from midlayer_embed.selection.criteria import CRITERIA, fixed_layer
@@ -31,7 +34,8 @@ N_RESAMPLES = 1000
 _INTERVAL = (2.5, 97.5)
 # Columns that say how far the numbers can be compared.
 _ABOUT = ("n_shared", "last_layer", "n_blocks")
-_MODEL = ["model", "revision"]
+# A model and revision with one recipe, as a number: what all schemes are compared within.
+_VARIANT = "variant"
 
 
 def check_comparison(tasks: str) -> None:
@@ -53,7 +57,9 @@ class SchemeComparison:
     """
 
     def __init__(self, scores: pl.DataFrame, metrics: pl.DataFrame) -> None:
-        self._scores = scores
+        scores = with_recipe(scores)
+        self._variants = scores.select(VARIANT).unique(maintain_order=True).with_row_index(_VARIANT)
+        self._scores = scores.join(self._variants, on=VARIANT, nulls_equal=True, maintain_order="left")
         self._metrics = metrics
         self._tables: dict[tuple[Tasks, bool, int], pl.DataFrame] = {}
         self._resamples: dict[tuple[int, int], np.ndarray] = {}
@@ -62,19 +68,24 @@ class SchemeComparison:
     def picked_layers(self) -> pl.DataFrame:
         """The layer that each scheme picks for each task, among those that have a score of the task.
 
-        Columns model, revision, scheme, task, layer. The schemes best (one layer for all tasks) and random_layer (no
-        particular layer) are left out.
+        Columns model, revision, template, transform, fitted_on, scheme, task, layer. The schemes best (one layer for
+        all tasks) and random_layer (no particular layer) are left out.
         """
+        named = self._picked_layers.join(self._variants, on=_VARIANT, maintain_order="left")
+        return named.select(*VARIANT, "scheme", "task", "layer")
+
+    @cached_property
+    def _picked_layers(self) -> pl.DataFrame:
         scored = self._scored
         found = (
-            scored.join(_fixed_layers(self._scores), on=[*_MODEL, "layer"]),
+            scored.join(_fixed_layers(self._scores), on=[_VARIANT, "layer"]),
             _oracle(scored),
-            _by_criteria(scored, self._metrics),
+            _by_criteria(scored, self._metrics, self._variants),
         )
-        return pl.concat([frame.select(*_MODEL, "scheme", "task", "layer") for frame in found])
+        return pl.concat([frame.select(_VARIANT, "scheme", "task", "layer") for frame in found])
 
     def table(self, tasks: Tasks = "available", complete_only: bool = False, seed: int = 0) -> pl.DataFrame:
-        """The schemes of every model and revision; see `schemes`."""
+        """The schemes of every model, revision and recipe; see `schemes`."""
         check_comparison(tasks)
         key = (tasks, complete_only, seed)
         if key not in self._tables:
@@ -85,54 +96,55 @@ class SchemeComparison:
         scored, picked = self._tried, self._picked
         if tasks == "common":
             shared = _common_tasks(picked)
-            if shared.height == picked.select(*_MODEL, "task").n_unique():  # every scheme has every task
+            if shared.height == picked.select(_VARIANT, "task").n_unique():  # every scheme has every task
                 return self.table("available", complete_only, seed).with_columns(tasks=pl.lit(tasks))
-            scored, picked = (frame.join(shared, on=[*_MODEL, "task"], how="semi") for frame in (scored, picked))
+            scored, picked = (frame.join(shared, on=[_VARIANT, "task"], how="semi") for frame in (scored, picked))
         best = _best_layers(scored.with_columns(scheme=pl.lit("best")), complete_only)
-        at_best = scored.join(best.rename({"best_layer": "layer"}), on=[*_MODEL, "layer"])
+        at_best = scored.join(best.rename({"best_layer": "layer"}), on=[_VARIANT, "layer"])
         compared = self._summarize(pl.concat([picked, at_best.select(picked.columns)]), scored, complete_only, seed)
-        models = self._scores.select(_MODEL).unique(maintain_order=True)
+        rows = self._variants
         for frame in (
             _task_counts(scored),
             _last_layers(self._scores),
-            best.select(*_MODEL, "best_layer"),
+            best.select(_VARIANT, "best_layer"),
             _wide(compared),
         ):
-            models = models.join(frame, on=_MODEL, how="left", maintain_order="left")
-        return models.select(
-            *_MODEL,
+            rows = rows.join(frame, on=_VARIANT, how="left", maintain_order="left")
+        return rows.select(
+            *MODEL,
             pl.lit(tasks).alias("tasks"),
             "n_tasks",
             "best",
-            pl.exclude(*_MODEL, *_ABOUT, "n_tasks", "best"),
+            pl.exclude(_VARIANT, *VARIANT, *_ABOUT, "n_tasks", "best"),
             *_ABOUT,
+            *RECIPE,
         ).with_columns(pl.col("^n_.*$").exclude("n_blocks").fill_null(0).cast(pl.Int64))
 
     @cached_property
     def _tried(self) -> pl.DataFrame:
-        """Scores in points of the tasks that have one at any layer: model, revision, task, layer, score.
+        """Scores in points of the tasks that have one at any layer: variant, task, layer, score.
 
         The score is null where a layer was tried and has none, such as NaN.
         """
         points = pl.when(pl.col("main_score").is_finite()).then(pl.col("main_score") * 100)
-        tried = self._scores.select(*_MODEL, "task", "layer", score=points)
-        return tried.filter(pl.col("score").is_not_null().any().over(*_MODEL, "task"))
+        tried = self._scores.select(_VARIANT, "task", "layer", score=points)
+        return tried.filter(pl.col("score").is_not_null().any().over(_VARIANT, "task"))
 
     @cached_property
     def _scored(self) -> pl.DataFrame:
-        """Finite scores in points: model, revision, task, layer, score."""
+        """Finite scores in points: variant, task, layer, score."""
         return self._tried.drop_nulls("score")
 
     @cached_property
     def _picked(self) -> pl.DataFrame:
-        """The score of each scheme except best for each task: model, revision, scheme, task, score."""
-        at_layers = self.picked_layers.join(self._scored, on=[*_MODEL, "task", "layer"]).drop("layer")
+        """The score of each scheme except best for each task: variant, scheme, task, score."""
+        at_layers = self._picked_layers.join(self._scored, on=[_VARIANT, "task", "layer"]).drop("layer")
         return pl.concat([at_layers, _random_layers(self._scored).select(at_layers.columns)])
 
     def _summarize(self, picked: pl.DataFrame, scored: pl.DataFrame, complete_only: bool, seed: int) -> pl.DataFrame:
-        """Mean, number of tasks, regret and interval: one row per model and scheme."""
-        by = [*_MODEL, "scheme"]
-        same_tasks = scored.join(picked.select(*by, "task"), on=[*_MODEL, "task"])
+        """Mean, number of tasks, regret and interval: one row per variant and scheme."""
+        by = [_VARIANT, "scheme"]
+        same_tasks = scored.join(picked.select(*by, "task"), on=[_VARIANT, "task"])
         found = (
             picked.sort("task")
             .group_by(by)
@@ -147,7 +159,7 @@ class SchemeComparison:
 def schemes(
     scores: pl.DataFrame, metrics: pl.DataFrame, tasks: Tasks = "available", complete_only: bool = False, seed: int = 0
 ) -> pl.DataFrame:
-    """The schemes of every model and revision, in points.
+    """The schemes of every model, revision and recipe, in points.
 
     - best: the single layer with the highest mean over the tasks, `best_layer`. Like the authors, we average a layer
       that lacks some tasks over the tasks that it has (see n_best); `complete_only` excludes such layers. A layer that
@@ -159,19 +171,20 @@ def schemes(
     Args:
         scores: Scores with the columns of `Leaderboard.scores`.
         metrics: Metrics with the columns of `Leaderboard.metrics`.
-        tasks: "available": each scheme over the tasks that it has; "common": all schemes of all models over the tasks
-            that all of them have. Schemes without any task are ignored. If the models share no task, "common" takes
-            the tasks that all schemes of a model have, and `notes` says so.
+        tasks: "available": each scheme over the tasks that it has; "common": all schemes of all models and recipes over
+            the tasks that all of them have. Schemes without any task are ignored. If they share no task, "common" takes
+            the tasks that all schemes of a row have, and `notes` says so.
         complete_only: Whether the best layer, also in regrets, must have a score for every task.
         seed: Seed of the bootstrap resamples.
 
     Returns:
-        One row per model and revision: model, revision, tasks, n_tasks; best, best_layer, last and the other schemes of
-        `SCHEMES`; n_<scheme>, the number of tasks that it is averaged over; regret_<scheme>, its distance below the
-        best single layer over the same tasks; <scheme>_low and <scheme>_high, the 95% interval of 1,000 resamples of
-        the tasks. Last come n_shared, the number of these tasks that every model of the table has: means of two models
-        are only comparable if n_shared is n_tasks for both; last_layer, the layer of `last`; and n_blocks, L, null if
-        only layer 0 ran, whose depth does not determine it.
+        One row per model, revision and recipe: model, revision, tasks, n_tasks; best, best_layer, last and the other
+        schemes of `SCHEMES`; n_<scheme>, the number of tasks that it is averaged over; regret_<scheme>, its distance
+        below the best single layer over the same tasks; <scheme>_low and <scheme>_high, the 95% interval of 1,000
+        resamples of the tasks. Last come n_shared, the number of these tasks that every row of the table has: means of
+        two rows are only comparable if n_shared is n_tasks for both; last_layer, the layer of `last`; n_blocks, L, null
+        if only layer 0 ran, whose depth does not determine it; and template, transform and fitted_on, null for plain
+        layers.
 
     Raises:
         InputError: (a ValueError) `tasks` is neither "available" nor "common".
@@ -185,7 +198,7 @@ def notes(table: pl.DataFrame) -> list[str]:
     Args:
         table: A result of `schemes`.
     """
-    found = [_said_of_tasks(table), _said_of_last(table)]
+    found = [_said_of_tasks(table), _said_of_last(table), _said_of_transductive(table)]
     return [sentence for sentence in found if sentence]
 
 
@@ -194,62 +207,70 @@ def _said_of_tasks(table: pl.DataFrame) -> str | None:
     if some["n_tasks"].equals(some["n_shared"]):
         return None
     n_shared = some["n_shared"][0]
+    n_models = some.select(MODEL).n_unique()
+    rows, one = ("models", "model") if n_models == some.height else ("models and recipes", "row")
+    rows, one = ("recipes", "recipe") if n_models == 1 else (rows, one)
     if not n_shared:
-        own = "; each mean is over the common tasks of its model" if some["tasks"][0] == "common" else ""
-        return f"the models share no task{own}: do not compare their means"
+        own = f"; each mean is over the common tasks of its {one}" if some["tasks"][0] == "common" else ""
+        return f"the {rows} share no task{own}: do not compare their means"
     means = "means over different tasks are not comparable; tasks common takes the shared ones"
-    return f"the models have different tasks, and share {n_shared} of them: {means}"
+    return f"the {rows} have different tasks, and share {n_shared} of them: {means}"
 
 
 def _said_of_last(table: pl.DataFrame) -> str | None:
     cut = table.filter(pl.col("last_layer") < pl.col("n_blocks").fill_null(1))
     if cut.is_empty():
         return None
-    model, layer, n_blocks = cut.select("model", "last_layer", "n_blocks").row(0)
-    others = f" (and {cut.height - 1} more models)" if cut.height > 1 else ""
+    variant = Variant(*cut.select(VARIANT).row(0))
+    layer, n_blocks = cut.select("last_layer", "n_blocks").row(0)
+    kind = "models" if cut.select(MODEL).n_unique() == cut.height else "rows"
+    others = f" (and {cut.height - 1} more {kind})" if cut.height > 1 else ""
     place = f"layer {layer}" if n_blocks is None else f"layer {layer} of {n_blocks}"
-    return f"last is the highest layer that ran: {place} of {model}{others}"
+    return f"last is the highest layer that ran: {place} of {variant.label()}{others}"
+
+
+def _said_of_transductive(table: pl.DataFrame) -> str | None:
+    return SAID_OF_TRANSDUCTIVE if TASK in table["fitted_on"] else None
 
 
 def _common_tasks(picked: pl.DataFrame) -> pl.DataFrame:
-    """The tasks that all schemes of all models have; if there is none, those that all schemes of a model have."""
+    """The tasks that all schemes of all variants have; if there is none, those that all schemes of a variant have."""
     n_schemes = pl.col("scheme").n_unique()
-    counted = picked.with_columns(of=n_schemes.over(_MODEL), has=n_schemes.over(*_MODEL, "task"))
-    own = counted.filter(pl.col("of") == pl.col("has")).select(*_MODEL, "task").unique()
-    shared = own.filter(pl.len().over("task") == picked.select(_MODEL).n_unique())
+    counted = picked.with_columns(of=n_schemes.over(_VARIANT), has=n_schemes.over(_VARIANT, "task"))
+    own = counted.filter(pl.col("of") == pl.col("has")).select(_VARIANT, "task").unique()
+    shared = own.filter(pl.len().over("task") == picked[_VARIANT].n_unique())
     return own if shared.is_empty() else shared
 
 
 def _task_counts(scored: pl.DataFrame) -> pl.DataFrame:
-    """The number of tasks of each model, and how many of them every model has."""
-    tasks = scored.select(*_MODEL, "task").unique()
-    n_models = tasks.select(_MODEL).n_unique()
-    shared = pl.len().over("task") == n_models
-    return tasks.with_columns(shared=shared).group_by(_MODEL).agg(n_tasks=pl.len(), n_shared=pl.col("shared").sum())
+    """The number of tasks of each variant, and how many of them every variant has."""
+    tasks = scored.select(_VARIANT, "task").unique()
+    shared = pl.len().over("task") == tasks[_VARIANT].n_unique()
+    return tasks.with_columns(shared=shared).group_by(_VARIANT).agg(n_tasks=pl.len(), n_shared=pl.col("shared").sum())
 
 
 def _last_layers(scores: pl.DataFrame) -> pl.DataFrame:
-    """The highest layer of each model, and its number of blocks."""
-    last = scores.group_by(_MODEL).agg(pl.col("layer", "depth").sort_by("layer").last())
+    """The highest layer of each variant, and its number of blocks."""
+    last = scores.group_by(_VARIANT).agg(pl.col("layer", "depth").sort_by("layer").last())
     places = last.select("layer", "depth").iter_rows()
     n_blocks = [n_blocks_at(layer, depth) if layer else None for layer, depth in places]
-    return last.select(*_MODEL, last_layer="layer", n_blocks=pl.Series(n_blocks, dtype=pl.Int64))
+    return last.select(_VARIANT, last_layer="layer", n_blocks=pl.Series(n_blocks, dtype=pl.Int64))
 
 
 def _fixed_layers(scores: pl.DataFrame) -> pl.DataFrame:
     """The layers that are the same for every task: last, middle, depth 0.7."""
     rows = []
-    for model, revision, highest, n_blocks in _last_layers(scores).iter_rows():
-        rows.append((model, revision, "last", highest))
+    for variant, highest, n_blocks in _last_layers(scores).iter_rows():
+        rows.append((variant, "last", highest))
         for scheme, criterion in _DEPTHS.items():
-            rows.append((model, revision, scheme, fixed_layer(criterion, n_blocks or 1).layer))
-    schema = {"model": pl.String, "revision": pl.String, "scheme": pl.String, "layer": pl.Int64}
+            rows.append((variant, scheme, fixed_layer(criterion, n_blocks or 1).layer))
+    schema = {_VARIANT: pl.UInt32, "scheme": pl.String, "layer": pl.Int64}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def _random_layers(scored: pl.DataFrame) -> pl.DataFrame:
     """The mean of each task over its layers."""
-    by = [*_MODEL, "task"]
+    by = [_VARIANT, "task"]
     return scored.group_by(by).agg(pl.lit("random_layer").first().alias("scheme"), pl.col("score").mean())
 
 
@@ -257,31 +278,32 @@ def _oracle(scored: pl.DataFrame) -> pl.DataFrame:
     """The best layer of each task; the lowest one of a tie."""
     return (
         scored.sort("score", "layer", descending=[True, False])
-        .group_by(*_MODEL, "task", maintain_order=True)
+        .group_by(_VARIANT, "task", maintain_order=True)
         .agg(pl.col("layer").first(), scheme=pl.lit("oracle").first())
     )
 
 
-def _by_criteria(scored: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
-    """The layer that each criterion picks for each task; the lowest one of a tie."""
+def _by_criteria(scored: pl.DataFrame, metrics: pl.DataFrame, variants: pl.DataFrame) -> pl.DataFrame:
+    """The layer that each criterion picks for each task; the lowest one of a tie. Metrics are of all recipes."""
     ends = [(scheme, metric, 1.0 if end == "min" else -1.0) for scheme, (metric, end) in _MEASURED.items()]
     criteria = pl.DataFrame(ends, schema={"scheme": pl.String, "metric": pl.String, "sign": pl.Float64}, orient="row")
     return (
         metrics.filter(pl.col("normalization") == RAW, pl.col("value").is_finite())
         .join(criteria, on="metric")
-        .join(scored, on=[*_MODEL, "task", "layer"])
+        .join(variants.select(*MODEL, _VARIANT), on=MODEL)
+        .join(scored, on=[_VARIANT, "task", "layer"])
         .sort(pl.col("value") * pl.col("sign"), "layer")
-        .group_by(*_MODEL, "scheme", "task", maintain_order=True)
+        .group_by(_VARIANT, "scheme", "task", maintain_order=True)
         .agg(pl.col("layer").first())
     )
 
 
 def _best_layers(scored: pl.DataFrame, complete_only: bool) -> pl.DataFrame:
-    """The layer with the highest mean over the tasks, per model and scheme; the lowest one of a tie.
+    """The layer with the highest mean over the tasks, per variant and scheme; the lowest one of a tie.
 
     A layer with a score that is null would be averaged over the tasks that it is good at, so it is left out.
     """
-    by = [*_MODEL, "scheme"]
+    by = [_VARIANT, "scheme"]
     layers = scored.group_by(*by, "layer").agg(
         mean=pl.col("score").mean(), n=pl.len(), holes=pl.col("score").null_count()
     )
@@ -297,14 +319,14 @@ def _best_layers(scored: pl.DataFrame, complete_only: bool) -> pl.DataFrame:
 
 
 def _wide(compared: pl.DataFrame) -> pl.DataFrame:
-    """One row per model, with the numbers of each scheme in columns."""
+    """One row per variant, with the numbers of each scheme in columns."""
     columns = {
         **{scheme: (scheme, "mean") for scheme in SCHEMES},
         **{f"n_{scheme}": (scheme, "n") for scheme in SCHEMES},
         **{f"regret_{scheme}": (scheme, "regret") for scheme in SCHEMES if scheme != "best"},
         **{f"{scheme}_{end}": (scheme, end) for scheme in SCHEMES for end in ("low", "high")},
     }
-    return compared.group_by(_MODEL).agg(
+    return compared.group_by(_VARIANT).agg(
         pl.col(value).filter(pl.col("scheme") == scheme).first().alias(name)
         for name, (scheme, value) in columns.items()
     )

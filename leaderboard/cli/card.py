@@ -27,6 +27,10 @@ def add_card(commands: "argparse._SubParsersAction[Parser]") -> None:
     card.add_argument("--model", metavar="NAME", help="the model's name in the tables (default: the only one)")
     card.add_argument("--revision", metavar="REV", help="the model's revision (default: the only one)")
     card.add_argument("--layer", metavar="LAYER", help="17, or -1, or a depth: 0.7 (default: the best mean score)")
+    recipe = card.add_argument_group("the recipe of the layer (default: plain, or the only one)")
+    recipe.add_argument("--template", metavar="NAME|TEXT", help="the template: eol, echo, or a text with {text}")
+    recipe.add_argument("--transform", metavar="NAME", help="the transform, such as whiten:10")
+    recipe.add_argument("--fitted-on", metavar="WHAT", help="what it was fitted on: train, task or corpus:NAME")
     card.add_argument("--out", metavar="FILE", help="path of the card; the plot and .eval_results go into its folder")
     card.add_argument("--overwrite", action="store_true", help="replace an existing card, plot and .eval_results")
     add_card_options(card)
@@ -55,7 +59,8 @@ def _card(arguments: argparse.Namespace) -> int:
         check_push(arguments.push)
     if arguments.out is not None:
         check_card_target(arguments.out, overwrite=arguments.overwrite)
-    record = find_layer(arguments.folder, arguments.model, layer, revision=arguments.revision)
+    recipe = {name: getattr(arguments, name) for name in ("template", "transform", "fitted_on")}
+    record = find_layer(arguments.folder, arguments.model, layer, revision=arguments.revision, **recipe)
     shared: dict[str, Any] = {"base": arguments.model_path, **said}
     if arguments.push is not None:
         try:
@@ -70,9 +75,9 @@ def _card(arguments: argparse.Namespace) -> int:
         except PushFailed as error:
             print(f"{PROGRAM}: {error}", file=sys.stderr)
             return FAILED
-        print(f"{url}: layer {record.layer} of {record.model}, with its card")
+        print(f"{url}: layer {record.layer} of {record.variant.label()}, with its card")
         shared["name"] = arguments.push
     if arguments.out is not None:
         write_card(record, arguments.out, overwrite=arguments.overwrite, **shared)
-        print(f"{arguments.out}: the card of layer {record.layer} of {record.model}")
+        print(f"{arguments.out}: the card of layer {record.layer} of {record.variant.label()}")
     return 0

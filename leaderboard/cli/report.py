@@ -79,13 +79,14 @@ def _report(arguments: argparse.Namespace) -> None:
 
         found = {
             "schemes": schemes.to_dicts(),
+            "recipes": board.recipes(tasks=arguments.tasks).to_dicts(),
             "associations": board.of_every_model(board.associations).to_dicts(),
             "no_scores": board.no_scores().to_dicts(),
             "notes": notes(schemes),
         }
         print(json.dumps(found, indent=1, allow_nan=False))
     else:
-        _print(board, schemes, in_detail=arguments.model)
+        _print(board, schemes, arguments)
 
 
 def _check_targets(arguments: argparse.Namespace) -> None:
@@ -121,18 +122,33 @@ def _read(arguments: argparse.Namespace) -> "Leaderboard":
     return board
 
 
-def _print(board: "Leaderboard", schemes: "pl.DataFrame", in_detail: str | None) -> None:
-    """Prints all models, and details of one: of the only one, or of revision "main" of the requested one."""
-    from leaderboard.report.terminal import print_associations, print_scheme_details, print_schemes
+def _print(board: "Leaderboard", schemes: "pl.DataFrame", arguments: argparse.Namespace) -> None:
+    """Prints all models, and details of one: of the only one, or of revision "main" of the requested one.
+
+    Details are of plain layers; where there are none, of the best recipe.
+    """
+    from leaderboard.analysis.recipes import compared
+    from leaderboard.analysis.schemes import notes
+    from leaderboard.report.cells import variant_of
+    from leaderboard.report.terminal import print_associations, print_recipes, print_scheme_details, print_schemes
 
     print_schemes(schemes)
-    shown = [which for which in board.models() if schemes.height == 1 or which == (in_detail, "main")]
-    if not shown:
-        print("--model NAME [--revision NAME] prints all schemes and associations of a model")
-    for model, revision in shown:
+    recipes = board.recipes(tasks=arguments.tasks)
+    if not compared(recipes).is_empty():
         print()
-        print_scheme_details(schemes.filter(model=model, revision=revision).row(0, named=True))
-        associations = board.associations(model, revision)
+        print_recipes(compared(recipes), board.recipes(tasks=arguments.tasks, per_type=True), said=notes(schemes))
+    models = board.models()
+    which = [model for model in models if len(models) == 1 or model == (arguments.model, "main")]
+    if not which:
+        print("--model NAME [--revision NAME] prints all schemes and associations of a model")
+    for model in which:
+        of_model = [one for one in board.variants() if one[:2] == model]
+        first = variant_of(next(recipes.filter(label=model[0], revision=model[1]).iter_rows(named=True)))
+        variant = next((one for one in of_model if one.is_plain), first)
+        print()
+        rows = [row for row in schemes.iter_rows(named=True) if variant_of(row) == variant]
+        print_scheme_details(rows[0])
+        associations = board.associations(*variant[:2], **variant.recipe())
         if not associations.is_empty():
             print()
-            print_associations(model, revision, associations)
+            print_associations(variant, associations)

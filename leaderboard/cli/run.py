@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from leaderboard.cli.options import PROGRAM, add_task_options, check_task_choice
 from leaderboard.models.known import known_models
-from leaderboard.sweep.arguments import check_results_folder, check_sweep
-from leaderboard.tasks.names import check_data_dir
+from leaderboard.sweep.arguments import NONE, check_results_folder, check_sweep
+from leaderboard.tasks.names import TASK, TRAIN, check_data_dir
 from midlayer_embed.cli.early import check_layers, check_model
 from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, completes, model_options
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.layers import parse_layer_or_name
+from midlayer_embed.recipes.names import TEMPLATES, TEXT, TRANSFORMS
 from midlayer_embed.terms import METRIC_TABLE, views_needed
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
         epilog=f"example: {PROGRAM} run starter --benchmark starter --layers 0,0.5,-1 --results results/starter",
     )
     run.set_defaults(command=_run, resumes=True)
-    add_model_options(run)
+    add_model_options(run, without=("template",))
     add_task_options(run, default="starter")
     run.add_argument(
         "--layers", default="all", metavar="LAYERS", help='"all" (default), or e.g. 0,6,-1; 0.5 is a depth'
@@ -42,6 +43,36 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
     run.add_argument("--overwrite", action="store_true", help="compute finished layers again")
     run.add_argument("--plan", action="store_true", help="print the expected cost and exit")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: 0)")
+    recipes = run.add_argument_group("recipes")
+    templates = recipes.add_argument(
+        "--templates",
+        nargs="+",
+        metavar="NAME|TEXT",
+        help=f"none (default), {', '.join(TEMPLATES)}, or texts with {TEXT} in them once or twice; a forward pass each",
+    )
+    completes(templates, (NONE, *TEMPLATES))
+    transforms = recipes.add_argument(
+        "--transforms",
+        nargs="+",
+        default=[NONE],
+        metavar="NAME",
+        help=f"none (default), {', '.join(TRANSFORMS)} or whiten (whiten:10); all out of the same vectors",
+    )
+    completes(transforms, (NONE, *TRANSFORMS))
+    recipes.add_argument(
+        "--transform-texts",
+        default=TRAIN,
+        metavar="WHAT",
+        help=f"what transforms are fitted on, without labels: {TRAIN} (default: the task's splits that are not "
+        f"evaluated, where it has some, else {TASK}), {TASK} (the evaluated texts themselves), or a file of texts",
+    )
+    recipes.add_argument(
+        "--fit-texts",
+        type=int,
+        default=5000,
+        metavar="N",
+        help="distinct texts on which transforms are fitted, at most (default: 5000)",
+    )
     metrics = run.add_argument_group("metrics")
     wanted = metrics.add_argument(
         "--metrics",
@@ -87,7 +118,11 @@ def _run(arguments: argparse.Namespace) -> int:
     layers = _layers(arguments.layers)
     metrics = arguments.metrics[0] if arguments.metrics in (["all"], ["none"]) else arguments.metrics
     sizes = {
-        name: getattr(arguments, name) for name in ("jobs", "limit", "metric_texts", "store_budget", "store_dtype")
+        name: getattr(arguments, name)
+        for name in (
+            *("jobs", "limit", "metric_texts", "store_budget", "store_dtype"),
+            *("templates", "transforms", "transform_texts", "fit_texts"),
+        )
     }
     check_sweep(**sizes, metrics=metrics, seed=arguments.seed)
     check_task_choice(arguments)

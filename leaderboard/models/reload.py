@@ -5,17 +5,17 @@ from typing import Any
 
 from mteb.models.model_meta import ModelMeta
 
-from leaderboard.models.meta import DEFAULT_SETTINGS
+from leaderboard.models.meta import default_of
 from leaderboard.models.origin import Origin
 from midlayer_embed.models.checkpoint import hub_id_of, weights_revision
 from midlayer_embed.models.starter import STARTER
 
-# Settings of a sweep that `MidLayerEncoder` does not have.
-_SWEEP_ONLY = ("limit", "store_dtype")
+# Settings that the model may have of its own, so that its default is not that of `DEFAULT_SETTINGS`.
+_OWN = ("final_norm", "pooling_mode", "max_seq_length")
 
 
 def origin_of(meta: ModelMeta, provenance: Mapping[str, Any]) -> Origin:
-    """The origin of the model behind a result.
+    """The origin of the model behind a result. It has the template, not the transform: its texts are not stored.
 
     Args:
         meta: The model's meta in the results folder.
@@ -24,11 +24,13 @@ def origin_of(meta: ModelMeta, provenance: Mapping[str, Any]) -> Origin:
     name, own = str(meta.name), meta.experiment_kwargs or {}
     hub_id = provenance.get("hub_id", hub_id_of(name))  # a folder may be called like a model of the Hub
     loaded_from = STARTER if name.startswith(f"{STARTER}/") else hub_id or f"path/to/{name.rpartition('/')[2]}"
-    settings = {key: own[key] for key in DEFAULT_SETTINGS if key in own and key not in _SWEEP_ONLY}
-    for key, without in provenance.get("own", {}).get("recipe", {}).items():  # what the model is without the keyword
-        scored = own.get(key, DEFAULT_SETTINGS[key])
-        settings = {name: value for name, value in settings.items() if name != key}
-        settings |= {key: scored} if scored != without else {}
+    template = provenance.get("template")
+    without = provenance.get("own", {}).get("recipe", {})  # what the model is without the keyword, under the template
+    settings = {} if template is None else {"template": template}
+    for key in (*_OWN, "dtype"):
+        default = default_of(key, template)
+        scored = own.get(key, default)
+        settings |= {key: scored} if scored != without.get(key, default) else {}
     if hub_id == loaded_from:
         settings["revision"] = weights_revision(str(meta.revision))
     if provenance.get("bidirectional"):

@@ -1,8 +1,10 @@
-"""The answer of a leaderboard in one sentence: which layer of a model is best, and what it saves."""
+"""The answer of a leaderboard in one sentence: which layer and which recipe of a model are best."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from leaderboard.results.tables import LayerSummary
+from leaderboard.report.cells import recipe_name
+from leaderboard.results.summary import LayerSummary
 
 
 def answer(summary: LayerSummary | None) -> str:
@@ -53,3 +55,43 @@ def answer_of_all(summaries: Sequence[LayerSummary | None]) -> str:
     unknown = n_models - len(known)
     others = f"; {unknown} {'have' if unknown > 1 else 'has'} no comparable score of the last layer" if unknown else ""
     return f"A layer before the last scores best for {n_before or 'none'} of {n_models} models{others}."
+
+
+def answers_of_types(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The best recipe of a model for each type of tasks, if there are several types.
+
+    Args:
+        rows: The rows of one model in a result of `Leaderboard.recipes` with `per_type`.
+    """
+    best = [row for row in rows if row["is_best"]]
+    if len({row["task_type"] for row in rows}) < 2:
+        return []
+    gains = ["" if row["gain"] is None else f", gain {row['gain']:+.1f}" for row in best]
+    return [
+        f"{row['task_type']}: {recipe_name(row)}, layer {row['best_layer']}, {row['best']:.1f}{gain}"
+        for row, gain in zip(best, gains, strict=True)
+    ]
+
+
+def answer_of_recipes(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The best recipe of a model beside its plain last layer, as a sentence.
+
+    Args:
+        rows: The rows of one model in a result of `Leaderboard.recipes`.
+
+    Example:
+        >>> recipe = {"model": "m", "revision": "r", "template": "echo", "transform": None, "fitted_on": None}
+        >>> numbers = {"best": 67.5, "best_layer": 24, "baseline": 34.9, "is_best": True, "transductive": False}
+        >>> answer_of_recipes([{**recipe, **numbers, "pooling": "weightedmean"}])
+        'Best recipe: echo. Its layer 24 scores 67.5, the plain last layer 34.9.'
+    """
+    best = next((row for row in rows if row["is_best"]), None)
+    if best is None:
+        if all(row["transductive"] for row in rows):
+            return "No recipe is named best: the transform of each was fitted on the evaluated texts themselves."
+        return "No recipe has a layer with a score for every task, so none is best."
+    name = recipe_name(best)
+    scores = f"Best recipe: {name}. Its layer {best['best_layer']} scores {best['best']:.1f}"
+    if best["baseline"] is None:
+        return f"{scores}; the plain last layer has no score to compare with."
+    return f"{scores}, the plain last layer {best['baseline']:.1f}."

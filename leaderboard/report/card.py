@@ -5,17 +5,18 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCardData
 
 from leaderboard.analysis.schemes import N_RESAMPLES, SCHEMES
+from leaderboard.analysis.variants import SAID_OF_TRANSDUCTIVE, RecipeKeywords
 from leaderboard.models.known import known_models
-from leaderboard.report.cells import SCHEME_COLUMNS, format_cell, scheme_cells
+from leaderboard.report.cells import SCHEME_COLUMNS, format_cell, scheme_cells, variant_of
 from leaderboard.report.hub_scores import dataset_of, is_of_mteb, model_index, task_of, task_type_of
 from leaderboard.report.layer_record import LayerRecord, find_layer
-from leaderboard.report.markdown import layers_markdown
-from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
+from leaderboard.report.markdown import layers_markdown, recipes_markdown
+from leaderboard.report.snippets import encoder_snippet, export_command, folder_name, said_of_fitted
 from leaderboard.results.provenance import entries_of, provenance_of
 from leaderboard.results.remarks import said_of_no_scores, some_names
 from leaderboard.results.scores import score_of
@@ -28,6 +29,9 @@ from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
 from midlayer_embed.options import fold
 from midlayer_embed.terms import METRICS
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
 
 
@@ -37,6 +41,7 @@ def model_card(
     layer: int | float | None = None,
     *,
     revision: str | None = None,
+    **recipe: "Unpack[RecipeKeywords]",
 ) -> str:
     """Render the card of one layer as the text of a README.md, without a picture.
 
@@ -45,14 +50,16 @@ def model_card(
         model: Model name in the tables; optional if there is only one model.
         layer: A layer or depth that was scored. None: the layer with the best mean score over the tasks.
         revision: Revision of the model; optional if there is only one.
+        **recipe: template, transform and fitted_on of the layer's recipe; without them, the layer is plain, or of the
+            only recipe if no plain layer was scored.
 
     Raises:
-        InputError: (a ValueError) if there is no such folder, model or layer; the message lists the available ones.
+        InputError: (a ValueError) if there is no such folder, model, recipe or layer; the message lists what there is.
 
     Example:
         >>> text = model_card("results/starter", layer=7)                               # doctest: +SKIP
     """
-    return render_card(find_layer(results_dir, model, layer, revision=revision))
+    return render_card(find_layer(results_dir, model, layer, revision=revision, **recipe))
 
 
 def render_card(
@@ -94,11 +101,13 @@ def render_card(
         bidirectional=record.provenance["bidirectional"],
         adapters=tuple(record.provenance["adapters"]),
         quantization=record.provenance.get("quantization"),
+        fitted_on=None if record.variant.transform is None else said_of_fitted(record.variant.fitted_on),
         answer=_answer(record),
     )
     sections = [
         _scores_section(record),
         _layers_section(record, picture),
+        *_recipes_sections(record),
         _schemes_section(record),
         *_metrics_sections(record),
         _usage_section(record),
@@ -118,7 +127,8 @@ def _own(record: LayerRecord) -> Mapping[str, Any]:
 def _modules(record: LayerRecord) -> tuple[str, ...]:
     """The modules after pooling of the layer."""
     is_last = record.layer == record.n_blocks
-    return tuple(kind for kind in _own(record)["modules"] if is_last or kind == NORMALIZE)
+    transform = () if record.variant.transform is None else ("Dense",)  # the module that it is saved as
+    return transform + tuple(kind for kind in _own(record)["modules"] if is_last or kind == NORMALIZE)
 
 
 def _base_name(record: LayerRecord) -> str:
@@ -135,6 +145,8 @@ def _how_chosen(record: LayerRecord) -> str:
 
 def _scores_section(record: LayerRecord) -> str:
     warning = _said_of_tasks(record)
+    if record.variant.is_transductive:
+        warning += f"> [!WARNING]\n> {SAID_OF_TRANSDUCTIVE[0].upper()}{SAID_OF_TRANSDUCTIVE[1:]}.\n\n"
     if record.limit is not None:
         warning += f"""> [!WARNING]
 > These are partial results: only {record.limit} items of each split were evaluated. They are not MTEB scores and are
@@ -161,9 +173,10 @@ def _scores_section(record: LayerRecord) -> str:
     elif mean is None:
         mean_sentence = "There is no mean, because no task has a score."
     reasons = "".join(f"\n{escaped(said)}.\n" for said in said_of_no_scores(record.no_scores))
+    recipe = "" if record.variant.is_plain else f"Recipe: {escaped(record.variant.words(whole=True))}.\n\n"
     return f"""## Scores of layer {record.layer}
 
-{warning}Scored with [mteb](https://github.com/embeddings-benchmark/mteb). {mean_sentence}
+{warning}{recipe}Scored with [mteb](https://github.com/embeddings-benchmark/mteb). {mean_sentence}
 
 {table(rows)}
 {reasons}"""
@@ -191,10 +204,14 @@ def _number(n: int) -> str:
 
 
 def _answer(record: LayerRecord) -> str:
-    """The scores of this layer and of the last one, or of the best one if this is the last, in a sentence or two."""
+    """The scores of this layer and of the last one, or of the best one if this is the last, in a sentence or two.
+
+    Both with the recipe of this layer; `_recipes_sections` compares with the plain last layer.
+    """
     means = dict(record.layers.select("layer", "mean").iter_rows())
     last, best = record.n_blocks, record.best
-    place = f"Layer {record.layer} of {last}" + ", the last one," * (record.layer == last)
+    recipe = "" if record.variant.is_plain else f" with {escaped(record.variant.words())}"
+    place = f"Layer {record.layer} of {last}" + ", the last one," * (record.layer == last) + recipe
     mean = means[record.layer]
     if mean is None:
         missing = [task for task in record.tasks if record.layers.filter(layer=record.layer)[task][0] is None]
@@ -221,7 +238,7 @@ def _layers_section(record: LayerRecord, picture: str | None) -> str:
     layers = record.layers
     scored = layers.select("layer", "depth", "mean", *record.tasks)
     shown = f"![mean score over layers]({picture})\n\n" if picture else ""
-    summary = record.board.summary(record.model, record.revision)
+    summary = record.board.summary(record.model, record.revision, **record.variant.recipe())
     summary_line = f"\n{str(summary)[0].upper()}{str(summary)[1:]}.\n" if summary is not None else ""
     return f"""## Scores of every layer
 
@@ -229,9 +246,16 @@ def _layers_section(record: LayerRecord, picture: str | None) -> str:
 {summary_line}"""
 
 
+def _recipes_sections(record: LayerRecord) -> Iterator[str]:
+    lines = list(recipes_markdown(record.board, "available", record.model, record.revision))
+    if lines:
+        yield "\n".join(lines)
+
+
 def _schemes_section(record: LayerRecord) -> str:
     # Everywhere in the card, the best layer is chosen among layers that have all tasks.
-    row = record.board.schemes(record.model, record.revision, complete_only=True).row(0, named=True)
+    rows_of_all = record.board.schemes(record.model, record.revision, complete_only=True).iter_rows(named=True)
+    row = next(row for row in rows_of_all if variant_of(row) == record.variant)
     scored = [scheme for scheme in SCHEMES if row[scheme] is not None]
     rows = [SCHEME_COLUMNS, *(scheme_cells(row, scheme) for scheme in scored)]
     return f"""## Ways to pick a layer
@@ -264,7 +288,7 @@ def _usage_section(record: LayerRecord) -> str:
     return f"""## Extract this layer from the base model
 
 ```python
-{encoder_snippet(record.origin.loaded_from, *of_layer)}
+{encoder_snippet(record.origin.loaded_from, *of_layer, record.variant.fitted_on)}
 ```
 
 To save it as a folder that only needs sentence-transformers:
@@ -287,10 +311,12 @@ def _provenance_section(record: LayerRecord) -> str:
         for package, version in provenance["versions"].items():
             versions[package] = sorted({*versions.get(package, []), version})
     quantization = record.provenance.get("quantization")
+    recipe = [("recipe", escaped(record.variant.words(whole=True)))] if not record.variant.is_plain else []
     facts = [
         ("", ""),
         ("model", escaped(record.model)),
         ("revision", escaped(record.revision)),
+        *recipe,
         ("SHA-256 of the weights", escaped(record.provenance["weights_sha256"] or "-")),
         *([("weights read as", escaped(str(quantization)))] if quantization is not None else []),
         ("dtype of the weights", escaped(record.provenance["dtype"])),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from leaderboard.analysis.variants import Variant, default_pooling
 from midlayer_embed.terms import METRICS
 
 
@@ -66,3 +67,36 @@ def fewer_tasks(row: Mapping[str, Any], scheme: str) -> int | None:
     """
     n = row[f"n_{scheme}"]
     return n if 0 < n < row["n_tasks"] else None
+
+
+RECIPE_COLUMNS = ("recipe", "pooling", "best", "at", "last", "gain", "tasks")
+
+
+def recipe_cells(row: Mapping[str, Any], *, whole: bool = False) -> tuple[str, ...]:
+    """Format a row of the recipes table, in the order of `RECIPE_COLUMNS`.
+
+    Args:
+        row: Row of `Leaderboard.recipes`.
+        whole: Whether a long template is told whole.
+
+    Example:
+        >>> row = {"model": "m", "revision": "r", "template": "echo", "transform": "whiten:10", "fitted_on": "train"}
+        >>> numbers = {"best": 71.34, "best_layer": 24, "last": 70.0, "gain": 36.44, "n_tasks": 4}
+        >>> recipe_cells({**row, **numbers, "pooling": "weightedmean"})
+        ('echo, whiten:10 on train', 'weightedmean', '71.3', '24', '70.0', '+36.4', '4')
+    """
+    gain = "-" if row["gain"] is None else f"{row['gain']:+.1f}"
+    points = (format_cell(name, row[name]) for name in ("best", "best_layer", "last"))
+    return (variant_of(row).words(whole=whole), row["pooling"], *points, gain, str(row["n_tasks"]))
+
+
+def recipe_name(row: Mapping[str, Any]) -> str:
+    """A recipe in words, with a pooling that its template does not have by itself."""
+    words = variant_of(row).words()
+    return words if row["pooling"] == default_pooling(row["template"]) else f"{words}, {row['pooling']} pooling"
+
+
+def variant_of(row: Mapping[str, Any]) -> Variant:
+    """The variant of a row of any table; in a table of recipes, its model has the column label."""
+    names = ("revision", "template", "transform", "fitted_on")
+    return Variant(row.get("label", row["model"]), *(row[name] for name in names))

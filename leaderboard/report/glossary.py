@@ -51,6 +51,15 @@ WORDS = {
         "available", "Each mean is over the tasks that are there for it. Different tasks are not comparable."
     ),
     "common": Word("common", "All means are over the tasks that all models and schemes have, if there are any."),
+    "recipe": Word(
+        "recipe",
+        "What is done besides the layer: a template around every text, a pooling, and a transform of the vectors, "
+        "fitted on texts without labels. The best one is chosen by the scores that it is judged by: an upper bound.",
+    ),
+    "gain": Word("gain", "Points of a recipe's best layer over the plain last layer (the baseline), same tasks.", _UP),
+    "transductive": Word(
+        "transductive", "The transform was fitted on the evaluated texts themselves; new texts may gain less."
+    ),
     "raw": Word("raw states", "What a block leaves, without the model's final norm. Metrics are measured on them."),
     "dcor": Word(
         "dcor",

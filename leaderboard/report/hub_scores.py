@@ -30,11 +30,12 @@ def eval_results_files(record: LayerRecord) -> Iterator[tuple[str, str]]:
     """Yield name and content of the `.eval_results` files, with the task ids and units of mteb.
 
     A score over one split and one subset is written once, under the name of the whole task; mteb writes it twice.
-    Results of a limited task are skipped, because the Hub ranks all files, and so are scores that are not numbers.
+    Results of a limited task and of a transform that has seen the evaluated texts are skipped, because the Hub ranks
+    all files, and so are scores that are not numbers.
     Dataset and revision are those that were measured; mteb takes them from its current version of the task.
     """
     for result in record.results:
-        entries = list(_eval_results(result)) if record.limit is None else []
+        entries = list(_eval_results(result)) if record.is_comparable else []
         if entries:
             name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in result.task_name)
             content = eval_result_entries_to_yaml(entries)
@@ -84,13 +85,13 @@ def model_index(record: LayerRecord, base_name: str) -> dict[str, Any]:
         base_name: Name of the base model.
     """
     name = f"{base_name.rpartition('/')[2]}-layer-{record.layer}"
-    scores = [score for result in record.results for score in _hub_eval_results(result, record.limit)]
+    scores = [score for result in record.results for score in _hub_eval_results(result, record)]
     # One call per score: a common call would merge tasks of one type that share a dataset.
     results = [eval_results_to_model_index(name, [score])[0]["results"][0] for score in scores]
     return {"model-index": [{"name": name, "results": results}]} if results else {}
 
 
-def _hub_eval_results(result: TaskResult, limit: int | None) -> list[EvalResult]:
+def _hub_eval_results(result: TaskResult, record: LayerRecord) -> list[EvalResult]:
     """Convert a result for the model-index with mteb, with the dataset and revision that were measured."""
     task = task_of(result)
     measured = result.model_copy()
@@ -107,8 +108,10 @@ def _hub_eval_results(result: TaskResult, limit: int | None) -> list[EvalResult]
     for score in scores:
         score.metric_value = _in_points(score.metric_value)  # mteb leaves a fraction, unlike in `.eval_results`
         score.source_name, score.source_url = _source(result)
-        if limit is not None:
-            score.dataset_name += f", {limit} items of each split"
+        if record.limit is not None:
+            score.dataset_name += f", {record.limit} items of each split"
+        if record.variant.is_transductive:
+            score.dataset_name += ", its texts seen by the transform"
     return scores
 
 

@@ -1,25 +1,29 @@
 """Reads everything that a results folder holds about one layer of a model. Does not format or publish it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
+from leaderboard.analysis.variants import RecipeKeywords, Variant
 from leaderboard.models.meta import model_label
 from leaderboard.models.origin import Origin
 from leaderboard.models.reload import origin_of
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.results.load import read_results
-from leaderboard.results.provenance import provenance_of
+from leaderboard.results.provenance import provenance_of, recipe_of
 from leaderboard.results.remarks import said_of_nothing
 from leaderboard.results.tables import Tables
 from leaderboard.tasks.names import OTHER_COLUMNS
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class LayerRecord:
         layer: Layer index.
         meta: mteb's metadata of the layer.
         results: Results of the layer, in the task order of the tables.
+        template: Template of the recipe.
+        transform: Transform of the recipe.
+        fitted_on: What the transform was fitted on.
     """
 
     board: Tables
@@ -41,6 +48,14 @@ class LayerRecord:
     layer: int
     meta: ModelMeta
     results: tuple[TaskResult, ...]
+    template: str | None = None
+    transform: str | None = None
+    fitted_on: str | None = None
+
+    @property
+    def variant(self) -> Variant:
+        """The model with its recipe."""
+        return Variant(self.model, self.revision, self.template, self.transform, self.fitted_on)
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -62,6 +77,11 @@ class LayerRecord:
         return dim
 
     @property
+    def is_comparable(self) -> bool:
+        """Whether the scores are of whole tasks, by vectors that have not seen the evaluated texts before."""
+        return self.limit is None and not self.variant.is_transductive
+
+    @property
     def limit(self) -> int | None:
         """Maximum number of evaluated items per split; None for all."""
         limit: int | None = self.provenance["limit"]
@@ -69,8 +89,8 @@ class LayerRecord:
 
     @property
     def layers(self) -> pl.DataFrame:
-        """Layer table of the model."""
-        return self.board.layer_table(self.model, self.revision)
+        """Layer table of the model with the recipe."""
+        return self.board.layer_table(self.model, self.revision, **self.variant.recipe())
 
     @property
     def tasks(self) -> list[str]:
@@ -80,18 +100,20 @@ class LayerRecord:
     @property
     def no_scores(self) -> pl.DataFrame:
         """The tasks on which the layer has no score, with the reasons; see `Tables.no_scores`."""
-        here = {"model": self.model, "revision": self.revision, "layer": self.layer}
-        return self.board.no_scores().filter(**here)
+        return self.board.of_variant(self.variant).no_scores().filter(layer=self.layer)
 
     @property
     def best(self) -> int | None:
         """Layer with the highest mean score; None if no layer has all tasks."""
-        return self.board.best_layer(self.model, self.revision)
+        return self.board.best_layer(self.model, self.revision, **self.variant.recipe())
 
     @property
     def origin(self) -> Origin:
         """Name and settings that load the model again."""
-        return origin_of(self.meta, self.provenance)
+        origin, recipe = origin_of(self.meta, self.provenance), self.variant.recipe()
+        own = {name: recipe[name] for name in ("template", "transform") if recipe[name] is not None}
+        others = {name: value for name, value in origin.settings.items() if name not in recipe}
+        return replace(origin, settings={**others, **own})
 
 
 def find_layer(
@@ -100,6 +122,7 @@ def find_layer(
     layer: int | float | None = None,
     *,
     revision: str | None = None,
+    **recipe: "Unpack[RecipeKeywords]",
 ) -> LayerRecord:
     """Read the results of one layer.
 
@@ -108,26 +131,43 @@ def find_layer(
         model: Model name in the tables; optional if there is only one model.
         layer: A layer or depth that was scored. None: the layer with the best mean score over the tasks.
         revision: Revision of the model; optional if there is only one.
+        **recipe: template, transform and fitted_on, as for `Tables.layer_table`. Without them, the layer is plain, or
+            of the only recipe if no plain layer was scored.
 
     Raises:
-        InputError: (a ValueError) if there is no such folder, model or layer; the message lists the available ones.
+        InputError: (a ValueError) if there is no such folder, model, recipe or layer; the message lists what there is.
     """
     board = read_results(results_dir)
     if board.scores.is_empty():
         raise InputError(said_of_nothing(results_dir, board.remarks))
-    name, which = board.find_model(model, revision)
+    variant = _find_variant(board, model, revision, recipe)
+    name, which = variant[:2]
     every = [
         (provenance, meta, result)
         for meta, result in ResultsFolder(results_dir).results()
-        if (model_label(meta), meta.revision) == (name, which) and (provenance := provenance_of(result)) is not None
+        if (model_label(meta), meta.revision) == (name, which)
+        and (provenance := provenance_of(result)) is not None
+        and recipe_of(provenance) == variant[2:]
     ]
-    number = board.best_layer(name, which) if layer is None else layer_number(layer, every[0][0]["n_blocks"])
+    best = board.best_layer(name, which, **variant.recipe())
+    number = best if layer is None else layer_number(layer, every[0][0]["n_blocks"])
     if number is None:
-        raise InputError(f"layer: no layer of {name} has all tasks, so there is no best layer; pass a layer")
+        raise InputError(f"layer: no layer of {variant.label()} has all tasks, so there is no best layer; pass a layer")
     by_task = {result.task_name: (meta, result) for provenance, meta, result in every if provenance["layer"] == number}
-    layers = board.layer_table(name, which)
+    layers = board.layer_table(name, which, **variant.recipe())
     if not by_task:
         scored = ", ".join(map(str, layers["layer"]))
         raise InputError(f"layer: expected a scored layer ({scored}), got {layer}")
     metas, results = zip(*(by_task[task] for task in layers.columns if task in by_task), strict=True)
-    return LayerRecord(board, name, which, number, metas[0], results)
+    return LayerRecord(board, name, which, number, metas[0], results, *variant[2:])
+
+
+def _find_variant(board: Tables, model: str | None, revision: str | None, recipe: RecipeKeywords) -> Variant:
+    variant = board.find_variant(model, revision, **recipe)
+    found = [one for one in board.variants() if one[:2] == variant[:2]]
+    if variant in found:
+        return variant
+    if len(found) > 1:
+        names = "; ".join(one.words(whole=True) for one in found)
+        raise InputError(f"recipe of {variant.model}: no plain layer was scored; pass template, transform of {names}")
+    return found[0]

@@ -5,33 +5,53 @@ from typing import Any
 
 import polars as pl
 
-from leaderboard.analysis.schemes import SCHEMES, notes
-from leaderboard.report.cells import fewer_tasks, format_cell, format_coefficient
+from leaderboard.analysis import recipes
+from leaderboard.analysis.schemes import SCHEMES, Tasks, notes
+from leaderboard.analysis.variants import MODEL, Variant
+from leaderboard.report.answer import answer_of_recipes, answers_of_types
+from leaderboard.report.cells import (
+    RECIPE_COLUMNS,
+    fewer_tasks,
+    format_cell,
+    format_coefficient,
+    recipe_cells,
+    variant_of,
+)
 from leaderboard.results.remarks import said_of_no_scores
 from leaderboard.results.tables import Tables
 from midlayer_embed.ground.markdown import escaped, table
 
 
 def markdown(board: Tables, **options: Any) -> str:
-    """Schemes of all models, then layers (the best in bold) and associations of each model.
+    """Schemes and recipes of all models, then layers (the best in bold) and associations of each model.
+
+    Layers and associations are those of plain layers; where a model has none, those of its best recipe.
 
     Args:
         board: The tables.
         **options: Options of `Leaderboard.schemes`: tasks, complete_only, seed.
     """
-    blocks = [_schemes(board, options)]
+    over = options.get("tasks", "available")
+    table = board.recipes(tasks=over)
+    blocks = [_schemes(board, options), recipes_markdown(board, over)]
+    best = [variant_of(row) for row in table.iter_rows(named=True)]
     for model, revision in board.models():
-        blocks += [_layers(board, model, revision), _associations(board, model, revision)]
+        plain, first = Variant(model, revision), next(one for one in best if one[:2] == (model, revision))
+        variant = plain if plain in best else first
+        blocks += [_layers(board, variant), _associations(board, variant)]
     return "\n".join("\n".join(block) for block in blocks)
 
 
 def _schemes(board: Tables, options: dict[str, Any]) -> Iterator[str]:
     yield "## Schemes\n"
     yield "Scores in points. In brackets: the number of tasks in a mean that lacks some of the model's tasks.\n"
-    rows = [["model", "revision", "n_tasks", "best_layer", *SCHEMES]]
     found = board.schemes(**options)
+    variants = board.variants()
+    named = ["model", "revision"] if all(one.is_plain for one in variants) else ["model", "revision", "recipe"]
+    rows = [[*named, "n_tasks", "best_layer", *SCHEMES]]
     for row in found.iter_rows(named=True):
-        cells = [escaped(row["model"]), escaped(row["revision"]), str(row["n_tasks"])]
+        names = (row["model"], row["revision"], variant_of(row).words())[: len(named)]
+        cells = [*map(escaped, names), str(row["n_tasks"])]
         cells.append(format_cell("best_layer", row["best_layer"]))
         for scheme in SCHEMES:
             n = fewer_tasks(row, scheme)
@@ -43,12 +63,46 @@ def _schemes(board: Tables, options: dict[str, Any]) -> Iterator[str]:
         yield f"{escaped(note[:1].upper() + note[1:])}.\n"
 
 
-def _layers(board: Tables, model: str, revision: str) -> Iterator[str]:
-    summary = board.summary(model, revision)
-    yield f"## {escaped(model)} ({escaped(revision)})\n"
-    yield layers_markdown(board.layer_table(model, revision), None if summary is None else summary.best)
+def recipes_markdown(
+    board: Tables, over: Tasks, model: str | None = None, revision: str | None = None
+) -> Iterator[str]:
+    """The recipes of each model, the best in bold; nothing if there are none.
+
+    Args:
+        board: The tables.
+        over: As for `Leaderboard.recipes`.
+        model: Only this model.
+        revision: Only models of this revision.
+    """
+    found = recipes.compared(board.recipes(model, revision, tasks=over))
+    if found.is_empty():
+        return
+    of_types = board.recipes(model, revision, tasks=over, per_type=True)
+    yield "## Recipes\n"
+    yield "The best layer of each recipe, in points; gain is over the plain last layer (the baseline), same tasks.\n"
+    of_models = found.partition_by(MODEL, as_dict=True, maintain_order=True)
+    for (name, which), of_model in of_models.items():
+        rows = of_model.to_dicts()
+        best = next((place for place, row in enumerate(rows, start=1) if row["is_best"]), None)
+        if len(of_models) > 1:
+            yield f"### {escaped(name)} ({escaped(which)})\n"
+        cells = [[escaped(cell) for cell in recipe_cells(row, whole=True)] for row in rows]
+        yield table([RECIPE_COLUMNS, *cells], right=True, bold=best)
+        yield f"\n{escaped(answer_of_recipes(rows))}\n"
+        types = answers_of_types(of_types.filter(model=name, revision=which).to_dicts())
+        if types:
+            yield "\n".join(f"- {escaped(line)}" for line in types) + "\n"
+    for note in recipes.notes(found):
+        yield f"{escaped(note[:1].upper() + note[1:])}.\n"
+
+
+def _layers(board: Tables, variant: Variant) -> Iterator[str]:
+    summary = board.summary(*variant[:2], **variant.recipe())
+    yield f"## {escaped(variant.label(f'{variant.model} ({variant.revision})'))}\n"
+    found = board.layer_table(*variant[:2], **variant.recipe())
+    yield layers_markdown(found, None if summary is None else summary.best)
     yield f"\n{summary}\n" if summary is not None else "\nNo layer has all tasks yet.\n"
-    for said in said_of_no_scores(board.only(model, revision).no_scores()):
+    for said in said_of_no_scores(board.of_variant(variant).no_scores()):
         yield f"{escaped(said)}.\n"
 
 
@@ -65,8 +119,8 @@ def layers_markdown(frame: pl.DataFrame, marked: int | None) -> str:
     return table(rows, right=True, bold=1 + layers.index(marked) if marked in layers else None)
 
 
-def _associations(board: Tables, model: str, revision: str) -> Iterator[str]:
-    found = board.associations(model, revision)
+def _associations(board: Tables, variant: Variant) -> Iterator[str]:
+    found = board.associations(*variant[:2], **variant.recipe())
     if found.is_empty():
         return
     yield "Metrics against scores, over the layers:\n"

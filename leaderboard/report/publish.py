@@ -81,7 +81,7 @@ def write_card(
         partial.write_text(card, encoding="utf-8")
         for file, content in eval_results_files(record):
             (partial_folder / file).write_text(content, encoding="utf-8")
-        save_figure(layer_figure(record.board.only(record.model, record.revision), record.layer), picture)
+        save_figure(layer_figure(record.board.of_variant(record.variant), record.layer), picture)
     if not any(eval_results.iterdir()):
         eval_results.rmdir()
 
@@ -111,11 +111,16 @@ def push_layer(
         URL of the encoder.
 
     Raises:
-        InputError: (a ValueError) if the repository name is invalid, there is no token, or the model is not the one
-            that was scored. Nothing is uploaded.
+        InputError: (a ValueError) if the repository name is invalid, there is no token, the model is not the one that
+            was scored, or its recipe has a transform, which has to be fitted first. Nothing is uploaded.
         PushFailed: (a RuntimeError) if the Hub cannot be reached or refuses the upload.
     """
     check_push(repo)
+    if record.variant.transform is not None:
+        raise InputError(
+            f"push: the texts that {record.variant.transform} was fitted on are not part of the results; export the "
+            "layer with --transform-texts FILE, write its card with --out, and upload the folder"
+        )
     settings = {**record.origin.settings, **({} if adapters is None else {"adapters": list(adapters)})}
     model = record.origin.loaded_from if model_path is None else str(user_path(model_path, "model_path"))
     if model_path is None and record.origin.hub_id is None:

@@ -5,25 +5,50 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from leaderboard.analysis.variants import CORPUS, TASK
 from midlayer_embed.cli.parser import model_arguments
 
+_TRANSFORM = "transform"
+_TEXTS = "a list of unlabelled texts like those that you will encode"
 
-def encoder_snippet(model: str, layer: int, settings: Mapping[str, Any]) -> str:
+
+def encoder_snippet(model: str, layer: int, settings: Mapping[str, Any], fitted_on: str | None = None) -> str:
     """Python code that creates the encoder.
 
     Args:
         model: Hub id, folder or "starter".
         layer: Layer index.
         settings: Keyword arguments of `MidLayerEncoder` that differ from its defaults.
+        fitted_on: What the transform was fitted on for the scores, as in the tables.
 
     Example:
         >>> print(encoder_snippet("org/model", 7, {"final_norm": False}))
         from midlayer_embed import MidLayerEncoder
         <BLANKLINE>
         encoder = MidLayerEncoder("org/model", layer=7, final_norm=False)
+        >>> print(encoder_snippet("org/model", 7, {"transform": "whiten:10"}, "train").splitlines()[2])
+        # texts: a list of unlabelled texts like those that you will encode. For these scores: the task's other split.
     """
-    arguments = [_literal(model), f"layer={layer}", *(f"{key}={_literal(value)}" for key, value in settings.items())]
-    return f"from midlayer_embed import MidLayerEncoder\n\nencoder = MidLayerEncoder({', '.join(arguments)})"
+    keywords = {"layer": layer, **settings}
+    arguments = [_literal(model), *(f"{key}={_literal(value)}" for key, value in keywords.items())]
+    comment = ""
+    if _TRANSFORM in settings:
+        arguments.append("transform_texts=texts")
+        comment = f"# texts: {_TEXTS}. For these scores: {said_of_fitted(fitted_on)}.\n"
+    call = f"encoder = MidLayerEncoder({', '.join(arguments)})"
+    return f"from midlayer_embed import MidLayerEncoder\n\n{comment}{call}"
+
+
+def said_of_fitted(fitted_on: str | None) -> str:
+    """What a transform was fitted on, in words.
+
+    Example:
+        >>> said_of_fitted("train"), said_of_fitted("corpus:wiki.txt")
+        ("the task's other split", 'the corpus wiki.txt')
+    """
+    corpus = (fitted_on or "").removeprefix(CORPUS)
+    known = {"train": "the task's other split", TASK: "the evaluated texts themselves (transductive)", None: "unknown"}
+    return known.get(fitted_on) or f"the corpus {' '.join(corpus.split())}"
 
 
 def _literal(value: Any) -> str:
@@ -37,10 +62,19 @@ def export_command(model: str, folder: str, layer: int, settings: Mapping[str, A
     Example:
         >>> export_command("org/model", "model-layer-7", 7, {"final_norm": False})
         'midlayer-embed export org/model model-layer-7 --layer 7 --raw'
+        >>> export_command("org/model", "m", 7, {"template": "echo", "transform": "whiten:10"})
+        'midlayer-embed export org/model m --layer 7 --template echo --transform whiten:10 --transform-texts texts.txt'
     """
     arguments = [model, folder, "--layer", str(layer), *model_arguments(settings)]
-    # Keep it on one line even if the name of a folder contains a line break.
-    return " ".join(shlex.join(["midlayer-embed", "export", *arguments]).split())
+    arguments += ["--transform-texts", "texts.txt"] if _TRANSFORM in settings else []
+    return " ".join(map(_quoted, ["midlayer-embed", "export", *arguments]))
+
+
+def _quoted(argument: str) -> str:
+    """The argument for a shell, on one line even if a folder or a template contains a line break."""
+    if argument.isprintable():
+        return shlex.quote(argument)
+    return "$'" + argument.encode("unicode_escape").decode().replace("'", "\\'") + "'"
 
 
 def folder_name(model: str, layer: int) -> str:

@@ -1,4 +1,4 @@
-"""Prints tables in a terminal: schemes, layers and associations of a model, and tasks."""
+"""Prints tables in a terminal: schemes, recipes, layers and associations of a model, and tasks."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,20 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from leaderboard.analysis import recipes
 from leaderboard.analysis.schemes import SCHEMES, notes
-from leaderboard.report.cells import SCHEME_COLUMNS, fewer_tasks, format_cell, format_coefficient, scheme_cells
+from leaderboard.analysis.variants import MODEL, Variant
+from leaderboard.report.answer import answer_of_recipes, answers_of_types
+from leaderboard.report.cells import (
+    RECIPE_COLUMNS,
+    SCHEME_COLUMNS,
+    fewer_tasks,
+    format_cell,
+    format_coefficient,
+    recipe_cells,
+    scheme_cells,
+    variant_of,
+)
 from leaderboard.results.tables import Tables
 from leaderboard.tasks.benchmarks import n_samples
 from midlayer_embed.terms import METRICS
@@ -48,10 +60,26 @@ class _Console(Console):
 
 
 def print_layers(board: Tables, model: str, revision: str, console: Console | None = None) -> None:
-    """Print one row per layer, best and last marked: metrics, scores and a summary line."""
+    """Print one row per layer, best and last marked: metrics, scores and a summary line; then the recipes, if any.
+
+    Layers are plain. If none of these ran, those of the best recipe are printed.
+    """
     console = console or _Console()
-    frame = board.layer_table(model, revision)
-    summary = board.summary(model, revision)
+    table = recipes.compared(board.recipes(model, revision))
+    of_label = [variant_of(row) for row in table.iter_rows(named=True) if row["label"] == model]
+    variant = Variant(model, revision)
+    if of_label and variant not in of_label:
+        variant = of_label[0]
+    _print_layers_of(board, variant, console)
+    others = set(table.filter(revision=revision)["label"])
+    if of_label and model == next(name for name, _ in board.models() if name in others):  # once for all its poolings
+        console.print()
+        print_recipes(table, board.recipes(model, revision, per_type=True), console)
+
+
+def _print_layers_of(board: Tables, variant: Variant, console: Console) -> None:
+    frame = board.layer_table(*variant[:2], **variant.recipe())
+    summary = board.summary(*variant[:2], **variant.recipe())
     layers = frame["layer"].to_list()
     marks = dict.fromkeys(layers, "")
     if summary is not None:
@@ -59,12 +87,12 @@ def print_layers(board: Tables, model: str, revision: str, console: Console | No
         marks[summary.best] = "best"
     measured = [name for name in frame.columns if name in METRICS]
     scored = frame.drop(measured)
+    title = variant.label(f"{variant.model} ({variant.revision})")
     if measured:
         means = "means over the tasks" if len(scored.columns) > 4 else "on the task's texts"
-        title = f"{model} ({revision}), metrics, {means}"
-        _print_layers(console, title, frame.select("layer", "depth", *measured), marks)
+        _print_layers(console, f"{title}, metrics, {means}", frame.select("layer", "depth", *measured), marks)
         console.print()
-    _print_layers(console, f"{model} ({revision}), scores x100", scored, marks)
+    _print_layers(console, f"{title}, scores x100", scored, marks)
     console.print(Text(str(summary) if summary is not None else "no layer has all tasks yet"), soft_wrap=True)
 
 
@@ -136,7 +164,7 @@ _OVER = {"available": "each over its available tasks", "common": "all over the c
 
 
 def print_schemes(schemes: pl.DataFrame, console: Console | None = None) -> None:
-    """Print one row per model: score and index of the best layer, the last, a random one, and the paper's criteria.
+    """Print one row per model and recipe: score and index of the best layer, the last, a random one, and criteria.
 
     Args:
         schemes: Result of `Leaderboard.schemes`, at least one row.
@@ -146,7 +174,7 @@ def print_schemes(schemes: pl.DataFrame, console: Console | None = None) -> None
     models = schemes.to_dicts()
     rows = []
     for row in models:
-        name = row["model"] if row["revision"] == "main" else f"{row['model']} ({row['revision']})"
+        name = variant_of(row).label(None if row["revision"] == "main" else f"{row['model']} ({row['revision']})")
         layer = format_cell("best_layer", row["best_layer"])
         best, *others = (_format_score(row, scheme) for scheme in ("best", *_SHOWN))
         rows.append(list(map(Text, (name, str(row["n_tasks"]), best, layer, *others))))
@@ -179,16 +207,43 @@ def print_scheme_details(row: dict[str, Any], console: Console | None = None) ->
         [Text(cell, style="bold" if scheme == "best" else "") for cell in scheme_cells(row, scheme)]
         for scheme in SCHEMES
     ]
-    _print_table(console, f"{row['model']} ({row['revision']}), schemes, scores x100", SCHEME_COLUMNS, rows)
+    name = variant_of(row).label(f"{row['model']} ({row['revision']})")
+    _print_table(console, f"{name}, schemes, scores x100", SCHEME_COLUMNS, rows)
     console.print("regret: points below the best single layer over the same tasks", soft_wrap=True)
 
 
-def print_associations(model: str, revision: str, associations: pl.DataFrame, console: Console | None = None) -> None:
+def print_recipes(
+    table: pl.DataFrame, of_types: pl.DataFrame, console: Console | None = None, *, said: Sequence[str] = ()
+) -> None:
+    """Print one row per recipe of each model, the best first and in bold, and what has to be said of them.
+
+    Args:
+        table: Result of `Leaderboard.recipes`, at least one row.
+        of_types: The same `per_type`.
+        console: Console to print to. None: stdout.
+        said: What has been said already.
+    """
+    console = console or _Console()
+    for (model, revision), of_model in table.partition_by(MODEL, as_dict=True, maintain_order=True).items():
+        found = of_model.to_dicts()
+        rows = [[Text(cell, style="bold" if row["is_best"] else "") for cell in recipe_cells(row)] for row in found]
+        _print_table(console, f"{model} ({revision}), recipes, scores x100", RECIPE_COLUMNS, rows)
+        console.print(Text(answer_of_recipes(found)), soft_wrap=True)
+        for line in answers_of_types(of_types.filter(model=model, revision=revision).to_dicts()):
+            console.print(Text(f"  {line}"), soft_wrap=True)
+        console.print()
+    console.print("gain: points of the best layer over the plain last layer, on the same tasks", soft_wrap=True)
+    for note in recipes.notes(table):
+        if note in said:
+            continue
+        console.print(Text(note), soft_wrap=True)
+
+
+def print_associations(variant: Variant, associations: pl.DataFrame, console: Console | None = None) -> None:
     """Print one row per metric of a model.
 
     Args:
-        model: Name of the model.
-        revision: Revision of the model.
+        variant: The model with its recipe.
         associations: Result of `Leaderboard.associations`.
         console: Console to print to. None: stdout.
     """
@@ -197,7 +252,8 @@ def print_associations(model: str, revision: str, associations: pl.DataFrame, co
     rows = [
         [Text(metric), *(Text(format_coefficient(n)) for n in numbers)] for metric, *numbers in associations.iter_rows()
     ]
-    _print_table(console, f"{model} ({revision}), metrics against scores over the layers", names, rows)
+    title = variant.label(f"{variant.model} ({variant.revision})")
+    _print_table(console, f"{title}, metrics against scores over the layers", names, rows)
 
 
 def print_tasks(tasks: Sequence[tuple[AbsTask, int | None]]) -> None:

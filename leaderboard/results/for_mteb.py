@@ -9,36 +9,48 @@ from pathlib import Path
 from mteb.models.model_meta import ModelMeta
 from mteb.results import BenchmarkResults, ModelResult, TaskResult
 
-from leaderboard.models.meta import model_label
+from leaderboard.models.meta import model_label, template_name
 from leaderboard.results.arguments import check_results
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.results.provenance import provenance_of
 from leaderboard.tasks import starter  # noqa: F401  # mteb looks tasks up by their names, once they are imported
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import check_layer, layer_number
+from midlayer_embed.recipes.names import parse_transform
 
 _Found = list[tuple[ModelMeta, TaskResult]]
 
 
 def mteb_results(
-    results_dir: str | Path, layer: int | float = -1, *, model: str | None = None, revision: str | None = None
+    results_dir: str | Path,
+    layer: int | float = -1,
+    *,
+    model: str | None = None,
+    revision: str | None = None,
+    template: str | None = None,
+    transform: str | None = None,
+    fitted_on: str | None = None,
 ) -> BenchmarkResults:
-    """The results of one layer, for mteb's own tables and benchmarks.
+    """The results of one layer with one recipe, for mteb's own tables and benchmarks.
 
-    They hold one result per model and task, so that nothing is averaged over layers. A model is named as in our tables:
-    with the settings that are not the default, because they change the scores.
+    They hold one result per model and task, so that nothing is averaged over layers or recipes. A model is named as
+    in our tables: with the settings that are not the default, because they change the scores.
 
     Args:
         results_dir: The `results_dir` of `run_sweep`.
         layer: A layer of each model (17, or -1 from the end), or a depth as a float in [0, 1]. The default is the last.
         model: Name of one model, as in our tables or without settings; None for all models.
         revision: Revision of the model; needed if there are results of several.
+        template: The template of the recipe; None: plain texts.
+        transform: The transform of the recipe; None: vectors as they are.
+        fitted_on: What the transform was fitted on, "train", "task" or "corpus:<name>"; needed if there are results of
+            several.
 
     Returns:
         mteb's BenchmarkResults; tasks without a result at this layer are left out.
 
     Raises:
-        InputError: (a ValueError) there is no such folder, model, revision or layer, or several models are meant.
+        InputError: (a ValueError) there is no such folder, model, revision, recipe or layer, or several are meant.
         InputTypeError: (a ValueError and a TypeError) the layer is neither an int nor a float.
 
     Example:
@@ -48,18 +60,42 @@ def mteb_results(
     """
     check_results(results_dir)
     check_layer(layer)
+    recipe = template_name(template), None if transform is None else parse_transform(transform)[2]
     models: dict[tuple[str, str], _Found] = defaultdict(list)
     for meta, result in ResultsFolder(results_dir).results():
         if (meta.experiment_kwargs or {}).get("layer") is not None:
             models[model_label(meta), str(meta.revision)].append((meta, result))
     if not models:
         raise InputError(f"results: there are no results of any layer in {results_dir}")
+    models = _of_recipe(models, recipe, fitted_on, str(results_dir))
     chosen = _chosen(models, model, revision, str(results_dir))
     found = [there for label in chosen if (there := _at_layer(label, models[label], layer)) is not None]
     if not found:
         layers = sorted({meta.experiment_kwargs["layer"] for label in chosen for meta, _ in models[label]})  # type: ignore[index]
         raise InputError(f"layer: {results_dir} has no results of layer {layer}; there are layers {layers}")
     return BenchmarkResults(model_results=found)
+
+
+def _of_recipe(
+    models: dict[tuple[str, str], _Found], recipe: tuple[str | None, str | None], fitted_on: str | None, folder: str
+) -> dict[tuple[str, str], _Found]:
+    """The results with a template and transform; models without any are left out."""
+    found: dict[tuple[str, str], _Found] = {}
+    on: set[str] = set()
+    for label, results in models.items():
+        for meta, result in results:
+            own = meta.experiment_kwargs or {}
+            if (own.get("template"), own.get("transform")) == recipe:
+                on.add(str(own.get("transform_texts")))
+                if fitted_on in (None, own.get("transform_texts")):
+                    found.setdefault(label, []).append((meta, result))
+    if not on:
+        asked = zip(("template", "transform"), recipe, strict=True)
+        of = ", ".join(f"{name}={value}" for name, value in asked if value is not None)
+        raise InputError(f"{of.partition('=')[0] or 'results'}: {folder} has no results of {of or 'plain layers'}")
+    if not found or (fitted_on is None and len(on) > 1):
+        raise InputError(f"fitted_on: {folder} has results fitted on {', '.join(sorted(on))}, got {fitted_on!r}")
+    return found
 
 
 def _chosen(

@@ -16,7 +16,7 @@ from leaderboard.models.origin import Origin
 from leaderboard.models.reload import origin_of
 from leaderboard.results.arguments import check_results
 from leaderboard.results.folder import ResultsFolder
-from leaderboard.results.provenance import entries_of, provenance_of
+from leaderboard.results.provenance import entries_of, provenance_of, recipe_of
 from leaderboard.results.remarks import said_of_no_scores, said_of_other_data, said_of_passed_over, some_names
 from leaderboard.results.schemas import SCORES_SCHEMA
 from leaderboard.results.scores import reason_of_no_score, score_of
@@ -42,7 +42,7 @@ def read_results(results_dir: str | Path) -> Tables:
     folder = ResultsFolder(results_dir)
     rows: dict[str, list[tuple[Any, ...]]] = {"main": [], "paper": []}
     origins: dict[tuple[str, str], Origin] = {}
-    reasons: dict[tuple[str, str, int, str], str] = {}
+    reasons: dict[tuple[Any, ...], str] = {}
     data: list[tuple[str, str, int, str]] = []
     passed_over = Counter({(model, False): n for model, n in folder.without_layer().items()})
     for meta, result in folder.results():
@@ -51,12 +51,13 @@ def read_results(results_dir: str | Path) -> Tables:
             passed_over[str(meta.name), True] += 1
             continue
         model, revision, layer = model_label(meta), str(meta.revision), int(provenance["layer"])
+        recipe = recipe_of(provenance)
         origins.setdefault((model, revision), origin_of(meta, provenance))
         data.append((model, result.task_name, layer, _data_of(result, provenance)))
         for kind, row in _score_rows(meta, result, provenance):
             rows[kind].append(row)
-            if kind == "main" and row[-1] is None:
-                reasons[model, revision, layer, result.task_name] = reason_of_no_score(result)
+            if kind == "main" and score_of(result) is None:
+                reasons[(model, revision, layer, result.task_name, *recipe)] = reason_of_no_score(result)
     scores, paper_scores = (
         pl.DataFrame(found, schema=SCORES_SCHEMA, orient="row").sort("model", "revision", "layer", maintain_order=True)
         for found in rows.values()
@@ -77,10 +78,11 @@ def _score_rows(
     """The row of the main score and, if the paper reports another score, the row of that score."""
     layer, n_blocks, task_type = (provenance[key] for key in ("layer", "n_blocks", "task_type"))
     head = (model_label(meta), meta.revision, layer, layer / n_blocks, result.task_name, task_type)
-    yield "main", (*head, score_of(result))
+    recipe = recipe_of(provenance)
+    yield "main", (*head, score_of(result), *recipe)
     for name in _PAPER_SCORES.get(task_type, []):
         if all(name in entry for entry in entries_of(result)):
-            yield "paper", (*head, score_of(result, name))
+            yield "paper", (*head, score_of(result, name), *recipe)
             break
 
 

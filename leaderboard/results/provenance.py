@@ -49,7 +49,7 @@ def provenance(
         **settings,
         "max_seq_length": encoder.max_seq_length,
         "own": {
-            "recipe": of_every_layer(checkpoint.resolved(Recipe())),
+            "recipe": of_every_layer(checkpoint.resolved(Recipe(template=settings["template"]))),
             "modules": [module.kind for module in checkpoint.own.modules],
             "for_the_last_layer": list(checkpoint.own.for_the_last_layer),
         },
@@ -87,3 +87,8 @@ def provenance_of(result: TaskResult) -> dict[str, Any] | None:
     found = next((entry[PROVENANCE] for entry in entries_of(result) if PROVENANCE in entry), None)
     is_ours = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _NEEDED.items())
     return found if is_ours else None
+
+
+def recipe_of(provenance: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
+    """Template, transform, and what the transform was fitted on."""
+    return provenance.get("template"), provenance.get("transform"), provenance.get("transform_texts")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from leaderboard.analysis.variants import RECIPE, Variant, with_recipe
 from midlayer_embed.layers import layer_list
 
 # More names than this are counted, so that a sentence stays one line.
@@ -59,19 +60,29 @@ def said_of_no_scores(no_scores: pl.DataFrame) -> list[str]:
         >>> row = {"model": "org/m", "revision": "main", "layer": 0, "task": "STS17", "reason": "all vectors are equal"}
         >>> said_of_no_scores(pl.DataFrame([row]))
         ['org/m: layer 0 has no score on STS17: all vectors are equal']
+        >>> said_of_no_scores(pl.DataFrame([{**row, "template": "echo"}]))
+        ['org/m: layer 0 has no score on STS17 with echo: all vectors are equal']
     """
-    found: dict[str, dict[tuple[str, tuple[int, ...]], list[str]]] = {}
-    by_task = no_scores.group_by("model", "revision", "task", "reason", maintain_order=True).agg(pl.col("layer").sort())
-    for model, _, task, reason, layers in by_task.iter_rows():
-        found.setdefault(model, {}).setdefault((reason, tuple(layers)), []).append(task)
+    tasks: dict[tuple[str, str, tuple[int, ...], str], list[str]] = {}
+    key = ["model", "revision", *RECIPE, "task", "reason"]
+    by_task = with_recipe(no_scores).group_by(key, maintain_order=True).agg(pl.col("layer").sort())
+    for model, revision, *recipe, task, reason, layers in by_task.iter_rows():
+        variant = Variant(model, revision, *recipe)
+        tasks.setdefault((model, reason, tuple(layers), "" if variant.is_plain else variant.words()), []).append(task)
+    recipes: dict[str, dict[tuple[str, tuple[int, ...], tuple[str, ...]], list[str]]] = {}
+    for (model, reason, numbers, recipe_words), names in tasks.items():
+        recipes.setdefault(model, {}).setdefault((reason, numbers, tuple(names)), []).append(recipe_words)
     return [
-        f"{model}: {some_names([_of_layers(*kind) for kind in kinds.items()], '; ')}" for model, kinds in found.items()
+        f"{model}: {some_names([_of_layers(*kind, words) for kind, words in kinds.items()], '; ')}"
+        for model, kinds in recipes.items()
     ]
 
 
-def _of_layers(kind: tuple[str, tuple[int, ...]], tasks: Sequence[str]) -> str:
-    reason, layers = kind
-    return f"{_named(layers)} {'has' if len(layers) == 1 else 'have'} no score on {some_names(tasks)}: {reason}"
+def _of_layers(reason: str, layers: Sequence[int], tasks: Sequence[str], recipes: Sequence[str]) -> str:
+    plain = ["plain"] if "" in recipes and len(recipes) > 1 else []
+    named = [*plain, *filter(None, recipes)]
+    how = f" with {some_names(named, ' or ')}" if named else ""
+    return f"{_named(layers)} {'has' if len(layers) == 1 else 'have'} no score on {some_names(tasks)}{how}: {reason}"
 
 
 def _named(layers: Sequence[int]) -> str:

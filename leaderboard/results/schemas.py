@@ -2,6 +2,8 @@
 
 import polars as pl
 
+from leaderboard.analysis.variants import RECIPE
+
 SCORES_SCHEMA = {
     "model": pl.String,
     "revision": pl.String,
@@ -10,6 +12,7 @@ SCORES_SCHEMA = {
     "task": pl.String,
     "task_type": pl.String,
     "main_score": pl.Float64,
+    **dict.fromkeys(RECIPE, pl.String),  # null for a plain layer
 }
 
 METRICS_SCHEMA = {

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import polars as pl
 
+from leaderboard.analysis.variants import CORPUS, RECIPE, TASK, with_recipe
 from leaderboard.results.remarks import said_of_no_scores
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from leaderboard.results.tables import Tables
@@ -34,9 +35,9 @@ _OLDER_NAMES = {
     },
     "normalization": {"mi-lower-bound": MI_LOWER_BOUND},
 }
-_MAY_BE_ABSENT = ("revision", "depth")
+_MAY_BE_ABSENT = ("revision", "depth", *RECIPE)
 # Columns whose values may be missing: empty or NaN.
-_MAY_BE_MISSING = ("main_score", "value")
+_MAY_BE_MISSING = ("main_score", "value", *RECIPE)
 _REVISION = "main"
 
 
@@ -105,7 +106,9 @@ class _Source:
         twice = (~frame.select(first=pl.struct(key).is_first_distinct())["first"]).arg_true()
         if len(twice):
             row = frame.row(twice[0], named=True)
-            first = frame.select(same=pl.all_horizontal(pl.col(name) == row[name] for name in key))["same"].arg_true()
+            same = (pl.col(name).eq_missing(pl.lit(row[name])) for name in key)
+            first = frame.select(same=pl.all_horizontal(same))["same"].arg_true()
+            key = [name for name in key if row[name] is not None]
             values = ", ".join(f"{name} {row[name]!r}" for name in key)
             raise InputError(
                 f"{self.name}: {self.path}, columns {', '.join(key)}: rows {first[0] + 1} and {twice[0] + 1} have the "
@@ -147,15 +150,19 @@ class _Source:
 
 
 def _scores(source: _Source) -> pl.DataFrame:
-    found = _with_revision(source.read(SCORES_SCHEMA))
+    found = with_recipe(_with_revision(source.read(SCORES_SCHEMA)))
     source.check(found, "layer", pl.col("layer") >= 0, "0 or more")
     source.check(found, "main_score", pl.col("main_score").is_between(-1, 1), "a fraction from -1 to 1, not points")
     if "depth" not in found.columns:
-        highest = pl.col("layer").max().over("model", "revision")
+        highest = pl.col("layer").max().over("model", "revision")  # of all its recipes: they have the same layers
         found = found.with_columns(depth=pl.when(highest > 0).then(pl.col("layer") / highest).otherwise(0.0))
     source.check(found, "depth", pl.col("depth").is_between(0, 1), "0 to 1")
     source.check(found, "task", ~pl.col("task").is_in(OTHER_COLUMNS), "a name that is no column of a table of layers")
-    source.check_once(found, ["model", "revision", "layer", "task"])
+    fitted, is_transformed = pl.col("fitted_on"), pl.col("transform").is_not_null()
+    is_named = fitted.is_in(["train", TASK]) | (fitted.str.starts_with(CORPUS) & (fitted.str.len_chars() > len(CORPUS)))
+    expected = f"train, {TASK} or {CORPUS}<name> where there is a transform, else nothing"
+    source.check(found, "fitted_on", is_transformed.eq(fitted.is_not_null()) & (fitted.is_null() | is_named), expected)
+    source.check_once(found, ["model", "revision", "layer", "task", *RECIPE])
     return found.select(list(SCORES_SCHEMA))
 
 

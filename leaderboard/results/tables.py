@@ -7,62 +7,38 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import polars as pl
 
 from leaderboard.analysis.association import associations
 from leaderboard.analysis.layer_means import WHOLE, metric_curves, score_curves
+from leaderboard.analysis.recipes import recipes
 from leaderboard.analysis.schemes import SchemeComparison, Tasks
-from leaderboard.models.origin import Origin, origin_by_name
+from leaderboard.analysis.variants import (
+    IS_PLAIN,
+    MODEL,
+    RECIPE,
+    VARIANT,
+    RecipeKeywords,
+    Variant,
+    default_pooling,
+    distinct,
+    rows_of,
+    variants_of,
+    with_recipe,
+)
+from leaderboard.models.labels import without_pooling
+from leaderboard.models.origin import Origin, origin_by_name, with_recipe_of
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
+from leaderboard.results.summary import LayerSummary
 from midlayer_embed.errors import InputError
-from midlayer_embed.layers import layer_list, n_blocks_at
+from midlayer_embed.layers import n_blocks_at
+from midlayer_embed.recipes.names import parse_transform
 from midlayer_embed.terms import METRICS
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
-
-@dataclass(frozen=True)
-class LayerSummary:
-    """The best layer of a model, compared with the last one if that ran.
-
-    Attributes:
-        best: The layer with the highest mean over the tasks, among the layers that have a score for every task.
-        last: L, the layer after the last block; None if it did not run.
-        n_blocks: L, the number of blocks of the model.
-        best_score: Mean score of the best layer, in points.
-        last_score: Mean score of the last layer; None if it did not run or has no score for some task.
-        layers: The layers that ran.
-    """
-
-    best: int
-    last: int | None
-    n_blocks: int
-    best_score: float
-    last_score: float | None
-    layers: tuple[int, ...]
-
-    @property
-    def gain(self) -> float | None:
-        """Mean score of the best layer minus that of the last, in points; None if there is none of the last."""
-        return None if self.last_score is None else self.best_score - self.last_score
-
-    def __str__(self) -> str:
-        share = self.best / self.n_blocks
-        place, blocks = f"layer {self.best} (depth {share:.2f})", f"{share:.0%} of the blocks"
-        if len(self.layers) == 1:
-            which = "the last one, " if self.last is not None else ""
-            return f"only {place} ran, {which}{blocks}"
-        if self.last is None:
-            ran = f"best of the layers that ran ({layer_list(self.layers)})"
-            return f"{ran}: {place}, {blocks}; the last layer did not run"
-        if self.best == self.last:
-            return f"best {place}, the last one"
-        if self.gain is None:
-            return f"best {place}, {blocks}; the last layer has no score for some of the tasks"
-        return f"best {place}: {self.gain:+.1f} points over the last layer, {blocks}"
+    from typing_extensions import Self, Unpack
 
 
 @dataclass(frozen=True)
@@ -73,12 +49,13 @@ class Tables:
 
     Attributes:
         scores: Columns model, revision, layer, depth, task, task_type, main_score (0..1, null where a layer was tried
-            and has no score).
+            and has no score), and the recipe: template, transform, fitted_on (null for a plain layer).
         metrics: Columns model, revision, task, metric, normalization, layer, value.
         paper_scores: The scores that the paper reports, with the columns of `scores`, for the task types where these
             are not mteb's main scores. `configs/benchmarks/paper.yaml` names them.
         origins: How to load the models again, by (name, revision). Models from table files have none.
-        reasons: Why a score is null, by (model, revision, layer, task), where that is known.
+        reasons: Why a score is null, by (model, revision, layer, task), where that is known; of a recipe by (model,
+            revision, layer, task, template, transform, fitted_on).
         remarks: What a reader of the results has to know, one sentence each, such as results that were passed over.
     """
 
@@ -86,13 +63,15 @@ class Tables:
     metrics: pl.DataFrame
     paper_scores: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCORES_SCHEMA))
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict)
-    reasons: Mapping[tuple[str, str, int, str], str] = field(default_factory=dict)
+    reasons: Mapping[tuple[Any, ...], str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("scores", "paper_scores"):
+            object.__setattr__(self, name, with_recipe(getattr(self, name)))  # the class is frozen
         for name, column in (("scores", "main_score"), ("paper_scores", "main_score"), ("metrics", "value")):
             finite = pl.when(pl.col(column).is_finite()).then(column)
-            object.__setattr__(self, name, getattr(self, name).with_columns(finite))  # the class is frozen
+            object.__setattr__(self, name, getattr(self, name).with_columns(finite))
 
     @classmethod
     def empty(cls) -> "Self":
@@ -109,12 +88,112 @@ class Tables:
         several = {name for name, count in Counter(name for name, _ in models).items() if count > 1}
         return {(name, revision): f"{name} ({revision})" if name in several else name for name, revision in models}
 
-    def layer_table(self, model: str | None = None, revision: str | None = None) -> pl.DataFrame:
+    @cached_property
+    def plain(self) -> "Self":
+        """The tables without the scores of any recipe: a layer of a model and nothing else."""
+        scores, paper = (frame.filter(IS_PLAIN) for frame in (self.scores, self.paper_scores))
+        return replace(self, scores=scores, paper_scores=paper)
+
+    def variants(self) -> list[Variant]:
+        """The models with each of their recipes; a plain layer is one of them."""
+        return variants_of(self.scores)
+
+    def variant_labels(self) -> dict[Variant, str]:
+        """A label for each model and recipe, each another one: that of `labels`, and the recipe if it is not plain."""
+        models = self.labels()
+        return distinct({one: one.label(models[one.model, one.revision]) for one in self.variants()})
+
+    def of_variant(self, variant: Variant) -> "Self":
+        """The tables of one model with one recipe."""
+        tables = self.only(variant.model, variant.revision)
+        scores, paper = (rows_of(frame, [variant]) for frame in (tables.scores, tables.paper_scores))
+        return replace(tables, scores=scores, paper_scores=paper)
+
+    def find_variant(
+        self,
+        model: str | None = None,
+        revision: str | None = None,
+        *,
+        template: str | None = None,
+        transform: str | None = None,
+        fitted_on: str | None = None,
+    ) -> Variant:
+        """One model with one recipe; without a recipe its plain layers, whether or not these were scored.
+
+        Raises:
+            InputError: (a ValueError) no such model or recipe, or more than one; the message lists them.
+        """
+        name, which = self.find_model(model, revision)
+        if template is transform is fitted_on is None:
+            return Variant(name, which)
+        of_model = [one for one in self.variants() if one[:2] == (name, which)]
+        full = None if transform is None else parse_transform(transform)[2]
+        found = [
+            one
+            for one in of_model
+            if (one.template, one.transform) == (template, full) and fitted_on in (None, one.fitted_on)
+        ]
+        if len(found) != 1:
+            names = "; ".join(one.words(whole=True) for one in of_model)
+            asked = f"template={template!r}, transform={transform!r}, fitted_on={fitted_on!r}"
+            raise InputError(f"recipe of {name}: expected one of {names}; got {asked}")
+        return found[0]
+
+    def recipes(
+        self,
+        model: str | None = None,
+        revision: str | None = None,
+        tasks: Tasks = "available",
+        per_type: bool = False,
+    ) -> pl.DataFrame:
+        """Compares the recipes of each model with its plain last layer, in points: one row per recipe.
+
+        A recipe is template, pooling, transform, and what the transform was fitted on. The best recipe comes first and
+        has `is_best`; one whose transform has seen the evaluated texts (`transductive`) comes last.
+
+        Args:
+            model: Only this model; its name without a pooling, as in the column model.
+            revision: Only models of this revision.
+            tasks: "available" or "common", see `leaderboard.analysis.recipes.recipes`, which also lists the columns.
+            per_type: One row per recipe and type of tasks, in a column task_type.
+
+        Raises:
+            InputError: (a ValueError) no such model, or `tasks` is neither "available" nor "common".
+        """
+        names = {label: without_pooling(label) for label in self.scores["model"].unique(maintain_order=True)}
+        rows = [
+            (label, template, names[label][0], names[label][1] or default_pooling(template))
+            for label, template in self.scores.select("model", "template").unique().iter_rows()
+        ]
+        schema = dict.fromkeys(("model", "template", "base", "pooling"), pl.String)
+        told = pl.DataFrame(rows, schema=schema, orient="row")
+        scores = self.scores.join(told, on=["model", "template"], nulls_equal=True, maintain_order="left")
+        if model is not None:
+            scores = scores.filter(base=names.get(model, (model,))[0])
+        if revision is not None:
+            scores = scores.filter(revision=revision)
+        if scores.is_empty() and not self.scores.is_empty():
+            self._refuse(model, revision)
+        return recipes(scores, tasks, per_type)
+
+    def layer_table(
+        self,
+        model: str | None = None,
+        revision: str | None = None,
+        *,
+        template: str | None = None,
+        transform: str | None = None,
+        fitted_on: str | None = None,
+    ) -> pl.DataFrame:
         """One row per layer of one model, scores in points.
 
         Args:
             model: Name of the model; optional if there is only one.
             revision: Revision of the model; optional if there is only one.
+            template: Template of the recipe.
+            transform: Transform of the recipe. Without template and transform, layers are plain; if no plain layer was
+                scored, the table has no rows.
+            fitted_on: What the transform was fitted on; optional if that leaves only one recipe.
 
         Returns:
             Columns layer, depth, mean, one per task, and the mean of each metric over the tasks that have it. The mean
@@ -122,11 +201,11 @@ class Tables:
             the mean of a metric is null at a layer where a task lacks it, if the task has it at another layer.
 
         Raises:
-            InputError: (a ValueError) no such model, or more than one.
+            InputError: (a ValueError) no such model or recipe, or more than one.
         """
-        name, which = self.find_model(model, revision)
-        here = (pl.col("model") == name) & (pl.col("revision") == which)
-        scores = self.scores.filter(here)
+        variant = self.find_variant(model, revision, template=template, transform=transform, fitted_on=fitted_on)
+        of_variant = self.of_variant(variant)
+        scores = of_variant.scores
         tasks = scores["task"].unique(maintain_order=True).to_list()
         means = score_curves(scores).select("layer", mean=pl.when(WHOLE).then("score"))
         layers = (
@@ -135,7 +214,7 @@ class Tables:
             .join(means, on="layer", how="left")
             .select("layer", "depth", "mean", *tasks)
         )
-        curves = metric_curves(scores, self.metrics.filter(here))
+        curves = metric_curves(scores, of_variant.metrics)
         if not curves.is_empty():
             names = [name for name in METRICS if name in set(curves["metric"])]
             wide = curves.with_columns(pl.when(WHOLE).then("value")).pivot("metric", index="layer", values="value")
@@ -143,21 +222,41 @@ class Tables:
         return layers.sort("layer")
 
     def no_scores(self) -> pl.DataFrame:
-        """The layers that were tried on a task and have no score: model, revision, layer, task, reason."""
-        found = self.scores.filter(pl.col("main_score").is_null()).select("model", "revision", "layer", "task")
-        reasons = [self.reasons.get(key, "NaN") for key in found.iter_rows()]  # type: ignore[call-overload]
+        """The layers that were tried on a task and have no score.
+
+        Columns model, revision, layer, task, template, transform, fitted_on, reason.
+        """
+        key = ["model", "revision", "layer", "task", *RECIPE]
+        found = self.scores.filter(pl.col("main_score").is_null()).select(key)
+        reasons = [self.reasons.get(row) or self.reasons.get(row[:4], "NaN") for row in found.iter_rows()]
         return found.with_columns(reason=pl.Series(reasons, dtype=pl.String))
 
-    def best_layer(self, model: str | None = None, revision: str | None = None) -> int | None:
-        """The layer with the highest mean over the tasks; the lowest one of a tie, None if no layer has all tasks."""
-        complete = self.layer_table(model, revision).filter(pl.col("mean").is_not_null())
+    def best_layer(
+        self, model: str | None = None, revision: str | None = None, **recipe: "Unpack[RecipeKeywords]"
+    ) -> int | None:
+        """The layer with the highest mean over the tasks; the lowest one of a tie, None if no layer has all tasks.
+
+        Args:
+            model: Name of the model; optional if there is only one.
+            revision: Revision of the model; optional if there is only one.
+            **recipe: As for `layer_table`: template, transform, fitted_on. Without them, layers are plain.
+        """
+        complete = self.layer_table(model, revision, **recipe).filter(pl.col("mean").is_not_null())
         best_first = complete.sort("mean", "layer", descending=[True, False])["layer"]
         return None if best_first.is_empty() else int(best_first[0])
 
-    def summary(self, model: str | None = None, revision: str | None = None) -> LayerSummary | None:
-        """The best layer, compared with the last one if that ran; None if no layer has all tasks."""
-        layers = self.layer_table(model, revision)
-        best = self.best_layer(model, revision)
+    def summary(
+        self, model: str | None = None, revision: str | None = None, **recipe: "Unpack[RecipeKeywords]"
+    ) -> LayerSummary | None:
+        """The best layer, compared with the last one if that ran; None if no layer has all tasks.
+
+        Args:
+            model: Name of the model; optional if there is only one.
+            revision: Revision of the model; optional if there is only one.
+            **recipe: As for `layer_table`: template, transform, fitted_on. Without them, layers are plain.
+        """
+        layers = self.layer_table(model, revision, **recipe)
+        best = self.best_layer(model, revision, **recipe)
         if best is None:
             return None
         means = dict(layers.select("layer", "mean").iter_rows())
@@ -175,7 +274,7 @@ class Tables:
         complete_only: bool = False,
         seed: int = 0,
     ) -> pl.DataFrame:
-        """Compares ways to pick a layer, in points: one row per model and revision.
+        """Compares ways to pick a layer, in points: one row per model, revision and recipe.
 
         Args:
             model: Only models of this name.
@@ -189,7 +288,9 @@ class Tables:
         """
         return self.only(model, revision)._comparison.table(tasks, complete_only, seed)
 
-    def associations(self, model: str, revision: str = "main", per_task: bool = False) -> pl.DataFrame:
+    def associations(
+        self, model: str, revision: str = "main", per_task: bool = False, **recipe: "Unpack[RecipeKeywords]"
+    ) -> pl.DataFrame:
         """How strongly each metric is associated with the score over the layers of a model.
 
         Args:
@@ -198,12 +299,14 @@ class Tables:
                 one that there is.
             per_task: One row per metric and task instead of one per metric, see
                 `leaderboard.analysis.association.associations`, which also lists the columns.
+            **recipe: As for `layer_table`: template, transform, fitted_on. Without them, scores are of plain layers;
+                metrics always are.
 
         Raises:
-            InputError: (a ValueError) no such model, or several revisions of which none is "main".
+            InputError: (a ValueError) no such model or recipe, or several revisions of which none is "main".
         """
         given = None if revision == "main" and (model, "main") not in self.models() else revision
-        tables = self.only(*self.find_model(model, given))
+        tables = self.of_variant(self.find_variant(model, given, **recipe))
         return associations(tables.scores, tables.metrics, per_task)
 
     def only(self, model: str | None = None, revision: str | None = None) -> "Self":
@@ -221,21 +324,28 @@ class Tables:
             self._refuse(model, revision)
         return replace(self, scores=scores, metrics=metrics, paper_scores=paper)
 
-    def of_every_model(self, table: Callable[[str, str], pl.DataFrame]) -> pl.DataFrame:
-        """Stacks `table(model, revision)` of all models, with the columns model and revision in front."""
+    def of_every_model(self, table: Callable[..., pl.DataFrame]) -> pl.DataFrame:
+        """Stacks `table(model, revision, template=, transform=, fitted_on=)` of all models with each of their recipes.
+
+        The columns model and revision come in front, and those of a recipe if there is one that is not plain.
+        """
+        variants = self.variants()
+        named = MODEL if all(one.is_plain for one in variants) else VARIANT
         return pl.concat(
             [
-                table(model, revision).select(
-                    pl.lit(model).alias("model"), pl.lit(revision).alias("revision"), pl.all()
+                table(one.model, one.revision, **one.recipe()).select(
+                    *(pl.lit(getattr(one, name), pl.String).alias(name) for name in named), pl.all()
                 )
-                for model, revision in self.models()
+                for one in variants
             ],
             how="diagonal",
         )
 
-    def origin(self, model: str, revision: str) -> Origin:
-        """How to load a model again; a model from table files is loaded by its name."""
-        return self.origins.get((model, revision)) or origin_by_name(model, revision)
+    def origin(self, model: str, revision: str, template: str | None = None, transform: str | None = None) -> Origin:
+        """How to load a model again, with a recipe; a model from table files is loaded by its name."""
+        base, pooling = without_pooling(model)
+        found = self.origins.get((model, revision)) or origin_by_name(base, revision, pooling)
+        return with_recipe_of(found, template, transform, pooling)
 
     def find_model(self, model: str | None = None, revision: str | None = None) -> tuple[str, str]:
         """Name and revision of one model; either may be omitted if that leaves only one model.

@@ -29,10 +29,12 @@ class TaskTexts:
     Attributes:
         all: All texts that are encoded for a score, in any split, under their prompts.
         evaluated: Texts of the evaluation splits, all columns, without prompts; training texts are left out.
+        evaluated_prompted: The same texts under their prompts.
     """
 
     all: list[Text]
     evaluated: list[str]
+    evaluated_prompted: list[Text]
 
 
 def collect_texts(task: AbsTask, prompts: TaskPrompts | None = None) -> TaskTexts:
@@ -44,7 +46,7 @@ def collect_texts(task: AbsTask, prompts: TaskPrompts | None = None) -> TaskText
     """
     recorder = _Recorder(task.eval_splits, prompts or TaskPrompts(OwnConfig()))
     score(task, recorder)
-    return TaskTexts(list(recorder.all), list(recorder.evaluated))
+    return TaskTexts(list(recorder.all), list(recorder.evaluated), list(recorder.evaluated_prompted))
 
 
 class _Recorder(AbsEncoder):
@@ -56,6 +58,7 @@ class _Recorder(AbsEncoder):
         self.mteb_model_meta = ModelMeta.create_empty({"name": "midlayer-embed/recorder", "revision": "1"})
         self.all: dict[Text, None] = {}
         self.evaluated: dict[str, None] = {}
+        self.evaluated_prompted: dict[Text, None] = {}
         self._eval_splits = eval_splits
         self._prompts = prompts
 
@@ -72,7 +75,9 @@ class _Recorder(AbsEncoder):
         """Record the texts; returns ones, float32 (n_texts, 1)."""
         texts = texts_in(inputs)
         prompt = self._prompts.prompt_for(task_metadata, prompt_type)
-        self.all |= dict.fromkeys(prompted(prompt, text) for text in texts)
+        under_prompt = dict.fromkeys(prompted(prompt, text) for text in texts)
+        self.all |= under_prompt
         if hf_split in self._eval_splits:
             self.evaluated |= dict.fromkeys(texts)
+            self.evaluated_prompted |= under_prompt
         return np.ones((len(texts), 1), dtype=np.float32)

@@ -3,18 +3,22 @@
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from leaderboard.tasks.names import check_limit
-from midlayer_embed.errors import InputError
+from leaderboard.tasks.names import TASK, TRAIN, check_limit
+from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.paths import user_path
+from midlayer_embed.recipes.names import find_template, parse_transform
 from midlayer_embed.terms import METRICS, check_metrics
 
 # dtypes of the vectors on disk.
 STORE_DTYPES = ("float32", "float16")
+# No template, or no transform.
+NONE = "none"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -27,6 +31,10 @@ def check_sweep(
     seed: int,
     store_budget: int | str | None,
     store_dtype: str,
+    templates: Sequence[str | None] | None = None,
+    transforms: Sequence[str | None] = (NONE,),
+    transform_texts: str | Path | Sequence[str] = TRAIN,
+    fit_texts: int = 2,
 ) -> None:
     """Check the arguments of `run_sweep` with these names.
 
@@ -41,6 +49,78 @@ def check_sweep(
     check_store_dtype(store_dtype)
     if store_budget is not None:
         parse_bytes(store_budget)
+    if templates is not None:
+        check_templates(templates)
+    check_transforms(transforms)
+    check_transform_texts(transform_texts)
+    check_fit_texts(fit_texts)
+
+
+def check_templates(templates: Sequence[str | None]) -> tuple[str | None, ...]:
+    """The templates, each once; None, or "none", for plain texts.
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) not a list.
+        InputError: (a ValueError) empty, or neither a name nor a text with `{text}` in it once or twice.
+
+    Example:
+        >>> check_templates(["none", "echo", None])
+        (None, 'echo')
+    """
+    found = [None if template == NONE else template for template in _several("templates", templates, '(None, "echo")')]
+    for template in found:
+        if template is not None:
+            find_template(template)
+    return tuple(dict.fromkeys(found))
+
+
+def check_transforms(transforms: Sequence[str | None]) -> tuple[str | None, ...]:
+    """The transforms by their full names, each once; None for "none".
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) not a list.
+        InputError: (a ValueError) empty, or no such transform.
+
+    Example:
+        >>> check_transforms(["none", "whiten", "whiten:10"])
+        (None, 'whiten:10')
+    """
+    given = _several("transforms", transforms, '("none", "whiten")')
+    return tuple(dict.fromkeys(None if name in (None, NONE) else parse_transform(name)[2] for name in given))
+
+
+def _several(name: str, values: Any, example: str) -> list[Any]:
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise InputTypeError(f"{name}: expected a list such as {example}, got {values!r}")
+    if not (found := list(values)):
+        raise InputError(f"{name}: expected at least one, got none")
+    return found
+
+
+def check_transform_texts(transform_texts: str | Path | Sequence[str]) -> None:
+    """Checks what transforms are fitted on; of a file its head is read.
+
+    Raises:
+        InputError: (a ValueError) neither "train" nor "task", and no such file.
+    """
+    if not isinstance(transform_texts, (str, Path)) or transform_texts in (TRAIN, TASK):
+        return
+    if not user_path(transform_texts, "transform_texts").exists():
+        raise InputError(
+            f"transform_texts: expected {TRAIN}, {TASK} or a file of texts; there is no file {transform_texts}"
+        )
+    from midlayer_embed.texts.files import find_texts
+
+    find_texts(transform_texts)
+
+
+def check_fit_texts(fit_texts: int) -> int:
+    """Checks the number of texts that transforms are fitted on.
+
+    Raises:
+        InputError: (a ValueError) not an int of at least 2.
+    """
+    return check_int("fit_texts", fit_texts, 2)
 
 
 def check_seed(seed: int) -> int:

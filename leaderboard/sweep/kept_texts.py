@@ -15,30 +15,37 @@ class KeptTexts:
     Attributes:
         all: Distinct texts that a score needs, under their prompts.
         sample: Texts that metrics are measured on, without prompts.
+        fit: Distinct texts that transforms are fitted on, under their prompts; some may be among `all`.
 
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp(), "texts.jsonl")
         >>> KeptTexts(["a", "two words"], ["two words"]).save(path)
         >>> KeptTexts.load(path)
-        KeptTexts(all=['a', 'two words'], sample=['two words'])
+        KeptTexts(all=['a', 'two words'], sample=['two words'], fit=[])
     """
 
     all: Sequence[Text]
     sample: Sequence[str]
+    fit: Sequence[Text] = ()
+
+    @property
+    def to_encode(self) -> list[Text]:
+        """The distinct texts whose vectors are stored, those that a score needs first."""
+        return list(dict.fromkeys([*self.all, *self.fit]))
 
     def save(self, path: Path) -> None:
-        """Writes JSON lines: the sampled texts in one line, then each text, as a pair if it has a prompt."""
+        """Writes JSON lines: sample and fit in a line each, then each text, as a pair if it has a prompt."""
         with path.open("w", encoding="ascii") as file:
-            for line in (list(self.sample), *self.all):
+            for line in (list(self.sample), list(self.fit), *self.all):
                 file.write(json.dumps(line) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "KeptTexts":
         """Reads what `save` wrote."""
         with path.open(encoding="ascii") as file:
-            sample = json.loads(next(file))
-            return cls([text_of(json.loads(line)) for line in file], sample)
+            sample, fit = json.loads(next(file)), [text_of(text) for text in json.loads(next(file))]
+            return cls([text_of(json.loads(line)) for line in file], sample, fit)
 
 
 def text_of(loaded: str | list[str]) -> Text:

@@ -1,11 +1,10 @@
 """LayerView, one layer of a store as an mteb encoder, and StoreFiller, which encodes texts once for all layers."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
 from sentence_transformers import SimilarityFunction
@@ -13,8 +12,8 @@ from sentence_transformers import SimilarityFunction
 from leaderboard.scoring.columns import texts_in
 from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.sweep.store import VectorStore
+from leaderboard.sweep.vector_map import VectorMap
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.after_pooling import AfterPooling
 from midlayer_embed.forward.batching import Text, prompted
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.models.sentence_transformers_config import OwnConfig
@@ -32,35 +31,26 @@ class StoreFiller:
 
     Args:
         encoder: The model.
-        after: What turns the pooled vectors of each layer of the store into its embeddings.
-        store: Receives the embeddings.
+        store: Receives the pooled vectors.
         final_norm: Whether to pool normed states instead of raw ones.
         label: Label of the progress bar.
         show_progress: Whether to show a progress bar with an ETA on stderr.
 
     Attributes:
-        not_finite: Number of texts so far whose vector at a layer is not finite, by layer; their vectors in the store
-            are zero. Such a layer has no score: evaluators may take NaN for a number, and zeros mean nothing.
+        not_finite: Rows so far whose vector at a layer is not finite, by layer; their vectors in the store are zero.
+            Such a layer has no score: evaluators may take NaN for a number, and zeros mean nothing.
     """
 
     def __init__(
-        self,
-        encoder: LayerwiseEncoder,
-        after: Mapping[int, AfterPooling],
-        store: VectorStore,
-        *,
-        final_norm: bool,
-        label: str,
-        show_progress: bool,
+        self, encoder: LayerwiseEncoder, store: VectorStore, *, final_norm: bool, label: str, show_progress: bool
     ) -> None:
         self._encoder = encoder
-        self._after = after
         self._store = store
         # In a model without a final norm, normed states are the raw states.
         self._norm = final_norm and encoder.backbone.final_norm is not None
         self._label = label
         self._show_progress = show_progress
-        self.not_finite: Counter[int] = Counter()
+        self.not_finite: defaultdict[int, set[int]] = defaultdict(set)
 
     def fill(self, texts: Sequence[Text], text_pass: TextPass | None = None) -> None:
         """Encodes the texts that are not in the store yet.
@@ -74,7 +64,7 @@ class StoreFiller:
         if not missing:
             return
         assert text_pass is None or missing == list(texts)
-        _, segment = self._store.grow(missing)
+        rows, segment = self._store.grow(missing)
         norms = sorted({self._norm, *([] if text_pass is None else [False])})
         for pooled in self._encoder.pooled_batches(
             missing,
@@ -84,31 +74,34 @@ class StoreFiller:
             show_progress=self._show_progress,
             description=f"{self._label}: encoding",
         ):
-            vectors = pooled.vectors[norms.index(self._norm)]
-            self._put(segment, pooled.rows, vectors)
+            self._put(segment, pooled.rows, pooled.vectors[norms.index(self._norm)], rows.start)
             if text_pass is not None:
                 text_pass.add(pooled.rows, np.arange(len(pooled.rows)), pooled, pooled.vectors[norms.index(False)])
 
-    def _without_not_finite(self, layer: int, vectors: np.ndarray) -> np.ndarray:
+    def n_not_finite(self, layer: int, rows: Iterable[int]) -> int:
+        """Number of these rows whose vector at a layer is not finite."""
+        return len(self.not_finite[layer].intersection(rows))
+
+    def _without_not_finite(self, layer: int, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The vectors (n, dim) of a layer, zero where one is not finite or too long for a float32 length."""
         with np.errstate(over="ignore", invalid="ignore"):
             wrong = ~np.isfinite(np.einsum("nd,nd->n", vectors, vectors))
         if not wrong.any():
             return vectors
-        self.not_finite[layer] += int(wrong.sum())
+        self.not_finite[layer].update(rows[wrong].tolist())
         return np.where(wrong[:, None], np.float32(0), vectors)
 
-    def _put(self, segment: np.ndarray, rows: np.ndarray, pooled: np.ndarray) -> None:
-        """Puts the embeddings of some texts, from their pooled vectors (n_layers, n_texts, dim)."""
+    def _put(self, segment: np.ndarray, rows: np.ndarray, pooled: np.ndarray, start: int) -> None:
+        """Puts the pooled vectors (n_layers, n_texts, dim) of some texts into a segment that begins at row `start`."""
         highest = np.finfo(segment.dtype).max
         for slot, layer in enumerate(self._store.layers):
-            vectors = self._without_not_finite(layer, self._after[layer](torch.from_numpy(pooled[slot])).numpy())
+            vectors = self._without_not_finite(layer, pooled[slot], start + rows)
             if segment.dtype != vectors.dtype and np.abs(vectors).max() > highest:
                 raise InputError(
                     f"store_dtype: {segment.dtype} holds values up to {highest}, these vectors have "
                     f"{np.abs(vectors).max():.0f}; use float32"
                 )
-            segment[slot, rows, : vectors.shape[1]] = vectors
+            segment[slot, rows] = vectors
 
 
 # Similarities of sentence-transformers that mteb's encoders do not have.
@@ -120,10 +113,11 @@ class LayerView(AbsEncoder):
 
     Args:
         layer: The layer.
-        store: Vectors of the texts.
+        store: Pooled vectors of the texts.
         fill: Encodes texts that are not in the store yet.
         meta: ModelMeta of the layer, with the name, revision and experiment of its results.
         prompts: The prompts of the model, and its similarity; None: no prompts, cosine.
+        vector_map: Makes embeddings of pooled vectors; None: they are the embeddings.
     """
 
     mteb_model_meta: ModelMeta
@@ -135,11 +129,13 @@ class LayerView(AbsEncoder):
         fill: Callable[[Sequence[Text]], None],
         meta: ModelMeta,
         prompts: TaskPrompts | None = None,
+        vector_map: VectorMap | None = None,
     ) -> None:
         self.layer = layer
         self.mteb_model_meta = meta
         self._store = store
         self._fill = fill
+        self._map = vector_map or VectorMap()
         self._prompts = prompts or TaskPrompts(OwnConfig())
         name = self._prompts.own.similarity_fn_name
         if name in _NOT_IN_MTEB:
@@ -156,8 +152,8 @@ class LayerView(AbsEncoder):
         prompt_type: "PromptType | None" = None,
         **kwargs: "Unpack[EncodeKwargs]",
     ) -> np.ndarray:
-        """Vectors of the texts in `inputs` at this layer: float32 (n_texts, dim)."""
+        """Embeddings of the texts in `inputs` at this layer: float32 (n_texts, dim)."""
         prompt = self._prompts.prompt_for(task_metadata, prompt_type)
         texts = [prompted(prompt, text) for text in texts_in(inputs)]
         self._fill(texts)
-        return self._store.vectors(self.layer, self._store.rows(texts))
+        return self._map(self._store.vectors(self.layer, self._store.rows(texts)))

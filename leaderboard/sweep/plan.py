@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from leaderboard.models.meta import template_name
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import Text, spelt, token_budget, token_counts
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
@@ -20,7 +21,7 @@ _AUGMENTED = 32
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """The expected cost of one task.
+    """The expected cost of one task under one template.
 
     Attributes:
         task: Name of the task.
@@ -29,6 +30,8 @@ class TaskPlan:
         score_tokens: Tokens to encode for the scores, in all passes together.
         metric_tokens: Tokens to encode for the metrics only, in all passes together.
         disk: Bytes needed on disk at a time.
+        template: The template; None for plain texts.
+        n_scores: Number of scores to compute: one for each layer and transform.
     """
 
     task: str
@@ -37,6 +40,13 @@ class TaskPlan:
     score_tokens: int
     metric_tokens: int
     disk: int
+    template: str | None = None
+    n_scores: int = 0
+
+    @property
+    def label(self) -> str:
+        """The task, and a template if there is one."""
+        return self.task if self.template is None else f"{self.task} ({template_name(self.template)})"
 
 
 @dataclass(frozen=True)
@@ -44,14 +54,16 @@ class Plan:
     """The expected cost of a sweep.
 
     Attributes:
-        tasks: Unfinished tasks, at least one.
+        tasks: Unfinished tasks, at least one; a task has an entry for each of its templates.
         n_finished: Number of finished tasks.
         tokens_per_second: Speed of the model on this machine, measured on a sample; None if nothing is encoded.
+        corpora: The cost of the texts that transforms are fitted on, if they are encoded apart from the tasks.
     """
 
     tasks: tuple[TaskPlan, ...]
     n_finished: int
     tokens_per_second: float | None
+    corpora: tuple[TaskPlan, ...] = ()
 
     def seconds(self, task: TaskPlan) -> float:
         """Estimated seconds of the forward passes of a task, without scoring and metrics."""
@@ -60,19 +72,20 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan as text: a table with a row per task, and a line with the totals."""
-        rows = [("task", "texts", "layers", "passes", "tokens", "for metrics", "disk", "about")]
+        rows = [("task", "texts", "layers", "passes", "tokens", "for metrics", "scores", "disk", "about")]
         rows += [
             (
-                plan.task,
+                plan.label,
                 f"{plan.n_texts:,}",
                 str(sum(map(len, plan.groups))),
                 str(len(plan.groups)),
                 f"{plan.score_tokens:,}",
                 f"{plan.metric_tokens:,}",
+                f"{plan.n_scores:,}",
                 f"{plan.disk / 1e6:,.0f} MB",
                 duration(self.seconds(plan)),
             )
-            for plan in self.tasks
+            for plan in (*self.corpora, *self.tasks)
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         table = [
@@ -81,14 +94,15 @@ class Plan:
             )
             for row in rows
         ]
-        total = duration(sum(self.seconds(plan) for plan in self.tasks))
-        disk = max(plan.disk for plan in self.tasks) / 1e6
+        total = duration(sum(self.seconds(plan) for plan in (*self.corpora, *self.tasks)))
+        disk = (max(plan.disk for plan in self.tasks) + sum(plan.disk for plan in self.corpora)) / 1e6
         finished = f", {self.n_finished} more are finished" if self.n_finished else ""
         speed = f" at {self.tokens_per_second:,.0f} tokens/s" if self.tokens_per_second else ""
+        n_scores = sum(plan.n_scores for plan in self.tasks)
         return [
             *table,
-            f"plan: {len(self.tasks)} tasks{finished}; about {total} of forward passes{speed}, scoring on top; at most "
-            f"{disk:,.0f} MB on the disk at a time",
+            f"plan: {len({plan.task for plan in self.tasks})} tasks{finished}; about {total} of forward passes{speed}, "
+            f"the scoring of {n_scores:,} layers and transforms on top; at most {disk:,.0f} MB on the disk at a time",
         ]
 
 

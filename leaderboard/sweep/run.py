@@ -9,42 +9,45 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
 from leaderboard.board import Leaderboard, load_results
-from leaderboard.models.known import resolve_known_model
-from leaderboard.models.meta import scoring_settings
 from leaderboard.quiet import calm_libraries
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.sweep.arguments import (
+    NONE,
+    check_fit_texts,
     check_jobs,
     check_metric_texts,
     check_results_folder,
     check_seed,
     check_store_dtype,
+    check_templates,
+    check_transform_texts,
+    check_transforms,
     metric_names,
     parse_bytes,
 )
+from leaderboard.sweep.corpus import Corpus
+from leaderboard.sweep.model import SweptModel
+from leaderboard.sweep.options import SweepOptions
 from leaderboard.sweep.plan import Plan, TaskPlan, measure_speed
-from leaderboard.sweep.task import SweepOptions, TaskSweep
+from leaderboard.sweep.task import TaskSweep
 from leaderboard.tasks.benchmarks import resolve_tasks
-from leaderboard.tasks.names import check_data_dir, check_limit
+from leaderboard.tasks.fitting_texts import FIT_TEXTS, FitOn, fit_on, warn_of_few
+from leaderboard.tasks.names import TRAIN, check_data_dir, check_limit
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import Text
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.failures import reason_of, report_failures
 from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.layers import layer_numbers
-from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
-from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
-from midlayer_embed.models.weights import resolve_device, resolve_dtype
-from midlayer_embed.options import FILE_OPTIONS, ModelOptions, Recipe, fold, takes_options
+from midlayer_embed.options import FILE_OPTIONS, ModelOptions, takes_options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -71,7 +74,7 @@ class TasksFailed(RuntimeError):
         super().__init__(f"{len(failures)} of {n_tasks} tasks failed: {', '.join(failures)}")
 
 
-@takes_options(without=FILE_OPTIONS)
+@takes_options(without=(*FILE_OPTIONS, "template"))
 def run_sweep(
     model: str | Path | LayerwiseEncoder,
     benchmark_or_tasks: str | Benchmark | AbsTask | Iterable[str | AbsTask],
@@ -85,6 +88,10 @@ def run_sweep(
     limit: int | None = None,
     metrics: str | Sequence[str] = "all",
     metric_texts: int = METRIC_TEXTS,
+    templates: Sequence[str | None] | None = None,
+    transforms: Sequence[str | None] = (NONE,),
+    transform_texts: str | Path | Sequence[str] = TRAIN,
+    fit_texts: int = FIT_TEXTS,
     seed: int = 0,
     overwrite: bool = False,
     show_progress: bool = True,
@@ -93,10 +100,10 @@ def run_sweep(
 ) -> Leaderboard:
     """Scores layers of a model on tasks, and measures representation metrics of the same texts.
 
-    The result of each (task, layer) appears in `results_dir` as soon as it is computed; a rerun computes only missing
-    results. Each dataset is loaded once, and only the data of one task are in memory at a time; until their task is
-    run, texts and data that are not memory-mapped wait in files in `results_dir`. A task that fails is logged with its
-    reason and does not stop the others.
+    The result of each (task, layer, template, transform) appears in `results_dir` as soon as it is computed; a rerun
+    computes only missing results. Each dataset is loaded once, and only the data of one task are in memory at a time;
+    until their task is run, texts and data that are not memory-mapped wait in files in `results_dir`. A task that fails
+    is logged with its reason and does not stop the others.
 
     Args:
         model: Name of a model in `configs/models`, a hub id, a folder, "starter", or a LayerwiseEncoder, which is used
@@ -118,7 +125,17 @@ def run_sweep(
         metrics: "all", "none", or some of `midlayer_embed.terms.METRICS`. InfoNCE, DiME and LiDAR encode augmented
             views of each text, LiDAR the most.
         metric_texts: Maximum number of texts per task that metrics are measured on, drawn from the evaluated splits.
-        seed: Seed of the texts that metrics are measured on, of their views, and of the items that `limit` keeps.
+        templates: Templates to score, with a forward pass each: None for plain texts, "eol", "echo", or texts with
+            {text} in them once or twice. None: plain texts, or the template of a LayerwiseEncoder. Metrics are measured
+            on plain texts only: without None among the templates there are none.
+        transforms: Transforms to score, all of them from the same vectors: "none", "center", "standardize", "remove:k",
+            "whiten:r" or "whiten" (whiten:10). Each is fitted on the pooled vectors of the very layer and template.
+        transform_texts: What they are fitted on, never with labels. "train": texts of the task's splits that are not
+            evaluated; a task without one falls back to "task". "task": the evaluated texts themselves. A file of texts,
+            or a list: the same for every task. Scores say on which in `fitted_on`.
+        fit_texts: Maximum number of distinct texts that transforms are fitted on, drawn by the seed.
+        seed: Seed of the texts that metrics are measured on, of their views, of the texts that transforms are fitted
+            on, and of the items that `limit` keeps.
         overwrite: Whether to compute finished layers again.
         show_progress: Whether to show progress bars with an ETA on stderr.
         on_plan: Called with the plan of all tasks before anything is encoded; if it returns False, the sweep stops.
@@ -140,32 +157,37 @@ def run_sweep(
         >>> print(board.summary())                                                      # doctest: +SKIP
     """
     tasks = resolve_tasks(benchmark_or_tasks)
-    if isinstance(model, LayerwiseEncoder):
-        lazy = _LazyEncoder.of(model)
-    else:
-        asked, recipe = fold(options)
-        name, source = resolve_known_model(model, asked)
-        checkpoint = find_checkpoint(name, source)
-        lazy = _LazyEncoder(
-            checkpoint, checkpoint.resolved(recipe), resolve_dtype(source.dtype), resolve_device(source.device)
-        )
+    swept = SweptModel.of(model, options)
+    asked = (swept.asked.template,) if templates is None else check_templates(templates)
+    wanted_transforms = check_transforms(transforms)
+    check_transform_texts(transform_texts)
+    n_fit, seed = check_fit_texts(fit_texts), check_seed(seed)
+    is_fitted = any(name is not None for name in wanted_transforms)
     folder = ResultsFolder(results_dir)
     wanted = SweepOptions(
-        layers=list(dict.fromkeys(layer_numbers(layers, lazy.checkpoint.n_blocks))),
+        layers=list(dict.fromkeys(layer_numbers(layers, swept.checkpoint.n_blocks))),
         metrics=metric_names(metrics),
         metric_texts=check_metric_texts(metric_texts),
-        seed=check_seed(seed),
+        seed=seed,
         limit=check_limit(limit),
         jobs=check_jobs(jobs),
         store_budget=_free_bytes(folder.root) if store_budget is None else parse_bytes(store_budget),
         store_dtype=check_store_dtype(store_dtype),
         overwrite=overwrite,
         show_progress=show_progress,
-        max_seq_length=lazy.max_seq_length,
         data_dir=None if data_dir is None else check_data_dir(data_dir),
+        transforms=wanted_transforms,
+        fit_on=fit_on(transform_texts, n_fit, seed) if is_fitted else FitOn(TRAIN),
+        fit_texts=n_fit,
     )
-    lazy.checkpoint.check_layers(wanted.layers)
-    settings = {**scoring_settings(lazy.recipe, lazy.dtype), "limit": wanted.limit, "store_dtype": wanted.store_dtype}
+    if wanted.metrics and None not in asked:
+        logger.info("no metrics are measured: they are those of plain texts, and the templates have no None")
+        wanted = replace(wanted, metrics=[])
+    swept.checkpoint.check_layers(wanted.layers)
+    settings = [
+        {**swept.settings(template), "limit": wanted.limit, "store_dtype": wanted.store_dtype} for template in asked
+    ]
+    limits = [swept.max_seq_length(template) for template in asked]
     failures: dict[str, Exception] = {}
     with calm_libraries():
         sweeps = []
@@ -173,7 +195,7 @@ def run_sweep(
             name = task.metadata.name
             with _report_failures(name, failures, or_if=lambda error: isinstance(error, InputError)):
                 label = f"[{number}/{len(tasks)}] {name}"
-                sweeps.append(TaskSweep(task, lazy.checkpoint, settings, wanted, folder, label))
+                sweeps.append(TaskSweep(task, swept.checkpoint, settings, limits, wanted, folder, label))
         for sweep in sweeps:  # missing data are reported before hours are spent on other tasks
             with _report_failures(sweep.name, failures):
                 sweep.find_data()
@@ -183,14 +205,15 @@ def run_sweep(
             logger.info("%s is finished", sweep.name)
         if working:
             check_results_folder(folder.root)
-            encoder = lazy.load()  # outside of `_report_failures`: an error here would fail every task
+            swept.encoder(asked[0])  # outside of `_report_failures`: an error here would fail every task
             with folder.scratch() as scratch, tell_interrupt(lambda: _what_is_kept(len(finished), len(tasks))):
-                plan = _plan(working, encoder, scratch, len(finished), failures)
+                corpus = _corpus(working, swept, wanted, scratch)
+                plan = _plan(working, swept, scratch, len(finished), failures, corpus)
                 if plan.tasks and (on_plan or log_plan)(plan):
                     for sweep in working:
                         if sweep.name not in failures:
                             with _report_failures(sweep.name, failures):
-                                sweep.run(encoder)
+                                sweep.run(swept.encoder, corpus)
                                 finished.append(sweep)
     # There may be no folder if every task failed.
     board = load_results(folder.root) if folder.root.is_dir() else Leaderboard.empty()
@@ -210,18 +233,45 @@ def _what_is_kept(n_finished: int, n_tasks: int) -> str:
     return f"{n_finished} of {n_tasks} tasks are finished; run the same command again to resume"
 
 
+def _corpus(working: list[TaskSweep], swept: SweptModel, options: SweepOptions, scratch: Path) -> Corpus | None:
+    """The corpus that transforms are fitted on, if it is encoded once for all tasks."""
+    templates = {template for sweep in working for template in sweep.to_fit}
+    corpus = Corpus(options.fit_on, options, scratch)
+    if not (templates and options.fit_on.is_corpus):
+        return None
+    widest = max(swept.encoder(template).dim for template in templates)
+    if corpus.is_apart(widest, len(templates)):
+        warn_of_few(options.fit_on.name, len(options.fit_on.texts), widest)
+        return corpus
+    logger.warning(
+        "%s takes more than half of the store budget, so it is encoded again with each task",
+        options.fit_on.name,
+    )
+    return None
+
+
 def _plan(
-    working: list[TaskSweep], encoder: LayerwiseEncoder, scratch: Path, n_finished: int, failures: dict[str, Exception]
+    working: list[TaskSweep],
+    swept: SweptModel,
+    scratch: Path,
+    n_finished: int,
+    failures: dict[str, Exception],
+    corpus: Corpus | None,
 ) -> Plan:
     """The expected cost of the tasks. Their data and texts are kept in `scratch`; tasks without data fail here."""
     plans: list[TaskPlan] = []
     some: list[Text] = []
     for sweep in working:
         with _report_failures(sweep.name, failures):
-            plan, texts = sweep.plan(encoder, scratch)
-            plans.append(plan)
+            found, texts = sweep.plan(swept.encoder, scratch, corpus_apart=corpus is not None)
+            plans += found
             some += texts[:: max(1, len(texts) // 100)]
-    return Plan(tuple(plans), n_finished, _speed(encoder, some) if some else None)
+    corpora: tuple[TaskPlan, ...] = ()
+    if corpus is not None:
+        templates = dict.fromkeys(template for sweep in working for template in sweep.to_fit)
+        corpora = tuple(corpus.plan(swept.encoder(template)) for template in templates)
+    encoder = swept.encoder(plans[0].template) if plans else None
+    return Plan(tuple(plans), n_finished, _speed(encoder, some) if some and encoder else None, corpora)
 
 
 def _speed(encoder: LayerwiseEncoder, texts: list[Text]) -> float | None:
@@ -255,36 +305,3 @@ def _free_bytes(folder: Path) -> int:
     """Default store budget on the disk of the folder, which may not exist yet."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
     return int(_FREE_SHARE * shutil.disk_usage(there).free)
-
-
-@dataclass
-class _LazyEncoder:
-    """A model whose weights are read when a task needs them. A finished sweep never reads them."""
-
-    checkpoint: Checkpoint
-    recipe: Recipe
-    dtype: torch.dtype
-    device: torch.device
-    loaded: LayerwiseEncoder | None = None
-
-    @classmethod
-    def of(cls, encoder: LayerwiseEncoder) -> "_LazyEncoder":
-        return cls(encoder.checkpoint, encoder.recipe, encoder.backbone.model.dtype, encoder.backbone.device, encoder)
-
-    @property
-    def max_seq_length(self) -> int:
-        """The limit in force. Needs the tokenizer, no weights.
-
-        Raises:
-            InputError: (a ValueError) the model cannot take the tokenizer or the limit.
-        """
-        if self.loaded is not None:
-            return self.loaded.max_seq_length
-        return limit_in_force(self.checkpoint, load_tokenizer(self.checkpoint), self.recipe.max_seq_length)
-
-    def load(self) -> LayerwiseEncoder:
-        if self.loaded is None:
-            self.loaded = LayerwiseEncoder.from_checkpoint(
-                self.checkpoint, self.recipe, dtype=self.dtype, device=self.device
-            )
-        return self.loaded

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -29,8 +29,7 @@ class VectorStore:
     Args:
         parent: Folder in which the folder of the store is created.
         layers: The layers to keep.
-        dim: Width of the widest vector.
-        widths: Width of the vectors of a layer, where it is not `dim`.
+        dim: Width of a vector.
         dtype: dtype of the files: "float32", or "float16", which takes half the space.
 
     Example:
@@ -41,21 +40,13 @@ class VectorStore:
         [[7.0, 8.0], [5.0, 6.0], [7.0, 8.0]]
     """
 
-    def __init__(
-        self,
-        parent: Path,
-        layers: Sequence[int],
-        dim: int,
-        dtype: str = "float32",
-        widths: Mapping[int, int] | None = None,
-    ) -> None:
+    def __init__(self, parent: Path, layers: Sequence[int], dim: int, dtype: str = "float32") -> None:
         check_store_dtype(dtype)
         parent.mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix=".store-", dir=parent))
         self.layers = list(layers)
         self.dim = dim
         self.dtype = dtype
-        self._widths = {layer: (widths or {}).get(layer, dim) for layer in self.layers}
         self._slots = {layer: slot for slot, layer in enumerate(self.layers)}
         self._number: dict[Text, int] = {}
         self._segments: list[np.memmap] = []
@@ -68,7 +59,6 @@ class VectorStore:
         store = cls.__new__(cls)
         store.folder, store.layers, store.dim, store.dtype = folder, index["layers"], index["dim"], index["dtype"]
         store._slots = {layer: slot for slot, layer in enumerate(store.layers)}
-        store._widths = dict(zip(store.layers, index["widths"], strict=True))
         store._number = {text_of(text): number for number, text in enumerate(index["texts"])}
         store._starts = index["starts"]
         store._segments = [
@@ -85,7 +75,6 @@ class VectorStore:
         index = {
             "layers": self.layers,
             "dim": self.dim,
-            "widths": list(self._widths.values()),
             "dtype": self.dtype,
             "starts": self._starts,
             "texts": list(self._number),
@@ -134,20 +123,15 @@ class VectorStore:
         return np.fromiter((self._number[text] for text in texts), dtype=np.int64, count=len(texts))
 
     def vectors(self, layer: int, rows: np.ndarray) -> np.ndarray:
-        """Vectors of one layer at some rows: float32 (n_rows, width of the layer)."""
-        slot, width = self._slots[layer], self._widths[layer]
-        found = np.empty((len(rows), width), dtype=np.float32)
+        """Vectors of one layer at some rows: float32 (n_rows, dim)."""
+        slot = self._slots[layer]
+        found = np.empty((len(rows), self.dim), dtype=np.float32)
         segment_of = np.searchsorted(self._starts, rows, side="right") - 1
         for number, segment in enumerate(self._segments):
             chosen = segment_of == number
             if chosen.any():
-                found[chosen] = segment[slot][rows[chosen] - self._starts[number], :width]
+                found[chosen] = segment[slot][rows[chosen] - self._starts[number]]
         return found
-
-    def all_equal(self, layer: int) -> bool:
-        """Whether all vectors of a layer are the same."""
-        slot = self._slots[layer]
-        return all((segment[slot] == self._segments[0][slot][:1]).all() for segment in self._segments)
 
     def drop(self) -> None:
         """Deletes the vectors and their folder. The store is empty afterwards."""

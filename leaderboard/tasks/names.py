@@ -7,6 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from leaderboard.analysis.variants import VARIANT
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_optional_int
 from midlayer_embed.ground.paths import user_path
@@ -16,11 +17,15 @@ STARTER_BENCHMARK = "starter"
 PAPER_BENCHMARK = "paper"
 FAST_BENCHMARK = "paper-fast"
 BENCHMARKS = (STARTER_BENCHMARK, PAPER_BENCHMARK, FAST_BENCHMARK)
+# What a transform can be fitted on besides a corpus: the task's splits that are not evaluated, or the evaluated texts.
+TRAIN, TASK = "train", "task"
+# A file's name that can be part of the name of a result.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,39}", re.ASCII)
 # The name in the metadata of a task; a starter task has the name of its class.
 _NAME = re.compile(r'\bname\s*=\s*"([^"]+)"')
 _CLASS = re.compile(r"^class ([A-Z]\w+)", flags=re.MULTILINE)
 # Columns of a table of layers that are no tasks.
-OTHER_COLUMNS = ("layer", "depth", "mean", *METRICS)
+OTHER_COLUMNS = (*VARIANT, "layer", "depth", "mean", *METRICS)
 
 
 def check_benchmark(name: str) -> None:
@@ -81,3 +86,13 @@ def check_data_dir(data_dir: str | Path) -> Path:
     if not folder.is_dir():
         raise InputError(f"data_dir: there is no folder {str(data_dir)!r}")
     return folder
+
+
+def corpus_name(file_name: str | None, sha256: str) -> str:
+    """What a transform that was fitted on a corpus says of it: the name of its file, or the start of its hash.
+
+    Example:
+        >>> corpus_name("wiki.txt", "0123456789abcdef"), corpus_name(None, "0123456789abcdef")
+        ('corpus:wiki.txt', 'corpus:0123456789ab')
+    """
+    return f"corpus:{file_name if file_name and _PLAIN_NAME.fullmatch(file_name) else sha256[:12]}"

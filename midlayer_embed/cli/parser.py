@@ -40,12 +40,13 @@ class Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
-def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False) -> None:
+def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False, without: Collection[str] = ()) -> None:
     """Add MODEL, and the options for loading and pooling it: the fields of `Source` and `Recipe`.
 
     Args:
         parser: Parser of the command.
         raw: Whether the command pools raw states by default, as `profile` and `select` do.
+        without: Fields of `Recipe` that the command takes in another way.
     """
     parser.add_argument("model", metavar="MODEL", help='a Hub id, a folder, or "starter"')
     pooling = parser.add_argument_group("pooling")
@@ -56,7 +57,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False) -> 
         help_ = f"pool the states {when} the final norm" + f" ({default})" * is_default
         action = "store_true" if final_norm else "store_false"
         norm.add_argument(flag, dest="final_norm", action=action, default=False if raw else None, help=help_)
-    _add_fields(pooling, Recipe, without=OF_ONE_LAYER)
+    _add_fields(pooling, Recipe, without=(*OF_ONE_LAYER, *without))
     _add_fields(parser.add_argument_group("loading"), Source, without=FILE_OPTIONS)
 
 

@@ -55,6 +55,7 @@ class CardFacts:
         has_final_norm: False if the architecture is known to have no final norm.
         quantization: How the base model's weights were quantised in the file that was read; None if they were not.
         n_transform_texts: Number of texts that the recipe's transform was fitted on.
+        fitted_on: What these texts are, in words; None: the number says all.
         answer: The sentence that a reader looks for, at the top of the card; empty if there is none.
     """
 
@@ -76,6 +77,7 @@ class CardFacts:
     has_final_norm: bool = True
     quantization: str | None = None
     n_transform_texts: int | None = None
+    fitted_on: str | None = None
     answer: str = ""
 
 
@@ -206,7 +208,8 @@ def _transform(facts: CardFacts) -> list[tuple[str, str]]:
     if recipe.transform is None:
         return []
     kept = "" if recipe.dim is None else f", the first {recipe.dim} dimensions"
-    return [("transform", f"{recipe.transform}{kept}, fitted on {facts.n_transform_texts} texts without labels")]
+    texts = facts.fitted_on or f"{facts.n_transform_texts} texts"
+    return [("transform", f"{recipe.transform}{kept}, fitted on {escaped(texts)} without labels")]
 
 
 def _pooling(facts: CardFacts) -> str:

@@ -76,6 +76,10 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
         2,
         lambda value, folder: run_sweep(folder, "starter", folder / "results", metric_texts=value),
     ),
+    ("leaderboard.sweep.arguments", "fit_texts"): (
+        2,
+        lambda value, folder: run_sweep(folder, "starter", folder / "results", fit_texts=value),
+    ),
 }
 # Commands get their ints from argparse, which refuses other types.
 COMMANDS: dict[Place, tuple[int, Callable[[list[str]], int], list[str]]] = {

@@ -25,15 +25,29 @@ class LeaderboardPage {
     return this.model.layers.indexOf(this.state.layer);
   }
 
-  // The first revision of each of these models.
+  // The first revision of each of these models and recipes.
   firstRevisions(models) {
-    const name = (index) => this.data.models[index].model;
+    const name = (index) => JSON.stringify([this.data.models[index].model, this.data.models[index].recipe]);
     return models.filter((index, i) => models.findIndex((one) => name(one) === name(index)) === i);
   }
 
   // The tasks of a model, as the place of its group.
   groupOf(index) {
     return this.data.groups.available.findIndex(({ models }) => models.includes(index));
+  }
+
+  // The curves of the recipes of the model, if it has several.
+  get recipes() {
+    const { state } = this;
+    return this.data.recipes.find(({ rows }) => rows.some(({ place }) => place === state.active))?.curves;
+  }
+
+  // The compared models with their names in charts: their recipes, if they differ in nothing else.
+  namedInCharts() {
+    const { data, state } = this;
+    const compared = state.compared.map((place) => ({ ...data.models[place], place }));
+    const isOne = new Set(compared.map(({ base, revision }) => JSON.stringify([base, revision]))).size === 1;
+    return compared.map((one) => ({ ...one, name: isOne && compared.length > 1 ? one.short : one.label }));
   }
 
   bestLayer() {
@@ -49,6 +63,11 @@ class LeaderboardPage {
     byId("metric").parentElement.hidden = !data.metrics.length;
     for (const scroll of document.querySelectorAll(".scroll")) hintAtScroll(scroll);
     state.layer = this.bestLayer();
+    for (const name of document.querySelectorAll("[data-place]")) {
+      const button = buildElement("button", name.textContent, { type: "button" });
+      button.dataset.opens = name.dataset.place;
+      name.replaceWith(button);
+    }
     this.listen();
     return this.showAll();
   }
@@ -78,17 +97,21 @@ class LeaderboardPage {
 
   showCharts() {
     const { data, model, state } = this;
-    const compared = state.compared.map((index) => data.models[index]);
-    const signals = { models: compared.map(({ label }) => label) };
+    const compared = this.namedInCharts();
+    const signals = { models: compared.map(({ name }) => name) };
     const scores = compared.flatMap((one) => curveRows(one, one.scores, state.task));
     const metrics = compared.flatMap((one) => curveRows(one, one.metrics[state.metric], state.task));
     const bars = associationRows(model, state.task);
     const marks = (rows) => markRows(rows, data.models, model, state.layer, state.task);
+    const recipes = this.recipes;
     this.showTitles(metrics.length > 0, bars.length > 0);
     this.showReading();
     return this.charts.fill({
       scores: { rows: scores, marks: marks(scores), signals, file: "score over depth" },
       metrics: { rows: metrics, marks: marks(metrics), signals, file: `${state.metric} over depth` },
+      ...(this.data.recipes.length ? { "recipes-chart": {
+        rows: recipes?.rows ?? [], marks: recipes?.marks ?? [], signals: { models: recipes?.names ?? [] }, file: "recipes over depth",
+      } } : {}),
       heat: { rows: heatMapRows(model, data.tasks), file: `heat map ${model.label}` },
       associations: { rows: bars, file: `associations ${model.label}` },
     });
@@ -108,6 +131,11 @@ class LeaderboardPage {
       const good = hasMetric ? ` (${metric.good})` : " (not measured for these models)";
       byId("metrics-title").textContent = `${metric.name} of raw states: ${task}${good}`;
       byId("metrics").ariaLabel = `${metric.name} over depth, ${task}. ${keys}`;
+    }
+    if (this.data.recipes.length) {
+      const { recipes } = this;
+      byId("recipes-figure").hidden = !recipes;
+      byId("recipes-caption").textContent = recipes ? `Score over depth. ${recipes.note}` : "";
     }
     byId("heat-note").textContent = `${model.label}. Each task is scaled from its worst layer to its best layer, which is marked by a dot. Empty frames have no score.`;
     byId("associations-section").hidden = !data.metrics.length;
@@ -140,8 +168,8 @@ class LeaderboardPage {
   }
 
   selectDatum(datum) {
-    const { data, state } = this;
-    const index = datum.model === undefined ? state.active : data.models.findIndex(({ label }) => label === datum.model);
+    const { state } = this;
+    const index = datum.place ?? state.active;
     if (index !== state.active) this.selectModel(index);
     this.selectLayer(datum.layer);
   }
@@ -164,6 +192,9 @@ class LeaderboardPage {
       const { sorts, opens } = target.dataset;
       if (sorts !== undefined) keepFocus(() => this.sortBy(sorts));
       if (opens !== undefined) keepFocus(() => this.selectModel(Number(opens)));
+    });
+    byId("recipes-table")?.addEventListener("click", ({ target }) => {
+      if (target.dataset.opens !== undefined) this.selectModel(Number(target.dataset.opens));
     });
     byId("table").addEventListener("change", ({ target }) =>
       keepFocus(() => this.compare(Number(target.dataset.compares), target.checked)));

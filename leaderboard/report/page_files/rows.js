@@ -4,12 +4,14 @@
 const ALL = "all"; // key of the mean over all tasks
 
 // task: index of a task, or ALL. curves: values by task, each a list over the layers.
+// model: with its `place` in the data, and its `name` in the charts.
 function curveRows(model, curves, task) {
   if (!curves || !curves[task]) return [];
   const isMean = task === ALL;
   const values = isMean ? curves[ALL].value : curves[task];
   return model.layers.map((layer, i) => ({
-    model: model.label,
+    model: model.name,
+    place: model.place,
     layer,
     depth: model.depths[i],
     value: values[i],
@@ -21,7 +23,7 @@ function curveRows(model, curves, task) {
 // Marks the layers that schemes pick; for the active model, also labels them and the selected layer.
 function markRows(rows, models, active, layer, task) {
   return rows.flatMap((row) => {
-    const model = models.find(({ label }) => label === row.model);
+    const model = models[row.place];
     const said = (model.marks[task] || {})[row.layer] || "";
     if (model !== active) return said ? [{ ...row, said, word: "" }] : [];
     const selected = row.layer === layer ? `layer ${row.layer}` : "";

@@ -94,10 +94,11 @@ function buildValueCell(column, row) {
   return cell;
 }
 
-// Means that lack tasks come after the others, in either direction, as they are not comparable; missing ones are last.
+// In either direction, means that lack tasks come after the others, as they are not comparable, and so do transforms that
+// have seen the evaluated texts; missing means are last.
 function sortRows(rows, column, ascending) {
   const value = ({ model, row }) => column.value(model, row) ?? null;
-  const place = (one) => (value(one) === null ? 2 : column.fewerTasks?.(one.row) ? 1 : 0);
+  const place = (one) => (value(one) === null ? 3 : column.fewerTasks?.(one.row) ? 2 : one.model.transductive ? 1 : 0);
   return rows.sort((a, b) => place(a) - place(b) || compareValues(value(a), value(b), ascending));
 }
 
@@ -122,7 +123,7 @@ function showTable(data, state) {
   for (const group of data.groups[over]) {
     const rows = group.models
       .map((index) => ({ index, model: data.models[index], row: data.models[index].schemes[over] }))
-      .filter(({ model }) => `${model.model} ${model.revision}`.toLowerCase().includes(filter));
+      .filter(({ model }) => `${model.label} ${model.revision}`.toLowerCase().includes(filter));
     if (!rows.length) continue;
     shown += rows.length;
     const body = table.createTBody();
@@ -136,6 +137,6 @@ function showTable(data, state) {
   byId("shown").textContent = shown === data.models.length ? "" : `${shown} of ${data.models.length} models`;
   const notes = [CELLS[byId("cells").value].note];
   for (const note of data.notes[over]) notes.push(`${note[0].toUpperCase()}${note.slice(1)}.`);
-  if (data.models.length > 1) notes.push(`Select up to ${MAX_COMPARED} models to compare them below; click a name for its details.`);
+  if (data.models.length > 1) notes.push(`Select up to ${MAX_COMPARED} rows to compare them below; click a name for its details.`);
   byId("table-note").textContent = notes.join(" ");
 }

@@ -5,19 +5,17 @@ Every process has its own copy of the task; all of them map the vectors of one s
 
 import atexit
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import joblib
 from mteb.abstasks.abstask import AbsTask
-from mteb.models.model_meta import ModelMeta
-from mteb.results import TaskResult
 
 from leaderboard.quiet import calm_libraries
 from leaderboard.scoring.prompts import TaskPrompts
-from leaderboard.scoring.score import prepared, score
-from leaderboard.sweep.layer_view import LayerView
+from leaderboard.scoring.score import prepared
+from leaderboard.sweep.executors.layer_job import LayerJob, Scored, portions, score_layer
 from leaderboard.sweep.store import VectorStore
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import Text
@@ -27,40 +25,41 @@ from midlayer_embed.ground.workers import safe_imports
 def scored_layers(
     task: AbsTask,
     store: VectorStore,
-    metas: Mapping[int, ModelMeta],
+    layers: Sequence[LayerJob],
     fill: Callable[[Sequence[Text]], None],
     jobs: int = 1,
     prompts: TaskPrompts | None = None,
-) -> Iterator[tuple[int, TaskResult]]:
-    """Scores layers, and yields each result as soon as it is computed.
+) -> Generator[Scored, None, None]:
+    """Scores layers, and yields each result as soon as it is computed, or those of a layer together.
 
     Args:
         task: The task, loaded.
-        store: Vectors of its texts.
-        metas: mteb's ModelMeta of each layer to score.
+        store: Pooled vectors of its texts.
+        layers: What to score of each layer.
         fill: Encodes texts that are not in the store yet; used if `jobs` is 1.
         jobs: Number of processes; 1 scores in this process.
         prompts: The prompts of the model; None for none.
 
     Yields:
-        (layer, result), in any order.
+        The results, in any order.
     """
-    if jobs == 1 or len(metas) == 1:
+    parts = portions(layers, jobs)
+    if jobs == 1 or len(parts) == 1:
         with prepared(task):
-            for layer, meta in metas.items():
-                yield layer, score(task, LayerView(layer, store, fill, meta, prompts))
+            for job in layers:
+                yield from score_layer(task, store, job, fill, prompts)
         return
-    if not metas:
+    if not parts:
         return
     folder = store.publish()
-    n_jobs = min(jobs, len(metas))
+    n_jobs = min(jobs, len(parts))
     with safe_imports(), joblib.parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=1):
         results = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(
-            joblib.delayed(_score_here)(folder, task, layer, meta, prompts) for layer, meta in metas.items()
+            joblib.delayed(_score_here)(folder, task, job, prompts) for job in parts
         )
         try:
-            for result in results:  # noqa: UP028 (an interrupt while a result is used has to arrive here)
-                yield result
+            for scored in results:
+                yield from scored
         finally:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # joblib warns of tasks that an interrupt cancels
@@ -95,11 +94,9 @@ _WORKER = _Worker()
 atexit.register(_WORKER.close)  # before the interpreter unloads the modules that `prepared` restores
 
 
-def _score_here(
-    folder: Path, task: AbsTask, layer: int, meta: ModelMeta, prompts: TaskPrompts | None
-) -> tuple[int, TaskResult]:
+def _score_here(folder: Path, task: AbsTask, job: LayerJob, prompts: TaskPrompts | None) -> list[Scored]:
     task, store = _WORKER.prepare(folder, task)
-    return layer, score(task, LayerView(layer, store, _refuse_missing(store), meta, prompts))
+    return list(score_layer(task, store, job, _refuse_missing(store), prompts))
 
 
 def _refuse_missing(store: VectorStore) -> Callable[[Sequence[Text]], None]:

@@ -6,17 +6,18 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.web.boards import scores_of
 
 from leaderboard import Leaderboard, load_tables
 from leaderboard.analysis.association import distance_correlation
-from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA
 
 
 def _board(scores: dict[tuple[str, int], float], values: dict[tuple[str, int], float]) -> Leaderboard:
     score_rows = [("m", "main", layer, layer / 4, task, "STS", value) for (task, layer), value in scores.items()]
     metric_rows = [("m", "main", task, "dime", "raw", layer, value) for (task, layer), value in values.items()]
     return Leaderboard(
-        pl.DataFrame(score_rows, schema=SCORES_SCHEMA, orient="row"),
+        scores_of(score_rows),
         pl.DataFrame(metric_rows, schema=METRICS_SCHEMA, orient="row"),
     )
 

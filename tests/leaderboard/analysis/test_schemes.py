@@ -9,10 +9,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.web.boards import scores_of
 
 from leaderboard import Leaderboard, load_tables
 from leaderboard.analysis.schemes import SCHEMES, Tasks, notes
-from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA
 from midlayer_embed.selection.criteria import CRITERIA
 
 _L = 4
@@ -25,7 +26,7 @@ def _board(scores: Scores, metrics: Metrics) -> Leaderboard:
     score_rows = [(model, "r", layer, layer / _L, task, "STS", value) for (model, task, layer), value in scores.items()]
     metric_rows = [(model, "r", task, name, "raw", layer, v) for (model, task, name, layer), v in metrics.items()]
     return Leaderboard(
-        pl.DataFrame(score_rows, schema=SCORES_SCHEMA, orient="row"),
+        scores_of(score_rows),
         pl.DataFrame(metric_rows, schema=METRICS_SCHEMA, orient="row"),
     )
 

@@ -1,6 +1,7 @@
 import polars as pl
 
 from leaderboard.analysis.task_sets import task_sets
+from leaderboard.analysis.variants import Variant
 
 
 def test_models_are_apart_by_the_tasks_that_they_have_a_score_of() -> None:
@@ -14,7 +15,7 @@ def test_models_are_apart_by_the_tasks_that_they_have_a_score_of() -> None:
     ]
     scores = pl.DataFrame(rows, schema=["model", "revision", "task", "main_score"], orient="row")
     assert list(task_sets(scores).items()) == [
-        (("T1", "T2"), [("a", "main")]),
-        (("T1",), [("b", "main"), ("c", "main")]),
-        ((), [("b", "old")]),
+        (("T1", "T2"), [Variant("a", "main")]),
+        (("T1",), [Variant("b", "main"), Variant("c", "main")]),
+        ((), [Variant("b", "old")]),
     ]

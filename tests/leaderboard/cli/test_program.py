@@ -25,6 +25,26 @@ def test_a_run_prints_a_table_and_keeps_it(
         assert f"{score:.1f}" in markdown and f"{score:.1f}" in out
 
 
+def test_a_run_over_recipes_keeps_a_row_for_each(
+    llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = tmp_path / "texts.csv"
+    pl.DataFrame({"id": range(70), "text": [f"text number {n} about {n * n}" for n in range(70)]}).write_csv(texts)
+    run = ["run", str(llama_folder), "--tasks", "StarterSTS", "--layers", "1,-1", "--results", str(tmp_path / "r")]
+    recipes = ["--templates", "none", "echo", "query: {text}", "--transforms", "none", "whiten"]
+    given = [*run, *recipes, "--transform-texts", str(texts), "--metrics", "none", "--limit", "30", "--quiet"]
+    assert main([*given, "--plan"]) == 0
+    assert "the scoring of 12 layers and transforms on top" in capsys.readouterr().out
+    assert main(given) == 0
+    scores = pl.read_parquet(tmp_path / "r" / "scores.parquet")
+    assert scores.height == 3 * 2 * 2
+    assert set(scores["template"]) == {None, "echo", "query: {text}"}
+    assert set(scores.select("transform", "fitted_on").unique().iter_rows()) == {
+        (None, None),
+        ("whiten:10", "corpus:texts.csv"),
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -44,6 +64,10 @@ def test_a_run_prints_a_table_and_keeps_it(
         (["run", "MODEL", "--metric-texts", "1"], "metric_texts: expected an int of at least 2, got 1"),
         (["run", "MODEL", "--store-budget", "much"], "store_budget: expected bytes such as 20GB, got 'much'"),
         (["run", "MODEL", "--store-dtype", "int8"], "store_dtype: expected one of float32, float16, got 'int8'"),
+        (["run", "MODEL", "--templates", "ecko"], "template: expected eol, echo, or a text with {text} in it"),
+        (["run", "MODEL", "--transforms", "none", "remove:0"], "(k an int, r above 0), got 'remove:0'"),
+        (["run", "MODEL", "--transform-texts", "no.txt"], "transform_texts: expected train, task or a file of texts"),
+        (["run", "MODEL", "--fit-texts", "1"], "fit_texts: expected an int of at least 2, got 1"),
     ],
 )
 def test_mistakes_are_one_line_exit_2_and_leave_nothing(

@@ -3,7 +3,7 @@
 import pytest
 
 from leaderboard.report.answer import answer, answer_of_all
-from leaderboard.results.tables import LayerSummary
+from leaderboard.results.summary import LayerSummary
 
 _ALL = tuple(range(31))
 

@@ -7,11 +7,12 @@ from xml.etree import ElementTree
 
 import polars as pl
 import pytest
+from support.web.boards import scores_of
 
 from leaderboard import Leaderboard, load_tables
 from leaderboard.report import figure_rows, figures
 from leaderboard.report.figure_rows import heat_map, marks
-from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA
 from midlayer_embed.errors import InputError
 
 # model, layer, task, score; layer 1 of b misses task B.
@@ -28,7 +29,7 @@ def board() -> Leaderboard:
     scores = [(model, "main", k, k / 2, task, "STS", score) for model, k, task, score in _SCORES]
     metrics = [("a", "main", "A", "dime", "raw", k, value) for k, value in enumerate((0.3, 0.2, 0.1))]
     return Leaderboard(
-        pl.DataFrame(scores, schema=SCORES_SCHEMA, orient="row"),
+        scores_of(scores),
         pl.DataFrame(metrics, schema=METRICS_SCHEMA, orient="row"),
     )
 
@@ -221,9 +222,9 @@ def test_many_tasks_and_models_keep_their_text_size(tmp_path: Path) -> None:
         for k in range(31)
         for t in range(32)
     ]
-    scores = pl.DataFrame(rows, schema=SCORES_SCHEMA, orient="row")
+    scores = scores_of(rows)
     many = Leaderboard(scores, pl.DataFrame(schema=METRICS_SCHEMA))
-    curves = figure_rows.score_figure(many, many.models(), figure_rows.marks(many).filter(pl.col("task").is_null()))
+    curves = figure_rows.score_figure(many, many.variants(), figure_rows.marks(many).filter(pl.col("task").is_null()))
     heat = figures.score_heat_map(heat_map(many.only("org/model-0").scores))
     for name, figure in (("curves", curves), ("heat", figures.titled(heat, "org/model-0", "note"))):
         figures.save_figure(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.png")

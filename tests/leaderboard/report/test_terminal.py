@@ -7,12 +7,14 @@ from io import StringIO
 import polars as pl
 import pytest
 from rich.console import Console
+from support.web.boards import scores_of
 
 from leaderboard import PAPER_TASKS, Leaderboard
 from leaderboard.analysis.schemes import SCHEMES
+from leaderboard.analysis.variants import Variant
 from leaderboard.report.cells import format_cell, format_coefficient, scheme_cells
 from leaderboard.report.terminal import print_associations, print_layers, print_scheme_details, print_schemes
-from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA
 from midlayer_embed.terms import METRICS
 
 _LAYERS = range(13)
@@ -45,7 +47,7 @@ def board() -> Leaderboard:
         for task in PAPER_TASKS
     ]
     return Leaderboard(
-        pl.DataFrame(scores, schema=SCORES_SCHEMA, orient="row"),
+        scores_of(scores),
         pl.DataFrame(metrics, schema=METRICS_SCHEMA, orient="row"),
     )
 
@@ -127,7 +129,7 @@ def test_every_number_of_a_scheme_stands_in_its_row(board: Leaderboard, width: i
 @every_width
 def test_every_number_of_a_metric_stands_in_its_row(board: Leaderboard, width: int) -> None:
     frame = board.associations("org/m")
-    lines = _printed(lambda console: print_associations("org/m", "main", frame, console), width)
+    lines = _printed(lambda console: print_associations(Variant("org/m", "main"), frame, console), width)
     assert max(map(len, lines)) <= width
     expected = {metric: list(map(format_coefficient, numbers)) for metric, *numbers in frame.iter_rows()}
     assert _rows(_blocks(lines), list(expected)) == expected

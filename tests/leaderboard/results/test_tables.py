@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import average_precision_score
 from support.tiny_tasks import tiny_tasks
+from support.web.boards import scores_of
 
 from leaderboard import Leaderboard, load_results, load_tables, run_sweep
 from leaderboard.analysis.schemes import notes
@@ -24,7 +25,7 @@ def _board(rows: list[tuple[int, str, float]], model: str = "org/m") -> Leaderbo
     scores = [(model, "r", layer, layer / 4, task, "STS", score) for layer, task, score in rows]
     metrics = [(model, "r", task, "dataset_entropy", "raw", layer, 1.0 + layer) for layer, task, _ in rows]
     return Leaderboard(
-        pl.DataFrame(scores, schema=SCORES_SCHEMA, orient="row"),
+        scores_of(scores),
         pl.DataFrame(metrics, schema=METRICS_SCHEMA, orient="row"),
     )
 
@@ -150,7 +151,7 @@ def test_markdown_escapes_what_a_name_may_hold() -> None:
     assert "A\\|B" in text
 
 
-_TABLES = ["associations", "layers", "metrics", "paper_scores", "schemes", "scores"]
+_TABLES = ["associations", "layers", "metrics", "paper_scores", "recipes", "schemes", "scores"]
 
 
 def test_tables_are_written_as_parquet(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from transformers import AutoTokenizer
 from leaderboard import TasksFailed, load_results, run_sweep
 from leaderboard.cli.program import main
 from leaderboard.results.folder import ResultsFolder
+from leaderboard.sweep.measuring import TaskMetrics
 from leaderboard.sweep.task import TaskSweep
+from leaderboard.sweep.template_sweep import TemplateSweep
 
 _sweep = partial(run_sweep, show_progress=False, metrics=["dataset_entropy"], layers=[1, 2])
 
@@ -31,11 +33,27 @@ def _failing_for_one(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, is_
     monkeypatch.setattr(owner, name, fail_or_do)
 
 
-@pytest.mark.parametrize("step", ["_is_scored", "find_data", "plan", "_groups", "_text_pass", "_score", "_measure"])
+_STEPS: list[tuple[type, str]] = [
+    (TaskSweep, "find_data"),
+    (TaskSweep, "plan"),
+    (TemplateSweep, "_is_scored"),
+    (TemplateSweep, "_groups"),
+    (TemplateSweep, "_text_pass"),
+    (TemplateSweep, "_score"),
+    (TaskMetrics, "measure"),
+]
+
+
+@pytest.mark.parametrize(("owner", "step"), _STEPS, ids=[step for _, step in _STEPS])
 def test_no_step_of_a_task_ends_the_sweep(
-    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
+    llama_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    owner: type,
+    step: str,
 ) -> None:
-    _failing_for_one(monkeypatch, TaskSweep, step, lambda sweep, *_, **__: sweep.name == "TinyClustering")
+    _failing_for_one(monkeypatch, owner, step, lambda of_task, *_, **__: of_task.name == "TinyClustering")
     with pytest.raises(TasksFailed, match="^1 of 2 tasks failed: TinyClustering$"):
         _sweep(llama_folder, [TinyClustering(), TinySTS()], tmp_path)
     (message,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]

@@ -25,7 +25,7 @@ from leaderboard.sweep.layer_view import StoreFiller
 from leaderboard.sweep.run import TasksFailed
 from midlayer_embed import LayerwiseEncoder
 
-_EQUAL = "layer 0 has no score on BIOSSES, TinySTS: all vectors are equal (NaN)"
+_EQUAL = "layer 0 has no score on BIOSSES, TinySTS: all vectors are equal"
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,9 @@ def test_where_no_layer_has_finite_vectors_the_task_fails_and_nothing_is_kept(
     llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without = StoreFiller._without_not_finite
-    monkeypatch.setattr(StoreFiller, "_without_not_finite", lambda self, n, vectors: without(self, n, vectors * np.inf))
+    monkeypatch.setattr(
+        StoreFiller, "_without_not_finite", lambda self, n, vectors, rows: without(self, n, vectors * np.inf, rows)
+    )
     with pytest.raises(TasksFailed) as failed:
         run_sweep(llama_folder, [TinySTS()], tmp_path, layers=[3, 0], metrics="none", show_progress=False)
     said = "no layer has finite vectors; at layer 3, no vector is finite (NaN)"

@@ -3,7 +3,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import mteb
 import numpy as np
@@ -299,11 +299,11 @@ def test_an_interrupt_says_how_many_tasks_are_finished(
 ) -> None:
     real, runs = TaskSweep.run, []
 
-    def interrupted(sweep: TaskSweep, encoder: LayerwiseEncoder) -> None:
+    def interrupted(sweep: TaskSweep, *arguments: Any) -> None:
         if runs:
             raise KeyboardInterrupt
         runs.append(sweep.name)
-        real(sweep, encoder)
+        real(sweep, *arguments)
 
     monkeypatch.setattr(TaskSweep, "run", interrupted)
     for _ in range(2):  # a rerun counts the task that an earlier one finished

@@ -169,7 +169,18 @@ def test_a_plan_alone_leaves_nothing_behind(
     results = tmp_path / "results"
     assert main(["run", str(llama_folder), "--tasks", "StarterSTS", "--results", str(results), "--plan"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["task", "texts", "layers", "passes", "tokens", "for", "metrics", "disk", "about"]
+    assert lines[0].split() == [
+        "task",
+        "texts",
+        "layers",
+        "passes",
+        "tokens",
+        "for",
+        "metrics",
+        "scores",
+        "disk",
+        "about",
+    ]
     assert lines[1].split()[:4] == ["StarterSTS", "174", "4", "1"]
     assert lines[2].startswith("plan: 1 tasks; about ")
     assert not results.exists()

@@ -1,9 +1,20 @@
 """Leaderboards without a sweep."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import polars as pl
 
 from leaderboard import Leaderboard
+from leaderboard.analysis.variants import RECIPE
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
+
+
+def scores_of(rows: Sequence[Sequence[Any]]) -> pl.DataFrame:
+    """A table of scores: the values of its columns without those of a recipe, for plain layers, or with them."""
+    none = (None,) * len(RECIPE)
+    whole = [(*row, *none)[: len(SCORES_SCHEMA)] for row in rows]
+    return pl.DataFrame(whole, schema=SCORES_SCHEMA, orient="row")
 
 
 def board_of(models: list[str], tasks: list[str], n_layers: int, metrics: tuple[str, ...]) -> Leaderboard:
@@ -23,6 +34,6 @@ def board_of(models: list[str], tasks: list[str], n_layers: int, metrics: tuple[
         for i, metric in enumerate(metrics)
     ]
     return Leaderboard(
-        pl.DataFrame(scores, schema=SCORES_SCHEMA, orient="row"),
+        scores_of(scores),
         pl.DataFrame(values, schema=METRICS_SCHEMA, orient="row"),
     )

@@ -1,0 +1,38 @@
+"""What a model is called in tables: its name, and the settings that change its scores. mteb is not imported here."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_SETTINGS = re.compile(r" \((\w+=[^,()]+(?:, \w+=[^,()]+)*)\)$")
+_POOLING = "pooling_mode"
+
+
+def label_of(name: str, settings: Mapping[str, Any]) -> str:
+    """The label of a model with settings that are not the default.
+
+    Example:
+        >>> label_of("a/b", {"pooling_mode": "cls", "final_norm": False}), label_of("a/b", {})
+        ('a/b (final_norm=False, pooling_mode=cls)', 'a/b')
+    """
+    shown = ", ".join(f"{key}={value}" for key, value in sorted(settings.items()))
+    return f"{name} ({shown})" if shown else name
+
+
+def without_pooling(label: str) -> tuple[str, str | None]:
+    """The label of the same model without its pooling, and the pooling; None if the label does not say one.
+
+    Recipes of one model differ in their pooling, so they are found under the label without it.
+
+    Example:
+        >>> without_pooling("a/b (final_norm=False, pooling_mode=cls)")
+        ('a/b (final_norm=False)', 'cls')
+        >>> without_pooling("a/b (pooling_mode=cls)"), without_pooling("a/b (v2)")
+        (('a/b', 'cls'), ('a/b (v2)', None))
+    """
+    found = _SETTINGS.search(label)
+    settings = {} if found is None else dict(part.split("=", 1) for part in found[1].split(", "))
+    if found is None or _POOLING not in settings:
+        return label, None
+    pooling = settings.pop(_POOLING)
+    return label_of(label[: found.start()], settings), pooling

@@ -1,0 +1,1 @@
+"""The parts of the page: its data, its layout and its behaviour."""
