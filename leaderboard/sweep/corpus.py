@@ -25,20 +25,29 @@ class Corpus:
         fit_on: What transforms are fitted on.
         options: Options of the sweep.
         scratch: Existing folder for the vectors.
+        n_templates: Number of templates that it is encoded under.
+        dim: Width of the widest vector.
     """
 
     fit_on: FitOn
     options: SweepOptions
     scratch: Path
+    n_templates: int
+    dim: int
     _encoded: dict[str | None, tuple[VectorStore, StoreFiller]] = field(default_factory=dict, init=False)
 
-    def bytes_of(self, dim: int) -> int:
-        """Bytes of the vectors under one template."""
-        return layer_bytes(len(self.fit_on.texts), dim, self.options.store_dtype) * len(self.options.layers)
+    @property
+    def disk(self) -> int:
+        """Bytes of the vectors under all templates."""
+        return self.n_templates * self._bytes(self.dim)
 
-    def is_apart(self, dim: int, n_templates: int) -> bool:
+    @property
+    def is_apart(self) -> bool:
         """Whether the corpus is encoded once; else its texts are encoded with those of each task."""
-        return self.fit_on.is_corpus and n_templates * self.bytes_of(dim) <= _SHARE * self.options.store_budget
+        return self.disk <= _SHARE * self.options.store_budget
+
+    def _bytes(self, dim: int) -> int:
+        return layer_bytes(len(self.fit_on.texts), dim, self.options.store_dtype) * len(self.options.layers)
 
     def plan(self, encoder: LayerwiseEncoder) -> TaskPlan:
         """Estimates the cost of one template."""
@@ -49,7 +58,7 @@ class Corpus:
             groups=(tuple(self.options.layers),),
             score_tokens=count_tokens(encoder, texts),
             metric_tokens=0,
-            disk=self.bytes_of(encoder.dim),
+            disk=self._bytes(encoder.dim),
             template=encoder.recipe.template,
         )
 

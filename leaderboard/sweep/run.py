@@ -236,16 +236,15 @@ def _what_is_kept(n_finished: int, n_tasks: int) -> str:
 def _corpus(working: list[TaskSweep], swept: SweptModel, options: SweepOptions, scratch: Path) -> Corpus | None:
     """The corpus that transforms are fitted on, if it is encoded once for all tasks."""
     templates = {template for sweep in working for template in sweep.to_fit}
-    corpus = Corpus(options.fit_on, options, scratch)
     if not (templates and options.fit_on.is_corpus):
         return None
     widest = max(swept.encoder(template).dim for template in templates)
-    if corpus.is_apart(widest, len(templates)):
+    corpus = Corpus(options.fit_on, options, scratch, len(templates), widest)
+    if corpus.is_apart:
         warn_of_few(options.fit_on.name, len(options.fit_on.texts), widest)
         return corpus
     logger.warning(
-        "%s takes more than half of the store budget, so it is encoded again with each task",
-        options.fit_on.name,
+        "%s takes more than half of the store budget, so it is encoded again with each task", options.fit_on.name
     )
     return None
 
@@ -263,7 +262,7 @@ def _plan(
     some: list[Text] = []
     for sweep in working:
         with _report_failures(sweep.name, failures):
-            found, texts = sweep.plan(swept.encoder, scratch, corpus_apart=corpus is not None)
+            found, texts = sweep.plan(swept.encoder, scratch, corpus)
             plans += found
             some += texts[:: max(1, len(texts) // 100)]
     corpora: tuple[TaskPlan, ...] = ()

@@ -109,13 +109,15 @@ class TaskSweep:
         """The templates under which a transform has to be fitted."""
         return [sweep.template for sweep in self._templates if sweep.fits]
 
-    def plan(self, encoders: Encoders, scratch: Path, *, corpus_apart: bool) -> tuple[list[TaskPlan], list[Text]]:
+    def plan(
+        self, encoders: Encoders, scratch: Path, corpus: Corpus | None = None
+    ) -> tuple[list[TaskPlan], list[Text]]:
         """Estimates the cost of the task. Its data and texts are kept in files, for `run`.
 
         Args:
             encoders: The model.
             scratch: Existing folder for these files.
-            corpus_apart: Whether a corpus that transforms are fitted on is encoded once for all tasks.
+            corpus: What transforms are fitted on, if that is encoded apart from the tasks.
 
         Returns:
             A plan for each template, and texts of the task to measure the model's speed on.
@@ -123,9 +125,9 @@ class TaskSweep:
         self._kept_in = Path(tempfile.mkdtemp(prefix="task-", dir=scratch))
         encoder = encoders(None if self._options.metrics else self._templates[0].template)
         with self.data.loaded(keep_in=self._kept_in):
-            texts = self._collect_texts(encoder, corpus_apart)
+            texts = self._collect_texts(encoder, corpus_apart=corpus is not None)
         texts.save(self._kept_in / _TEXTS)
-        plans = [sweep.plan(encoders(sweep.template), texts) for sweep in self._templates if sweep.has_work]
+        plans = [sweep.plan(encoders(sweep.template), texts, corpus) for sweep in self._templates if sweep.has_work]
         return plans, list(texts.all) if any(plan.n_texts for plan in plans) else encoder.prompted(texts.sample)
 
     def run(self, encoders: Encoders, corpus: Corpus | None = None) -> None:
@@ -158,7 +160,7 @@ class TaskSweep:
             dataset_files_sha256=self.data.files_sha256,
         )
 
-    def _collect_texts(self, encoder: LayerwiseEncoder, corpus_apart: bool) -> KeptTexts:
+    def _collect_texts(self, encoder: LayerwiseEncoder, *, corpus_apart: bool) -> KeptTexts:
         """The texts that mteb's evaluation of the loaded task encodes, those of the metrics and those of transforms."""
         with prepared(self._task):
             texts = collect_texts(self._task, self._prompts)

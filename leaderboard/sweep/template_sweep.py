@@ -122,15 +122,15 @@ class TemplateSweep:
         if not self._options.overwrite:
             self.unscored = self._still_missing(self.unscored)
 
-    def plan(self, encoder: LayerwiseEncoder, texts: KeptTexts) -> TaskPlan:
-        """Estimates the cost.
+    def plan(self, encoder: LayerwiseEncoder, texts: KeptTexts, corpus: Corpus | None) -> TaskPlan:
+        """Estimates the cost; the arguments are those of `run`.
 
         Raises:
             InputError: (a ValueError) the model's own modules cannot be loaded.
         """
         for layer in self.unscored:
             self._after(encoder, layer)
-        groups = self._groups(encoder, texts)
+        groups = self._groups(encoder, texts, corpus)
         encoded = texts.to_encode if self.unscored else []
         # Metrics without views are computed in the pass for the scores, if there is one.
         wanted = [] if self._metrics is None else self._metrics.wanted(self._options.layers)
@@ -157,7 +157,7 @@ class TemplateSweep:
             corpus: What transforms are fitted on, if that is encoded apart from the task.
             made_with: The provenance of the results, without layer and transform.
         """
-        for group in self._groups(encoder, texts):
+        for group in self._groups(encoder, texts, corpus):
             unscored = {layer: names for layer, names in self.unscored.items() if layer in group}
             missing = [] if self._metrics is None else [layer for layer in self._metrics.missing if layer in group]
             with self._of_task.folder.scratch() as scratch:
@@ -177,10 +177,13 @@ class TemplateSweep:
             return None
         return self._metrics.text_pass(encoder, texts.sample, texts.all, missing, unscored)
 
-    def _groups(self, encoder: LayerwiseEncoder, texts: KeptTexts) -> tuple[tuple[int, ...], ...]:
+    def _groups(
+        self, encoder: LayerwiseEncoder, texts: KeptTexts, corpus: Corpus | None
+    ) -> tuple[tuple[int, ...], ...]:
         measured = () if self._metrics is None else self._metrics.missing
         needed = sorted({*self.unscored, *measured})
-        return layer_groups(needed, self._bytes_a_layer(encoder, texts), self._options.store_budget)
+        room = self._options.store_budget - (0 if corpus is None else corpus.disk)
+        return layer_groups(needed, self._bytes_a_layer(encoder, texts), room)
 
     def _bytes_a_layer(self, encoder: LayerwiseEncoder, texts: KeptTexts) -> int:
         """Bytes of one layer in the store, or of the metrics' views, which are written after the store is deleted."""

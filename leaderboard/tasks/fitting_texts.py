@@ -65,7 +65,13 @@ def fit_on(transform_texts: str | Path | Sequence[str], fit_texts: int = FIT_TEX
     if isinstance(transform_texts, str) and transform_texts in (TRAIN, TASK):
         return FitOn(transform_texts)
     is_file = isinstance(transform_texts, (str, Path))
-    texts = file_texts(transform_texts) if isinstance(transform_texts, (str, Path)) else check_texts(transform_texts)
+    if isinstance(transform_texts, (str, Path)):
+        texts = file_texts(transform_texts)
+    else:
+        try:
+            texts = check_texts(transform_texts)
+        except InputError as error:  # it names the texts, of which a caller may have several
+            raise type(error)(f"transform_{error}") from None
     found = tuple(draw(texts, fit_texts, seed))
     if not found:
         raise InputError("transform_texts: expected texts that are not blank, got none")

@@ -121,6 +121,24 @@ def test_a_corpus_is_encoded_once_for_each_template(llama_folder: Path, tmp_path
     assert_same(each, once)
 
 
+def test_a_corpus_counts_in_the_room_for_vectors(llama_folder: Path, tmp_path: Path) -> None:
+    plans: list[Any] = []
+    budget = 2 * 70 * 32 * 4 * 3  # twice what the corpus takes at three layers
+    sweep(
+        llama_folder,
+        tmp_path,
+        transforms=["center"],
+        transform_texts=starter_texts()[:70],
+        store_budget=budget,
+        on_plan=lambda plan: bool(plans.append(plan)),
+    )
+    (plan,) = plans
+    (corpus,) = plan.corpora
+    assert corpus.n_texts == 70 and corpus.disk == budget / 2
+    assert all(corpus.disk + task.disk <= budget for task in plan.tasks)
+    assert corpus.task in plan.lines()[1]
+
+
 def test_mteb_itself_gives_what_the_sweep_gives(llama_folder: Path, tmp_path: Path) -> None:
     texts = [*starter_texts()[:90], *starter_texts()[:9]]
     fit: dict[str, Any] = {"transform_texts": texts, "fit_texts": 80}

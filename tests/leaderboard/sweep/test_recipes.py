@@ -234,7 +234,7 @@ def test_recipes_are_never_mixed_in_what_mteb_is_given(swept: Path) -> None:
         ({"transforms": ["pca"]}, "^transform: expected one of .* got 'pca'$"),
         ({"transforms": ["whiten"], "transform_texts": "trian"}, "^transform_texts: expected train, task or a file"),
         ({"transforms": ["whiten"], "transform_texts": []}, "^transform_texts: expected texts that are not blank"),
-        ({"transforms": ["whiten"], "transform_texts": [1]}, r"^texts\[0\]: expected a string, got int$"),
+        ({"transforms": ["whiten"], "transform_texts": [1]}, r"^transform_texts\[0\]: expected a string, got int$"),
         ({"fit_texts": 1}, "^fit_texts: expected an int of at least 2, got 1$"),
     ],
 )
