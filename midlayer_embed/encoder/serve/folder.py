@@ -142,9 +142,10 @@ class SavedFolder:
 
     @cached_property
     def has_template(self) -> bool:
-        """Whether the tokenizer writes words around the text, not only special tokens one at a time."""
+        """Whether the tokenizer writes words around the text, not only special tokens by their own names."""
         special = self._post_processor.get("special_tokens") or {}
-        return self.n_texts_in_template > 1 or any(len(token["ids"]) > 1 for token in special.values())
+        words = (token.get("tokens") != [name] for name, token in special.items())
+        return self.n_texts_in_template > 1 or any(words)
 
     @cached_property
     def is_byte_level(self) -> bool:

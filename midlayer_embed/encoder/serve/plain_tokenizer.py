@@ -25,6 +25,7 @@ PLAIN_CLASS = "PreTrainedTokenizerFast"
 _FILE, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 _TOKENS = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 _KEPT = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces", "split_special_tokens")
+_SIDES = ("padding_side", "truncation_side")
 _ALWAYS = ("input_ids", "attention_mask")
 # What transformers noted of the machine that saved the folder.
 OF_THE_MACHINE = (
@@ -52,6 +53,8 @@ def write_plain_tokenizer(folder: Path, transformer: Transformer) -> bool:
     """
     tokenizer: Any = transformer.tokenizer
     config = read_json(folder / _CONFIG)
+    # transformers saves the sides that it loaded, not those that were set since
+    config |= {side: now for side in _SIDES if (now := getattr(tokenizer, side)) != config.get(side, "right")}
     if not (folder / _FILE).is_file() or not _is_all(folder / _FILE, tokenizer):
         write_json(folder / _CONFIG, {key: value for key, value in config.items() if key not in OF_THE_MACHINE})
         return False

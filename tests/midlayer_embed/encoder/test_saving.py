@@ -77,6 +77,14 @@ def _set(**values: Any) -> Callable[[MidLayerEncoder], None]:
     return change
 
 
+def _left(side: str) -> Callable[[MidLayerEncoder], None]:
+    def change(encoder: MidLayerEncoder) -> None:
+        encoder.max_seq_length = 5
+        setattr(encoder.tokenizer, side, "left")
+
+    return change
+
+
 def _new_token(encoder: MidLayerEncoder) -> None:
     encoder.tokenizer.add_tokens(["stadium"])
     encoder[0].model.resize_token_embeddings(len(encoder.tokenizer))
@@ -98,6 +106,8 @@ CHANGES: dict[str, Callable[[MidLayerEncoder], Any]] = {
     "half": lambda encoder: encoder.half(),
     "bfloat16": lambda encoder: encoder.to(torch.bfloat16),
     "limit": _set(max_seq_length=5),
+    "truncated on the left": _left("truncation_side"),
+    "padded on the left": _left("padding_side"),
     "prompts": _set(prompts={"q": "A question: "}, default_prompt_name="q"),
     "dimensions": _set(truncate_dim=16),
     "another pooling": _cls,

@@ -96,6 +96,17 @@ def test_a_template_reaches_both_servers(
             tei_vectors(folder, [" ".join(sentences * 3)])
 
 
+@pytest.mark.parametrize("template", ["A{text}", "{text}.", "<eos>{text}", "the long words {text}"])
+@pytest.mark.parametrize("name", ["llama", "bert"])
+def test_a_template_of_one_token_is_a_template(
+    tiny_model: Callable[[str], Path], saved: Callable[..., Any], name: str, template: str
+) -> None:
+    folder, _ = saved(tiny_model(name), template=template, pooling_mode="mean")
+    assert _verdict(folder, "llama.cpp") == "refused"
+    plain = saved(tiny_model(name))[0]
+    assert _verdict(plain, "llama.cpp") in ("right", "with an option")
+
+
 @pytest.mark.parametrize("mode", ["weightedmean", "max"])
 def test_a_pooling_that_servers_lack_is_told(
     llama_folder: Path, sentences: list[str], saved: Callable[..., Any], mode: str
