@@ -11,7 +11,7 @@ from tokenizers import processors
 from transformers import PreTrainedTokenizerBase
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.recipes.names import find_template
+from midlayer_embed.recipes.names import TEXT, find_template
 
 # The text in a post-processor, and the names of what is added to it; spelt out in a text they are ordinary letters.
 _TEXT, _TEXT_2 = "$A", "$B:1"
@@ -30,8 +30,8 @@ def put_template(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
         template: "eol", "echo", or a text with `{text}` in it once or twice.
 
     Raises:
-        InputError: (a ValueError) no such template; a tokenizer that is not of the tokenizers library, or that puts
-            more than special tokens around a text already.
+        InputError: (a ValueError) no such template, or one without tokens; a tokenizer that is not of the tokenizers
+            library, or that puts more than special tokens around a text already.
     """
     found = find_template(template)
     if not tokenizer.is_fast:
@@ -44,6 +44,8 @@ def put_template(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
     for number, part in enumerate(found.parts):
         pieces += [_TEXT] * (number > 0) + [_PART.format(number)]
         added[_PART.format(number)] = _ids(tokenizer, part)
+    if found.copies == 1 and not any(added[_PART.format(number)] for number in range(len(found.parts))):
+        raise InputError(f"template: what is around {TEXT} has no tokens, so it changes nothing, got {template!r}")
     backend: Any = tokenizer.backend_tokenizer
     backend.post_processor = processors.TemplateProcessing(
         single=[piece for piece in [*pieces, _END] if added.get(piece, [piece])],

@@ -121,6 +121,15 @@ def test_braces_and_special_tokens_of_a_template_are_what_they_are() -> None:
     assert words(tokenizer, "a") == "<s> say a </s>"
 
 
+@pytest.mark.parametrize("template", [" {text} ", "\n{text}", "{text}\t"])
+def test_a_template_without_tokens_is_refused(template: str) -> None:
+    with pytest.raises(InputError, match="^template: what is around {text} has no tokens, so it changes nothing, got "):
+        put_template(words_tokenizer(ADDED["both ends"]), template)
+    tokenizer = words_tokenizer()
+    put_template(tokenizer, "{text}" + template)
+    assert words(tokenizer, "a b") == "a b a b"
+
+
 def test_a_template_around_a_template_is_refused() -> None:
     tokenizer = words_tokenizer(ADDED["both ends"])
     put_template(tokenizer, "say {text}")

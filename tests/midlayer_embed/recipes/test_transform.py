@@ -8,6 +8,7 @@ import pytest
 
 from midlayer_embed import Transform, fit_transform
 from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.recipes.names import parse_transform
 
 N, D = 300, 24
 NAMES = ["center", "standardize", "remove:1", "remove:5", "whiten", "whiten:1", "whiten:0.1"]
@@ -94,6 +95,15 @@ def test_each_layer_has_its_own(name: str, X: np.ndarray, tmp_path: Path) -> Non
     assert (loaded.name, loaded.n_texts) == (every.name, N)
     np.testing.assert_array_equal(loaded(layers), every(layers))
     assert [path.name for path in tmp_path.iterdir()] == ["t.safetensors"]
+
+
+def test_ridges_that_differ_have_names_that_differ() -> None:
+    numbers = ["1000", "1e-7", "0.5", "10.123456789", "10.12345678", "1000001", "1e300", "5e-324"]
+    names = [parse_transform(f"whiten:{number}")[2] for number in numbers]
+    assert names[:4] == ["whiten:1000", "whiten:1e-07", "whiten:0.5", "whiten:10.123456789"]
+    assert len(set(names)) == len(names)
+    for number, name in zip(numbers, names, strict=True):
+        assert parse_transform(name) == ("whiten", float(number), name)
 
 
 def test_full_names_and_dtypes(X: np.ndarray) -> None:
