@@ -215,6 +215,19 @@ def of_every_layer(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in asdict(recipe).items() if name not in OF_ONE_LAYER}
 
 
+def check_every_layer(recipe: Recipe) -> None:
+    """Reject a recipe for every layer that has a part of `OF_ONE_LAYER`.
+
+    Raises:
+        InputError: (a ValueError) the message names the part.
+    """
+    for name in OF_ONE_LAYER:
+        if (value := getattr(recipe, name)) is not None:
+            raise InputError(
+                f"recipe: expected one for every layer, without {', '.join(OF_ONE_LAYER)}, got {name}={value}"
+            )
+
+
 class ModelOptions(TypedDict, total=False):
     """The fields of both records for type checkers, except `FILE_OPTIONS` and `OF_ONE_LAYER`."""
 

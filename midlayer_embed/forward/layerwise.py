@@ -36,7 +36,7 @@ from midlayer_embed.ground.threads import OneAtATime
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.backbone import Backbone, load_backbone, load_tokenizer, with_recipe
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
-from midlayer_embed.options import AnyModelOptions, Recipe, fold, pooling_modes, takes_options
+from midlayer_embed.options import AnyModelOptions, Recipe, check_every_layer, fold, pooling_modes, takes_options
 from midlayer_embed.recipes.transform import Transform
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ class LayerwiseEncoder:
     def _load(
         self, checkpoint: Checkpoint, recipe: Recipe, dtype: str | torch.dtype, device: str | torch.device | None
     ) -> None:
+        check_every_layer(recipe)
         self.checkpoint = checkpoint
         self.recipe = checkpoint.resolved(recipe)
         self.backbone: Backbone = load_backbone(checkpoint, recipe, dtype=dtype, device=device)
@@ -154,13 +155,14 @@ class LayerwiseEncoder:
             recipe: Final norm, template, pooling and limit; None stands for what the constructor takes by default.
 
         Raises:
-            InputError: (a ValueError) the model cannot take it.
+            InputError: (a ValueError) the model cannot take it, or it has a layer, a transform or a `dim`.
 
         Example:
             >>> every = LayerwiseEncoder("starter")                                       # doctest: +SKIP
             >>> every.with_recipe(Recipe(template="echo")).pooling_mode                   # doctest: +SKIP
             'weightedmean'
         """
+        check_every_layer(recipe)
         encoder = copy(self)  # the weights, and the hooks on them, which only one pass may have at a time
         encoder.recipe = self.checkpoint.resolved(recipe)
         encoder.backbone = with_recipe(self.backbone, self.checkpoint, recipe)
