@@ -18,6 +18,7 @@ from leaderboard.tasks.names import TASK, TRAIN, corpus_name
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import check_texts
 from midlayer_embed.texts.corpora import file_texts
+from midlayer_embed.texts.files import errors_about
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +67,10 @@ def fit_on(transform_texts: str | Path | Sequence[str], fit_texts: int = FIT_TEX
         return FitOn(transform_texts)
     is_file = isinstance(transform_texts, (str, Path))
     if isinstance(transform_texts, (str, Path)):
-        texts = file_texts(transform_texts)
+        with errors_about("transform_texts"):
+            texts = file_texts(transform_texts)
     else:
-        try:
-            texts = check_texts(transform_texts)
-        except InputError as error:  # it names the texts, of which a caller may have several
-            raise type(error)(f"transform_{error}") from None
+        texts = check_texts(transform_texts, "transform_texts")
     found = tuple(draw(texts, fit_texts, seed))
     if not found:
         raise InputError("transform_texts: expected texts that are not blank, got none")

@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 from midlayer_embed.errors import InputError, InputTypeError
-from midlayer_embed.forward.batching import check_text
+from midlayer_embed.forward.batching import check_text, check_texts
 from midlayer_embed.recipes.names import check_transform
 from midlayer_embed.recipes.transform import Transform
 
 
 def check_transform_options(
     transform: str | Transform | None, texts: Sequence[str] | None, dim: int | None
-) -> str | None:
-    """The full name of the transform that is asked for; None for none. Nothing is loaded.
+) -> tuple[list[str] | None, str | None]:
+    """The texts to fit a transform on, and its full name; None for what there is not. Nothing is loaded.
 
     Raises:
         InputError: (a ValueError) the message names the argument.
@@ -21,13 +21,11 @@ def check_transform_options(
             if value is not None:
                 why = "there is no transform" if transform is None else f"{transform.name} is fitted already"
                 raise InputError(f"{name}: expected None, because {why}")
-        return None if transform is None else transform.name
-    if isinstance(texts, str):
-        raise InputTypeError("transform_texts: expected a list of strings, got str")
+        return None, None if transform is None else check_transform(transform.name)
     name = check_transform(transform, dim)
     if texts is None:
         raise InputError(f"transform_texts: {name} needs texts like those that will be embedded, got None")
-    return name
+    return check_texts(texts, "transform_texts"), name
 
 
 def check_prompts(prompts: Mapping[str, str] | None) -> dict[str, str]:

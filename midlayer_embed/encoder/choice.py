@@ -39,6 +39,7 @@ def chosen(
     Raises:
         InputError: (a ValueError) chosen for another model; or as `select_layer`.
     """
+    from midlayer_embed.forward.batching import check_texts
     from midlayer_embed.forward.layerwise import LayerwiseEncoder
     from midlayer_embed.selection.criteria import LayerSelection, fixed_layer, needs_texts
     from midlayer_embed.selection.select import select_layer
@@ -53,6 +54,7 @@ def chosen(
         return None
     if not needs_texts(layer):
         return fixed_layer(layer, checkpoint.n_blocks)
+    found = check_texts(texts or [], "selection_texts")
     raw = replace(recipe, final_norm=False)
     every = LayerwiseEncoder.from_checkpoint(checkpoint, raw, dtype=source.dtype, device=source.device)
-    return select_layer(every, texts, criterion=layer, seed=seed)
+    return select_layer(every, found, criterion=layer, seed=seed)

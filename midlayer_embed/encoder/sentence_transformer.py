@@ -18,6 +18,7 @@ from midlayer_embed.encoder.choice import check_choice, chosen
 from midlayer_embed.encoder.identity import (
     EncoderCardData,
     changed,
+    name_of_template,
     result_name,
     result_revision,
     said_by,
@@ -27,7 +28,7 @@ from midlayer_embed.encoder.identity import (
 from midlayer_embed.encoder.saving import facts_of, saved_form
 from midlayer_embed.encoder.serve.common_form import write_common_form
 from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form
-from midlayer_embed.encoder.transforming import check_tells_apart, fitted_transform
+from midlayer_embed.encoder.transforming import check_tells_apart, fitted_transform, kept_dim
 from midlayer_embed.encoder.truncated_transformer import truncated_transformer
 from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.forward.after_pooling import AfterPooling
@@ -158,7 +159,7 @@ class MidLayerEncoder(SentenceTransformer):
         **options: "Unpack[AnyModelOptions]",
     ) -> None:
         check_choice(layer, selection_texts)
-        transform_name = check_transform_options(transform, transform_texts, dim)
+        transform_texts, transform_name = check_transform_options(transform, transform_texts, dim)
         truncate_dim = check_optional_int("truncate_dim", truncate_dim, 1)
         include_prompt = None if include_prompt is None else check_bool("include_prompt", include_prompt)
         prompts = check_prompts(prompts)
@@ -198,7 +199,7 @@ class MidLayerEncoder(SentenceTransformer):
             check_tells_apart(self)
         if transform is not None:
             self._transform = fitted_transform(self, transform, transform_texts, dim)
-            self._recipe = replace(self._recipe, transform=transform_name, dim=dim)
+            self._recipe = replace(self._recipe, transform=transform_name, dim=kept_dim(self._transform, dim))
             after = after.transformed(self._transform, pooled_dim, resolve_dtype(source.dtype))
         for module in after.modules:
             self.append(module.to(self.device))
@@ -272,7 +273,7 @@ class MidLayerEncoder(SentenceTransformer):
         if recipe.final_norm != own.final_norm and self._checkpoint.family.final_norm:
             settings["final_norm"] = recipe.final_norm
         if recipe.template is not None:
-            settings["template"] = recipe.template
+            settings["template"] = name_of_template(recipe.template)
         if self._transform is not None:
             settings["transform"] = f"{recipe.transform}-{self._transform.fingerprint}"
         return result_name(self._checkpoint.name, {"layer": self.layer, **settings})

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import check_texts
-from midlayer_embed.recipes.names import needs_covariance
+from midlayer_embed.recipes.names import needs_covariance, parse_transform
 from midlayer_embed.recipes.transform import Moments, Transform, check_number
 
 # Texts that are encoded at a time while a transform is fitted.
@@ -27,7 +26,7 @@ def fitted_transform(
     Args:
         encoder: A MidLayerEncoder whose modules end with the pooling.
         transform: A name, or a transform that is fitted already: of this layer, or of every layer.
-        texts: Texts to fit it on. Each counts as often as it is there; their order does not matter.
+        texts: Texts to fit it on, checked. Each counts as often as it is there; their order does not matter.
         dim: Number of dimensions that whitening keeps.
 
     Raises:
@@ -42,7 +41,7 @@ def fitted_transform(
             )
         return transform.of_layer(encoder.layer)
     assert texts is not None
-    times = Counter(check_texts(texts))
+    times = Counter(texts)
     unique = sorted(times)  # the same texts make the same batches, so the same transform
     width = int(encoder.get_embedding_dimension() or 0)
     check_number("transform_texts", transform, dim, sum(times.values()), width)
@@ -57,12 +56,26 @@ def fitted_transform(
             raise InputError(f"transform_texts: the vector of {some[int(np.argmin(finite))]!r:.60} is not finite")
         has_tokens = vectors.any(axis=1)
         counts = np.array([times[text] for text in some])
-        moments.add(vectors[has_tokens, None], counts[has_tokens])
+        if has_tokens.any():
+            moments.add(vectors[has_tokens, None], counts[has_tokens])
         first = vectors[0] if first is None else first
         differ = differ or not _are_same(vectors - first, first)
+    check_number("transform_texts", transform, dim, moments.n_texts, width, "texts with tokens")
     if not differ:
         raise InputError(f"transform_texts: all {len(unique)} different texts have the same vector at this layer")
     return moments.fit(transform, dim=dim).of_layer(0)
+
+
+def kept_dim(transform: Transform, dim: int | None) -> int | None:
+    """The number of dimensions that whitening keeps; None for all, and for other transforms.
+
+    Args:
+        transform: Of one layer.
+        dim: What was asked for when it was fitted; None if it was fitted before.
+    """
+    dim_out, width = transform.weight.shape
+    is_prefix = parse_transform(transform.name)[0] == "whiten" and dim_out < width
+    return dim_out if is_prefix else dim
 
 
 def check_tells_apart(encoder: Any) -> None:

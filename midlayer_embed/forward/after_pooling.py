@@ -83,7 +83,8 @@ class AfterPooling:
             dtype: dtype of the weights.
 
         Raises:
-            InputError: (a ValueError) a transform of vectors of another width, or one that does not go here.
+            InputError: (a ValueError) a transform of vectors of another width, or with weights that are not finite in
+                the dtype, or one that does not go here.
         """
         from sentence_transformers.sentence_transformer.modules import Dense  # slow to import, and rarely needed
 
@@ -91,13 +92,11 @@ class AfterPooling:
         width, dim = transform.weight.shape[-1], transform.dim
         if width != pooled_dim:
             raise InputError(f"transform: pooling gives vectors of {pooled_dim} dimensions, and it takes {width}")
-        dense = Dense(
-            width,
-            dim,
-            activation_function=nn.Identity(),
-            init_weight=torch.from_numpy(transform.weight).to(dtype),
-            init_bias=torch.from_numpy(transform.bias).to(dtype),
-        ).eval()
+        weight, bias = (torch.from_numpy(part).to(dtype) for part in (transform.weight, transform.bias))
+        if not (weight.isfinite().all() and bias.isfinite().all()):
+            shown = str(dtype).removeprefix("torch.")
+            raise InputError(f"transform: {transform.name} has weights that are not finite in {shown}")
+        dense = Dense(width, dim, activation_function=nn.Identity(), init_weight=weight, init_bias=bias).eval()
         kept = dim if self.truncate_dim is None else min(dim, self.truncate_dim)
         return replace(self, modules=(dense, *self.modules), dim=kept)
 

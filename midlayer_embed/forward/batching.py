@@ -66,8 +66,12 @@ class Batch:
         return int(self.attention_mask.sum())
 
 
-def check_texts(texts: Sequence[str]) -> list[str]:
+def check_texts(texts: Sequence[str], name: str = "texts") -> list[str]:
     """The texts as a list, from a list, tuple, array, column or any other iterable of strings.
+
+    Args:
+        texts: The texts.
+        name: Name of the argument, for messages.
 
     Raises:
         InputTypeError: (a ValueError and a TypeError) not an iterable with one dimension and an order, or an item is
@@ -81,10 +85,10 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     # A data frame gives the names of its columns, a mapping its keys, a set no order.
     wrong = isinstance(texts, (str, bytes, Mapping, set, frozenset)) or len(getattr(texts, "shape", (0,))) != 1
     if wrong or not isinstance(texts, Iterable):
-        raise InputTypeError(f"texts: expected a list of strings, got {type(texts).__name__}")
+        raise InputTypeError(f"{name}: expected a list of strings, got {type(texts).__name__}")
     found = list(texts)
     for index, text in enumerate(found):
-        check_text(f"texts[{index}]", text)
+        check_text(f"{name}[{index}]", text)
     return found
 
 

@@ -69,6 +69,7 @@ def fit_layers(
                     f"texts: the vector of {spelt(unique[row])!r:.60} at layer {group[slot]} is not finite"
                 )
             moments.add(vectors, counts[pooled.rows])
+        check_number("texts", name, dim, moments.n_texts, encoder.dim, "texts with tokens")
         every = moments.fit(name, dim=dim, warn=not fitted)
         fitted |= {layer: every.of_layer(slot) for slot, layer in enumerate(group)}
     weight, bias = (np.stack([getattr(fitted[number], part) for number in numbers]) for part in ("weight", "bias"))

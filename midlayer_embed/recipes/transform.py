@@ -322,7 +322,7 @@ def _check_finite(vectors: np.ndarray) -> None:
         raise InputError(f"X: holds NaN or infinity, first in the vector of text {int(np.argmin(finite))}")
 
 
-def check_number(argument: str, transform: str, dim: int | None, n: int, d: int) -> None:
+def check_number(argument: str, transform: str, dim: int | None, n: int, d: int, what: str = "texts") -> None:
     """Reject what cannot be fitted to `d` dimensions on `n` texts.
 
     Args:
@@ -331,6 +331,7 @@ def check_number(argument: str, transform: str, dim: int | None, n: int, d: int)
         dim: Number of dimensions that whitening keeps.
         n: Number of texts.
         d: Number of dimensions.
+        what: What was counted, for the message.
 
     Raises:
         InputError: (a ValueError) fewer than d / 10 texts, or than two; nothing is left.
@@ -342,7 +343,7 @@ def check_number(argument: str, transform: str, dim: int | None, n: int, d: int)
         raise InputError(f"transform: remove:{value:.0f} of vectors of {d} dimensions leaves nothing")
     fewest = max(2, math.ceil(_FEWEST_SHARE * d))
     if n < fewest:
-        raise InputError(f"{argument}: expected at least {fewest} texts to fit {name} to {d} dimensions, got {n}")
+        raise InputError(f"{argument}: expected at least {fewest} {what} to fit {name} to {d} dimensions, got {n}")
 
 
 def _center(mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

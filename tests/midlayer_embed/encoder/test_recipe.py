@@ -254,6 +254,28 @@ def test_a_fitted_transform_is_taken_as_it_is(llama: Path, sentences: list[str],
         ({"transform": "center", "transform_texts": ["a"], "dim": 3}, "^dim: only whitening orders the dimensions"),
         ({"transform": "center", "transform_texts": "a text"}, "^transform_texts: expected a list of strings, got str"),
         ({"transform": "center", "transform_texts": ["a", "b"]}, "^transform_texts: expected at least 4 texts to fit"),
+        ({"transform": "center", "transform_texts": ["a", 2]}, r"^transform_texts\[1\]: expected a string, got int"),
+        (
+            {"transform": "center", "transform_texts": {"a", "b"}},
+            "^transform_texts: expected a list of strings, got set",
+        ),
+        (
+            {"transform": "center", "transform_texts": [""] * 40},
+            "^transform_texts: expected at least 4 texts with tokens to fit center to 32 dimensions, got 0",
+        ),
+        (
+            {"transform": "whiten", "transform_texts": [*[""] * 40, "a", "b"]},
+            "^transform_texts: expected at least 4 texts with tokens to fit whiten:10 to 32 dimensions, got 2",
+        ),
+        ({"transform": Transform("mine", np.eye(32), np.zeros(32), 9)}, "^transform: expected one of center"),
+        (
+            {"transform": Transform("center", np.full((32, 32), np.nan), np.zeros(32), 9)},
+            "^transform: center has weights that are not finite in float32",
+        ),
+        (
+            {"transform": Transform("whiten:1", 1e6 * np.eye(32), np.zeros(32), 9), "dtype": "float16"},
+            "^transform: whiten:1 has weights that are not finite in float16",
+        ),
         ({"transform": "whiten", "transform_texts": FITTED_ON, "dim": 33}, "^dim: expected at most 32, got 33"),
         (
             {"transform": "center", "transform_texts": ["a"] * 9},
@@ -266,6 +288,29 @@ def test_a_fitted_transform_is_taken_as_it_is(llama: Path, sentences: list[str],
 def test_what_makes_no_recipe_is_named(options: dict[str, Any], message: str, llama: Path) -> None:
     with pytest.raises(InputError, match=message):
         MidLayerEncoder(llama, 2, **options)
+
+
+def test_what_is_wrong_about_texts_names_their_argument(llama: Path) -> None:
+    with pytest.raises(InputError, match=r"^selection_texts\[1\]: expected a string, got int"):
+        MidLayerEncoder(llama, "min-dime", selection_texts=["a", 2])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="^texts: expected at least 4 texts with tokens to fit center"):
+        LayerwiseEncoder(llama).fit_transform([""] * 40 + ["a"], "center")
+
+
+def test_a_fitted_transform_and_one_to_be_fitted_are_the_same_recipe(llama: Path) -> None:
+    fitted = LayerwiseEncoder(llama).fit_transform(FITTED_ON, "whiten:2", dim=5)
+    known = MidLayerEncoder(llama, 2, transform=fitted)
+    found = MidLayerEncoder(llama, 2, transform="whiten:2", transform_texts=FITTED_ON, dim=5)
+    assert known.recipe == found.recipe and hash(known.recipe) == hash(found.recipe)
+    assert known.recipe.dim == 5
+
+
+@pytest.mark.parametrize("recipe", [Recipe(layer=1), Recipe(transform="whiten"), Recipe(transform="whiten", dim=3)])
+def test_an_encoder_of_every_layer_takes_no_recipe_of_one(llama: Path, recipe: Recipe) -> None:
+    every = LayerwiseEncoder(llama)
+    for make in (every.with_recipe, lambda recipe: LayerwiseEncoder.from_checkpoint(every.checkpoint, recipe)):
+        with pytest.raises(InputError, match="^recipe: expected one for every layer, without layer, transform, dim"):
+            make(recipe)
 
 
 @pytest.mark.parametrize(("family", "mode"), [("llama", "lasttoken"), ("gpt_neox", "lasttoken"), ("llama", "cls")])
@@ -325,6 +370,14 @@ def test_mteb_knows_recipes_apart(llama: Path) -> None:
     names = [MidLayerEncoder(llama, 2, **options).result_name for options in asked]
     assert len(set(names)) == len(names)
     assert names[1].endswith("(layer=2, pooling_mode=weightedmean, template=eol)")
+
+
+def test_names_of_templates_differ_where_mteb_writes_characters_as_others(llama: Path) -> None:
+    templates = ["a {text}", "a_{text}", "a/{text}", "a__{text}", "a\n{text}"]
+    names = [MidLayerEncoder(llama, 2, template=template).result_name for template in templates]
+    folders = {name.replace("/", "__").replace(" ", "_") for name in names}
+    assert len(folders) == len(templates)
+    assert not any("\n" in name for name in folders)
 
 
 def test_the_card_names_template_and_transform(llama: Path, tmp_path: Path) -> None:
