@@ -109,9 +109,10 @@ def check_transform_texts(transform_texts: str | Path | Sequence[str]) -> None:
         raise InputError(
             f"transform_texts: expected {TRAIN}, {TASK} or a file of texts; there is no file {transform_texts}"
         )
-    from midlayer_embed.texts.files import find_texts
+    from midlayer_embed.texts.files import errors_about, find_texts
 
-    find_texts(transform_texts)
+    with errors_about("transform_texts"):
+        find_texts(transform_texts)
 
 
 def check_fit_texts(fit_texts: int) -> int:

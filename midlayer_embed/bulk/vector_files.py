@@ -34,13 +34,14 @@ _DTYPE = np.dtype("<f4")
 _STATE, _ROWS, _FINISHED, _LOCK = "state.json", "vectors.npy", "whole", "lock"
 
 
-def check_target(target: str | Path, source: TextFile, *, overwrite: bool) -> Path:
+def check_target(target: str | Path, source: TextFile, *, overwrite: bool, needed: str | Path | None = None) -> Path:
     """Check that vectors can be written to a file, before anything is computed.
 
     Args:
         target: Path of the file; its extension determines the format.
         source: File of the texts, which must not be replaced. Other formats than .npy hold its columns as well.
         overwrite: Whether an existing file may be replaced.
+        needed: Another file that must not be replaced, if there is one.
 
     Raises:
         InputError: (a ValueError) the file cannot be written; the message says why.
@@ -64,6 +65,8 @@ def check_target(target: str | Path, source: TextFile, *, overwrite: bool) -> Pa
     if target.exists():
         if target.samefile(source.path):
             raise InputError(f"output: expected another file than the input, got {target}")
+        if needed is not None and target.samefile(needed):
+            raise InputError(f"output: expected another file than that of the transform's texts, got {target}")
         if not overwrite:
             raise InputError(f"output: {target} exists already; use --overwrite to replace it")
     return target

@@ -14,6 +14,7 @@ from midlayer_embed.cli.parser import (
 )
 from midlayer_embed.ground.checks import check_optional_int
 from midlayer_embed.ground.interrupts import tell_interrupt
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.layers import parse_layer
 
 
@@ -72,6 +73,16 @@ def _encode(arguments: argparse.Namespace) -> None:
     check_transform_texts(arguments)
     check_model(arguments, [layer])
     from midlayer_embed.bulk.encode_file import encode_file
+    from midlayer_embed.bulk.vector_files import check_target
+    from midlayer_embed.texts.files import find_texts
+
+    texts, fitted_on = find_texts(arguments.input, arguments.column), arguments.transform_texts
+    check_target(
+        arguments.output,
+        texts,
+        overwrite=arguments.overwrite,
+        needed=None if fitted_on is None else user_path(fitted_on, "transform_texts"),
+    )
 
     with tell_interrupt(lambda: "no text was embedded in this run"):
         n_texts, dim = encode_file(

@@ -99,7 +99,7 @@ def check_transform_texts(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: (a ValueError) the message names what is wrong.
     """
-    from midlayer_embed.texts.files import find_texts
+    from midlayer_embed.texts.files import describe, errors_about, find_texts
 
     if arguments.transform is not None:
         arguments.transform = check_transform(arguments.transform, arguments.dim)
@@ -108,8 +108,13 @@ def check_transform_texts(arguments: argparse.Namespace) -> None:
         raise InputError(f"{missing}: --transform NAME and --transform-texts FILE belong together")
     if arguments.transform is None and arguments.dim is not None:
         raise InputError("dim: only whitening orders the dimensions; expected --transform whiten")
+    if arguments.transform_texts is None and arguments.transform_column is not None:
+        raise InputError("transform_column: there is no --transform-texts FILE")
     if arguments.transform_texts is not None:
-        find_texts(arguments.transform_texts, arguments.transform_column)
+        with errors_about("transform_texts", "transform_column"):
+            file = find_texts(arguments.transform_texts, arguments.transform_column)
+            if file.path.stat().st_size == 0:
+                raise InputError(f"texts: {describe(file, 0)}")
 
 
 def read_transform_texts(arguments: argparse.Namespace) -> list[str] | None:
@@ -117,8 +122,10 @@ def read_transform_texts(arguments: argparse.Namespace) -> list[str] | None:
     if arguments.transform_texts is None:
         return None
     from midlayer_embed.texts import corpora
+    from midlayer_embed.texts.files import errors_about
 
-    return corpora.file_texts(arguments.transform_texts, arguments.transform_column)
+    with errors_about("transform_texts", "transform_column"):
+        return corpora.file_texts(arguments.transform_texts, arguments.transform_column)
 
 
 def measuring_options(arguments: argparse.Namespace) -> dict[str, Any]:

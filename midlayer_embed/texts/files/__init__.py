@@ -97,6 +97,31 @@ def find_texts(path: str | Path, column: str | None = None) -> TextFile:
         return source.find(path, column)
 
 
+@contextmanager
+def errors_about(argument: str, column: str | None = None) -> Iterator[None]:
+    """Let errors about a file name another argument of the command than its main one.
+
+    Args:
+        argument: Name of the argument with the file.
+        column: Name of that with its column; None: there is none.
+
+    Example:
+        >>> with errors_about("transform_texts", "transform_column"):
+        ...     find_texts("no such file.txt")
+        Traceback (most recent call last):
+        midlayer_embed.errors.InputError: transform_texts: there is no file no such file.txt
+    """
+    try:
+        yield
+    except InputError as error:
+        named, _, said = str(error).partition(": ")
+        if named == "column" and column is not None:
+            argument, said = column, said.replace("--column", f"--{column.replace('_', '-')}")
+        elif named == "column":
+            said = said.replace(", so name one with --column", "")
+        raise type(error)(f"{argument}: {said}") from error
+
+
 def read_rows(file: TextFile, *, whole: bool = True) -> Iterator[Row]:
     """Read the rows of a file, in order.
 

@@ -1,3 +1,4 @@
+import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,53 @@ def test_vectors_that_are_no_numbers_are_told(
     with pytest.raises(ValueError, match="the vector of text 12 is not finite"):
         encode_file(llama_folder, 2, source, tmp_path / "v.npy")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.txt"]
+
+
+def test_the_texts_of_a_transform_are_not_written_over(
+    llama_folder: Path, texts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from midlayer_embed.cli.program import main
+
+    lines = "".join(json.dumps({"body": text}) + "\n" for text in texts)
+    (tmp_path / "input.jsonl").write_text(lines)
+    (tmp_path / "fit.jsonl").write_text(lines)
+    (tmp_path / "link.jsonl").symlink_to("fit.jsonl")
+    places = ["--input", str(tmp_path / "input.jsonl"), "--output", str(tmp_path / "link.jsonl")]
+    fit = ["--transform", "center", "--transform-texts", str(tmp_path / "fit.jsonl")]
+    for more, message in (["--overwrite"], "than that of the transform's texts"), ([], "than that of the transform's"):
+        assert main(["encode", str(llama_folder), "--layer", "1", *places, *fit, *more]) == 2
+        said = capsys.readouterr().err
+        assert message in said and len(said.strip().splitlines()) == 1  # before the texts are read
+    assert (tmp_path / "fit.jsonl").read_text() == lines
+
+
+def test_a_transform_that_is_fitted_on_other_texts_starts_over(
+    llama_folder: Path, source: Path, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from midlayer_embed.bulk import encode_file as module
+
+    def run(fit: list[str], target: str) -> bytes:
+        options = {"template": "echo", "transform": "whiten", "transform_texts": fit, "dim": 6}
+        encode_file(llama_folder, 2, source, tmp_path / target, batch_tokens=64, **options)
+        return (tmp_path / target).read_bytes()
+
+    one, other = texts[:40], texts[20:]
+    expected = {"one": run(one, "one.npy"), "other": run(other, "other.npy")}
+    assert expected["one"] != expected["other"]
+    whole, calls = module._encode, 0
+
+    def cut(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    for fit, name in ((one, "one"), (other, "other")):
+        calls = 0
+        monkeypatch.setattr(module, "_encode", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run(one, "cut.npy")
+        monkeypatch.setattr(module, "_encode", whole)
+        assert run(fit, "cut.npy") == expected[name]
+        (tmp_path / "cut.npy").unlink()
