@@ -5,13 +5,17 @@ would lose what was added to that file, such as a template.
 """
 
 import inspect
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from sentence_transformers.sentence_transformer.modules import Transformer
 from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from midlayer_embed.encoder.serve.json_files import read_json, write_json
+from midlayer_embed.errors import InputError
+from midlayer_embed.ground.quiet import quiet_transformers
 
 # Short and long, plain and odd texts, which exercise padding, truncation and edge cases of the tokenizer.
 PROBES = (
@@ -50,13 +54,17 @@ def write_plain_tokenizer(folder: Path, transformer: Transformer) -> bool:
 
     Returns:
         Whether it is so. If not, the class of the tokenizer does something of its own and is kept.
+
+    Raises:
+        InputError: (a ValueError) a class that is kept builds another tokenizer from the folder.
     """
-    tokenizer: Any = transformer.tokenizer
+    tokenizer: Any = deepcopy(transformer.tokenizer)  # some change when they meet their own special tokens
     config = read_json(folder / _CONFIG)
     # transformers saves the sides that it loaded, not those that were set since
     config |= {side: now for side in _SIDES if (now := getattr(tokenizer, side)) != config.get(side, "right")}
     if not (folder / _FILE).is_file() or not _is_all(folder / _FILE, tokenizer):
         write_json(folder / _CONFIG, {key: value for key, value in config.items() if key not in OF_THE_MACHINE})
+        _check_kept(folder, transformer.tokenizer)
         return False
     # Older versions give every model token types, unless told otherwise: GPT-2 would add an embedding for them.
     taken = inspect.signature(transformer.model.forward).parameters
@@ -84,6 +92,15 @@ def _is_all(file: Path, tokenizer: Any) -> bool:
         return False
     backend.save(str(file))
     return True
+
+
+def _check_kept(folder: Path, tokenizer: Any) -> None:
+    """Reject a class of tokenizers that leaves out, when it is loaded, what was added, such as a template."""
+    with quiet_transformers():
+        loaded: Any = AutoTokenizer.from_pretrained(folder)
+    if any(loaded(text, verbose=False)["input_ids"] != tokenizer(text, verbose=False)["input_ids"] for text in PROBES):
+        name = type(tokenizer).__name__
+        raise InputError(f"save: {name} would load another tokenizer than the encoder has; SentenceTransformer, too")
 
 
 def _content(token: Any) -> str:

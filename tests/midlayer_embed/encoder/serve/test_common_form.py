@@ -20,6 +20,7 @@ from support.tiny_models import save_with_modules
 from transformers import AutoConfig, AutoTokenizer, ByT5Tokenizer
 
 from midlayer_embed import MidLayerEncoder
+from midlayer_embed.errors import InputError
 
 pytestmark = pytest.mark.model
 _OLD = "sentence_transformers.models."
@@ -193,3 +194,25 @@ def test_infinity_is_a_number(tiny_model: Callable[[str], Path], tmp_path: Path)
     out = _save(MidLayerEncoder(tiny_model("mamba2"), 2), tmp_path / "out")
     assert _load(out / "config.json")["time_step_limit"] == [0.0, float("inf")]
     assert tuple(AutoConfig.from_pretrained(out).time_step_limit) == (0.0, float("inf"))
+
+
+def test_a_tokenizer_that_would_lose_the_template_when_it_is_loaded_is_not_saved(
+    llama_folder: Path, sentences: list[str], tmp_path: Path
+) -> None:
+    """CodeLlama's builds what it adds to a text anew, on loading and whenever a text has its own special token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    folder = Path(shutil.copytree(llama_folder, tmp_path / "code"))
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<unk>", "<s>", "</s>", "<FILL_ME>"]
+    backend.train_from_iterator(sentences, trainers.BpeTrainer(vocab_size=200, special_tokens=special))
+    backend.save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": "CodeLlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    encoder = MidLayerEncoder(folder, 2, template="He: {text}.")
+    expected = encoder.encode(sentences)
+    with pytest.raises(InputError, match="^save: CodeLlamaTokenizer would load another tokenizer than the encoder has"):
+        encoder.save_pretrained(str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    np.testing.assert_array_equal(encoder.encode(sentences), expected)
