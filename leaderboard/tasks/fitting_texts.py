@@ -17,6 +17,7 @@ from mteb.abstasks.abstask import AbsTask
 from leaderboard.tasks.names import TASK, TRAIN, corpus_name
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import check_texts
+from midlayer_embed.ground.checks import naming
 from midlayer_embed.texts.corpora import file_texts
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ def fit_on(transform_texts: str | Path | Sequence[str], fit_texts: int = FIT_TEX
         return FitOn(transform_texts)
     is_file = isinstance(transform_texts, (str, Path))
     if isinstance(transform_texts, (str, Path)):
-        texts = file_texts(transform_texts)
+        with naming("transform_texts"):
+            texts = file_texts(transform_texts)
     else:
         try:
             texts = check_texts(transform_texts)

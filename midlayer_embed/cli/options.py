@@ -5,6 +5,7 @@ from typing import Any
 
 from midlayer_embed.cli.early import check_texts
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import naming
 from midlayer_embed.options import check_model_name
 from midlayer_embed.recipes.names import check_transform
 from midlayer_embed.selection.criteria import needs_texts
@@ -109,7 +110,8 @@ def check_transform_texts(arguments: argparse.Namespace) -> None:
     if arguments.transform is None and arguments.dim is not None:
         raise InputError("dim: only whitening orders the dimensions; expected --transform whiten")
     if arguments.transform_texts is not None:
-        find_texts(arguments.transform_texts, arguments.transform_column)
+        with naming("transform_texts"):
+            find_texts(arguments.transform_texts, arguments.transform_column)
 
 
 def read_transform_texts(arguments: argparse.Namespace) -> list[str] | None:
@@ -118,7 +120,8 @@ def read_transform_texts(arguments: argparse.Namespace) -> list[str] | None:
         return None
     from midlayer_embed.texts import corpora
 
-    return corpora.file_texts(arguments.transform_texts, arguments.transform_column)
+    with naming("transform_texts"):
+        return corpora.file_texts(arguments.transform_texts, arguments.transform_column)
 
 
 def measuring_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Checks of arguments that many functions share, each with one wording."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
@@ -61,3 +63,19 @@ def check_optional_int(name: str, value: Any, at_least: int) -> int | None:
         True
     """
     return None if value is None else check_int(name, value, at_least)
+
+
+@contextmanager
+def naming(argument: str) -> Iterator[None]:
+    """Name the argument in the errors of a reader that calls it otherwise.
+
+    Example:
+        >>> with naming("transform_texts"):
+        ...     raise InputError("input: there is no file a.txt")
+        Traceback (most recent call last):
+        midlayer_embed.errors.InputError: transform_texts: there is no file a.txt
+    """
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"{argument}: {str(error).partition(': ')[2]}") from None

@@ -110,7 +110,8 @@ def parse_transform(transform: str) -> tuple[str, float, str]:
         except ValueError:
             ridge = math.nan
         if 0 < ridge < math.inf:
-            return kind, ridge, f"whiten:{ridge:g}"
+            short = f"{ridge:g}"
+            return kind, ridge, f"whiten:{short if float(short) == ridge else repr(ridge)}"
     raise InputError(f"transform: expected one of {', '.join(TRANSFORMS)} (k an int, r above 0), got {transform!r}")
 
 

@@ -96,6 +96,13 @@ def test_each_layer_has_its_own(name: str, X: np.ndarray, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["t.safetensors"]
 
 
+@pytest.mark.parametrize("ridge", ["1.23456789", "1234567", "0.1", "1e-9", "3e20"])
+def test_a_full_name_is_the_same_transform(ridge: str, X: np.ndarray) -> None:
+    named = fit_transform(X, f"whiten:{ridge}")
+    again = fit_transform(X, named.name)
+    assert again.name == named.name and np.array_equal(again.weight, named.weight)
+
+
 def test_full_names_and_dtypes(X: np.ndarray) -> None:
     assert [fit_transform(X, name).name for name in ("whiten", "whiten:10.0", "remove:02")] == [
         "whiten:10",
