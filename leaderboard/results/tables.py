@@ -122,13 +122,19 @@ class Tables:
     ) -> Variant:
         """One model with one recipe; without a recipe its plain layers, whether or not these were scored.
 
-        A template or transform "none" is None, as in a sweep.
+        A template or transform "none" is None, as in a sweep. The model may be omitted if there is only one, or if the
+        recipe tells which of its poolings is meant.
 
         Raises:
             InputError: (a ValueError) no such model or recipe, or more than one; the message lists them.
         """
-        name, which = self.find_model(model, revision)
         recipe = asked_template(template), asked_transform(transform)
+        if model is None:  # one model has several labels if its recipes have different poolings
+            labels = [(label, of) for label, of in self.models() if revision in (None, of)]
+            having = {one[:2] for one in self.variants() if one[2:4] == recipe}.intersection(labels)
+            if len(having) == 1 and len({(without_pooling(label)[0], of) for label, of in labels}) == 1:
+                ((model, revision),) = having
+        name, which = self.find_model(model, revision)
         if (*recipe, fitted_on) == (None, None, None):
             return Variant(name, which)
         of_model = [one for one in self.variants() if one[:2] == (name, which)]

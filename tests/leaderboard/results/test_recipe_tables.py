@@ -78,6 +78,20 @@ def test_none_is_spelt_as_in_a_sweep() -> None:
     assert board.layer_table(template="echo", transform="none").equals(board.layer_table(template="echo"))
 
 
+def test_a_recipe_tells_which_label_of_one_model_is_meant() -> None:
+    """A folder with a pooling of its own has its plain layers under another label than those with a named template."""
+    plain, echo = _board([_RECIPES[0]], "org/m (pooling_mode=cls)"), _board(_RECIPES[1:3])
+    board = Leaderboard(pl.concat([plain.scores, echo.scores]), plain.metrics)
+    assert board.layer_table().height == plain.layer_table().height == 3
+    assert board.find_variant(template="echo").model == "org/m"
+    assert board.find_variant(template="echo", transform="whiten", fitted_on="train").model == "org/m"
+    with pytest.raises(ValueError, match="^model: expected one of org/m "):
+        board.layer_table(transform="center")
+    both = Leaderboard(pl.concat([board.scores, _board([_RECIPES[0]]).scores]), plain.metrics)
+    with pytest.raises(ValueError, match="^model: expected one of org/m "):
+        both.layer_table()
+
+
 def test_a_board_without_plain_layers_has_no_plain_numbers_and_all_others(tmp_path: Path) -> None:
     board = _board(_RECIPES[1:])
     assert board.layer_table().columns == ["layer", "depth", "mean"]

@@ -171,7 +171,8 @@ def test_the_plan_has_a_row_for_each_template_and_counts_the_scores(llama_folder
     assert plan.tasks[1].score_tokens > plan.tasks[0].score_tokens
     assert plan.tasks[3].n_texts == 60  # 40 of the test split, and 20 more to train and fit on
     lines = plan.lines()
-    assert "TinySTS (echo)" in lines[2] and "2 tasks; " in lines[-1] and "the scoring of 72 layers" in lines[-1]
+    assert "TinySTS (echo)" in lines[2] and 'TinySTS ("Say "{text}":")' in lines[3]
+    assert "2 tasks; " in lines[-1] and "the scoring of 72 layers" in lines[-1]
     assert list(tmp_path.iterdir()) == []
 
 
