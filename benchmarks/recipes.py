@@ -25,6 +25,7 @@ from mteb.models.model_meta import ModelMeta
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from leaderboard import run_sweep
+from leaderboard.quiet import calm_libraries
 from leaderboard.scoring.columns import texts_in
 from leaderboard.scoring.texts import collect_texts
 from leaderboard.tasks.benchmarks import get_task
@@ -70,10 +71,10 @@ def tf_idf(task_name: str, data_dir: Path) -> float:
     task: AbsTask = get_task(task_name)
     folder = dataset_folder(data_dir, task)
     assert folder is not None  # none of these tasks builds its own data
-    with reading_from(folder, task):
+    with calm_libraries(), reading_from(folder, task):
         task.load_data()
-    model = WordCounts([spelt(text) for text in collect_texts(task).all])
-    result = mteb.evaluate(model, task, cache=None, overwrite_strategy="always", show_progress_bar=False)
+        model = WordCounts([spelt(text) for text in collect_texts(task).all])
+        result = mteb.evaluate(model, task, cache=None, overwrite_strategy="always", show_progress_bar=False)
     return float(result.task_results[0].get_score()) * 100
 
 

@@ -65,6 +65,7 @@ ELSEWHERE = {
 # Programs behind figures in running text, and who compares these.
 MEASURED = {
     "python -m benchmarks.evaluation.nearest_text DATA_DIR --layers all": "a test of `make test-all`, below",
+    "python -m benchmarks.recipes DATA_DIR --tasks STSBenchmark": "nobody: it takes an hour and real data of MTEB",
     "python -m benchmarks.evaluation.scoring": "`make bench` runs it, and the page quotes what that wrote",
     "python -m benchmarks.evaluation.selection_on_mteb DATA_DIR": "nobody: it takes 40 minutes and real data of MTEB",
     "python -m benchmarks.evaluation.store_dtype": "nobody: it takes two sweeps",
@@ -266,14 +267,14 @@ def test_a_page_does_what_it_says(
 
 @pytest.mark.real
 @pytest.mark.process
-def test_the_readme_tells_how_often_the_nearest_text_is_of_the_same_intent(mteb_mirror: Path) -> None:
+def test_the_front_page_tells_how_often_the_nearest_text_is_of_the_same_intent(mteb_mirror: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.evaluation.nearest_text", str(mteb_mirror), "--layers", "all"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     found = dict(re.findall(r"^(\S.*?)  +([\d.]+)$", done.stdout, re.MULTILINE))
     layers = {int(name.split()[2]): float(value) for name, value in found.items() if ", layer " in name}
     assert max(layers, key=lambda layer: layers[layer]) == 5
     printed = [found["all-MiniLM-L6-v2"], found["TF-IDF"], layers[5], layers[1], layers[30]]
-    table = visible(ROOT / "README.md").partition("| embedding | % |")[2].partition("\n\n")[0]
+    table = visible(ROOT / "docs" / "index.md").partition("| embedding | % |")[2].partition("\n\n")[0]
     shown = re.findall(r"\| ([\d.]+) \|$", table, re.MULTILINE)
     assert [float(value) for value in shown] == pytest.approx([float(value) for value in printed], abs=0.5)
 
