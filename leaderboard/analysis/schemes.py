@@ -95,7 +95,7 @@ class SchemeComparison:
     def _compare(self, tasks: Tasks, complete_only: bool, seed: int) -> pl.DataFrame:
         scored, picked = self._tried, self._picked
         if tasks == "common":
-            shared = _common_tasks(picked)
+            shared = _common_tasks(picked, self._variants)
             if shared.height == picked.select(_VARIANT, "task").n_unique():  # every scheme has every task
                 return self.table("available", complete_only, seed).with_columns(tasks=pl.lit(tasks))
             scored, picked = (frame.join(shared, on=[_VARIANT, "task"], how="semi") for frame in (scored, picked))
@@ -173,7 +173,8 @@ def schemes(
         metrics: Metrics with the columns of `Leaderboard.metrics`.
         tasks: "available": each scheme over the tasks that it has; "common": all schemes of all models and recipes over
             the tasks that all of them have. Schemes without any task are ignored. If they share no task, "common" takes
-            the tasks that all schemes of a row have, and `notes` says so.
+            the tasks that all models with the same recipe have, else those that all schemes of a row have, and `notes`
+            says so.
         complete_only: Whether the best layer, also in regrets, must have a score for every task.
         seed: Seed of the bootstrap resamples.
 
@@ -211,8 +212,12 @@ def _said_of_tasks(table: pl.DataFrame) -> str | None:
     rows, one = ("models", "model") if n_models == some.height else ("models and recipes", "row")
     rows, one = ("recipes", "recipe") if n_models == 1 else (rows, one)
     if not n_shared:
-        own = f"; each mean is over the common tasks of its {one}" if some["tasks"][0] == "common" else ""
-        return f"the {rows} share no task{own}: do not compare their means"
+        if some["tasks"][0] != "common":
+            return f"the {rows} share no task: do not compare their means"
+        if one == "row":
+            own = "each mean is over the tasks that the rows of its recipe share, or else over its own"
+            return f"the {rows} share no task; {own}: do not compare the means of different recipes"
+        return f"the {rows} share no task; each mean is over the common tasks of its {one}: do not compare their means"
     means = "means over different tasks are not comparable; tasks common takes the shared ones"
     return f"the {rows} have different tasks, and share {n_shared} of them: {means}"
 
@@ -233,13 +238,20 @@ def _said_of_transductive(table: pl.DataFrame) -> str | None:
     return SAID_OF_TRANSDUCTIVE if TASK in table["fitted_on"] else None
 
 
-def _common_tasks(picked: pl.DataFrame) -> pl.DataFrame:
-    """The tasks that all schemes of all variants have; if there is none, those that all schemes of a variant have."""
+def _common_tasks(picked: pl.DataFrame, variants: pl.DataFrame) -> pl.DataFrame:
+    """The tasks that all schemes of all variants have.
+
+    If there is none, those that all schemes of all models with the same recipe have; if there is none, of the variant.
+    """
     n_schemes = pl.col("scheme").n_unique()
     counted = picked.with_columns(of=n_schemes.over(_VARIANT), has=n_schemes.over(_VARIANT, "task"))
     own = counted.filter(pl.col("of") == pl.col("has")).select(_VARIANT, "task").unique()
     shared = own.filter(pl.len().over("task") == picked[_VARIANT].n_unique())
-    return own if shared.is_empty() else shared
+    if not shared.is_empty():
+        return shared
+    of_recipe = own.join(variants.select(_VARIANT, *RECIPE), on=_VARIANT)
+    shared_by = pl.len().over(*RECIPE, "task") == pl.col(_VARIANT).n_unique().over(RECIPE)
+    return of_recipe.filter(shared_by | ~shared_by.any().over(RECIPE)).select(_VARIANT, "task")
 
 
 def _task_counts(scored: pl.DataFrame) -> pl.DataFrame:

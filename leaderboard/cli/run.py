@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from leaderboard.analysis.variants import NONE
 from leaderboard.cli.options import PROGRAM, add_task_options, check_task_choice
 from leaderboard.models.known import known_models
-from leaderboard.sweep.arguments import NONE, check_results_folder, check_sweep
+from leaderboard.sweep.arguments import check_results_folder, check_sweep
 from leaderboard.tasks.names import TASK, TRAIN, check_data_dir
 from midlayer_embed.cli.early import check_layers, check_model
 from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, completes, model_options

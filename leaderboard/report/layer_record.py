@@ -16,7 +16,7 @@ from leaderboard.models.reload import origin_of
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.results.load import read_results
 from leaderboard.results.provenance import provenance_of, recipe_of
-from leaderboard.results.remarks import said_of_nothing
+from leaderboard.results.remarks import said_of_nothing, some_recipes
 from leaderboard.results.tables import Tables
 from leaderboard.tasks.names import OTHER_COLUMNS
 from midlayer_embed.errors import InputError
@@ -168,6 +168,6 @@ def _find_variant(board: Tables, model: str | None, revision: str | None, recipe
     if variant in found:
         return variant
     if len(found) > 1:
-        names = "; ".join(one.words(whole=True) for one in found)
+        names = some_recipes(found)
         raise InputError(f"recipe of {variant.model}: no plain layer was scored; pass template, transform of {names}")
     return found[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 from mteb.models.model_meta import ModelMeta
 from mteb.results import BenchmarkResults, ModelResult, TaskResult
 
+from leaderboard.analysis.variants import asked_template, asked_transform
 from leaderboard.models.meta import model_label, template_name
 from leaderboard.results.arguments import check_results
 from leaderboard.results.folder import ResultsFolder
@@ -16,7 +17,6 @@ from leaderboard.results.provenance import provenance_of
 from leaderboard.tasks import starter  # noqa: F401  # mteb looks tasks up by their names, once they are imported
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import check_layer, layer_number
-from midlayer_embed.recipes.names import parse_transform
 
 _Found = list[tuple[ModelMeta, TaskResult]]
 
@@ -60,7 +60,7 @@ def mteb_results(
     """
     check_results(results_dir)
     check_layer(layer)
-    recipe = template_name(template), None if transform is None else parse_transform(transform)[2]
+    recipe = asked_template(template), asked_transform(transform)
     models: dict[tuple[str, str], _Found] = defaultdict(list)
     for meta, result in ResultsFolder(results_dir).results():
         if (meta.experiment_kwargs or {}).get("layer") is not None:
@@ -85,14 +85,16 @@ def _of_recipe(
     for label, results in models.items():
         for meta, result in results:
             own = meta.experiment_kwargs or {}
-            if (own.get("template"), own.get("transform")) == recipe:
+            if (own.get("template"), own.get("transform")) == (template_name(recipe[0]), recipe[1]):
                 on.add(str(own.get("transform_texts")))
                 if fitted_on in (None, own.get("transform_texts")):
                     found.setdefault(label, []).append((meta, result))
     if not on:
         asked = zip(("template", "transform"), recipe, strict=True)
-        of = ", ".join(f"{name}={value}" for name, value in asked if value is not None)
+        of = ", ".join(f"{name}={value!r}" for name, value in asked if value is not None)
         raise InputError(f"{of.partition('=')[0] or 'results'}: {folder} has no results of {of or 'plain layers'}")
+    if fitted_on is not None and recipe[1] is None:
+        raise InputError(f"fitted_on: {folder} has no transform that was fitted for this recipe, got {fitted_on!r}")
     if not found or (fitted_on is None and len(on) > 1):
         raise InputError(f"fitted_on: {folder} has results fitted on {', '.join(sorted(on))}, got {fitted_on!r}")
     return found

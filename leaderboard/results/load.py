@@ -17,13 +17,27 @@ from leaderboard.models.reload import origin_of
 from leaderboard.results.arguments import check_results
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.results.provenance import entries_of, provenance_of, recipe_of
-from leaderboard.results.remarks import said_of_no_scores, said_of_other_data, said_of_passed_over, some_names
+from leaderboard.results.remarks import (
+    said_of_no_scores,
+    said_of_other_data,
+    said_of_other_fits,
+    said_of_passed_over,
+    some_names,
+)
 from leaderboard.results.schemas import SCORES_SCHEMA
 from leaderboard.results.scores import reason_of_no_score, score_of
 from leaderboard.results.tables import Tables
 
 # Scores that the paper reports instead of mteb's main score, by task type.
 _PAPER_SCORES: dict[str, list[str]] = read_config("benchmarks", "paper")["paper_scores"]
+
+_FITS = {
+    **dict.fromkeys(("model", "task"), pl.String),
+    "layer": pl.Int64,
+    "fitted_on": pl.String,
+    "n": pl.Int64,
+    "sha256": pl.String,
+}
 
 
 def read_results(results_dir: str | Path) -> Tables:
@@ -44,6 +58,7 @@ def read_results(results_dir: str | Path) -> Tables:
     origins: dict[tuple[str, str], Origin] = {}
     reasons: dict[tuple[Any, ...], str] = {}
     data: list[tuple[str, str, int, str]] = []
+    fits: list[tuple[str, str, int, str, int, str]] = []
     passed_over = Counter({(model, False): n for model, n in folder.without_layer().items()})
     for meta, result in folder.results():
         provenance = provenance_of(result)
@@ -54,6 +69,9 @@ def read_results(results_dir: str | Path) -> Tables:
         recipe = recipe_of(provenance)
         origins.setdefault((model, revision), origin_of(meta, provenance))
         data.append((model, result.task_name, layer, _data_of(result, provenance)))
+        if (fitted_on := recipe[-1]) is not None:
+            texts = int(provenance.get("n_fit_texts", 0)), str(provenance.get("fit_sha256"))
+            fits.append((model, result.task_name, layer, fitted_on, *texts))
         for kind, row in _score_rows(meta, result, provenance):
             rows[kind].append(row)
             if kind == "main" and score_of(result) is None:
@@ -64,10 +82,12 @@ def read_results(results_dir: str | Path) -> Tables:
     )
     tables = Tables(scores, folder.metrics(), paper_scores, origins, reasons)
     scored_on = pl.DataFrame(data, schema=["model", "task", "layer", "data"], orient="row")
+    fitted = pl.DataFrame(fits, schema=_FITS, orient="row")
     remarks = (
         *said_of_no_scores(tables.no_scores()),
         *said_of_passed_over(passed_over),
         *said_of_other_data(scored_on),
+        *said_of_other_fits(fitted),
     )
     return replace(tables, remarks=remarks)
 

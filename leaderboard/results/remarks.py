@@ -5,11 +5,11 @@ from pathlib import Path
 
 import polars as pl
 
-from leaderboard.analysis.variants import RECIPE, Variant, with_recipe
+from leaderboard.analysis.variants import CORPUS, RECIPE, Variant, with_recipe
 from midlayer_embed.layers import layer_list
 
-# More names than this are counted, so that a sentence stays one line.
-_SHOWN = 4
+# More names than this are counted, so that a sentence stays one line; of recipes there is more to choose from.
+_SHOWN, _SHOWN_RECIPES = 4, 12
 # The parts of a sweep's results folder, for messages.
 LAYOUT = "results/<model>/<revision>/experiments/layer_<k>/<task>.json"
 
@@ -25,15 +25,21 @@ def said_of_nothing(source: str | Path, remarks: Sequence[str]) -> str:
     return f"{source} contains no scores of layers{found}; expected {LAYOUT}, as midlayer-leaderboard run writes them"
 
 
-def some_names(names: Sequence[str], between: str = ", ") -> str:
-    """Names as a list, the last ones counted if there are many.
+def some_names(names: Sequence[str], between: str = ", ", most: int = _SHOWN) -> str:
+    """Names as a list, the last ones counted if there are more than `most`.
 
     Example:
         >>> some_names(["A", "B"]), some_names(list("ABCDEF"))
         ('A, B', 'A, B, C, D and 2 more')
     """
-    more = len(names) - _SHOWN
-    return between.join(names) if more <= 0 else f"{between.join(names[:_SHOWN])} and {more} more"
+    more = len(names) - most
+    return between.join(names) if more <= 0 else f"{between.join(names[:most])} and {more} more"
+
+
+def some_recipes(variants: Sequence[Variant]) -> str:
+    """Recipes as a list; templates are whole if there are few."""
+    whole = len(variants) <= _SHOWN
+    return some_names([one.words(whole=whole) for one in variants], "; ", _SHOWN_RECIPES)
 
 
 def said_of_not_finite(n: int, of: int) -> str:
@@ -104,6 +110,40 @@ def said_of_passed_over(passed_over: Mapping[tuple[str, bool], int]) -> list[str
         results, were, them = ("result", "was", "it") if n == 1 else ("results", "were", "them")
         of = "of single layers" if of_layer else "without a layer"
         sentences.append(f"{n} {results} of {model} {of} {were} passed over: no sweep wrote {them}")
+    return sentences
+
+
+def said_of_other_fits(fits: pl.DataFrame) -> list[str]:
+    """One sentence for each name of texts under which transforms were fitted on different texts.
+
+    A corpus is the same for all models and tasks. A task has texts of its own, under the prompts of a model.
+
+    Args:
+        fits: Columns model, task, layer, fitted_on, and what it was fitted on: n, the number of texts, and their hash,
+            sha256.
+    """
+    is_corpus = pl.col("fitted_on").str.starts_with(CORPUS)
+    own = [pl.when(~is_corpus).then(name).alias(f"own_{name}") for name in ("task", "model")]
+    sentences = []
+    for (name, task, _), rows in (
+        fits.with_columns(own)
+        .sort("own_task", maintain_order=True)
+        .partition_by("fitted_on", "own_task", "own_model", as_dict=True, maintain_order=True)
+        .items()
+    ):
+        if rows["sha256"].n_unique() == 1:
+            continue
+        parts, counted = [], set[int]()
+        for (n, _), some in rows.partition_by("n", "sha256", as_dict=True, maintain_order=True).items():
+            layers = some.group_by("model", "task", maintain_order=True).agg(pl.col("layer").unique().sort())
+            where = [f"{model}: {_named(numbers)} on {of}" for model, of, numbers in layers.iter_rows()]
+            parts.append(f"{n} {'others' if n in counted else 'texts'} ({some_names(where, '; ')})")
+            counted.add(n)
+        of_task = "" if task is None else f" of {task}"
+        sentences.append(
+            f"transforms on {name}{of_task} were fitted on different texts, so their scores are not comparable: "
+            f"{some_names(parts, '; ')}"
+        )
     return sentences
 
 

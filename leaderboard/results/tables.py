@@ -22,6 +22,8 @@ from leaderboard.analysis.variants import (
     VARIANT,
     RecipeKeywords,
     Variant,
+    asked_template,
+    asked_transform,
     default_pooling,
     distinct,
     rows_of,
@@ -30,11 +32,11 @@ from leaderboard.analysis.variants import (
 )
 from leaderboard.models.labels import without_pooling
 from leaderboard.models.origin import Origin, origin_by_name, with_recipe_of
+from leaderboard.results.remarks import some_recipes
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from leaderboard.results.summary import LayerSummary
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import n_blocks_at
-from midlayer_embed.recipes.names import parse_transform
 from midlayer_embed.terms import METRICS
 
 if TYPE_CHECKING:
@@ -120,24 +122,32 @@ class Tables:
     ) -> Variant:
         """One model with one recipe; without a recipe its plain layers, whether or not these were scored.
 
+        A template or transform "none" is None, as in a sweep. The model may be omitted if there is only one, or if the
+        recipe tells which of its poolings is meant.
+
         Raises:
             InputError: (a ValueError) no such model or recipe, or more than one; the message lists them.
         """
+        recipe = asked_template(template), asked_transform(transform)
+        if model is None:  # one model has several labels if its recipes have different poolings
+            labels = [(label, of) for label, of in self.models() if revision in (None, of)]
+            having = {one[:2] for one in self.variants() if one[2:4] == recipe}.intersection(labels)
+            if len(having) == 1 and len({(without_pooling(label)[0], of) for label, of in labels}) == 1:
+                ((model, revision),) = having
         name, which = self.find_model(model, revision)
-        if template is transform is fitted_on is None:
+        if (*recipe, fitted_on) == (None, None, None):
             return Variant(name, which)
         of_model = [one for one in self.variants() if one[:2] == (name, which)]
-        full = None if transform is None else parse_transform(transform)[2]
-        found = [
-            one
-            for one in of_model
-            if (one.template, one.transform) == (template, full) and fitted_on in (None, one.fitted_on)
-        ]
-        if len(found) != 1:
-            names = "; ".join(one.words(whole=True) for one in of_model)
-            asked = f"template={template!r}, transform={transform!r}, fitted_on={fitted_on!r}"
-            raise InputError(f"recipe of {name}: expected one of {names}; got {asked}")
-        return found[0]
+        found = [one for one in of_model if one[2:4] == recipe and fitted_on in (None, one.fitted_on)]
+        if len(found) == 1:
+            return found[0]
+        asked = f"template={recipe[0]!r}, transform={recipe[1]!r}"
+        if found:
+            several = " or ".join(str(one.fitted_on) for one in found)
+            raise InputError(f"fitted_on of {name}: expected {several}, with {asked}; got None")
+        raise InputError(
+            f"recipe of {name}: expected one of {some_recipes(of_model)}; got {asked}, fitted_on={fitted_on!r}"
+        )
 
     def recipes(
         self,

@@ -8,17 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from leaderboard.analysis.variants import NONE, asked_template, asked_transform
 from leaderboard.tasks.names import TASK, TRAIN, check_limit
 from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.paths import user_path
-from midlayer_embed.recipes.names import find_template, parse_transform
+from midlayer_embed.recipes.names import find_template
 from midlayer_embed.terms import METRICS, check_metrics
 
 # dtypes of the vectors on disk.
 STORE_DTYPES = ("float32", "float16")
-# No template, or no transform.
-NONE = "none"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -67,7 +66,7 @@ def check_templates(templates: Sequence[str | None]) -> tuple[str | None, ...]:
         >>> check_templates(["none", "echo", None])
         (None, 'echo')
     """
-    found = [None if template == NONE else template for template in _several("templates", templates, '(None, "echo")')]
+    found = [asked_template(template) for template in _several("templates", templates, '(None, "echo")')]
     for template in found:
         if template is not None:
             find_template(template)
@@ -86,7 +85,7 @@ def check_transforms(transforms: Sequence[str | None]) -> tuple[str | None, ...]
         (None, 'whiten:10')
     """
     given = _several("transforms", transforms, '("none", "whiten")')
-    return tuple(dict.fromkeys(None if name in (None, NONE) else parse_transform(name)[2] for name in given))
+    return tuple(dict.fromkeys(asked_transform(name) for name in given))
 
 
 def _several(name: str, values: Any, example: str) -> list[Any]:
@@ -101,7 +100,7 @@ def check_transform_texts(transform_texts: str | Path | Sequence[str]) -> None:
     """Checks what transforms are fitted on; of a file its head is read.
 
     Raises:
-        InputError: (a ValueError) neither "train" nor "task", and no such file.
+        InputError: (a ValueError) neither "train" nor "task", and no such file, or not one of texts.
     """
     if not isinstance(transform_texts, (str, Path)) or transform_texts in (TRAIN, TASK):
         return

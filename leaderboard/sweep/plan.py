@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leaderboard.models.meta import template_name
+from leaderboard.analysis.variants import Variant
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import Text, spelt, token_budget, token_counts
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
@@ -46,7 +46,7 @@ class TaskPlan:
     @property
     def label(self) -> str:
         """The task, and a template if there is one."""
-        return self.task if self.template is None else f"{self.task} ({template_name(self.template)})"
+        return self.task if self.template is None else f"{self.task} ({Variant('', '', self.template).words()})"
 
 
 @dataclass(frozen=True)

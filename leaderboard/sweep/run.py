@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
+from leaderboard.analysis.variants import NONE
 from leaderboard.board import Leaderboard, load_results
 from leaderboard.quiet import calm_libraries
 from leaderboard.results.folder import ResultsFolder
 from leaderboard.sweep.arguments import (
-    NONE,
     check_fit_texts,
     check_jobs,
     check_metric_texts,

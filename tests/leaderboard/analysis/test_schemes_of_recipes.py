@@ -86,6 +86,24 @@ def test_recipes_over_different_tasks_are_not_comparable_and_common_takes_the_sh
     assert shared["last"][0] == pytest.approx(sum(_score(0, task, _L) for task in "BC") / 2 * 100)
 
 
+def test_models_are_compared_recipe_by_recipe_where_recipes_share_no_task() -> None:
+    """A sweep that fits on train, or else on the task, has such recipes: no task has both."""
+    on_train, on_task = ((None, "center", on) for on in ("train", "task"))
+    parts = [_board(_PLAIN, tasks="ABC"), _board(on_train, tasks="A"), _board(on_task, tasks="BC")]
+    other = [_board(_PLAIN, tasks="AB"), _board(on_train, tasks="A"), _board(on_task, tasks="B")]
+    scores = [*(part.scores for part in parts), *(part.scores.with_columns(model=pl.lit("n")) for part in other)]
+    board = Leaderboard(pl.concat(scores), parts[0].metrics.clear())
+    found = board.schemes(tasks="common")
+    n_tasks = {(row["model"], row["fitted_on"]): row["n_tasks"] for row in found.iter_rows(named=True)}
+    assert n_tasks == {(model, on): 2 if on is None else 1 for model in "mn" for on in (None, "train", "task")}
+    plain = found.filter(pl.col("transform").is_null())
+    assert plain["last"].to_list() == board.plain.schemes(tasks="common")["last"].to_list()
+    assert notes(found)[0] == (
+        "the models and recipes share no task; each mean is over the tasks that the rows of its recipe share, or else "
+        "over its own: do not compare the means of different recipes"
+    )
+
+
 def test_complete_only_asks_for_the_tasks_of_the_recipe_itself() -> None:
     board = _board(_PLAIN, _WHITE)
     holed = board.scores.filter(pl.col("transform").is_null() | (pl.col("task") != "A") | (pl.col("layer") == 3))

@@ -55,12 +55,41 @@ def test_a_recipe_that_is_not_there_is_refused_with_those_that_are() -> None:
     board = _board()
     with pytest.raises(ValueError, match=r"^recipe of org/m: expected one of plain; echo; .*; got template='eol', "):
         board.layer_table(template="eol")
-    with pytest.raises(ValueError, match=r"echo, whiten:10 on train; echo, whiten:10 on task \(transductive\)"):
-        board.best_layer(template="echo", transform="whiten")  # fitted on either
+    several = r"^fitted_on of org/m: expected train or task, with template='echo', transform='whiten:10'; got None$"
+    with pytest.raises(ValueError, match=several):
+        board.best_layer(template="echo", transform="whiten")
     with pytest.raises(ValueError, match="^transform: expected one of center"):
         board.layer_table(template="echo", transform="whitening")
     with pytest.raises(ValueError, match=r"got template=None, transform=None, fitted_on='task'"):
         board.layer_table(fitted_on="task")
+
+
+def test_what_is_not_there_is_told_in_a_line_that_can_be_read() -> None:
+    board = _board([(f"{'long ' * 40}{n} {{text}}", None, None) for n in range(30)])
+    with pytest.raises(ValueError, match=r" and 18 more; got template='eol'") as raised:
+        board.layer_table(template="eol")
+    assert len(str(raised.value)) < 1500
+
+
+def test_none_is_spelt_as_in_a_sweep() -> None:
+    board = _board()
+    for template, transform in (("none", None), (None, "none"), ("none", "none")):
+        assert board.layer_table(template=template, transform=transform).equals(board.layer_table())
+    assert board.layer_table(template="echo", transform="none").equals(board.layer_table(template="echo"))
+
+
+def test_a_recipe_tells_which_label_of_one_model_is_meant() -> None:
+    """A folder with a pooling of its own has its plain layers under another label than those with a named template."""
+    plain, echo = _board([_RECIPES[0]], "org/m (pooling_mode=cls)"), _board(_RECIPES[1:3])
+    board = Leaderboard(pl.concat([plain.scores, echo.scores]), plain.metrics)
+    assert board.layer_table().height == plain.layer_table().height == 3
+    assert board.find_variant(template="echo").model == "org/m"
+    assert board.find_variant(template="echo", transform="whiten", fitted_on="train").model == "org/m"
+    with pytest.raises(ValueError, match="^model: expected one of org/m "):
+        board.layer_table(transform="center")
+    both = Leaderboard(pl.concat([board.scores, _board([_RECIPES[0]]).scores]), plain.metrics)
+    with pytest.raises(ValueError, match="^model: expected one of org/m "):
+        both.layer_table()
 
 
 def test_a_board_without_plain_layers_has_no_plain_numbers_and_all_others(tmp_path: Path) -> None:

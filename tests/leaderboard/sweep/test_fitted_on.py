@@ -49,6 +49,35 @@ def test_results_that_were_fitted_on_other_texts_are_kept_apart(llama_folder: Pa
     assert changed == {**scores, "corpus:a.txt": scores["corpus:b.txt"]}
 
 
+def test_a_table_that_holds_transforms_of_other_texts_under_one_name_says_so(
+    llama_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Results of the same name are told apart by their texts, and the one name in the tables is not taken for one."""
+    options: dict[str, Any] = {"transforms": ["center"], "layers": [1, 2]}
+    corpus = tmp_path / "a.txt"
+    corpus.write_text("\n".join(starter_texts()[:80]))
+    assert not sweep(llama_folder, tmp_path / "r", [TinySTS()], transform_texts=corpus, **options).remarks
+    corpus.write_text("\n".join(starter_texts()[:90]))
+    (said,) = sweep(llama_folder, tmp_path / "r", [TinyClassification()], transform_texts=corpus, **options).remarks
+    assert said == (
+        "transforms on corpus:a.txt were fitted on different texts, so their scores are not comparable: 90 texts "
+        "(local/tiny-llama: layers 1, 2 on TinyClassification); 80 texts (local/tiny-llama: layers 1, 2 on TinySTS)"
+    )
+    assert not sweep(llama_folder, tmp_path / "r", [TinySTS()], transform_texts=corpus, **options).remarks
+    for layer, seed in ((1, 0), (2, 1)):
+        draw: dict[str, Any] = {**options, "layers": [layer], "fit_texts": 10, "seed": seed}
+        board = sweep(llama_folder, tmp_path / "s", [TinySTS(), TinyClassification()], **draw)
+    assert board.remarks == tuple(
+        f"transforms on {on} of {task} were fitted on different texts, so their scores are not comparable: "
+        f"10 texts (local/tiny-llama: layer 1 on {task}); 10 others (local/tiny-llama: layer 2 on {task})"
+        for on, task in (("train", "TinyClassification"), ("task", "TinySTS"))
+    )
+    # Tasks have texts of their own, and so do parts of them.
+    assert not sweep(llama_folder, tmp_path / "t", tiny_tasks(), transforms=["center"]).remarks
+    limited = sweep(llama_folder, tmp_path / "t", tiny_tasks(), transforms=["center"], limit=20).remarks
+    assert not [remark for remark in limited if "fitted on different texts" in remark]
+
+
 def test_another_draw_of_the_texts_is_not_taken_for_this_one(
     llama_folder: Path, tmp_path: Path, passes: list[Any]
 ) -> None:

@@ -171,7 +171,8 @@ def test_the_plan_has_a_row_for_each_template_and_counts_the_scores(llama_folder
     assert plan.tasks[1].score_tokens > plan.tasks[0].score_tokens
     assert plan.tasks[3].n_texts == 60  # 40 of the test split, and 20 more to train and fit on
     lines = plan.lines()
-    assert "TinySTS (echo)" in lines[2] and "2 tasks; " in lines[-1] and "the scoring of 72 layers" in lines[-1]
+    assert "TinySTS (echo)" in lines[2] and 'TinySTS ("Say "{text}":")' in lines[3]
+    assert "2 tasks; " in lines[-1] and "the scoring of 72 layers" in lines[-1]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -217,8 +218,12 @@ def test_recipes_are_never_mixed_in_what_mteb_is_given(swept: Path) -> None:
             assert len(found.task_results) == (2 if transform is None else 1)
     with pytest.raises(ValueError, match=r"^fitted_on: .* has results fitted on task, train, got None$"):
         mteb_results(swept, 2, transform="whiten")
-    with pytest.raises(ValueError, match="^template: .* has no results of template=eol$"):
-        mteb_results(swept, 2, template="eol")
+    with pytest.raises(ValueError, match=r"^template: .* has no results of template='Say: \{text\}'$"):
+        mteb_results(swept, 2, template="Say: {text}")
+    with pytest.raises(ValueError, match=r"^fitted_on: .* has no transform that was fitted .* got 'train'$"):
+        mteb_results(swept, 2, template="echo", fitted_on="train")
+    (plain,) = mteb_results(swept, 2, template="none", transform="none").model_results
+    assert plain.experiment_name == "layer_2"
 
 
 @pytest.mark.parametrize(
@@ -233,6 +238,10 @@ def test_recipes_are_never_mixed_in_what_mteb_is_given(swept: Path) -> None:
         ({"transforms": "whiten"}, "^transforms: expected a list such as .*, got 'whiten'$"),
         ({"transforms": ["pca"]}, "^transform: expected one of .* got 'pca'$"),
         ({"transforms": ["whiten"], "transform_texts": "trian"}, "^transform_texts: expected train, task or a file"),
+        (
+            {"transforms": ["whiten"], "transform_texts": Path(__file__).parent},
+            "^transform_texts: expected a file ending in",
+        ),
         ({"transforms": ["whiten"], "transform_texts": []}, "^transform_texts: expected texts that are not blank"),
         ({"transforms": ["whiten"], "transform_texts": [1]}, r"^transform_texts\[0\]: expected a string, got int$"),
         ({"fit_texts": 1}, "^fit_texts: expected an int of at least 2, got 1$"),
