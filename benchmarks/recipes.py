@@ -45,7 +45,7 @@ TASKS = (
     "TwentyNewsgroupsClustering",
     "TwitterURLCorpus",
 )
-TRANSFORMS = ("none", "standardize", "whiten")
+TRANSFORMS = ("none", "standardize", "whiten", "whiten:1")
 MINILM = "all-MiniLM-L6-v2"
 # Words of TF-IDF, the most frequent ones: k-means and logistic regression take dense vectors.
 _WORDS = 8192
