@@ -62,7 +62,7 @@ def fitted_transform(
         differ = differ or not _are_same(vectors - first, first)
     check_number("transform_texts", transform, dim, moments.n_texts, width, "texts with tokens")
     if not differ:
-        raise InputError(f"transform_texts: all {len(unique)} different texts have the same vector at this layer")
+        raise InputError("transform_texts: expected texts that differ, got the same vector for all at this layer")
     return moments.fit(transform, dim=dim).of_layer(0)
 
 

@@ -1,6 +1,7 @@
 """Templates and transforms by their names, as users write them. Nothing slow is imported."""
 
 import math
+import re
 from dataclasses import dataclass
 
 from midlayer_embed.errors import InputError, InputTypeError
@@ -102,7 +103,7 @@ def parse_transform(transform: str) -> tuple[str, float, str]:
         return kind, 0, kind
     if kind == "whiten" and not colon:
         return kind, DEFAULT_RIDGE, f"whiten:{DEFAULT_RIDGE:g}"
-    if kind == "remove" and number.isascii() and number.isdecimal() and int(number) > 0:
+    if kind == "remove" and re.fullmatch("[0-9]{1,9}", number) and int(number) > 0:
         return kind, int(number), f"remove:{int(number)}"
     if kind == "whiten":
         try:

@@ -288,7 +288,7 @@ def test_a_fitted_transform_is_taken_as_it_is(llama: Path, sentences: list[str],
         ({"transform": "whiten", "transform_texts": FITTED_ON, "dim": 33}, "^dim: expected at most 32, got 33"),
         (
             {"transform": "center", "transform_texts": ["a"] * 9},
-            "^transform_texts: all 1 different texts have the same",
+            "^transform_texts: expected texts that differ, got the same vector",
         ),
         ({"template": "eol", "include_prompt": False}, "^include_prompt: expected True under a template"),
         ({"template": "eol", "max_seq_length": 5}, "^max_seq_length: the tokenizer and the template add"),

@@ -151,7 +151,10 @@ def test_few_texts_are_refused_or_told(X: np.ndarray, caplog: pytest.LogCaptureF
     ("name", "options", "message"),
     [
         ("zca", {}, "transform: expected one of center, standardize, remove:k, whiten:r"),
-        *((name, {}, "transform: expected one of") for name in ("center:1", "remove", "remove:0", "remove:1.5", "")),
+        *(
+            (name, {}, "transform: expected one of")
+            for name in ("center:1", "remove", "remove:0", "remove:1.5", "", f"remove:{'9' * 5000}")
+        ),
         *((name, {}, "transform: expected one of") for name in ("whiten:0", "whiten:-1", "whiten:nan", "whiten:inf")),
         ("remove:24", {}, "transform: remove:24 of vectors of 24 dimensions leaves nothing"),
         ("center", {"dim": 3}, "dim: only whitening orders the dimensions; center keeps all, got 3"),
