@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from mteb.models.model_meta import ModelMeta
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from leaderboard import run_sweep
+from leaderboard.models.labels import without_pooling
 from leaderboard.quiet import calm_libraries
 from leaderboard.scoring.columns import texts_in
 from leaderboard.scoring.texts import collect_texts
@@ -90,17 +92,18 @@ def rows_of(name: str, scores: pl.DataFrame, tasks: Sequence[str]) -> list[tuple
     """Two rows per recipe, its last layer and its best one: name, recipe, fitted on, layer, a score per task."""
     found = []
     last = scores["layer"].max()
-    points = scores.with_columns(pl.col("main_score") * 100)
-    for recipe, part in points.group_by(_RECIPE, maintain_order=True):
+    points = scores.with_columns(pl.col("main_score") * 100).sort("model", *_RECIPE, "layer")
+    for (label, *recipe), part in points.group_by("model", *_RECIPE, maintain_order=True):
         layers = part.pivot("task", index="layer", values="main_score", aggregate_function="first")
         known = [task for task in tasks if task in layers.columns]
         means = layers.drop_nulls(known).with_columns(mean=pl.mean_horizontal(known)).sort("mean", descending=True)
         template, transform, fitted_on = ("" if part is None else str(part) for part in recipe)
-        shown = ", ".join(filter(None, [template or "plain", transform]))
-        for label, row in (("last", means.filter(layer=last)), ("best", means.head(1))):
+        pooling = without_pooling(str(label))[1] or ""
+        shown = ", ".join(filter(None, [template or "plain", pooling, transform]))
+        for place, row in (("last", means.filter(layer=last)), ("best", means.head(1))):
             if not row.is_empty():
                 cells = [f"{row[task][0]:.1f}" if task in known else "" for task in tasks]
-                found.append((name, shown, fitted_on, f"{row['layer'][0]} ({label})", *cells))
+                found.append((name, shown, fitted_on, f"{row['layer'][0]} ({place})", *cells))
     return found
 
 
@@ -118,16 +121,20 @@ def main() -> None:
     rows = [("TF-IDF", "", "", "", *(f"{tf_idf(task, arguments.data_dir):.1f}" for task in tasks))]
     for model in arguments.models:
         name, templates = (MINILM, ["none"]) if model == "minilm" else ("SmolLM2-135M", arguments.templates)
-        for fitted_on in arguments.fitted_on:
+        swept: list[tuple[Sequence[str], str | None]] = [(templates, None)]
+        if "eol" in templates:  # its inventors take the last token
+            swept.append((["eol"], "lasttoken"))
+        for fitted_on, (some, pooling_mode) in product(arguments.fitted_on, swept):
             board = run_sweep(
                 minilm_folder() if model == "minilm" else model,
                 tasks,
                 arguments.results / model,
                 data_dir=arguments.data_dir,
                 metrics="none",
-                templates=[None if template == "none" else template for template in templates],
+                templates=some,
                 transforms=TRANSFORMS,
                 transform_texts=fitted_on,
+                pooling_mode=pooling_mode,
                 show_progress=sys.stderr.isatty(),
             )
         rows += rows_of(name, board.scores.filter(pl.col("task").is_in(tasks)), tasks)
