@@ -107,9 +107,9 @@ def errors_about(argument: str, column: str | None = None) -> Iterator[None]:
 
     Example:
         >>> with errors_about("transform_texts", "transform_column"):
-        ...     find_texts("no such file.txt")
+        ...     raise InputError("input: there is no file a.txt")
         Traceback (most recent call last):
-        midlayer_embed.errors.InputError: transform_texts: there is no file no such file.txt
+        midlayer_embed.errors.InputError: transform_texts: there is no file a.txt
     """
     try:
         yield
@@ -119,7 +119,7 @@ def errors_about(argument: str, column: str | None = None) -> Iterator[None]:
             argument, said = column, said.replace("--column", f"--{column.replace('_', '-')}")
         elif named == "column":
             said = said.replace(", so name one with --column", "")
-        raise type(error)(f"{argument}: {said}") from error
+        raise type(error)(f"{argument}: {said}") from None
 
 
 def read_rows(file: TextFile, *, whole: bool = True) -> Iterator[Row]:
