@@ -1,16 +1,16 @@
 """mteb's ModelMeta of one layer of a model: the name, revision and experiment that its results are stored under."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
+from leaderboard.analysis.variants import default_pooling
 from leaderboard.models.labels import label_of
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.weights import dtype_name
 from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source, of_every_layer
-from midlayer_embed.recipes.names import TEMPLATES, default_pooling_mode
+from midlayer_embed.recipes.names import template_name
 
 if TYPE_CHECKING:
     import torch
@@ -47,20 +47,7 @@ def scoring_settings(recipe: Recipe, dtype: "str | torch.dtype", transform_texts
 
 def default_of(setting: str, template: str | None) -> Any:
     """The value of a setting that is not told: named templates have a pooling of their own."""
-    default = default_pooling_mode(template) if setting == "pooling_mode" else None
-    return DEFAULT_SETTINGS[setting] if default is None else default
-
-
-def template_name(template: str | None) -> str | None:
-    """A template in the name of an experiment: a user's text can be long, and hold what no file name can.
-
-    Example:
-        >>> template_name("echo"), template_name("query: {text}"), template_name(None)
-        ('echo', 'text-770f6e4fd890', None)
-    """
-    if template is None or template in TEMPLATES:
-        return template
-    return f"text-{hashlib.sha256(template.encode()).hexdigest()[:12]}"
+    return default_pooling(template) if setting == "pooling_mode" else DEFAULT_SETTINGS[setting]
 
 
 def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: Mapping[str, Any]) -> ModelMeta:

@@ -39,7 +39,7 @@ from leaderboard.sweep.options import SweepOptions
 from leaderboard.sweep.plan import Plan, TaskPlan, measure_speed
 from leaderboard.sweep.task import TaskSweep
 from leaderboard.tasks.benchmarks import resolve_tasks
-from leaderboard.tasks.fitting_texts import FIT_TEXTS, FitOn, fit_on, warn_of_few
+from leaderboard.tasks.fitting_texts import FIT_TEXTS, FitOn, fit_on
 from leaderboard.tasks.names import TRAIN, check_data_dir, check_limit
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import Text
@@ -48,6 +48,7 @@ from midlayer_embed.ground.failures import reason_of, report_failures
 from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.options import FILE_OPTIONS, ModelOptions, takes_options
+from midlayer_embed.recipes.transform import warn_of_few
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -241,7 +242,7 @@ def _corpus(working: list[TaskSweep], swept: SweptModel, options: SweepOptions, 
     widest = max(swept.encoder(template).dim for template in templates)
     corpus = Corpus(options.fit_on, options, scratch, len(templates), widest)
     if corpus.is_apart:
-        warn_of_few(options.fit_on.name, len(options.fit_on.texts), widest)
+        warn_of_few(f"{options.fit_on.name}: transforms are", len(options.fit_on.texts), widest)
         return corpus
     logger.warning(
         "%s takes more than half of the store budget, so it is encoded again with each task", options.fit_on.name

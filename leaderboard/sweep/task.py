@@ -30,11 +30,12 @@ from leaderboard.sweep.options import SweepOptions
 from leaderboard.sweep.plan import TaskPlan
 from leaderboard.sweep.template_sweep import OfTask, TemplateSweep
 from leaderboard.tasks.data import TaskData
-from leaderboard.tasks.fitting_texts import draw, other_texts, warn_of_few
+from leaderboard.tasks.fitting_texts import draw, other_texts
 from leaderboard.tasks.names import TRAIN
 from midlayer_embed.forward.batching import Text, prompted, spelt
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.models.checkpoint import Checkpoint
+from midlayer_embed.recipes.transform import warn_of_few
 from midlayer_embed.texts.corpora import sample_texts
 
 logger = logging.getLogger(__name__)
@@ -167,7 +168,8 @@ class TaskSweep:
         fit: list[Text] = []
         if self.to_fit and not corpus_apart:
             fit = self._fitting_texts(encoder, texts)
-            warn_of_few(self._label, len(fit), encoder.dim)
+            if fit:
+                warn_of_few(f"{self._label}: transforms are", len(fit), encoder.dim)
         if not self._options.metrics:
             return KeptTexts(texts.all, [], fit)
         sample = sample_texts(

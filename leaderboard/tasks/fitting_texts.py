@@ -5,7 +5,6 @@ A draw depends only on the texts and the seed, not on their order or on duplicat
 
 import hashlib
 import heapq
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,8 @@ from midlayer_embed.forward.batching import check_texts
 from midlayer_embed.texts.corpora import file_texts
 from midlayer_embed.texts.files import errors_about
 
-logger = logging.getLogger(__name__)
-
 # Maximum number of distinct texts that a transform is fitted on.
 FIT_TEXTS = 5000
-# Below so many texts a dimension, a transform leans on chance.
-_WARN_BELOW = 2
 # Rows of a table that are read at a time.
 _ROWS = 4096
 
@@ -92,15 +87,6 @@ def draw(texts: Iterable[str], n: int, seed: int) -> list[str]:
             if len(kept) >= 4 * n:
                 kept = {digest: kept[digest] for digest in heapq.nsmallest(n, kept)}
     return sorted(kept[digest] for digest in heapq.nsmallest(n, kept))
-
-
-def warn_of_few(label: str, n: int, dim: int) -> None:
-    """Logs that transforms of `dim` dimensions are fitted on few texts."""
-    if 0 < n < _WARN_BELOW * dim:
-        logger.warning(
-            "%s: transforms of %d dimensions are fitted on %d texts; %d or more are better",
-            *(label, dim, n, _WARN_BELOW * dim),
-        )
 
 
 def sha256_of(texts: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from datasets.naming import camelcase_to_snakecase
 from mteb.abstasks.abstask import AbsTask
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.checksums import file_sha256
+from midlayer_embed.ground.whole_files import file_sha256
 
 # Files that are documentation, not data.
 _NO_DATA = ("README.md", "dataset_infos.json")

@@ -27,11 +27,11 @@ from tqdm.auto import tqdm
 from leaderboard.tasks.names import check_data_dir
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.ground.checksums import file_sha256
 from midlayer_embed.ground.failures import report_failures
 from midlayer_embed.ground.paths import followed, user_path
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
+from midlayer_embed.ground.whole_files import file_sha256
 
 logger = logging.getLogger(__name__)
 

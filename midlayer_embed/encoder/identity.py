@@ -15,7 +15,6 @@ from sentence_transformers.sentence_transformer.model_card import SentenceTransf
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.weights import dtype_name
 from midlayer_embed.options import Recipe
-from midlayer_embed.recipes.names import TEMPLATES
 
 # Longer names are shortened by a hash: a folder's name has at most 255 characters.
 _LONGEST = 160
@@ -141,16 +140,6 @@ def weights_stamp(model: SentenceTransformer) -> str:
         digest.update(f"{name} {changes} {total} ".encode())
         digest.update(values[:: max(1, values.numel() // _VALUES)].float().cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def name_of_template(template: str) -> str:
-    """The name of a template, or a hash of a user's: in names of folders, mteb writes some characters as others.
-
-    Example:
-        >>> name_of_template("echo"), name_of_template("query: {text}")
-        ('echo', '770f6e4fd890')
-    """
-    return template if template in TEMPLATES else _hash(template)
 
 
 def _hash_of_prompts(prompts: Mapping[str, str | None]) -> str | None:

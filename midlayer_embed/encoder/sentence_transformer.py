@@ -18,7 +18,6 @@ from midlayer_embed.encoder.choice import check_choice, chosen
 from midlayer_embed.encoder.identity import (
     EncoderCardData,
     changed,
-    name_of_template,
     result_name,
     result_revision,
     said_by,
@@ -51,6 +50,7 @@ from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint, n_tokens_of
 from midlayer_embed.models.weights import resolve_device, resolve_dtype
 from midlayer_embed.options import AnyModelOptions, Recipe, Source, fold, pooling_modes, takes_options
+from midlayer_embed.recipes.names import template_name
 from midlayer_embed.recipes.template import length_of_all_copies, length_of_one_copy
 from midlayer_embed.recipes.transform import Transform
 from midlayer_embed.selection.curves import can_draw, draw_selection
@@ -273,7 +273,7 @@ class MidLayerEncoder(SentenceTransformer):
         if recipe.final_norm != own.final_norm and self._checkpoint.family.final_norm:
             settings["final_norm"] = recipe.final_norm
         if recipe.template is not None:
-            settings["template"] = name_of_template(recipe.template)
+            settings["template"] = template_name(recipe.template)
         if self._transform is not None:
             settings["transform"] = f"{recipe.transform}-{self._transform.fingerprint}"
         return result_name(self._checkpoint.name, {"layer": self.layer, **settings})

@@ -46,8 +46,6 @@ def fitted_transform(
     width = int(encoder.get_embedding_dimension() or 0)
     check_number("transform_texts", transform, dim, sum(times.values()), width)
     moments = Moments(1, width, full=needs_covariance(transform))
-    first: np.ndarray | None = None
-    differ = False
     for start in range(0, len(unique), _TEXTS_AT_ONCE):
         some = unique[start : start + _TEXTS_AT_ONCE]
         vectors = _vectors(encoder, some)
@@ -58,10 +56,8 @@ def fitted_transform(
         counts = np.array([times[text] for text in some])
         if has_tokens.any():
             moments.add(vectors[has_tokens, None], counts[has_tokens])
-        first = vectors[0] if first is None else first
-        differ = differ or not _are_same(vectors - first, first)
     check_number("transform_texts", transform, dim, moments.n_texts, width, "texts with tokens")
-    if not differ:
+    if moments.is_constant(0):
         raise InputError("transform_texts: expected texts that differ, got the same vector for all at this layer")
     return moments.fit(transform, dim=dim).of_layer(0)
 
@@ -90,7 +86,7 @@ def check_tells_apart(encoder: Any) -> None:
         InputError: (a ValueError) the message says what to change.
     """
     vectors = _vectors(encoder, list(_DIFFERENT))
-    if _are_same(vectors - vectors[0], vectors):
+    if np.abs(vectors - vectors[0]).max() <= _SAME * np.abs(vectors).max():
         recipe = encoder.recipe
         raise InputError(
             f"layer: at layer {encoder.layer} every text has the same vector under the template {recipe.template!r} "
@@ -100,7 +96,3 @@ def check_tells_apart(encoder: Any) -> None:
 
 def _vectors(encoder: Any, texts: list[str]) -> np.ndarray:
     return np.asarray(encoder.encode(texts, show_progress_bar=False), dtype=np.float32)
-
-
-def _are_same(differences: np.ndarray, vectors: np.ndarray) -> bool:
-    return bool(np.abs(differences).max() <= _SAME * np.abs(vectors).max())

@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from midlayer_embed.errors import InputError, InputTypeError, first_line
-from midlayer_embed.ground.checksums import file_sha256
 from midlayer_embed.ground.paths import user_path
+from midlayer_embed.ground.whole_files import file_sha256
 from midlayer_embed.models.families import Family
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from transformers import PretrainedConfig
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from midlayer_embed.errors import InputError, first_line
-from midlayer_embed.ground.checksums import file_sha256
 from midlayer_embed.ground.quiet import quiet_transformers
+from midlayer_embed.ground.whole_files import file_sha256, read_json
 from midlayer_embed.models.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
 
 _WEIGHTS = "model.safetensors"
@@ -52,7 +52,7 @@ def check_config_file(folder: Path) -> None:
         gguf = sorted(path.name for path in folder.glob("*.gguf"))
         hint = f"; to read {gguf[0]}, pass it as gguf_file (--gguf-file)" if gguf else ""
         raise InputError(f"model: the folder {folder} holds no config.json, so it is not a Hugging Face model{hint}")
-    config = _read_json(file)
+    config = read_json(file, "model")
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise InputError(f"model: {file} has no model_type, so the architecture is unknown")
 
@@ -74,7 +74,7 @@ def check_no_adapter(location: str, revision: str | None) -> None:
         return
     if file is None:
         return
-    config = _read_json(Path(file))
+    config = read_json(Path(file), "model")
     base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     raise InputError(
         f"model: {location} is a PEFT adapter ({ADAPTER_CONFIG_FILE}); load its base model ({base!r}) with "
@@ -194,7 +194,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / _WEIGHTS).is_file():
         return [folder / _WEIGHTS]
     if (folder / _INDEX).is_file():
-        index = _read_json(folder / _INDEX)
+        index = read_json(folder / _INDEX, "model")
         parts = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(parts, dict) or not parts or not all(isinstance(part, str) for part in parts.values()):
             raise InputError(f"model: {folder / _INDEX} does not say which files hold the weights")
@@ -213,12 +213,3 @@ def _weight_files(folder: Path) -> list[Path]:
 def _find_names(folder: Path, patterns: tuple[str, ...]) -> list[str]:
     names = [path.name for pattern in patterns for path in sorted(folder.glob(pattern))]
     return [name for name in names if not name.startswith(_NO_WEIGHTS)]
-
-
-def _read_json(file: Path) -> object:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"model: {file} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"model: {file} is not valid JSON: {first_line(error)}") from error

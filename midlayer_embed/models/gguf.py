@@ -18,8 +18,8 @@ import torch
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
-from midlayer_embed.ground.checksums import file_sha256
 from midlayer_embed.ground.quiet import quiet_transformers
+from midlayer_embed.ground.whole_files import file_sha256
 
 logger = logging.getLogger(__name__)
 

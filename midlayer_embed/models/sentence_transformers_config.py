@@ -6,13 +6,13 @@ vector is `unsupported`: the last layer is refused, and lower layers are as if i
 in docs/concepts/layers.md.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from midlayer_embed.errors import InputError, first_line
+from midlayer_embed.errors import InputError
+from midlayer_embed.ground.whole_files import read_json
 from midlayer_embed.options import POOLING_MODES, pooling_modes
 
 # Modules after pooling that every layer has, and those that only the last one has.
@@ -296,9 +296,4 @@ def _read(root: str, name: str, revision: str | None, folder: str = "") -> Any:
         file = load_file_path(root, name, subfolder=folder, revision=revision)
     if file is None:
         return None
-    try:
-        return json.loads(Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"model: {file} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"model: {file} is not valid JSON: {first_line(error)}") from error
+    return read_json(Path(file), "model")

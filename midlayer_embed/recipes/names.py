@@ -1,5 +1,6 @@
 """Templates and transforms by their names, as users write them. Nothing slow is imported."""
 
+import hashlib
 import math
 import re
 from dataclasses import dataclass
@@ -73,6 +74,18 @@ def find_template(template: str) -> Template:
     except UnicodeEncodeError:
         raise InputError(f"template: holds half of a surrogate pair, got {template!a}") from None
     return Template(template, parts)
+
+
+def template_name(template: str | None) -> str | None:
+    """A template in names of results: a hash for a user's, which can be long and hold what no file name can.
+
+    Example:
+        >>> template_name("echo"), template_name("query: {text}"), template_name(None)
+        ('echo', 'text-770f6e4fd890', None)
+    """
+    if template is None or template in TEMPLATES:
+        return template
+    return f"text-{hashlib.sha256(template.encode()).hexdigest()[:12]}"
 
 
 def default_pooling_mode(template: str | None) -> str | None:

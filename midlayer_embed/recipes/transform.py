@@ -267,11 +267,8 @@ class Moments:
         n_layers, d = self._sums.shape
         check_number("X", transform, dim, self.n_texts, d)
         assert self._shift is not None
-        if self.n_texts < _WARN_BELOW * d and warn:
-            logger.warning(
-                "%s is fitted to %d dimensions on %d texts; %d or more are better",
-                *(name, d, self.n_texts, _WARN_BELOW * d),
-            )
+        if warn:
+            warn_of_few(f"{name} is", self.n_texts, d)
         maps = []
         for layer in range(n_layers):
             offset = self._sums[layer] / self.n_texts
@@ -291,6 +288,10 @@ class Moments:
         weight, bias = (np.stack(parts) for parts in zip(*maps, strict=True))
         return Transform(name, weight, bias, self.n_texts)
 
+    def is_constant(self, layer: int) -> bool:
+        """Whether all texts have the same vector, up to rounding."""
+        return not self._variances(layer).any()
+
     def _variances(self, layer: int) -> np.ndarray:
         """Variances of the dimensions (d,), divided by n; zero where there is nothing but rounding."""
         assert self._shift is not None
@@ -307,6 +308,18 @@ class Moments:
         offset = self._sums[layer] / self.n_texts
         found: np.ndarray = self._products[layer] / self.n_texts - np.outer(offset, offset)
         return found
+
+
+def warn_of_few(what: str, n: int, d: int) -> None:
+    """Log that a transform of `d` dimensions leans on chance, if it is fitted on few texts.
+
+    Args:
+        what: What is fitted, with the verb.
+        n: Number of texts.
+        d: Number of dimensions.
+    """
+    if n < _WARN_BELOW * d:
+        logger.warning("%s fitted to %d dimensions on %d texts; %d or more are better", what, d, n, _WARN_BELOW * d)
 
 
 def _numbers(X: Any) -> np.ndarray:

@@ -11,9 +11,9 @@ from typing import Any
 from sentence_transformers.sentence_transformer.modules import Transformer
 
 from midlayer_embed.encoder.serve.folder import OLD_NAMES, POOLING_FLAGS, class_of
-from midlayer_embed.encoder.serve.json_files import read_json, write_json
 from midlayer_embed.encoder.serve.older_config import needs_eager_attention, older_entries
 from midlayer_embed.encoder.serve.plain_tokenizer import OF_THE_MACHINE, write_plain_tokenizer
+from midlayer_embed.ground.whole_files import read_json, write_json
 
 # The first version that reads `requirements`.
 _SINCE = "6.0"
@@ -41,9 +41,9 @@ def write_common_form(folder: Path, transformer: Transformer) -> bool:
     Returns:
         Whether older versions can say it. If not, the folder asks for newer ones.
     """
-    modules, whole = read_json(folder / _MODULES), read_json(folder / _WHOLE)
+    modules, whole = read_json(folder / _MODULES, "save"), read_json(folder / _WHOLE, "save")
     root = folder / modules[0]["path"]
-    config = _with_plain_floats(read_json(root / "config.json"))
+    config = _with_plain_floats(read_json(root / "config.json", "save"))
     is_plain = write_plain_tokenizer(root, transformer)
     older = older_entries(config)
     saved = [_older_module(folder / module["path"], module["type"]) for module in modules[1:]]
@@ -62,7 +62,7 @@ def write_common_form(folder: Path, transformer: Transformer) -> bool:
             del config["rope_parameters"]  # TEI fails at it; the older names say the same
     else:
         whole["requirements"] = {"sentence-transformers": f">={_SINCE}", **whole.get("requirements", {})}
-        write_json(root / _TRANSFORMER, {**read_json(root / _TRANSFORMER), _UNKNOWN_BEFORE: None})
+        write_json(root / _TRANSFORMER, {**read_json(root / _TRANSFORMER, "save"), _UNKNOWN_BEFORE: None})
     # Older versions warn of folders by newer ones. This one is as they write it, or says what it requires.
     whole.get("__version__", {}).pop("sentence_transformers", None)
     config = {key: value for key, value in config.items() if key not in OF_THE_MACHINE}
@@ -93,7 +93,7 @@ def _older_module(folder: Path, type_: str) -> dict[str, Any] | None:
     kind = class_of(type_)
     if kind not in _KEYS or not type_.startswith("sentence_transformers.") or not (folder / "config.json").is_file():
         return None
-    entries: dict[str, Any] = read_json(folder / "config.json")
+    entries: dict[str, Any] = read_json(folder / "config.json", "save")
     names = [entries.pop(name, None) for name in ("module_input_name", "module_output_name")]
     if not {None, "sentence_embedding"}.issuperset(names) or entries.keys() != _KEYS[kind]:
         return None

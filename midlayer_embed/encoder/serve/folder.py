@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from midlayer_embed.errors import InputError, first_line
+from midlayer_embed.errors import InputError
+from midlayer_embed.ground.whole_files import read_json
 
 OLD_NAMES = "sentence_transformers.models."
 POOLING_FLAGS = {  # in the order of concatenation
@@ -48,7 +49,7 @@ class SavedFolder:
         """
         if not (path / "modules.json").is_file():
             raise InputError(f"folder: {path} holds no modules.json, so it is not a sentence-transformers folder")
-        modules = _load(path / "modules.json")
+        modules = read_json(path / "modules.json", "folder")
         if not isinstance(modules, list) or not all(
             isinstance(module, dict) and isinstance(module.get("type"), str) and isinstance(module.get("path"), str)
             for module in modules
@@ -171,16 +172,7 @@ class SavedFolder:
         return self._post_processor.get("single") or []
 
     def _entries(self, file: Path) -> dict[str, Any]:
-        found = _load(file) if file.is_file() else {}
+        found = read_json(file, "folder") if file.is_file() else {}
         if not isinstance(found, dict):
             raise InputError(f"folder: {file} does not hold a JSON object")
         return found
-
-
-def _load(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"folder: {file} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"folder: {file} is not valid JSON: {first_line(error)}") from error

@@ -13,9 +13,9 @@ from sentence_transformers.sentence_transformer.modules import Transformer
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from midlayer_embed.encoder.serve.json_files import read_json, write_json
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.quiet import quiet_transformers
+from midlayer_embed.ground.whole_files import read_json, write_json
 
 # Short and long, plain and odd texts, which exercise padding, truncation and edge cases of the tokenizer.
 PROBES = (
@@ -33,15 +33,8 @@ _SIDES = ("padding_side", "truncation_side")
 _ALWAYS = ("input_ids", "attention_mask")
 # What transformers noted of the machine that saved the folder.
 OF_THE_MACHINE = (
-    *(
-        "is_local",
-        "local_files_only",
-        "name_or_path",
-        "_name_or_path",
-        "_model_name_or_path",
-        "tokenizer_file",
-        "vocab_file",
-    ),
+    *("is_local", "local_files_only", "tokenizer_file", "vocab_file"),
+    *("name_or_path", "_name_or_path", "_model_name_or_path"),
 )
 
 
@@ -59,7 +52,7 @@ def write_plain_tokenizer(folder: Path, transformer: Transformer) -> bool:
         InputError: (a ValueError) a class that is kept builds another tokenizer from the folder.
     """
     tokenizer: Any = deepcopy(transformer.tokenizer)  # some change when they meet their own special tokens
-    config = read_json(folder / _CONFIG)
+    config = read_json(folder / _CONFIG, "save")
     # transformers saves the sides that it loaded, not those that were set since
     config |= {side: now for side in _SIDES if (now := getattr(tokenizer, side)) != config.get(side, "right")}
     if not (folder / _FILE).is_file() or not _is_all(folder / _FILE, tokenizer):

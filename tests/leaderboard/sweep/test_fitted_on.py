@@ -212,14 +212,14 @@ def test_a_small_number_of_texts_is_told_once_for_a_task(
     sweep(llama_folder, tmp_path, transforms=TRANSFORMS, templates=TEMPLATES[:2], layers=[1])
     warned = [message for message in caplog.messages if "or more are better" in message]
     assert warned == [
-        "[1/2] TinySTS: transforms of 32 dimensions are fitted on 60 texts; 64 or more are better",
-        "[2/2] TinyClassification: transforms of 32 dimensions are fitted on 30 texts; 64 or more are better",
+        "[1/2] TinySTS: transforms are fitted to 32 dimensions on 60 texts; 64 or more are better",
+        "[2/2] TinyClassification: transforms are fitted to 32 dimensions on 30 texts; 64 or more are better",
     ]
     caplog.clear()
     fit: dict[str, Any] = {"transforms": ["whiten"], "transform_texts": starter_texts()[:50], "layers": [1]}
     sweep(llama_folder, tmp_path, templates=TEMPLATES[:2], **fit)
     (said,) = [message for message in caplog.messages if "or more are better" in message]
-    assert said.startswith("corpus:") and said.endswith("fitted on 50 texts; 64 or more are better")
+    assert said.startswith("corpus:") and said.endswith("dimensions on 50 texts; 64 or more are better")
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.process)])

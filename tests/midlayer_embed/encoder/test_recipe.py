@@ -290,6 +290,10 @@ def test_a_fitted_transform_is_taken_as_it_is(llama: Path, sentences: list[str],
             {"transform": "center", "transform_texts": ["a"] * 9},
             "^transform_texts: expected texts that differ, got the same vector",
         ),
+        (
+            {"transform": "center", "transform_texts": [*["one rain"] * 9, ""]},
+            "^transform_texts: expected texts that differ, got the same vector",
+        ),
         ({"template": "eol", "include_prompt": False}, "^include_prompt: expected True under a template"),
         ({"template": "eol", "max_seq_length": 5}, "^max_seq_length: the tokenizer and the template add"),
     ],
@@ -338,10 +342,7 @@ def test_a_layer_that_tells_no_texts_apart_is_refused(
 def test_a_prompt_is_part_of_the_text_in_the_template(llama: Path, tmp_path: Path) -> None:
     encoder = MidLayerEncoder(llama, 2, template="say {text} again {text}", prompts={"query": "He drove "})
     found = encoder.encode(["to it"], prompt_name="query")
-    by_hand = MidLayerEncoder(llama, 2, template="say He drove {text} again He drove {text}")
-    # the parts of a template are tokenised one by one, so only the text as a whole gives the same tokens
     np.testing.assert_allclose(found, encoder.encode(["He drove to it"]), atol=1e-6)
-    assert by_hand.encode(["to it"]).shape == found.shape
     encoder.save_pretrained(str(tmp_path / "saved"))
     plain = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
     np.testing.assert_allclose(plain.encode(["to it"], prompt_name="query"), found, atol=1e-6)

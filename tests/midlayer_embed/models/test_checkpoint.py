@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from support.tiny_models import save_model
 
-from midlayer_embed.ground.checksums import file_sha256
+from midlayer_embed.ground.whole_files import file_sha256
 from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.models.files import folder_fingerprint
 

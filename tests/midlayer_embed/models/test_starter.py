@@ -86,7 +86,7 @@ def test_a_gguf_file_becomes_an_ordinary_folder_once(tiny_gguf: Path, cache: Pat
 def test_the_record_holds_the_checksums_of_what_was_written(tiny_gguf: Path, cache: Path) -> None:
     folder = gguf_checkpoint.converted_folder(tiny_gguf)
     record = json.loads((folder / gguf_checkpoint.GGUF_RECORD).read_text())
-    from midlayer_embed.ground.checksums import file_sha256
+    from midlayer_embed.ground.whole_files import file_sha256
 
     assert record["gguf_sha256"] == file_sha256(tiny_gguf)
     assert {name: file["sha256"] for name, file in record["files"].items()} == {
