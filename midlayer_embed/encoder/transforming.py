@@ -77,7 +77,7 @@ def kept_dim(transform: Transform, dim: int | None) -> int | None:
 def check_tells_apart(encoder: Any) -> None:
     """Reject a layer whose vector is the same for every text.
 
-    So is layer 0 under a template that ends the text, with the last token as the vector.
+    An example is layer 0 pooled by the last token, under a template that puts words behind the text.
 
     Args:
         encoder: A MidLayerEncoder whose modules end with the pooling.
