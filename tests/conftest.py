@@ -7,6 +7,7 @@ import gc
 import json
 import multiprocessing
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -70,7 +71,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Iterator[None]:
 def pytest_xdist_setupnodes(specs: list[Any]) -> None:
     """Workers are forks: the libraries are imported once for all of them."""
     for spec in specs:
-        spec.python = forks.as_python()
+        spec.python = shlex.quote(forks.as_python())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import selectors
+import shlex
 import signal
 import socket
 import subprocess
@@ -189,7 +190,8 @@ def server() -> Iterator[None]:
             command = [sys.executable, str(Path(__file__).resolve()), "--serve", str(listener.fileno())]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()])
         program = Path(folder) / "python"
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {Path(__file__).resolve()} --python "$@"\n')
+        this = shlex.join([sys.executable, "-S", "-E", str(Path(__file__).resolve()), "--python"])
+        program.write_text(f'#!/bin/sh\nexec {this} "$@"\n')
         program.chmod(0o755)
         os.environ[_ADDRESS] = address
         try:
