@@ -1,12 +1,13 @@
 """Recipes around a layer on whole MTEB tasks, beside the plain last layer, an embedding model and TF-IDF.
 
-    python -m benchmarks.recipes DATA_DIR [--results FOLDER] [--tasks TASK ...] [--templates none eol echo]
-        [--models starter minilm] [--fitted-on train task]
+    python -m benchmarks.recipes DATA_DIR [--results FOLDER] [--tasks TASK ...] [--models starter minilm]
+        [--templates none eol eol:lasttoken echo] [--fitted-on train task] [--dtype float32] [--jobs 1]
 
-DATA_DIR holds the datasets of the tasks (see `midlayer-leaderboard run --data-dir`). The transforms are fitted on each
-task's other split where it has one ("train"), and on the evaluated texts themselves ("task"), never with labels. The
-best layer of a recipe is the one with the highest mean over the tasks: it is chosen by their labels, and so an upper
-bound. A run that was interrupted continues from the results folder.
+DATA_DIR holds the datasets of the tasks (see `midlayer-leaderboard run --data-dir`). A template may name a pooling
+mode after a colon. The transforms are fitted on each task's other split where it has one ("train"), and on the
+evaluated texts themselves ("task"), never with labels. The best layer of a recipe is the one with the highest mean
+over the tasks: it is chosen by their labels, and so an upper bound. A run that was interrupted continues from the
+results folder.
 """
 
 import argparse
@@ -47,6 +48,7 @@ TASKS = (
     "TwentyNewsgroupsClustering",
     "TwitterURLCorpus",
 )
+TEMPLATES = ("none", "eol", "eol:lasttoken", "echo")  # the inventors of eol take the last token
 TRANSFORMS = ("none", "standardize", "whiten", "whiten:1")
 MINILM = "all-MiniLM-L6-v2"
 # Words of TF-IDF, the most frequent ones: k-means and logistic regression take dense vectors.
@@ -113,18 +115,20 @@ def main() -> None:
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--results", type=Path, default=Path("results/recipes"))
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
-    parser.add_argument("--templates", nargs="+", default=["none", "eol", "echo"])
+    parser.add_argument("--templates", nargs="+", default=list(TEMPLATES))
     parser.add_argument("--models", nargs="+", default=["starter", "minilm"], choices=["starter", "minilm"])
     parser.add_argument("--fitted-on", nargs="+", default=["train", "task"], choices=["train", "task"])
+    parser.add_argument("--dtype", default="float32", help="dtype of the weights (default: float32)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that score layers (default: 1)")
     arguments = parser.parse_args()
     tasks: list[str] = arguments.tasks
     rows = [("TF-IDF", "", "", "", *(f"{tf_idf(task, arguments.data_dir):.1f}" for task in tasks))]
     for model in arguments.models:
         name, templates = (MINILM, ["none"]) if model == "minilm" else ("SmolLM2-135M", arguments.templates)
-        swept: list[tuple[Sequence[str], str | None]] = [(templates, None)]
-        if "eol" in templates:  # its inventors take the last token
-            swept.append((["eol"], "lasttoken"))
-        for fitted_on, (some, pooling_mode) in product(arguments.fitted_on, swept):
+        of_pooling: dict[str, list[str]] = {}
+        for template, _, pooling_mode in (template.partition(":") for template in templates):
+            of_pooling.setdefault(pooling_mode, []).append(template)
+        for fitted_on, (pooling_mode, some) in product(arguments.fitted_on, of_pooling.items()):
             board = run_sweep(
                 minilm_folder() if model == "minilm" else model,
                 tasks,
@@ -134,7 +138,9 @@ def main() -> None:
                 templates=some,
                 transforms=TRANSFORMS,
                 transform_texts=fitted_on,
-                pooling_mode=pooling_mode,
+                pooling_mode=pooling_mode or None,
+                dtype=arguments.dtype,
+                jobs=arguments.jobs,
                 show_progress=sys.stderr.isatty(),
             )
         rows += rows_of(name, board.scores.filter(pl.col("task").is_in(tasks)), tasks)
