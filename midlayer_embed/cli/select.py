@@ -6,7 +6,7 @@ from midlayer_embed.cli.early import check_model
 from midlayer_embed.cli.options import PROGRAM, add_text_options, check_texts_for, measuring_options, read_texts_for
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, completes, model_options
 from midlayer_embed.ground.streams import output_width
-from midlayer_embed.selection.criteria import AUTO, CRITERIA, OUTSIDE, check_criterion
+from midlayer_embed.selection.criteria import AUTO, CRITERIA, OUTSIDE, check_criterion, check_of_proxy
 
 
 def add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -39,6 +39,7 @@ def add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 def _select(arguments: argparse.Namespace) -> None:
     check_criterion(arguments.criterion)
+    check_of_proxy(arguments.criterion, proxy_tasks=arguments.proxy_tasks, data_dir=arguments.data_dir)
     check_texts_for(arguments.criterion, arguments)
     check_model(arguments)
     from midlayer_embed.selection.curves import curve_bars, selection_summary

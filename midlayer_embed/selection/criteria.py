@@ -133,6 +133,17 @@ def check_criterion(criterion: object) -> None:
         raise InputError(f"criterion: expected one of {_known()}, got {criterion!r}")
 
 
+def check_of_proxy(criterion: str, **arguments: object) -> None:
+    """Reject arguments of "proxy" for another criterion.
+
+    Raises:
+        InputError: (a ValueError) the message names the argument.
+    """
+    for name, value in arguments.items():
+        if value is not None and criterion != "proxy":
+            raise InputError(f"{name}: only the criterion 'proxy' takes it, got criterion {criterion!r}")
+
+
 def check_layer(layer: object) -> None:
     """Reject a layer given as a string that is not a criterion.
 

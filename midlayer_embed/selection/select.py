@@ -21,6 +21,7 @@ from midlayer_embed.selection.criteria import (
     LayerSelection,
     all_tie,
     check_criterion,
+    check_of_proxy,
     fixed_layer,
     needs_texts,
     ranking,
@@ -87,9 +88,7 @@ def select_layer(
     """
     check_criterion(criterion)
     n_resamples = check_int("n_resamples", n_resamples, 0)
-    if criterion != "proxy" and (proxy_tasks is not None or data_dir is not None):
-        name = "data_dir" if proxy_tasks is None else "proxy_tasks"
-        raise InputError(f"{name}: only the criterion 'proxy' takes it, got criterion {criterion!r}")
+    check_of_proxy(criterion, proxy_tasks=proxy_tasks, data_dir=data_dir)
     if criterion == AUTO:
         criterion, reason = recommended(_checkpoint(model, options), texts)
         found = select_layer(
