@@ -32,7 +32,7 @@ MISTAKES = {
         f"export MODEL {'x' * 300} --layer 1": "cannot be reached: File name too long",
         "select MODEL --texts BLANK": "is empty",
         "select MODEL --criterion min-dime": "min-dime needs texts: pass --texts FILE",
-        "select MODEL --proxy-tasks STSBenchmark": "proxy_tasks: only the criterion 'proxy' takes it, got criterion 'auto'",
+        "select MODEL --proxy-tasks STSBenchmark": "proxy_tasks: only the criterion 'proxy' takes it, got",
         "select MODEL --criterion last --data-dir .": "data_dir: only the criterion 'proxy' takes it",
         "select MODEL --texts NOWHERE.txt": "there is no file",
         "select MODEL --texts FILE --column x": "a .txt file has no columns",
