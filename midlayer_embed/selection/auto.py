@@ -28,12 +28,12 @@ def recommended(checkpoint: Checkpoint, texts: Sequence[str] | None) -> tuple[st
         >>> recommended(find_checkpoint("starter"), None)                      # doctest: +SKIP
         ('depth:0.8', 'auto: no texts were given, and no scores of this model are known')
     """
+    if checkpoint.own.is_sentence_transformer:
+        return "last", "auto: a sentence-transformers model, which embeds with its last layer as its author trained it"
     usable = len({text for text in texts or [] if halves(text) is not None})
     if usable >= LEAST_TEXTS:
         return "half-retrieval", f"auto: {usable:,} texts of two words or more can be searched for by their halves"
     given = "no texts were given" if texts is None else f"{usable} different texts of two words or more are too few"
-    if checkpoint.own.is_sentence_transformer:
-        return "last", f"auto: {given}, and this model was trained at its last layer"
     if _is_published(checkpoint):
         return "published", f"auto: {given}"
     return DEPTH, f"auto: {given}, and no scores of this model are known"

@@ -46,8 +46,14 @@ def test_without_texts_it_takes_what_is_known_of_the_model(
     assert recommended(found, few) == (DEPTH, f"auto: {said}, and no scores of this model are known")
     known = replace(found, hub_id="EleutherAI/pythia-410m", name="EleutherAI/pythia-410m")
     assert recommended(known, few) == ("published", f"auto: {said}")
+
+
+def test_a_model_that_was_trained_to_embed_is_taken_as_it_is(llama_folder: Path, texts: list[str]) -> None:
+    found = find_checkpoint(llama_folder)
     trained = replace(found, own=replace(found.own, is_sentence_transformer=True))
-    assert recommended(trained, few) == ("last", f"auto: {said}, and this model was trained at its last layer")
+    for given in (None, texts):
+        criterion, reason = recommended(trained, given)
+        assert criterion == "last" and reason.startswith("auto: a sentence-transformers model")
 
 
 def test_an_encoder_needs_no_texts_for_auto(llama_folder: Path) -> None:
