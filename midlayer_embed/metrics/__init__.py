@@ -5,6 +5,7 @@ All logarithms are natural. Computations are in float64, whatever the dtype of t
 
 from midlayer_embed.metrics.distances import neighbour_agreement, two_nn, uniformity
 from midlayer_embed.metrics.invariance import dime, infonce, lidar, mi_lower_bound
+from midlayer_embed.metrics.nearest import retrieval
 from midlayer_embed.metrics.spectrum import alpha_req, dataset_entropy, effective_rank, isotropy, matrix_entropy
 from midlayer_embed.metrics.trajectory import curvature, prompt_entropy, sink
 from midlayer_embed.terms import NORMALIZATIONS
@@ -23,6 +24,7 @@ __all__ = [
     "mi_lower_bound",
     "neighbour_agreement",
     "prompt_entropy",
+    "retrieval",
     "sink",
     "two_nn",
     "uniformity",

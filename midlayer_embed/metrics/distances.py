@@ -18,8 +18,8 @@ from midlayer_embed.metrics.portions import PORTION_BYTES, Portion, in_portions
 _KEPT_TENTHS = 9
 # Exponent of `uniformity`: exp(-t |x - y|^2).
 _T = 2
-# Cosines that differ by less are equal: n products of rounded rows.
-_TIE = 1e-12
+# Cosines that differ by less are equal. Rounding moves those of rows that are nearly equal by its square only.
+_TIE = 1e-11
 
 
 def two_nn(Z: Any) -> Array:
