@@ -279,6 +279,7 @@ class LayerwiseEncoder:
         *,
         norms: Sequence[bool],
         measures: Sequence[TokenMeasure] = (),
+        first_token: bool = True,
         batch_tokens: int | None = None,
         show_progress: bool = False,
         description: str = "Encoding",
@@ -290,6 +291,8 @@ class LayerwiseEncoder:
             layers: Layer numbers 0..L.
             norms: True pools the normed states, False the raw ones; several are pooled in the same pass.
             measures: Measurements of token states, made in the same pass. Token states are never kept.
+            first_token: Whether the first token of each text is pooled, BOS or not; a text of one token becomes a zero
+                vector without it. Measurements are given it in any case.
             batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
             show_progress: Show a bar with an ETA on stderr.
             description: Label of the bar.
@@ -307,11 +310,16 @@ class LayerwiseEncoder:
         not_pooled = None
         if not self.checkpoint.own.include_prompt:
             not_pooled = prompt_lengths(self.backbone.tokenizer, texts, self.backbone.truncate_to)
+        if not first_token:
+            not_pooled = np.maximum(not_pooled if not_pooled is not None else np.zeros_like(token_ids.lengths), 1)
         total = int(token_ids.lengths.sum())
         with progress(total, description, "tok", show_progress) as bar:
             for batch in batches(token_ids, self.backbone.pad_id, budget, not_pooled):
                 vectors, measured = self._forward(batch, layers, norms, measures)
-                yield PooledBatch(batch.rows, batch.attention_mask.sum(dim=1).numpy(), vectors, measured)
+                n_tokens = batch.attention_mask.sum(dim=1).numpy()
+                if not first_token:
+                    vectors[:, :, n_tokens <= batch.not_pooled] = 0
+                yield PooledBatch(batch.rows, n_tokens, vectors, measured)
                 bar.update(batch.n_tokens)
 
     @torch.inference_mode()
