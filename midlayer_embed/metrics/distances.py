@@ -16,6 +16,8 @@ from midlayer_embed.metrics.portions import PORTION_BYTES, Portion, in_portions
 
 # Share of the rows, those with the largest ratios of distances, that TwoNN leaves out: one tenth, as its authors do.
 _KEPT_TENTHS = 9
+# Number of rows among which the two nearest are found by exact distances.
+_CANDIDATES = 4
 # Exponent of `uniformity`: exp(-t |x - y|^2).
 _T = 2
 # Cosines that differ by less are equal. Rounding moves those of rows that are nearly equal by its square only.
@@ -120,10 +122,11 @@ def _two_nn(Z: torch.Tensor) -> torch.Tensor:
     for block in _row_blocks(len(rows)):
         nearness = squares - 2 * around[block] @ around.T  # squared distances but for a constant
         _hide_self(nearness, block, math.inf)
-        nearest = nearness.topk(2, largest=False).indices
+        nearest = nearness.topk(min(_CANDIDATES, len(rows) - 1), largest=False).indices
         # Again from the differences: near rows of large norm have lost their distance in the products.
         exact = torch.stack([torch.linalg.vector_norm(rows[block] - rows[column], dim=-1) for column in nearest.T])
-        logs.append(exact.amax(0).log() - exact.amin(0).log())
+        first, second = exact.sort(dim=0).values[:2].log()
+        logs.append(second - first)
     x = torch.cat(logs).sort().values
     n = len(x)
     kept = n * _KEPT_TENTHS // 10
