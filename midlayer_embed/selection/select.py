@@ -22,8 +22,8 @@ from midlayer_embed.selection.criteria import (
     needs_texts,
     ranking,
 )
+from midlayer_embed.selection.layer_states import Representations
 from midlayer_embed.selection.profile import MAX_TEXTS, open_profile
-from midlayer_embed.selection.representations import Representations
 
 N_RESAMPLES = 20
 
