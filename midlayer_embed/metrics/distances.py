@@ -16,6 +16,8 @@ from midlayer_embed.metrics.portions import PORTION_BYTES, Portion, in_portions
 
 # Share of the rows, those with the largest ratios of distances, that TwoNN leaves out: one tenth, as its authors do.
 _KEPT_TENTHS = 9
+# Rows of float32 states whose distance is less, relative to their norm, are equal.
+_ROUNDING = 5e-7
 # Number of rows among which the two nearest are found by exact distances.
 _CANDIDATES = 4
 # Exponent of `uniformity`: exp(-t |x - y|^2).
@@ -29,9 +31,9 @@ def two_nn(Z: Any) -> Array:
 
     Facco et al. (2017), as a linear fit. With the distances r1 and r2 of each row to its two nearest neighbours and
     their ratio mu = r2 / r1: the slope of -ln(1 - F(mu)) over ln mu through the origin, F(mu_i) = i / n for the i-th
-    smallest ratio; the tenth of the rows with the largest ratios is left out. Equal rows count once: a copy has no
-    distance. High: texts vary in many independent ways around each other. Papers disagree on which end is good: the
-    peak (Cheng et al. 2025) or the minimum (KV-Embedding, 2026).
+    smallest ratio; the tenth of the rows with the largest ratios is left out. Rows that are equal up to the rounding of
+    float32 count once: a copy is at no distance. High: around each other, texts vary in many independent ways. Papers
+    disagree on which end is good: the peak (Cheng et al. 2025) or the minimum (KV-Embedding, 2026).
 
     Args:
         Z: (..., n, d), the vectors of n texts; numpy or torch. Neither centred nor scaled.
@@ -113,16 +115,13 @@ def neighbour_agreement(A: Any, B: Any, k: int = 10) -> Array:
 
 def _two_nn(Z: torch.Tensor) -> torch.Tensor:
     """TwoNN of one item (n, d)."""
-    rows: torch.Tensor = torch.unique(Z, dim=0)
+    rows = _without_copies(Z)
     if len(rows) < 3:
         return rows.new_full((), math.nan)
-    around = rows - rows.mean(dim=0)
-    squares = around.square().sum(-1)
     logs = []
-    for block in _row_blocks(len(rows)):
-        nearness = squares - 2 * around[block] @ around.T  # squared distances but for a constant
-        _hide_self(nearness, block, math.inf)
-        nearest = nearness.topk(min(_CANDIDATES, len(rows) - 1), largest=False).indices
+    for block, squares in _squared_distances(rows):
+        _hide_self(squares, block, math.inf)
+        nearest = squares.topk(min(_CANDIDATES, len(rows) - 1), largest=False).indices
         # Again from the differences: near rows of large norm have lost their distance in the products.
         exact = torch.stack([torch.linalg.vector_norm(rows[block] - rows[column], dim=-1) for column in nearest.T])
         first, second = exact.sort(dim=0).values[:2].log()
@@ -133,6 +132,25 @@ def _two_nn(Z: torch.Tensor) -> torch.Tensor:
     x, y = x[:kept], -torch.log1p(-torch.arange(1, kept + 1, dtype=x.dtype, device=x.device) / n)
     square = (x * x).sum()
     return ((x * y).sum() / square).where(square > 0, math.inf)
+
+
+def _without_copies(Z: torch.Tensor) -> torch.Tensor:
+    """The rows of Z (n, d) that equal none before them."""
+    least = (_ROUNDING * torch.linalg.vector_norm(Z, dim=-1)).square()
+    places = torch.arange(len(Z), device=Z.device)
+    copies = [
+        ((squares <= least[block, None]) & (places < places[block, None])).any(-1)
+        for block, squares in _squared_distances(Z)
+    ]
+    return Z[~torch.cat(copies)]
+
+
+def _squared_distances(Z: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Blocks of rows of Z (n, d), and their squared distances (b, n) to all rows, to the rounding of their norms."""
+    around = Z - Z.mean(dim=0)
+    squares = around.square().sum(-1)
+    for block in _row_blocks(len(Z)):
+        yield block, squares[block, None] + squares - 2 * around[block] @ around.T
 
 
 def _uniformity(rows: Portion) -> torch.Tensor:

@@ -21,6 +21,8 @@ __all__ = ["alpha_req", "dataset_entropy", "effective_rank", "isotropy", "matrix
 
 # The ranks of eigenvalues behind `alpha_req`, the first of them left out, as in the code of its authors.
 _SKIPPED_RANKS, _LAST_RANK = 10, 100
+# Singular values that are less, relative to the norm of all vectors, are the rounding of float32 states.
+_ROUNDING = 1e-7
 
 
 def matrix_entropy(Z: Any, alpha: float = 1.0, normalization: str = "raw") -> Array:
@@ -143,8 +145,8 @@ def alpha_req(Z: Any) -> Array:
 
     Agrawal et al. (2022). Eigenvalues in falling order, eigenvalue_i ~ i^(-alpha): minus the slope of a line through
     their logarithms over log i, by least squares weighted with 1 / i, over the ranks 11 to 100 as in the authors' code;
-    where fewer than 21 are above zero, over the lower half of them. High: a few directions dominate. Near 0: all
-    directions alike. Values near 1 went with good representations in vision.
+    where fewer than 21 are above the rounding of float32, over the lower half of them. High: a few directions dominate.
+    Near 0: all directions alike. Values near 1 went with good representations in vision.
 
     Args:
         Z: (..., n, d), the vectors of n texts; numpy or torch. They are centred.
@@ -178,7 +180,9 @@ def _isotropy(rows: Portion) -> torch.Tensor:
 
 
 def _alpha_req(rows: Portion) -> torch.Tensor:
+    noise = _ROUNDING * torch.linalg.matrix_norm(rows.values).unsqueeze(-1)
     sigma = singular_values(centred_rows(rows.values)).sort(descending=True).values
+    sigma = sigma.where(sigma > noise, 0)
     count = (sigma > 0).sum(-1, keepdim=True)
     ranks = torch.arange(1, sigma.shape[-1] + 1, device=sigma.device)
     skipped = ((count - 1) // 2).clamp(max=_SKIPPED_RANKS)

@@ -84,10 +84,11 @@ class Representations:
             return _mean_of_known(self.token_values[metric], rows)
         known = {*self.layers, *self.beside}
         value = cache(partial(self._value, metric, rows))
-        values = []
+        values: list[float] = []
         for layer in self.layers:
             if measured_on == "layers":
-                values.append(np.mean([value(low, low + 1) for low in (layer - 1, layer) if {low, low + 1} <= known]))
+                pairs = [value(low, low + 1) for low in (layer - 1, layer) if {low, low + 1} <= known]
+                values.append(float(np.mean(pairs)))
             else:
                 values.append(value(layer))
             on_layers(1)

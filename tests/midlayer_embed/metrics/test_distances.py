@@ -24,7 +24,7 @@ def rotation(rng: np.random.Generator, d: int) -> np.ndarray:
 def test_a_flat_surface_has_its_dimension(dimensions: int) -> None:
     rng = np.random.default_rng(dimensions)
     inside = rng.uniform(size=(2000, dimensions))
-    surface = inside @ rotation(rng, 40)[:dimensions] + 7
+    surface = inside @ rotation(rng, 40)[:dimensions] + 0.5
     assert metrics.two_nn(surface) == pytest.approx(dimensions, rel=0.12)
 
 
@@ -50,12 +50,14 @@ def test_copies_of_texts_change_no_dimension(seed: int, n_copies: int) -> None:
     Z = rng.normal(size=(30, 4))
     with_copies = rng.permutation(np.vstack([Z, Z[rng.integers(0, 30, size=n_copies)]]))
     assert metrics.two_nn(with_copies) == pytest.approx(float(metrics.two_nn(Z)), rel=1e-9)
+    rounded = with_copies + 1e-8 * rng.normal(size=with_copies.shape)  # the same words in another order, at layer 0
+    assert metrics.two_nn(rounded) == pytest.approx(float(metrics.two_nn(Z)), rel=1e-5)
 
 
 def test_distances_that_the_products_have_lost() -> None:
     rng = np.random.default_rng(0)
-    Z = rng.normal(size=(60, 4))
-    Z[:, 0] += np.repeat([0, 1e6], 30)  # two far groups: the squares of the norms are 1e12 times those of the distances
+    Z = rng.normal(size=(60, 8))
+    Z[:, 0] += np.repeat([0, 1e5], 30)  # two far groups: the squares of the norms are 1e10 times those of the distances
     assert metrics.two_nn(Z) == pytest.approx(plain_metrics.two_nn(Z), rel=1e-9)
 
 

@@ -257,6 +257,13 @@ def test_equal_texts_have_no_spectrum(Z: np.ndarray) -> None:
     assert np.isnan(metrics.alpha_req(Z))
 
 
+def test_the_rounding_of_texts_that_are_nearly_equal_is_no_spectrum() -> None:
+    rng = np.random.default_rng(2)
+    Z = np.repeat(rng.normal(size=(8, 20)), 2, axis=0)  # the same words in another order, at layer 0
+    rounded = Z + 1e-8 * rng.normal(size=Z.shape)
+    assert metrics.alpha_req(rounded) == pytest.approx(float(metrics.alpha_req(Z)), rel=1e-5)
+
+
 def test_one_direction_has_no_decay_and_spoils_no_other_item() -> None:
     rng = np.random.default_rng(1)
     Z = np.stack([rng.normal(size=(9, 4)), np.outer(np.arange(9.0), [1, 2, 3, 4]), np.ones((9, 4))])

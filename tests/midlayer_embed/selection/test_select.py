@@ -20,9 +20,10 @@ def test_a_criterion_takes_its_end_of_the_curve(llama_folder: Path, corpus: list
     metric, end = CRITERIA[criterion]
     curve = profile_layers(llama_folder, corpus, [metric]).values[metric]
     np.testing.assert_array_equal(found.values, curve)
-    ordered = np.argsort(curve if end == "min" else -curve)
+    worse = {"min": curve, "max": -curve}[end] if isinstance(end, str) else np.abs(curve - end)
+    ordered = np.argsort(worse)
     assert (found.layer, found.runner_up) == tuple(ordered[:2])
-    assert found.margin == pytest.approx(abs(curve[ordered[0]] - curve[ordered[1]]))
+    assert found.margin == pytest.approx(worse[ordered[1]] - worse[ordered[0]])
     assert found.depth == found.layer / 3
     assert found.profile is not None and found.profile.n_texts == len(corpus)
     assert (found.criterion, found.metric) == (criterion, metric)
