@@ -132,6 +132,12 @@ def test_a_choice_without_the_first_token(llama_folder: Path, corpus: list[str])
     assert chosen.profile is not None and not chosen.profile.settings.first_token
 
 
+@pytest.mark.parametrize(("criterion", "metric"), [("min-id", "two_nn"), ("max-id", "two_nn")])
+def test_too_few_texts_for_a_criterion_are_told(llama_folder: Path, criterion: str, metric: str) -> None:
+    with pytest.raises(ValueError, match=f"texts: expected more different texts to measure {metric}, got 2"):
+        select_layer(llama_folder, ["one text", "another text"] * 3, criterion)
+
+
 def test_the_command_says_and_writes_it(
     llama_folder: Path, corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
