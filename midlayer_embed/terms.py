@@ -21,8 +21,8 @@ class Metric:
     Attributes:
         name: Name in tables and arguments.
         label: Name in pictures and sentences.
-        measured_on: The states it needs: the token states of each text, the pooled vectors of the texts, or the pooled
-            vectors of views of the texts.
+        measured_on: The states it needs: the token states of each text, the pooled vectors of the texts, those of the
+            texts at adjacent layers, or the pooled vectors of views of the texts.
         unit: Unit of the values; empty for a plain number.
         n_views: Number of views of each text that it needs; 0 unless it is measured on views.
         views: Their kind: "augmented" copies with typing errors (`texts.views`), the two "halves" of a text, or copies
@@ -36,7 +36,7 @@ class Metric:
 
     name: str
     label: str
-    measured_on: Literal["tokens", "vectors", "views"]
+    measured_on: Literal["tokens", "vectors", "layers", "views"]
     unit: str = "nats"
     n_views: int = 0
     views: ViewKind = "augmented"
@@ -70,8 +70,8 @@ class Metric:
         """The end of the curve that its criteria take; None if they take no end, or both.
 
         Example:
-            >>> [METRIC_TABLE[name].good_end for name in ("dime", "curvature", "effective_rank")]
-            ['low', 'high', None]
+            >>> [METRIC_TABLE[name].good_end for name in ("dime", "curvature", "prompt_entropy", "two_nn")]
+            ['low', 'high', None, None]
         """
         ends = set(self.criteria.values())
         return "low" if ends == {"min"} else "high" if ends == {"max"} else None
@@ -135,6 +135,7 @@ METRIC_TABLE: dict[str, Metric] = {
             "effective rank",
             "vectors",
             unit="",
+            criteria={"max-rankme": "max"},
             meaning="The number of directions that the vectors of all texts use.",
         ),
         Metric(
@@ -156,6 +157,53 @@ METRIC_TABLE: dict[str, Metric] = {
             views="dropped",
             criteria={"drop-retrieval": "max"},
             meaning="The same for two copies of each text that lack some of its words.",
+        ),
+        Metric(
+            "two_nn",
+            "intrinsic dimension",
+            "vectors",
+            unit="",
+            criteria={"min-id": "min", "max-id": "max"},
+            meaning="In how many independent ways a text differs from its two nearest neighbours (TwoNN).",
+        ),
+        Metric(
+            "isotropy",
+            "isotropy",
+            "vectors",
+            unit="",
+            criteria={"loes-isotropy": "max"},
+            meaning="How alike the variances of all directions are: their mean over their standard deviation.",
+        ),
+        Metric(
+            "alpha_req",
+            "alpha-ReQ",
+            "vectors",
+            unit="",
+            criteria={"alpha-req": 1.0},
+            meaning="The power of its rank with which the variance of a direction falls.",
+        ),
+        Metric(
+            "uniformity",
+            "uniformity",
+            "vectors",
+            unit="",
+            criteria={"min-uniformity": "min"},
+            meaning="How evenly the vectors of all texts fill the sphere: lower is more evenly.",
+        ),
+        Metric(
+            "neighbour_agreement",
+            "agreement of neighbours",
+            "layers",
+            unit="",
+            criteria={"neighbour-agreement": "max"},
+            meaning="The share of its ten nearest neighbours that a text keeps from one layer to the next.",
+        ),
+        Metric(
+            "sink",
+            "sink",
+            "tokens",
+            unit="",
+            meaning="The norm of the first token's state over the mean norm of the others; the mean over the texts.",
         ),
     )
 }

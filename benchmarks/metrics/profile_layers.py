@@ -19,7 +19,7 @@ from benchmarks.bench import Row, build_parser, describe_machine, format_cpu_rat
 from benchmarks.encoding.forward_pass import build_batches, plain_vectors
 from midlayer_embed import LayerwiseEncoder, metrics, profile_layers
 from midlayer_embed.forward.batching import distinct
-from midlayer_embed.selection.representations import Representations
+from midlayer_embed.selection.layer_states import Representations
 from midlayer_embed.terms import PAPER_METRICS, n_views
 from midlayer_embed.texts.corpora import sample_texts, starter_texts
 from midlayer_embed.texts.views import augmented_views
@@ -76,7 +76,7 @@ def main() -> None:
         ),
         patch("midlayer_embed.metrics.curvature", shares.wrap("curvature", metrics.curvature)),
         patch("midlayer_embed.metrics.prompt_entropy", shares.wrap("prompt entropy", metrics.prompt_entropy)),
-        patch.object(Representations, "_at_slot", shares.wrap("{1}", Representations._at_slot)),
+        patch.object(Representations, "_value", shares.wrap("{1}", Representations._value)),
     ):
         ours, profile = time_call(lambda: profile_layers(encoder, texts, PAPER_METRICS, max_texts=None))
     if encoder.backbone.final_norm is not None:  # make the plain model return raw states as well

@@ -17,7 +17,13 @@ from leaderboard.results.schemas import METRICS_SCHEMA
 from leaderboard.sweep.options import SweepOptions
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.selection.measures import MetricSettings
-from midlayer_embed.selection.representations import MetricRequest, PassOptions, TextPass, build_representations
+from midlayer_embed.selection.representations import (
+    MetricRequest,
+    PassOptions,
+    TextPass,
+    build_representations,
+    layers_beside,
+)
 from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS
 
 
@@ -80,7 +86,7 @@ class TaskMetrics:
             scored: The layers of the pass.
         """
         wanted = self.wanted(layers)
-        if layers != scored or not TextPass.is_needed(wanted):
+        if layers != scored or not TextPass.is_needed(wanted) or layers_beside(wanted, layers, encoder.n_layers):
             return None
         if not set(encoder.prompted(sample)) <= set(texts):  # metrics take the default prompt
             return None

@@ -33,6 +33,14 @@ def add_profile(commands: "argparse._SubParsersAction[Parser]") -> None:
         help=f"some of {', '.join(METRIC_TABLE)} (default: {', '.join(PAPER_METRICS)})",
     )
     completes(metrics, METRIC_TABLE)
+    profile.add_argument(
+        "--no-first-token",
+        dest="first_token",
+        action="store_false",
+        help="leave the first token of each text out of what is pooled, of prompt entropy and of curvature: decoders "
+        "park attention on it, and its large state hides the others. Of models that add no BOS token it is the text's "
+        "first word",
+    )
     profile.add_argument("--out", metavar="FOLDER", help="also write profile.parquet and profile.png to FOLDER")
 
 
@@ -50,6 +58,7 @@ def _profile(arguments: argparse.Namespace) -> None:
         arguments.model,
         read_texts(arguments) or [],
         metrics=metrics,
+        first_token=arguments.first_token,
         **measuring_options(arguments),
         **model_options(arguments),
     )

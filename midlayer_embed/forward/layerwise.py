@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from midlayer_embed.forward.batching import (
     tokenize,
 )
 from midlayer_embed.forward.fitting import fit_layers
+from midlayer_embed.forward.hooks import LastLayerReached, attach_hooks
 from midlayer_embed.forward.pooling import Pooler, pooler
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.threads import OneAtATime
@@ -279,6 +280,7 @@ class LayerwiseEncoder:
         *,
         norms: Sequence[bool],
         measures: Sequence[TokenMeasure] = (),
+        first_token: bool = True,
         batch_tokens: int | None = None,
         show_progress: bool = False,
         description: str = "Encoding",
@@ -290,6 +292,7 @@ class LayerwiseEncoder:
             layers: Layer numbers 0..L.
             norms: True pools the normed states, False the raw ones; several are pooled in the same pass.
             measures: Measurements of token states, made in the same pass. Token states are never kept.
+            first_token: Whether the first token of each text is pooled; without it a text of one token becomes zero.
             batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
             show_progress: Show a bar with an ETA on stderr.
             description: Label of the bar.
@@ -304,14 +307,17 @@ class LayerwiseEncoder:
         budget = token_budget(batch_tokens, self.backbone.device)
         token_ids = tokenize(self.backbone.tokenizer, texts, self.backbone.truncate_to)
         check_token_ids(self.backbone.tokenizer, int(token_ids.flat.max(initial=0)), self.checkpoint.n_tokens)
-        not_pooled = None
+        not_pooled = np.full_like(token_ids.lengths, 0 if first_token else 1)
         if not self.checkpoint.own.include_prompt:
-            not_pooled = prompt_lengths(self.backbone.tokenizer, texts, self.backbone.truncate_to)
+            prompts = prompt_lengths(self.backbone.tokenizer, texts, self.backbone.truncate_to)
+            not_pooled = np.maximum(not_pooled, prompts)
         total = int(token_ids.lengths.sum())
         with progress(total, description, "tok", show_progress) as bar:
             for batch in batches(token_ids, self.backbone.pad_id, budget, not_pooled):
                 vectors, measured = self._forward(batch, layers, norms, measures)
-                yield PooledBatch(batch.rows, batch.attention_mask.sum(dim=1).numpy(), vectors, measured)
+                n_tokens = batch.attention_mask.sum(dim=1).numpy()
+                vectors[:, :, (n_tokens <= batch.not_pooled) & (not first_token)] = 0
+                yield PooledBatch(batch.rows, n_tokens, vectors, measured)
                 bar.update(batch.n_tokens)
 
     @torch.inference_mode()
@@ -352,43 +358,7 @@ class LayerwiseEncoder:
 
         # the hooks of one thread would record the states of another
         with self._hooked, ExitStack() as hooks:
-            _attach(hooks, self.backbone, layers, record_layer)
-            with suppress(_LastLayerReached):
+            attach_hooks(hooks, self.backbone, layers, record_layer)
+            with suppress(LastLayerReached):
                 self.backbone.model(input_ids=batch.input_ids.to(device), attention_mask=mask, use_cache=False)
         return vectors.cpu().numpy(), measured.numpy()
-
-
-class _LastLayerReached(Exception):
-    """Ends a forward pass after the highest requested layer."""
-
-
-def _attach(
-    hooks: ExitStack, backbone: Backbone, layers: Sequence[int], record_layer: Callable[[int, torch.Tensor], None]
-) -> None:
-    """Add hooks that pass each layer's states to `record_layer(slot, states)` and stop after the highest layer.
-
-    Layer k is the k-th call of a block: models that share weights call one block many times.
-    """
-    slots = {layer: slot for slot, layer in enumerate(layers)}
-    highest = max(layers)
-    calls = 0
-
-    def record(layer: int, states: torch.Tensor) -> None:
-        if layer in slots:
-            record_layer(slots[layer], states)
-        if layer == highest:
-            raise _LastLayerReached
-
-    def before_block_1(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if calls == 0:
-            record(0, args[0] if args else kwargs["hidden_states"])
-
-    def after_block(_module: Any, _args: Any, out: Any) -> None:
-        nonlocal calls
-        calls += 1
-        # Some blocks return a tensor, some a tuple that starts with it.
-        record(calls, out if isinstance(out, torch.Tensor) else out[0])
-
-    hooks.callback(backbone.blocks[0].register_forward_pre_hook(before_block_1, with_kwargs=True).remove)
-    for block in dict.fromkeys(backbone.blocks[:highest]):
-        hooks.callback(block.register_forward_hook(after_block).remove)

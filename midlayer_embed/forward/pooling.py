@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
+from midlayer_embed.metrics.trajectory import without_first
 from midlayer_embed.options import pooling_modes
 
 
@@ -29,10 +30,10 @@ def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
     Args:
         states: (b, t, d).
-        mask: (b, t), 1 for tokens, 0 for padding; at least one token a row.
+        mask: (b, t), 1 for tokens, 0 for padding.
 
     Returns:
-        (b, d), float32 (float64 for float64 states).
+        (b, d), float32 (float64 for float64 states); zero for a row without tokens.
 
     Example:
         >>> masked_mean(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]])).tolist()
@@ -40,7 +41,7 @@ def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """
     states = _at_least_float32(states)
     weights = mask.to(states.dtype)
-    weights = weights / weights.sum(dim=1, keepdim=True)
+    weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
     return torch.bmm(weights.unsqueeze(1), states).squeeze(1)
 
 
@@ -59,8 +60,8 @@ def pooler(mode: str, dim: int) -> Pooler:
         return Pooling(dim, pooling_mode=pooling_modes(mode), include_prompt=False)
 
     def pool(states: torch.Tensor, mask: torch.Tensor, prompt_length: int = 0) -> torch.Tensor:
-        if mode == "mean" and not prompt_length:
-            return masked_mean(states, mask)
+        if mode == "mean":
+            return masked_mean(states, without_first(mask, prompt_length) if prompt_length else mask)
         features = {"token_embeddings": _at_least_float32(states), "attention_mask": mask}
         vectors: torch.Tensor = module()({**features, "prompt_length": prompt_length})["sentence_embedding"]
         return vectors

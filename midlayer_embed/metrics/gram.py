@@ -73,6 +73,22 @@ def centred_unit_rows(Z: torch.Tensor, mask: torch.Tensor | None = None) -> torc
         Z: (m, n, d), zero where the mask is False.
         mask: (m, n), True for the rows that count. The others stay zero.
     """
+    lengths = _centre(Z, mask)
+    return Z.mul_(torch.where(lengths > 0, 1 / lengths, 0))
+
+
+def centred_rows(Z: torch.Tensor) -> torch.Tensor:
+    """Centre rows, in place. Rows that equal the mean up to rounding become zero.
+
+    Args:
+        Z: (m, n, d).
+    """
+    lengths = _centre(Z, None)
+    return Z.mul_(lengths > 0)
+
+
+def _centre(Z: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Centre rows in place. Returns their lengths, (m, n, 1): 0 for rows that equal the mean up to rounding."""
     n = Z.shape[-2]
     if mask is None:
         mean = Z.mean(dim=-2, keepdim=True)
@@ -83,7 +99,8 @@ def centred_unit_rows(Z: torch.Tensor, mask: torch.Tensor | None = None) -> torc
     kept = torch.ones_like(lengths, dtype=torch.bool) if mask is None else mask.unsqueeze(-1)
     # Upper bound of the row lengths: a sum of n rows is exact to n rounding errors of it.
     longest = lengths.where(kept, 0).amax(-2, keepdim=True) + torch.linalg.vector_norm(mean, dim=-1, keepdim=True)
-    return Z.mul_(torch.where(kept & (lengths > _EPS * n * longest), 1 / lengths, 0))
+    found: torch.Tensor = lengths.where(kept & (lengths > _EPS * n * longest), 0)
+    return found
 
 
 def gram(Z: torch.Tensor) -> torch.Tensor:

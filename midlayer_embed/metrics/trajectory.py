@@ -1,4 +1,4 @@
-"""Metrics of the tokens of one text: prompt entropy and curvature. Batches may be padded."""
+"""Metrics of the tokens of one text: prompt entropy, curvature and sink. Batches may be padded."""
 
 import math
 from typing import Any
@@ -81,6 +81,65 @@ def curvature(Z: Any, mask: Any = None) -> Array:
     if batch.mask is None:
         reject_items(found.isnan(), batch, "expected at least two steps between tokens that differ")
     return restore_shape(found, batch)
+
+
+def sink(Z: Any, mask: Any = None) -> Array:
+    """How far the first token of a text stands out: the norm of its state over the mean norm of the other tokens.
+
+    Decoders park attention on the first token, whose state grows to many times the size of the others in the middle
+    layers. It then dominates the mean and the entropies of a layer: arXiv 2510.06477 shows that it makes the valley of
+    the entropy. 1: the first token is like the others. Neither end is good by itself.
+
+    Args:
+        Z: (..., T, d), the states of the T tokens of a text, in order; numpy or torch.
+        mask: (..., T), nonzero for the tokens that count, of which the first is the first token. Z may hold anything
+            elsewhere, NaN included.
+
+    Returns:
+        float64 (...), numpy or torch like Z; 0 or more, a plain ratio. With a mask, NaN for texts with fewer than two
+        tokens or with no token but the first that is not zero.
+
+    Raises:
+        InputError: (a ValueError) Z has fewer than two axes, an empty axis, or NaN or infinity in a token that counts;
+            the shape of the mask is not (..., T). Without a mask also: fewer than two tokens, or a text whose other
+            tokens are all zero (the message names the first such item of a batch).
+
+    Example:
+        >>> sink([[30.0, 40.0], [3.0, 4.0], [0.0, 5.0]]).item()
+        10.0
+    """
+    batch = read_batch("Z", Z, "T, d", mask)
+    n_tokens = batch.values.shape[1]
+    if batch.mask is None and n_tokens < 2:
+        raise InputError(f"Z: expected 2 tokens or more, got {n_tokens}")
+    found = in_portions(_sink, batch, copies=2)
+    if batch.mask is None:
+        reject_items(found.isnan(), batch, "expected a token after the first that is not zero")
+    return restore_shape(found, batch)
+
+
+def without_first(mask: torch.Tensor, n: int = 1) -> torch.Tensor:
+    """A mask without the first n tokens of each text, wherever the padding is.
+
+    Args:
+        mask: (..., T), nonzero for tokens.
+        n: Number of tokens to leave out.
+
+    Example:
+        >>> without_first(torch.tensor([[1, 1, 1, 0], [0, 0, 1, 1]])).tolist()
+        [[0, 1, 1, 0], [0, 0, 0, 1]]
+    """
+    return mask * (mask.cumsum(dim=-1) > n)
+
+
+def _sink(portion: Portion) -> torch.Tensor:
+    norms = torch.linalg.vector_norm(portion.values, dim=-1)
+    tokens = torch.ones_like(norms) if portion.mask is None else portion.mask.double()
+    others = without_first(tokens)
+    first = ((tokens - others) * norms).sum(-1)
+    mean = (others * norms).sum(-1) / others.sum(-1)
+    found: torch.Tensor = (first / mean).where(mean > 0, math.nan)
+    return found
 
 
 def _mean_angle(portion: Portion) -> torch.Tensor:

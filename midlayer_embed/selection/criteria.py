@@ -25,7 +25,7 @@ def criteria_of(metrics: Iterable[Metric]) -> dict[str, tuple[str, End]]:
     """The criteria that measure texts, each with its metric and the end of the metric's curve that it takes.
 
     Example:
-        >>> criteria_of([METRIC_TABLE["curvature"], METRIC_TABLE["dime"], METRIC_TABLE["effective_rank"]])
+        >>> criteria_of([METRIC_TABLE["curvature"], METRIC_TABLE["dime"], METRIC_TABLE["sink"]])
         {'min-dime': ('dime', 'min'), 'max-curvature': ('curvature', 'max')}
     """
     found = {name: (metric.name, end) for metric in metrics for name, end in metric.criteria.items()}

@@ -14,9 +14,11 @@ import numpy as np
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.checks import check_int
 from midlayer_embed.models.checkpoint import Checkpoint
+from midlayer_embed.selection.layer_states import Representations
 from midlayer_embed.selection.measures import MetricSettings
-from midlayer_embed.selection.representations import MetricRequest, PassOptions, Representations, build_representations
+from midlayer_embed.selection.representations import MetricRequest, PassOptions, build_representations
 from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS, PAPER_METRICS, RAW, check_metrics, check_normalizations
 from midlayer_embed.texts.corpora import sample_texts
 
@@ -104,6 +106,7 @@ class Profile:
             pl.lit(self.settings.alpha).alias("alpha"),
             pl.lit(self.settings.temperature).alias("temperature"),
             pl.lit(self.settings.seed).alias("seed"),
+            pl.lit(self.settings.first_token).alias("first_token"),
         )
         with atomic_file(path) as partial:
             frame.write_parquet(partial)
@@ -122,6 +125,7 @@ def profile_layers(
     alpha: float = 1.0,
     temperature: float = 0.1,
     rates: str = "paper",
+    first_token: bool = True,
     workers: int | None = None,
     batch_tokens: int | None = None,
     show_progress: bool = False,
@@ -145,6 +149,10 @@ def profile_layers(
         alpha: Order of the matrix entropy behind prompt entropy, dataset entropy and DiME.
         temperature: Temperature of InfoNCE.
         rates: Rates of augmentation: "paper" or "library" (see `midlayer_embed.texts.views.augmented_views`).
+        first_token: Whether the first token of each text counts. False leaves it out of what is pooled, of prompt
+            entropy and of curvature, and texts of one token are left out: decoders park attention on the first token,
+            whose state then hides the others'. Models that add no BOS token do so with the text's own first word.
+            `sink` measures it in any case.
         workers: Number of processes that augment texts. None: as many as save time.
         batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
         show_progress: Show bars with an ETA on stderr.
@@ -173,6 +181,7 @@ def profile_layers(
         alpha=alpha,
         temperature=temperature,
         rates=rates,
+        first_token=first_token,
         workers=workers,
         batch_tokens=batch_tokens,
         show_progress=show_progress,
@@ -195,6 +204,7 @@ def open_profile(
     alpha: float = 1.0,
     temperature: float = 0.1,
     rates: str = "paper",
+    first_token: bool = True,
     workers: int | None = None,
     batch_tokens: int | None = None,
     show_progress: bool = False,
@@ -203,7 +213,7 @@ def open_profile(
     """Like `profile_layers`, but also give access to the states, so that parts of the corpus can be measured."""
     wanted = check_metrics(metrics)
     divisors = check_normalizations(normalizations)
-    settings = MetricSettings(alpha=alpha, temperature=temperature, seed=seed)
+    settings = MetricSettings(alpha=alpha, temperature=temperature, seed=seed, first_token=first_token)
     if isinstance(model, LayerwiseEncoder):
         if model_options:
             raise InputError(f"{', '.join(model_options)}: pass settings of a LayerwiseEncoder to its constructor")
@@ -217,7 +227,7 @@ def open_profile(
         max_texts,
         seed=seed,
         tokenizer=encoder.plain_tokenizer,
-        min_tokens=min_tokens,
+        min_tokens=min_tokens if first_token else max(2, check_int("min_tokens", min_tokens, 1)),
         max_length=encoder.max_seq_length,
     )
     request = MetricRequest(wanted, list(range(encoder.n_layers)), normed, settings, encoded_norm, rates)

@@ -22,13 +22,14 @@ from midlayer_embed.selection.criteria import (
     all_tie,
     check_criterion,
     check_of_proxy,
+    cost,
     fixed_layer,
     needs_texts,
     ranking,
 )
+from midlayer_embed.selection.layer_states import Representations
 from midlayer_embed.selection.outside import outside_criterion
 from midlayer_embed.selection.profile import MAX_TEXTS, open_profile
-from midlayer_embed.selection.representations import Representations
 
 N_RESAMPLES = 20
 # The keywords that are about the model, not about measuring.
@@ -141,6 +142,10 @@ def select_layer(
         values = profile.values[metric]
         n_measured = representations.n_measured(metric)
         ranked = ranking(criterion, values, layer_zero)
+        if not ranked and n_measured > 1:
+            raise InputError(
+                f"texts: expected more different texts to measure {metric}, got {profile.n_different_texts}"
+            )
         if n_measured < 2 or not ranked:
             counted = f"{n_measured} of {profile.n_texts} is" if n_measured else f"none of {profile.n_texts} is"
             raise InputError(f"texts: {counted} long enough to measure its {metric}; expected two or more")
@@ -159,13 +164,14 @@ def select_layer(
         picked = [pick for pick in picks if pick is not None]
     layer, *others = ranked
     runner_up = others[0] if others else None
+    costs = cost(values, CRITERIA[criterion][1])
     return LayerSelection(
         layer=layer,
         n_layers=profile.n_layers,
         criterion=criterion,
         values=values,
         runner_up=runner_up,
-        margin=None if runner_up is None else abs(float(values[runner_up] - values[layer])),
+        margin=None if runner_up is None else float(costs[runner_up] - costs[layer]),
         stability=float(np.mean([pick == layer for pick in picked])) if picked else None,
         n_resamples=len(picked),
         picks=tuple(picked),

@@ -45,6 +45,13 @@ def test_criteria_and_the_ends_that_they_take() -> None:
         "max-curvature": ("curvature", "max"),
         "half-retrieval": ("half_retrieval", "max"),
         "drop-retrieval": ("drop_retrieval", "max"),
+        "max-rankme": ("effective_rank", "max"),
+        "min-id": ("two_nn", "min"),
+        "max-id": ("two_nn", "max"),
+        "loes-isotropy": ("isotropy", "max"),
+        "alpha-req": ("alpha_req", 1.0),
+        "min-uniformity": ("uniformity", "min"),
+        "neighbour-agreement": ("neighbour_agreement", "max"),
     }
     assert list(CRITERIA)[:3] == ["min-dime", "min-infonce", "min-entropy"]
 

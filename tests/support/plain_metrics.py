@@ -57,6 +57,57 @@ def effective_rank(Z: np.ndarray) -> float:
     return math.exp(renyi(shares(gram(Z), root=True), 1))
 
 
+def spectrum(Z: np.ndarray) -> list[float]:
+    """The eigenvalues of the covariance in falling order."""
+    centred = Z - Z.mean(axis=0)
+    return sorted((float(value) for value in np.linalg.eigvalsh(centred.T @ centred / len(Z))), reverse=True)
+
+
+def isotropy(Z: np.ndarray) -> float:
+    found = spectrum(Z)
+    mean = math.fsum(found) / len(found)
+    return mean / math.sqrt(math.fsum((value - mean) ** 2 for value in found) / len(found))
+
+
+def alpha_req(Z: np.ndarray) -> float:
+    found = [value for value in spectrum(Z) if value > 1e-12 * spectrum(Z)[0]]
+    skipped = min(10, (len(found) - 1) // 2)
+    ranks = range(skipped + 1, min(100, len(found)) + 1)
+    logs = [(math.log(rank), math.log(found[rank - 1])) for rank in ranks]
+    slope, _ = np.polyfit(*zip(*logs, strict=True), 1, w=[rank**-0.5 for rank in ranks])  # which squares the weights
+    return -float(slope)
+
+
+def two_nn(Z: np.ndarray) -> float:
+    rows = [np.array(row) for row in sorted({tuple(row) for row in Z})]
+    ratios = []
+    for i, row in enumerate(rows):
+        first, second = sorted(float(np.linalg.norm(row - other)) for j, other in enumerate(rows) if j != i)[:2]
+        ratios.append(second / first)
+    ratios.sort()
+    n = len(ratios)
+    points = [(math.log(ratio), -math.log(1 - i / n)) for i, ratio in enumerate(ratios, start=1) if 10 * i <= 9 * n]
+    return math.fsum(x * y for x, y in points) / math.fsum(x * x for x, _ in points)
+
+
+def uniformity(Z: np.ndarray) -> float:
+    pairs = [math.exp(-2 * float(np.sum((x - y) ** 2))) for x, y in itertools.combinations(unit(Z), 2)]
+    return math.log(math.fsum(pairs) / len(pairs))
+
+
+def neighbour_agreement(A: np.ndarray, B: np.ndarray, k: int = 10) -> float:
+    shared = []
+    for i in range(len(A)):
+        first, second = (_neighbours(unit(Z), i, k) for Z in (A, B))
+        shared.append(len(first & second) / len(first))
+    return math.fsum(shared) / len(shared)
+
+
+def _neighbours(U: np.ndarray, i: int, k: int) -> set[int]:
+    others = [j for j in range(len(U)) if j != i]
+    return set(sorted(others, key=lambda j: -float(U[i] @ U[j]))[:k])
+
+
 def dataset_entropy(Z: np.ndarray, alpha: float = 1, normalization: str = "raw") -> float:
     return matrix_entropy(centred_unit(Z), alpha, normalization)
 
@@ -71,6 +122,11 @@ def curvature(Z: np.ndarray) -> float:
         cosine = float(after @ before) / float(np.linalg.norm(after) * np.linalg.norm(before))
         angles.append(math.acos(min(1.0, max(-1.0, cosine))))
     return math.fsum(angles) / len(angles)
+
+
+def sink(Z: np.ndarray) -> float:
+    first, *others = (float(np.linalg.norm(token)) for token in Z)
+    return first / (math.fsum(others) / len(others))
 
 
 def infonce(A: np.ndarray, B: np.ndarray, temperature: float = 0.1) -> float:

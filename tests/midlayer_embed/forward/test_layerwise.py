@@ -1,9 +1,10 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.tiny_models import plain_layer_means
+from support.tiny_models import plain_layer_means, plain_token_states
 
 from midlayer_embed import LayerwiseEncoder
 
@@ -107,6 +108,26 @@ def test_other_poolings_are_those_of_sentence_transformers(llama_folder: Path, s
     plain = SentenceTransformer(modules=[transformer, Pooling(32, pooling_mode=mode)], device="cpu")
     found = LayerwiseEncoder(llama_folder, pooling_mode=mode).encode(sentences, layers=[-1])[:, 0]
     np.testing.assert_allclose(found, plain.encode(sentences), atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["mean", "cls", "lasttoken", "max", "weightedmean"])
+def test_the_first_token_can_be_left_out_of_the_pooling(llama_folder: Path, sentences: list[str], mode: str) -> None:
+    every = LayerwiseEncoder(llama_folder, final_norm=False, pooling_mode=mode)
+    texts = [*sentences, "a"]  # of one token
+    found = np.full((len(texts), 4, 32), np.nan)
+    for batch in every.pooled_batches(texts, range(4), norms=[False], first_token=False):  # padded
+        found[batch.rows] = batch.vectors[0].swapaxes(0, 1)
+    pool: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "mean": lambda tokens: tokens[1:].mean(axis=0),
+        "cls": lambda tokens: tokens[1],
+        "lasttoken": lambda tokens: tokens[-1],
+        "max": lambda tokens: tokens[1:].max(axis=0),
+        "weightedmean": lambda tokens: np.average(tokens[1:], axis=0, weights=range(2, len(tokens) + 1)),
+    }
+    for text, vectors in zip(texts, found, strict=True):
+        layers = [states.numpy() for states in plain_token_states(llama_folder, text)]
+        expected = [pool[mode](tokens) if len(tokens) > 1 else np.zeros(32) for tokens in layers]
+        np.testing.assert_allclose(vectors, expected, atol=1e-5, err_msg=text)
 
 
 def test_texts_are_cut_at_max_seq_length(llama_folder: Path, sentences: list[str]) -> None:

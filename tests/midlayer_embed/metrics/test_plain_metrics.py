@@ -10,7 +10,7 @@ from support import plain_metrics
 from midlayer_embed import metrics
 
 SHAPES = [(5, 3), (50, 20), (20, 50), (200, 64)]
-TWO_VIEWS = {"infonce", "mi_lower_bound", "dime"}
+TWO_VIEWS = {"infonce", "mi_lower_bound", "dime", "neighbour_agreement"}
 CASES = [
     ("matrix_entropy", {}),
     ("matrix_entropy", {"alpha": 0.3}),
@@ -20,6 +20,13 @@ CASES = [
     ("effective_rank", {}),
     ("dataset_entropy", {}),
     ("dataset_entropy", {"alpha": 2, "normalization": "logD"}),
+    ("isotropy", {}),
+    ("alpha_req", {}),
+    ("two_nn", {}),
+    ("uniformity", {}),
+    ("neighbour_agreement", {}),
+    ("neighbour_agreement", {"k": 3}),
+    ("sink", {}),
     ("prompt_entropy", {}),
     ("prompt_entropy", {"alpha": 0.5, "normalization": "logNlogD"}),
     ("curvature", {}),

@@ -197,3 +197,96 @@ def test_a_text_at_the_mean_has_no_direction() -> None:
     Z = rng.normal(size=(9, 5)) + 3
     with_mean = np.vstack([Z, Z.mean(axis=0)])
     assert metrics.dataset_entropy(with_mean) == pytest.approx(float(metrics.dataset_entropy(Z)), rel=1e-8)
+
+
+_CENTRED = [metrics.isotropy, metrics.alpha_req]
+
+
+@_QUICK
+@given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e3), st.floats(-100, 100))
+def test_a_covariance_ignores_place_size_and_direction(seed: int, scale: float, shift: float) -> None:
+    rng = np.random.default_rng(seed)
+    Z = rng.normal(size=(30, 6)) * [5, 3, 2, 1, 1, 0.5]
+    for metric in _CENTRED:
+        moved = scale * Z @ rotation(rng, 6) + shift
+        assert metric(moved) == pytest.approx(float(metric(Z)), rel=1e-7)
+
+
+@_QUICK
+@given(_MATRICES)
+def test_isotropy_is_between_one_direction_and_all(Z: np.ndarray) -> None:
+    found, d = float(metrics.isotropy(Z)), Z.shape[1]
+    if np.ptp(Z, axis=0).max() == 0:
+        assert found == 0
+    else:
+        assert found >= (1 - 1e-9) / math.sqrt(d - 1) if d > 1 else found == math.inf
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (6, 40)], ids=str)
+def test_one_direction_is_the_least_isotropic(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    line = rng.normal(size=(shape[0], 1)) * rng.normal(size=shape[1]) + 3
+    assert metrics.isotropy(line) == pytest.approx(1 / math.sqrt(shape[1] - 1), rel=1e-9)
+
+
+@pytest.mark.parametrize("d", [2, 9])
+def test_all_directions_alike_are_isotropic_without_bound(d: int) -> None:
+    cross = np.vstack([np.eye(d), -np.eye(d)])
+    assert metrics.isotropy(cross) > 1e7
+    assert metrics.alpha_req(cross) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("n_directions", [2, 3, 8, 21, 150])
+def test_a_power_law_has_its_exponent(alpha: float, n_directions: int) -> None:
+    sigma = np.arange(1, n_directions + 1) ** (-alpha / 2)
+    axes = np.diag(sigma) @ rotation(np.random.default_rng(0), n_directions)
+    assert metrics.alpha_req(np.vstack([axes, -axes])) == pytest.approx(alpha, abs=1e-8)
+
+
+def test_the_first_ten_and_all_after_a_hundred_eigenvalues_are_left_out() -> None:
+    ranks = np.arange(1, 151)
+    eigenvalues = np.where((ranks > 10) & (ranks <= 100), 1 / ranks, 1e-9 + 5.0 * (ranks <= 10))
+    axes = np.diag(eigenvalues**0.5)
+    assert metrics.alpha_req(np.vstack([axes, -axes])) == pytest.approx(1, rel=1e-9)
+
+
+@pytest.mark.parametrize("Z", [np.ones((1, 3)), np.ones((5, 3)), np.zeros((4, 2)), np.full((7, 5), 1 / 3)], ids=str)
+def test_equal_texts_have_no_spectrum(Z: np.ndarray) -> None:
+    assert metrics.isotropy(Z) == 0
+    assert np.isnan(metrics.alpha_req(Z))
+
+
+def test_the_rounding_of_texts_that_are_nearly_equal_is_no_spectrum() -> None:
+    rng = np.random.default_rng(2)
+    Z = np.repeat(rng.normal(size=(8, 20)), 2, axis=0)  # the same words in another order, at layer 0
+    rounded = Z + 1e-8 * rng.normal(size=Z.shape)
+    assert metrics.alpha_req(rounded) == pytest.approx(float(metrics.alpha_req(Z)), rel=1e-5)
+
+
+def test_one_direction_has_no_decay_and_spoils_no_other_item() -> None:
+    rng = np.random.default_rng(1)
+    Z = np.stack([rng.normal(size=(9, 4)), np.outer(np.arange(9.0), [1, 2, 3, 4]), np.ones((9, 4))])
+    found = metrics.alpha_req(Z)
+    np.testing.assert_array_equal(np.isnan(found), [False, True, True])
+    assert found[0] == pytest.approx(plain_metrics.alpha_req(Z[0]), rel=1e-8)
+
+
+@pytest.mark.parametrize("metric", _CENTRED)
+def test_bad_input_of_a_covariance_is_named(metric: object) -> None:
+    for Z, message in [
+        (np.ones(3), "Z: expected an array"),
+        (np.ones((0, 3)), "Z: expected an array"),
+        (np.array([[1.0, np.nan]]), "Z: holds NaN or infinity$"),
+        (np.stack([np.ones((2, 2)), np.full((2, 2), np.inf)]), r"in item \(1,\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            metric(Z)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e-90, 1e90, 1e200])
+def test_a_covariance_of_numbers_whose_squares_over_and_underflow(factor: float) -> None:
+    Z = np.random.default_rng(3).normal(size=(3, 30, 20))
+    scaled = Z * np.array([1, factor, 1])[:, None, None]
+    for metric in _CENTRED:
+        np.testing.assert_allclose(metric(scaled), metric(Z), rtol=1e-9)

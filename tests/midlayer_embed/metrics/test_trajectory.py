@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from support import plain_metrics
 
 from midlayer_embed import metrics
+from midlayer_embed.metrics.trajectory import without_first
 from midlayer_embed.terms import NORMALIZATIONS
 
 _SEEDS = st.integers(0, 2**32 - 1)
 _QUICK = settings(max_examples=40, deadline=None)
-_METRICS = [metrics.prompt_entropy, metrics.curvature]
+_METRICS = [metrics.prompt_entropy, metrics.curvature, metrics.sink]
+# Those that do not depend on where the origin is.
+_OF_SHAPE = _METRICS[:2]
 
 
 def path(rng: np.random.Generator, n_tokens: int, d: int = 5) -> np.ndarray:
@@ -137,7 +140,7 @@ def test_place_size_and_direction_change_nothing(seed: int, scale: float) -> Non
     rng = np.random.default_rng(seed)
     Z = rng.normal(size=(9, 5))
     moved = scale * Z @ np.linalg.qr(rng.normal(size=(5, 5)))[0] + rng.normal(size=5)
-    for metric in _METRICS:
+    for metric in _OF_SHAPE:
         assert metric(moved) == pytest.approx(float(metric(Z)), rel=1e-8)
 
 
@@ -178,3 +181,42 @@ def test_bad_input_is_named(metric: Callable[..., np.ndarray]) -> None:
 def test_normalization_by_one_dimension_is_refused() -> None:
     with pytest.raises(ValueError, match="normalization: logD divides by ln 1 for d = 1"):
         metrics.prompt_entropy(np.ones((2, 3, 1)), np.ones((2, 3)), normalization="logD")
+
+
+@_QUICK
+@given(_SEEDS, st.integers(2, 20), st.floats(0, 1e6))
+def test_a_sink_is_as_large_as_it_is_made(seed: int, n_tokens: int, factor: float) -> None:
+    rng = np.random.default_rng(seed)
+    tokens = rng.normal(size=(n_tokens, 5))
+    tokens /= np.linalg.norm(tokens, axis=1, keepdims=True)
+    tokens[0] *= factor
+    turned = rng.uniform(0.1, 10) * tokens @ np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    assert metrics.sink(turned) == pytest.approx(factor, rel=1e-10, abs=1e-12)
+
+
+def test_the_order_of_the_other_tokens_is_nothing_to_a_sink() -> None:
+    Z = np.random.default_rng(7).normal(size=(6, 4))
+    assert metrics.sink(Z[[0, 5, 3, 4, 2, 1]]) == pytest.approx(float(metrics.sink(Z)), rel=1e-12)
+    assert metrics.sink(Z[::-1]) != pytest.approx(float(metrics.sink(Z)), rel=1e-3)
+
+
+def test_a_sink_of_short_texts_is_nan_with_a_mask_and_refused_without() -> None:
+    Z = np.random.default_rng(8).normal(size=(4, 3, 2))
+    Z[3, 1:] = 0
+    mask = [[0, 0, 0], [0, 1, 0], [0, 1, 1], [1, 1, 1]]
+    np.testing.assert_array_equal(np.isnan(metrics.sink(Z, mask)), [1, 1, 0, 1])
+    with pytest.raises(ValueError, match="Z: expected 2 tokens or more, got 1"):
+        metrics.sink(Z[:, :1])
+    with pytest.raises(ValueError, match=r"Z: expected a token after the first that is not zero in item \(3,\)"):
+        metrics.sink(Z)
+
+
+@_QUICK
+@given(_SEEDS, st.sampled_from(["right", "left", "anywhere"]), st.integers(0, 3))
+def test_the_first_tokens_of_a_text_are_left_out_wherever_the_padding_is(seed: int, where: str, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    texts = [path(rng, int(count)) for count in rng.integers(1, 12, size=4)]
+    Z, mask = padded(rng, texts, where)
+    for row, text in enumerate(texts):
+        kept = without_first(torch.from_numpy(mask), n)[row].numpy() > 0
+        np.testing.assert_array_equal(Z[row, kept], text[n:])

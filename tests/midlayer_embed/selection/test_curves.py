@@ -63,7 +63,7 @@ def test_heads_are_broken_at_underscores_to_fit(profile: Profile) -> None:
 def test_no_table_is_wider_than_the_terminal(profile: Profile, width: int) -> None:
     """Unless not even one metric fits beside layer and depth. Heads are whole words, and each number stands once."""
     blocks = [block.splitlines() for block in profile_table(profile, width).split("\n\n")]
-    assert max(len(line) for block in blocks for line in block) <= max(width, len("layer  depth  effective"))
+    assert max(len(line) for block in blocks for line in block) <= max(width, len("layer  depth  uniformity"))
     words = {word for block in blocks for line in block for word in re.findall("[a-z]+", line)}
     assert words == {"layer", "depth", *(word for metric in METRICS for word in metric.split("_"))}
     assert [block[-2].split()[:2] for block in blocks] == [["2", "0.67"]] * len(blocks)

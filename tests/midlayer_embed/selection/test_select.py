@@ -20,9 +20,10 @@ def test_a_criterion_takes_its_end_of_the_curve(llama_folder: Path, corpus: list
     metric, end = CRITERIA[criterion]
     curve = profile_layers(llama_folder, corpus, [metric]).values[metric]
     np.testing.assert_array_equal(found.values, curve)
-    ordered = np.argsort(curve if end == "min" else -curve)
+    worse = {"min": curve, "max": -curve}[end] if isinstance(end, str) else np.abs(curve - end)
+    ordered = np.argsort(worse)
     assert (found.layer, found.runner_up) == tuple(ordered[:2])
-    assert found.margin == pytest.approx(abs(curve[ordered[0]] - curve[ordered[1]]))
+    assert found.margin == pytest.approx(worse[ordered[1]] - worse[ordered[0]])
     assert found.depth == found.layer / 3
     assert found.profile is not None and found.profile.n_texts == len(corpus)
     assert (found.criterion, found.metric) == (criterion, metric)
@@ -31,7 +32,7 @@ def test_a_criterion_takes_its_end_of_the_curve(llama_folder: Path, corpus: list
 def test_a_coin_toss_between_layers_is_not_called_stable(
     llama_folder: Path, corpus: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from midlayer_embed.selection.representations import Representations
+    from midlayer_embed.selection.layer_states import Representations
 
     rng = np.random.default_rng(0)
 
@@ -46,7 +47,7 @@ def test_a_coin_toss_between_layers_is_not_called_stable(
 def test_halves_are_measured_on_half_of_the_texts(
     llama_folder: Path, corpus: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from midlayer_embed.selection.representations import Representations
+    from midlayer_embed.selection.layer_states import Representations
 
     seen = []
     measure = Representations.measure
@@ -83,7 +84,7 @@ def test_the_embeddings_can_be_left_out(make_tied: Path, corpus: list[str]) -> N
 @pytest.fixture
 def make_tied(monkeypatch: pytest.MonkeyPatch, llama_folder: Path) -> Path:
     """A model whose dataset entropy rises with each layer."""
-    from midlayer_embed.selection.representations import Representations
+    from midlayer_embed.selection.layer_states import Representations
 
     monkeypatch.setattr(Representations, "measure", lambda self, metric, rows=None, **_: np.arange(4.0))
     return llama_folder
@@ -176,14 +177,14 @@ def test_a_layer_without_a_value_is_not_chosen(llama_folder: Path, corpus: list[
 @pytest.fixture
 def make_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Metrics that have no value at layer 0."""
-    from midlayer_embed.selection.representations import Representations
+    from midlayer_embed.selection.layer_states import Representations
 
     curve = np.array([np.nan, 2.0, 1.0, 3.0])
     monkeypatch.setattr(Representations, "measure", lambda self, metric, rows=None, **_: curve)
 
 
 def test_layers_that_tie_for_the_best_are_told(llama_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from midlayer_embed.selection.representations import Representations
+    from midlayer_embed.selection.layer_states import Representations
 
     curve = np.array([2.0, 1.0, 3.0, 1.0])
     monkeypatch.setattr(Representations, "measure", lambda self, metric, rows=None, **_: curve)
