@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from leaderboard.analysis.schemes import N_RESAMPLES, SCHEMES
+from leaderboard.analysis.intervals import N_RESAMPLES
+from leaderboard.analysis.schemes import SCHEMES
 from midlayer_embed.selection.criteria import CRITERIA
 from midlayer_embed.terms import METRIC_TABLE
 
