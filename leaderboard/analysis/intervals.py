@@ -7,9 +7,7 @@ N_RESAMPLES = 1000
 _ENDS = (2.5, 97.5)
 
 
-def intervals(
-    values: pl.Series, seed: int, resamples: dict[tuple[int, int], np.ndarray] | None = None
-) -> np.ndarray:
+def intervals(values: pl.Series, seed: int, resamples: dict[tuple[int, int], np.ndarray] | None = None) -> np.ndarray:
     """The 95% interval of the mean of each list of values, shape (n_lists, 2).
 
     Args:

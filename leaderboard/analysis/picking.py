@@ -29,9 +29,9 @@ def by_criteria(values: pl.DataFrame, by: Sequence[str], criteria: Collection[st
         )
         for name in criteria
     ]
-    schema = {**{name: values.schema[name] for name in (*by, "layer")}, "criterion": pl.String, "cost": pl.Float64}
+    none = values.clear().select(*by, "layer", criterion=pl.lit(""), cost=pl.lit(0.0))
     return (
-        pl.concat([pl.DataFrame(schema=schema), *costs])
+        pl.concat([none, *costs])
         .sort("cost", "layer", maintain_order=True)
         .group_by(*by, "criterion", maintain_order=True)
         .agg(pl.col("layer").first())
