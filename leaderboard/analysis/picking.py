@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 import polars as pl
 
 from midlayer_embed.layers import n_blocks_at
-from midlayer_embed.selection.criteria import CRITERIA
+from midlayer_embed.selection.criteria import CRITERIA, cost
 
 
 def by_criteria(values: pl.DataFrame, by: Sequence[str], criteria: Collection[str] = CRITERIA) -> pl.DataFrame:
@@ -25,7 +25,7 @@ def by_criteria(values: pl.DataFrame, by: Sequence[str], criteria: Collection[st
     """
     costs = [
         values.filter(metric=CRITERIA[name][0]).select(
-            *by, "layer", criterion=pl.lit(name), cost=_cost(pl.col("value"), CRITERIA[name][1])
+            *by, "layer", criterion=pl.lit(name), cost=cost(pl.col("value"), CRITERIA[name][1])
         )
         for name in criteria
     ]
@@ -65,10 +65,3 @@ def last_layers(scores: pl.DataFrame, by: str) -> pl.DataFrame:
     places = last.select("layer", "depth").iter_rows()
     n_blocks = [n_blocks_at(layer, depth) if layer else None for layer, depth in places]
     return last.select(by, last_layer="layer", n_blocks=pl.Series(n_blocks, dtype=pl.Int64))
-
-
-def _cost(value: pl.Expr, end: str | float) -> pl.Expr:
-    """Lower is better: the value, minus the value, or its distance from the value that the criterion wants."""
-    if isinstance(end, str):
-        return value if end == "min" else -value
-    return (value - end).abs()

@@ -4,6 +4,7 @@ All logarithms are natural. Computations are in float64, whatever the dtype of t
 """
 
 from midlayer_embed.metrics.invariance import dime, infonce, lidar, mi_lower_bound
+from midlayer_embed.metrics.nearest import retrieval
 from midlayer_embed.metrics.spectrum import dataset_entropy, effective_rank, matrix_entropy
 from midlayer_embed.metrics.trajectory import curvature, prompt_entropy
 from midlayer_embed.terms import NORMALIZATIONS
@@ -19,4 +20,5 @@ __all__ = [
     "matrix_entropy",
     "mi_lower_bound",
     "prompt_entropy",
+    "retrieval",
 ]

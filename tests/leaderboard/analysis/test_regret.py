@@ -71,7 +71,8 @@ def _best(curve: Curve) -> int:
 
 def _by_criterion(name: str, values: Curve) -> int | None:
     _, end = CRITERIA[name]
-    costs = {layer: v if end == "min" else -v if end == "max" else abs(v - end) for layer, v in values.items()}
+    sign = -1 if end == "max" else 1
+    costs = {layer: sign * v if isinstance(end, str) else abs(v - end) for layer, v in values.items()}
     return min(costs, key=lambda layer: (costs[layer], layer)) if costs else None
 
 
