@@ -145,6 +145,10 @@ def notes(table: pl.DataFrame) -> list[str]:
             f"over {counts['n_models'][0]} of {table['of_models'][0]} models: those of which every criterion has a "
             "task; fewer criteria may have more"
         )
+    tuned = table.filter(pl.col("reading") == READINGS[0], pl.col("choice").is_not_null())
+    if not tuned.is_empty():
+        said = (f"{name} takes {choice}" for name, choice in tuned.sort(RULE).select(RULE, "choice").iter_rows())
+        found.append(f"tuned on all models here, {' and '.join(said)}")
     if table["n_models"].max() == 1:
         found.append("one model: there is no interval, and no other model to tune anything on")
     return found

@@ -102,6 +102,9 @@ def variant_of(row: Mapping[str, Any]) -> Variant:
     return Variant(row.get("label", row["model"]), *(row[name] for name in names))
 
 
+# The lowest regret that a table shows.
+_ANY = 0.05
+
 REGRET_COLUMNS = ("criterion", "regret", "95% interval", "worst", "where")
 REGRET_TITLES = {
     "model": "one layer a model: points below its best layer, on the mean over the types of tasks",
@@ -121,7 +124,7 @@ def regret_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """
     low, high = (format_cell("regret", row[end]) for end in ("low", "high"))
     where = "-"
-    if row["worst"] is not None:
+    if (row["worst"] or 0) >= _ANY:
         variant = variant_of({name.removeprefix("worst_"): value for name, value in row.items()})
         name = None if variant.revision == "main" else f"{variant.model} ({variant.revision})"
         where = ", ".join(filter(None, (variant.label(name), row["worst_on"])))

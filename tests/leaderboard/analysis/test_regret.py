@@ -347,6 +347,24 @@ def test_a_layer_without_a_score_on_some_tasks_is_left_out_rather_than_the_tasks
     assert row["n_tasks"] == 3 and row["worst_best_layer"] == 3
 
 
+def test_a_metric_is_averaged_over_the_same_tasks_at_every_layer() -> None:
+    """Layer 1 lacks the metric of C, where it is high everywhere: over A and B alone it would be the lowest."""
+    dime = {"A": [1.0, 1, 1, 1, 0], "B": [1.0, 1, 1, 1, 0], "C": [9.0, nan, 9, 9, 9]}
+    row = _board(*_one(_CURVES, dime)).regret().filter(reading="model", criterion="min-dime").row(0, named=True)
+    assert row["worst_layer"] == 4
+
+
+@pytest.mark.parametrize(("end", "layer"), [("min", 0), ("max", 4), (2.2, 2)])
+def test_a_criterion_takes_its_end_of_the_curve(monkeypatch: pytest.MonkeyPatch, end: Any, layer: int) -> None:
+    monkeypatch.setitem(CRITERIA, "min-dime", ("dime", end))
+    curves = {"A": [0.0, 1, 2, 3, 4]}
+    board = _board(*_one({"A": [9.0, 9, 9, 9, 10]} if layer != 4 else {"A": [10.0, 9, 9, 9, 9]}, curves))
+    for reading in ("model", "task"):
+        row = board.regret().filter(reading=reading, criterion="min-dime").row(0, named=True)
+        assert row["worst_layer"] == layer
+    assert board.schemes()["regret_min_dime"].item() == pytest.approx(1)
+
+
 def test_a_regret_on_types_is_that_on_their_mean_and_what_the_best_single_layer_loses() -> None:
     board = board_of(["a", "b", "c"], ["A", "B", "C", "D"], 6, ("dime", "curvature"))
     kinds = board.scores.with_columns(task_type=pl.when(pl.col("task") == "A").then(pl.lit("X")).otherwise("task_type"))
