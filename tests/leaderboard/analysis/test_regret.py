@@ -1,16 +1,17 @@
 """The table of regrets: against plain loops on tables with holes, what it says, and the paper's own numbers."""
 
 from itertools import product
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.oracles.plain_regrets import LABELS, MEASURED, TYPES, L, Metrics, Scores, Which, expected_regrets
 from support.web.boards import board_of, scores_of
 
 from leaderboard import Leaderboard, load_tables
@@ -20,35 +21,10 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.selection.criteria import CRITERIA
 from midlayer_embed.terms import METRIC_TABLE
 
-_L = 4
-_TYPES = {"A": "STS", "B": "STS", "C": "Clustering"}
-_DEPTHS = {f"{step / 20:.2f}": round(step / 20 * _L) for step in range(21)}
-_PLACES = {"first": 0, "middle": 2, "depth:0.7": 3, "depth:0.8": 3, "last": _L}
-# Two names of one model: its poolings.
-_LABELS = ["m", "m (pooling_mode=cls)", "n", "o"]
-_MEASURED = ("dime", "curvature", "lidar")
-
-
-class Which(NamedTuple):
-    """A model and revision with one recipe."""
-
-    model: str
-    revision: str
-    template: str | None
-
-    @property
-    def base(self) -> str:
-        return self.model.removesuffix(" (pooling_mode=cls)")
-
-
-Scores = dict[tuple[Which, str, int], float]
-Metrics = dict[tuple[str, str, str, str, int], float]
-Curve = dict[int, float]
-
 
 def _board(scores: Scores, metrics: Metrics) -> Leaderboard:
     rows = [
-        (one.model, one.revision, layer, layer / _L, task, _TYPES[task], value, one.template, None, None)
+        (one.model, one.revision, layer, layer / L, task, TYPES[task], value, one.template, None, None)
         for (one, task, layer), value in scores.items()
     ]
     values = [
@@ -58,148 +34,15 @@ def _board(scores: Scores, metrics: Metrics) -> Leaderboard:
     return Leaderboard(scores_of(rows), pl.DataFrame(values, schema=METRICS_SCHEMA, orient="row"))
 
 
-# --- the plain way ---------------------------------------------------------------------------------------------------
-
-
-def _nearest(curve: Curve, wanted: int) -> int:
-    return min(curve, key=lambda layer: (abs(layer - wanted), layer))
-
-
-def _best(curve: Curve) -> int:
-    return max(curve, key=lambda layer: (curve[layer], -layer))
-
-
-def _by_criterion(name: str, values: Curve) -> int | None:
-    _, end = CRITERIA[name]
-    sign = -1 if end == "max" else 1
-    costs = {layer: sign * v if isinstance(end, str) else abs(v - end) for layer, v in values.items()}
-    return min(costs, key=lambda layer: (costs[layer], layer)) if costs else None
-
-
-def _rectangle(cells: dict[tuple[str, int], float]) -> dict[tuple[str, int], float]:
-    """The cells of the tasks and layers without holes."""
-    while cells:
-        tasks, layers = sorted({task for task, _ in cells}), sorted({layer for _, layer in cells})
-        of_task = {task: sum((task, layer) not in cells for layer in layers) * len(tasks) for task in tasks}
-        of_layer = {layer: sum((task, layer) not in cells for task in tasks) * len(layers) for layer in layers}
-        task = max(tasks, key=lambda one: of_task[one])
-        layer = max(layers, key=lambda one: of_layer[one])
-        if not of_task[task]:
-            return cells
-        out = task if of_task[task] > of_layer[layer] else layer
-        cells = {key: value for key, value in cells.items() if out not in key}
-    return cells
-
-
-def _of_type(cells: dict[tuple[str, int], float], kind: str) -> Curve:
-    tasks = sorted({task for task, _ in cells if _TYPES[task] == kind})
-    return {layer: mean(cells[task, layer] for task in tasks) for _, layer in cells} if tasks else {}
-
-
-def _whole(cells: dict[tuple[str, int], float]) -> Curve:
-    curves = [curve for curve in (_of_type(cells, kind) for kind in sorted(set(_TYPES.values()))) if curve]
-    return {layer: mean(curve[layer] for curve in curves) for layer in {layer for _, layer in cells}}
-
-
-def _rules(curve: Curve, picked: dict[str, int]) -> dict[str, float | None]:
-    """The layer of every rule; None for a random one."""
-    fixed = {name: _nearest(curve, wanted) for name, wanted in (_PLACES | _DEPTHS).items()}
-    return {**fixed, **picked, "best": _best(curve), "random": None}
-
-
-def _loss(curve: Curve, layer: int | None) -> float:
-    return max(curve.values()) - (mean(curve.values()) if layer is None else curve[layer])
-
-
-# By reading, rule and variant: the regret on each task or type.
-Regrets = dict[tuple[str, str], dict[Which, dict[str | None, float]]]
-
-
-def _plain_regrets(scores: Scores, metrics: Metrics, names: list[str]) -> Regrets:
-    found: Regrets = {}
-
-    def add(reading: str, rule: str, which: Which, on: str | None, value: float) -> None:
-        found.setdefault((reading, rule), {}).setdefault(which, {})[on] = value
-
-    for which in sorted({which for which, _, _ in scores}, key=str):
-        shared, measured = {}, {}
-        for task in _TYPES:
-            curve = {k: v for k in range(_L + 1) if isfinite(v := 100 * scores.get((which, task, k), nan))}
-            values = {
-                name: {
-                    k: v
-                    for k in curve
-                    if isfinite(v := metrics.get((which.model, which.revision, task, CRITERIA[name][0], k), nan))
-                }
-                for name in names
-            }
-            if len(curve) < 2 or not all(values.values()):
-                continue
-            shared |= {(task, k): v for k, v in curve.items()}
-            measured |= {(name, task, k): v for name in names for k, v in values[name].items()}
-            picked = {name: _by_criterion(name, values[name]) for name in names}
-            for rule, layer in _rules(curve, picked).items():
-                add("task", rule, which, task, _loss(curve, layer))
-        whole = _rectangle(shared)
-        curve = _whole(whole)
-        picked = {}
-        for name in names:
-            of_name = {(task, k): v for (one, task, k), v in measured.items() if one == name and (task, k) in whole}
-            picked[name] = _by_criterion(name, _whole(_rectangle(of_name)))
-        if len(curve) < 2 or None in picked.values():
-            continue
-        for rule, layer in _rules(curve, picked).items():
-            add("model", rule, which, None, _loss(curve, layer))
-            for kind in sorted(set(_TYPES.values())):
-                if of_type := _of_type(whole, kind):
-                    add("type", rule, which, kind, _loss(of_type, layer))
-    return found
-
-
-def _of_models(of_rule: dict[Which, dict[str | None, float]]) -> dict[str, float]:
-    bases = sorted({which.base for which in of_rule})
-    return {base: mean(mean(of_rule[w].values()) for w in of_rule if w.base == base) for base in bases}
-
-
-def _tune(regrets: Regrets, rule: str, candidates: list[str]) -> None:
-    """Add the rule that takes, for each model, the candidate with the lowest regret on the others."""
-    for reading, measured_on in (("model", "model"), ("type", "model"), ("task", "task")):
-        means = {name: _of_models(regrets.get((measured_on, name), {})) for name in candidates}
-        bases = sorted(means[candidates[0]]) if candidates else []
-        if len(bases) < 2 or len(candidates) < 2:
-            continue
-        tuned = regrets.setdefault((reading, rule), {})
-        for base in bases:
-            others = {name: round(mean(v for one, v in means[name].items() if one != base), 9) for name in candidates}
-            best = min(candidates, key=lambda name: others[name])
-            tuned |= {which: of for which, of in regrets[reading, best].items() if which.base == base}
-
-
-def _expected(scores: Scores, metrics: Metrics, names: list[str]) -> dict[tuple[str, str], dict[str, Any]]:
-    regrets = _plain_regrets(scores, metrics, names)
-    _tune(regrets, "tuned-depth", list(_DEPTHS))
-    _tune(regrets, "tuned-criterion", names)
-    return {
-        (reading, rule): {
-            "regret": pytest.approx(mean(_of_models(of_rule).values()), abs=1e-9),
-            "worst": pytest.approx(max(value for of in of_rule.values() for value in of.values()), abs=1e-9),
-            "n_models": len(_of_models(of_rule)),
-            "n": sum(map(len, of_rule.values())),
-        }
-        for (reading, rule), of_rule in regrets.items()
-        if rule not in _DEPTHS
-    }
-
-
 # Multiples of 36, so that means over up to three tasks, types, ... are exact, and hence so are ties.
 _numbers = st.integers(-8, 64).map(lambda k: k * 36 / 4096)
 _values = st.integers(0, 9).flatmap(lambda k: _numbers if k else st.just(nan))
-_which = st.builds(Which, st.sampled_from(_LABELS), st.sampled_from(["r", "s"]), st.sampled_from([None, "eol"]))
-_curve = st.lists(_values, min_size=_L + 1, max_size=_L + 1)
+_which = st.builds(Which, st.sampled_from(LABELS), st.sampled_from(["r", "s"]), st.sampled_from([None, "eol"]))
+_curve = st.lists(_values, min_size=L + 1, max_size=L + 1)
 _scores = st.dictionaries(
-    _which, st.dictionaries(st.sampled_from(list(_TYPES)), _curve, min_size=1), min_size=1, max_size=4
+    _which, st.dictionaries(st.sampled_from(list(TYPES)), _curve, min_size=1), min_size=1, max_size=4
 )
-_holes = st.sets(st.tuples(st.sampled_from(list(_TYPES)), st.integers(0, _L)), max_size=3)
+_holes = st.sets(st.tuples(st.sampled_from(list(TYPES)), st.integers(0, L)), max_size=3)
 
 
 @given(_scores, _holes, st.lists(_curve, min_size=1, max_size=9), st.integers(0, 9))
@@ -214,7 +57,7 @@ def test_tables_with_holes_give_the_regrets_of_plain_loops(
         for layer, value in enumerate(curve)
         if (task, layer) not in holes
     }
-    keys = product(_LABELS, ["r", "s"], _TYPES, _MEASURED)
+    keys = product(LABELS, ["r", "s"], TYPES, MEASURED)
     metrics = {
         (*key, layer): value
         for place, key in enumerate(keys)
@@ -223,11 +66,14 @@ def test_tables_with_holes_give_the_regrets_of_plain_loops(
     }
     found = _board(scores, metrics).regret()
     names = [name for name in CRITERIA if name in set(found["criterion"])]
-    expected = _expected(scores, metrics, names)
+    expected = expected_regrets(scores, metrics, names)
     for row in found.iter_rows(named=True):
         none = {"regret": None, "worst": None, "n_models": 0, "n": 0}
         of_row = expected.pop((row["reading"], row["criterion"]), none)
-        assert {name: row[name] for name in of_row} == of_row, (row["reading"], row["criterion"])
+        approximately = {
+            key: value if value is None else pytest.approx(value, abs=1e-9) for key, value in of_row.items()
+        }
+        assert {name: row[name] for name in of_row} == approximately, (row["reading"], row["criterion"])
     assert expected == {}
 
 
@@ -282,8 +128,8 @@ def test_the_worst_says_where() -> None:
 def test_every_model_weighs_the_same_whatever_its_revisions_recipes_and_tasks() -> None:
     one = Which("m", "r", None)
     others = [one._replace(revision="s"), one._replace(template="eol"), one._replace(model="m (pooling_mode=cls)")]
-    scores: Scores = {(which, "A", k): k / 10 for which in (one, *others) for k in (0, _L)}
-    scores |= {(Which("n", "r", None), task, k): 0.1 for task in _TYPES for k in (0, _L)}
+    scores: Scores = {(which, "A", k): k / 10 for which in (one, *others) for k in (0, L)}
+    scores |= {(Which("n", "r", None), task, k): 0.1 for task in TYPES for k in (0, L)}
     found = _board(scores, {}).regret().filter(reading="task", criterion="first").row(0, named=True)
     assert found["regret"] == pytest.approx(mean([40, 0])) and found["n_models"] == 2
     assert (found["n"], found["n_tasks"]) == (7, 3)
@@ -312,7 +158,7 @@ def test_the_interval_is_over_models_and_one_model_has_none() -> None:
 
 def test_criteria_are_compared_over_what_all_of_them_have() -> None:
     scores, metrics = _one(_CURVES, _DIME)
-    metrics |= {("m", "r", "A", "curvature", layer): float(layer) for layer in range(_L + 1)}
+    metrics |= {("m", "r", "A", "curvature", layer): float(layer) for layer in range(L + 1)}
     board = _joined((scores, metrics), _one({"A": [0.0, 90, 0, 0, 0]}, {}, "n"))
     found = board.regret()
     assert set(found["n_tasks"]) == {1} and set(found["n_models"]) == {1}
@@ -328,7 +174,7 @@ def test_criteria_are_compared_over_what_all_of_them_have() -> None:
 
 def test_criteria_that_share_no_task_have_no_number_and_it_is_said() -> None:
     scores, metrics = _one(_CURVES, {"A": _DIME["A"]})
-    metrics |= {("m", "r", "B", "curvature", layer): float(layer) for layer in range(_L + 1)}
+    metrics |= {("m", "r", "B", "curvature", layer): float(layer) for layer in range(L + 1)}
     found = _board(scores, metrics).regret()
     assert found["regret"].null_count() == found.height and set(found["n"]) == {0}
     assert {"min-dime", "max-curvature", "last", "random"} <= set(found["criterion"])

@@ -46,7 +46,8 @@ def test_each_reading_has_a_table_with_the_numbers_of_the_board(
     assert "3 models, 3 tasks" in " ".join(out.split()) and "org/[bold]n" in out
     of_types = load_tables(tables[2], tables[4]).regret(per_type=True).filter(reading="type", criterion="last")
     numbers = dict(of_types.select("task_type", "regret").iter_rows())
-    assert _rows(out, "of each type of tasks, the mean")["last"] == [f"{numbers[kind]:.1f}" for kind in ("Clustering", "STS")]
+    of_last = [f"{numbers[kind]:.1f}" for kind in ("Clustering", "STS")]
+    assert _rows(out, "of each type of tasks, the mean")["last"] == of_last
     assert _rows(out, "what it takes")["min-dime"] == ["2", "-"]
     assert _rows(out, "what it takes")["tuned-depth"] == ["-", "other", "models"]
     assert "tuned on all models here, tuned-criterion takes" in out
