@@ -42,14 +42,15 @@ def _regret(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) is not None:
             target_file(getattr(arguments, name), name)
     check_tables(arguments)
+    from leaderboard.analysis.regret import check_criteria, notes
+
+    check_criteria(arguments.criteria)
     import polars as pl
 
-    from leaderboard.analysis.regret import check_criteria, notes
     from leaderboard.report.markdown import regret_markdown
     from leaderboard.report.terminal import print_regret
     from midlayer_embed.ground.atomic import atomic_file
 
-    check_criteria(arguments.criteria)
     board: Leaderboard = read_tables(arguments)
     board = board.only(arguments.model, arguments.revision)
     board = board.plain if arguments.plain else board
