@@ -12,10 +12,11 @@ from typing import Literal, get_args
 import numpy as np
 import polars as pl
 
+from leaderboard.analysis.intervals import intervals
+from leaderboard.analysis.picking import best_of_each, by_criteria, last_layers
 from leaderboard.analysis.variants import MODEL, RECIPE, SAID_OF_TRANSDUCTIVE, TASK, VARIANT, Variant, with_recipe
 from midlayer_embed.errors import InputError
-from midlayer_embed.layers import n_blocks_at
-from midlayer_embed.selection.criteria import CRITERIA, cost, fixed_layer
+from midlayer_embed.selection.criteria import CRITERIA, fixed_layer
 from midlayer_embed.terms import RAW
 
 Tasks = Literal["available", "common"]
@@ -27,11 +28,9 @@ def _column(criterion: str) -> str:
 
 
 _DEPTHS = {_column(criterion): criterion for criterion in ("middle", "depth:0.7")}
-_MEASURED = {_column(criterion): metric_and_end for criterion, metric_and_end in CRITERIA.items()}
-SCHEMES = ("best", "last", "random_layer", *_DEPTHS, "oracle", *_MEASURED)
+_MEASURED = {criterion: _column(criterion) for criterion in CRITERIA}
+SCHEMES = ("best", "last", "random_layer", *_DEPTHS, "oracle", *_MEASURED.values())
 
-N_RESAMPLES = 1000
-_INTERVAL = (2.5, 97.5)
 # Columns that say how far the numbers can be compared.
 _ABOUT = ("n_shared", "last_layer", "n_blocks")
 # A model and revision with one recipe, as a number: what all schemes are compared within.
@@ -79,7 +78,7 @@ class SchemeComparison:
         scored = self._scored
         found = (
             scored.join(_fixed_layers(self._scores), on=[_VARIANT, "layer"]),
-            _oracle(scored),
+            best_of_each(scored, [_VARIANT, "task"]).with_columns(scheme=pl.lit("oracle")),
             _by_criteria(scored, self._metrics, self._variants),
         )
         return pl.concat([frame.select(_VARIANT, "scheme", "task", "layer") for frame in found])
@@ -105,7 +104,7 @@ class SchemeComparison:
         rows = self._variants
         for frame in (
             _task_counts(scored),
-            _last_layers(self._scores),
+            last_layers(self._scores, _VARIANT),
             best.select(_VARIANT, "best_layer"),
             _wide(compared),
         ):
@@ -152,8 +151,8 @@ class SchemeComparison:
             .join(_best_layers(same_tasks, complete_only).select(*by, "best"), on=by, how="left")
             .with_columns(regret=pl.col("best") - pl.col("mean"))
         )
-        intervals = _intervals(found["score"], seed, self._resamples)
-        return found.with_columns(low=intervals[:, 0], high=intervals[:, 1])
+        ends = intervals(found["score"], seed, self._resamples)
+        return found.with_columns(low=ends[:, 0], high=ends[:, 1])
 
 
 def schemes(
@@ -261,18 +260,10 @@ def _task_counts(scored: pl.DataFrame) -> pl.DataFrame:
     return tasks.with_columns(shared=shared).group_by(_VARIANT).agg(n_tasks=pl.len(), n_shared=pl.col("shared").sum())
 
 
-def _last_layers(scores: pl.DataFrame) -> pl.DataFrame:
-    """The highest layer of each variant, and its number of blocks."""
-    last = scores.group_by(_VARIANT).agg(pl.col("layer", "depth").sort_by("layer").last())
-    places = last.select("layer", "depth").iter_rows()
-    n_blocks = [n_blocks_at(layer, depth) if layer else None for layer, depth in places]
-    return last.select(_VARIANT, last_layer="layer", n_blocks=pl.Series(n_blocks, dtype=pl.Int64))
-
-
 def _fixed_layers(scores: pl.DataFrame) -> pl.DataFrame:
     """The layers that are the same for every task: last, middle, depth 0.7."""
     rows = []
-    for variant, highest, n_blocks in _last_layers(scores).iter_rows():
+    for variant, highest, n_blocks in last_layers(scores, _VARIANT).iter_rows():
         rows.append((variant, "last", highest))
         for scheme, criterion in _DEPTHS.items():
             rows.append((variant, scheme, fixed_layer(criterion, n_blocks or 1).layer))
@@ -286,32 +277,15 @@ def _random_layers(scored: pl.DataFrame) -> pl.DataFrame:
     return scored.group_by(by).agg(pl.lit("random_layer").first().alias("scheme"), pl.col("score").mean())
 
 
-def _oracle(scored: pl.DataFrame) -> pl.DataFrame:
-    """The best layer of each task; the lowest one of a tie."""
-    return (
-        scored.sort("score", "layer", descending=[True, False])
-        .group_by(_VARIANT, "task", maintain_order=True)
-        .agg(pl.col("layer").first(), scheme=pl.lit("oracle").first())
-    )
-
-
 def _by_criteria(scored: pl.DataFrame, metrics: pl.DataFrame, variants: pl.DataFrame) -> pl.DataFrame:
-    """The layer that each criterion picks for each task; the lowest one of a tie. Metrics are of all recipes."""
-    raw = metrics.filter(pl.col("normalization") == RAW, pl.col("value").is_finite())
-    costs = [
-        raw.filter(pl.col("metric") == metric).select(
-            *MODEL, "task", "layer", scheme=pl.lit(scheme), cost=cost(pl.col("value"), end)
-        )
-        for scheme, (metric, end) in _MEASURED.items()
-    ]
-    return (
-        pl.concat(costs)
+    """The layer that each criterion picks for each task. Metrics are of all recipes."""
+    values = (
+        metrics.filter(pl.col("normalization") == RAW, pl.col("value").is_finite())
         .join(variants.select(*MODEL, _VARIANT), on=MODEL)
         .join(scored, on=[_VARIANT, "task", "layer"])
-        .sort("cost", "layer")
-        .group_by(_VARIANT, "scheme", "task", maintain_order=True)
-        .agg(pl.col("layer").first())
     )
+    picked = by_criteria(values, [_VARIANT, "task"])
+    return picked.with_columns(scheme=pl.col("criterion").replace_strict(_MEASURED))
 
 
 def _best_layers(scored: pl.DataFrame, complete_only: bool) -> pl.DataFrame:
@@ -346,22 +320,3 @@ def _wide(compared: pl.DataFrame) -> pl.DataFrame:
         pl.col(value).filter(pl.col("scheme") == scheme).first().alias(name)
         for name, (scheme, value) in columns.items()
     )
-
-
-def _intervals(scores: pl.Series, seed: int, resamples: dict[tuple[int, int], np.ndarray]) -> np.ndarray:
-    """The interval of the mean of each list of scores, shape (n_lists, 2).
-
-    Args:
-        scores: A list of scores per row.
-        seed: Seed of the resamples.
-        resamples: Weights (N_RESAMPLES, n) by (n, seed); missing ones are added. Lists of the same length share them,
-            so that the intervals of schemes are comparable.
-    """
-    found = np.empty((len(scores), 2))
-    for row, of_tasks in enumerate(scores):
-        n = len(of_tasks)
-        if (n, seed) not in resamples:
-            drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), N_RESAMPLES)
-            resamples[n, seed] = drawn / n
-        found[row] = np.percentile(resamples[n, seed] @ of_tasks.to_numpy(), _INTERVAL)
-    return found

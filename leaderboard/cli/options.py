@@ -1,9 +1,15 @@
 """The program's name and the options that several commands share."""
 
 import argparse
+from typing import TYPE_CHECKING
 
+from leaderboard.results.arguments import check_results
 from leaderboard.tasks.names import BENCHMARKS, check_benchmark, check_task_names
 from midlayer_embed.cli.parser import completes
+from midlayer_embed.errors import InputError
+
+if TYPE_CHECKING:
+    from leaderboard.board import Leaderboard
 
 PROGRAM = "midlayer-leaderboard"
 
@@ -41,3 +47,85 @@ def add_task_options(parser: argparse.ArgumentParser, default: str) -> None:
         metavar="FOLDER",
         help="read datasets from FOLDER/<org>/<name>, laid out as on the Hub (default: from the Hub)",
     )
+
+
+def add_tables(parser: argparse.ArgumentParser, nargs: str) -> "argparse._ArgumentGroup":
+    """Adds the tables to read: FOLDER, or --scores and --metrics; and --model and --revision.
+
+    Args:
+        parser: The command.
+        nargs: How many folders: "?" or "*".
+    """
+    what = parser.add_argument_group("input")
+    several = "; those of several are joined" if nargs == "*" else ""
+    what.add_argument("results", nargs=nargs, metavar="FOLDER", help=f"the results folder of a run{several}")
+    what.add_argument("--scores", metavar="FILE", help="a table of scores, instead of FOLDER")
+    what.add_argument("--metrics", metavar="FILE", help="with --scores: a table of metrics")
+    what.add_argument("--model", metavar="NAME", help="only this model")
+    what.add_argument("--revision", metavar="NAME", help="only this revision")
+    return what
+
+
+def add_comparison(parser: argparse.ArgumentParser, default: str, said: str) -> "argparse._ArgumentGroup":
+    """Adds --tasks and --seed.
+
+    Args:
+        parser: The command.
+        default: What --tasks is by default.
+        said: What is compared.
+    """
+    how = parser.add_argument_group("comparison")
+    meaning = {"available": f"each {said} over the tasks it has", "common": "all over the tasks that all have"}
+    words = (f"{name}{' (default)' if name == default else ''}: {text}" for name, text in meaning.items())
+    how.add_argument("--tasks", default=default, metavar="WHICH", help="; ".join(words))
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap resamples (default: 0)")
+    return how
+
+
+def check_tables(arguments: argparse.Namespace) -> None:
+    """Checks the options of `add_tables` and `add_comparison` before anything slow is imported.
+
+    Raises:
+        InputError: (a ValueError) folders and tables or neither, no such folder, or a wrong --tasks.
+    """
+    folders = _folders(arguments)
+    if bool(folders) == (arguments.scores is not None):
+        given = "both" if folders else "neither"
+        raise InputError(f"expected a results folder or --scores FILE, got {given}")
+    if folders and arguments.metrics is not None:
+        raise InputError("metrics: a results folder includes its metrics; use --metrics with --scores only")
+    for folder in folders:
+        check_results(folder)
+    from leaderboard.analysis.schemes import check_comparison
+
+    check_comparison(arguments.tasks)
+
+
+def read_tables(arguments: argparse.Namespace) -> "Leaderboard":
+    """The tables of the options of `add_tables`; those of several folders are joined.
+
+    Raises:
+        InputError: (a ValueError) there are no scores, or two folders contradict each other.
+    """
+    from leaderboard.board import load_tables, log_remarks, read_board
+    from leaderboard.results.joined import joined
+    from leaderboard.results.remarks import said_of_nothing
+
+    folders = _folders(arguments)
+    if not folders:
+        board = load_tables(arguments.scores, arguments.metrics)
+        if board.scores.is_empty():
+            raise InputError(f"{arguments.scores}: contains no scores")
+        return board
+    boards = [read_board(folder) for folder in folders]
+    for folder, board in zip(folders, boards, strict=True):
+        if board.scores.is_empty():
+            raise InputError(said_of_nothing(folder, board.remarks))
+    board = joined(boards, folders)
+    log_remarks(board)
+    return board
+
+
+def _folders(arguments: argparse.Namespace) -> list[str]:
+    given = arguments.results
+    return [] if given is None else [given] if isinstance(given, str) else given

@@ -5,10 +5,8 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from leaderboard.cli.options import PROGRAM
-from leaderboard.results.arguments import check_results
+from leaderboard.cli.options import PROGRAM, add_comparison, add_tables, check_tables, read_tables
 from midlayer_embed.cli.parser import Parser
-from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import target_file, target_folder
 
 if TYPE_CHECKING:
@@ -33,21 +31,9 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
         epilog=f"example: {PROGRAM} report --scores scores.csv.gz --metrics metrics.csv.gz --model Pythia-410m",
     )
     report.set_defaults(command=_report)
-    what = report.add_argument_group("input")
-    what.add_argument("results", nargs="?", metavar="FOLDER", help="the results folder of a run")
-    what.add_argument("--scores", metavar="FILE", help="a table of scores, instead of FOLDER")
-    what.add_argument("--metrics", metavar="FILE", help="with --scores: a table of metrics")
-    what.add_argument("--model", metavar="NAME", help="only this model")
-    what.add_argument("--revision", metavar="NAME", help="only this revision")
-    how = report.add_argument_group("comparison of schemes")
-    how.add_argument(
-        "--tasks",
-        default="available",
-        metavar="WHICH",
-        help="available (default): each scheme over the tasks it has; common: all over the tasks that all have",
-    )
+    add_tables(report, nargs="?")
+    how = add_comparison(report, default="available", said="scheme")
     how.add_argument("--complete-only", action="store_true", help="best layer among those with a score for every task")
-    how.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap resamples (default: 0)")
     out = report.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print schemes and associations as JSON, with every column")
     out.add_argument("--parquet", metavar="FOLDER", help="also write all tables to FOLDER as .parquet")
@@ -59,7 +45,8 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     _check_targets(arguments)
-    board = _read(arguments)
+    check_tables(arguments)
+    board = read_tables(arguments)
     board = board.only(arguments.model, arguments.revision)
     options = {"tasks": arguments.tasks, "complete_only": arguments.complete_only, "seed": arguments.seed}
     schemes = board.schemes(**options)
@@ -94,32 +81,6 @@ def _check_targets(arguments: argparse.Namespace) -> None:
     for name, check in _TARGETS.items():
         if getattr(arguments, name) is not None:
             check(getattr(arguments, name), name)
-
-
-def _read(arguments: argparse.Namespace) -> "Leaderboard":
-    if (arguments.results is None) == (arguments.scores is None):
-        given = "both" if arguments.results is not None else "neither"
-        raise InputError(f"expected a results folder or --scores FILE, got {given}")
-    if arguments.results is not None:
-        if arguments.metrics is not None:
-            raise InputError("metrics: a results folder includes its metrics; use --metrics with --scores only")
-        check_results(arguments.results)
-    from leaderboard.analysis.schemes import check_comparison
-
-    check_comparison(arguments.tasks)
-    from leaderboard.board import load_tables, log_remarks, read_board
-    from leaderboard.results.remarks import said_of_nothing
-
-    if arguments.results is not None:
-        board = read_board(arguments.results)
-        if board.scores.is_empty():
-            raise InputError(said_of_nothing(arguments.results, board.remarks))
-        log_remarks(board)
-        return board
-    board = load_tables(arguments.scores, arguments.metrics)
-    if board.scores.is_empty():
-        raise InputError(f"{arguments.scores}: contains no scores")
-    return board
 
 
 def _print(board: "Leaderboard", schemes: "pl.DataFrame", arguments: argparse.Namespace) -> None:

@@ -4,6 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import polars as pl
+
+from leaderboard.analysis.variants import default_pooling
+
 _SETTINGS = re.compile(r" \((\w+=[^,()]+(?:, \w+=[^,()]+)*)\)$")
 _POOLING = "pooling_mode"
 
@@ -36,3 +40,17 @@ def without_pooling(label: str) -> tuple[str, str | None]:
         return label, None
     pooling = settings.pop(_POOLING)
     return label_of(label[: found.start()], settings), pooling
+
+
+def with_base(scores: pl.DataFrame) -> pl.DataFrame:
+    """The scores with `base`, the label of the model without its pooling, and `pooling`.
+
+    Args:
+        scores: Columns model and template, and others.
+    """
+    names = scores.select("model", "template").unique(maintain_order=True)
+    told = [without_pooling(label) for label in names["model"]]
+    poolings = [said or default_pooling(of) for (_, said), of in zip(told, names["template"], strict=True)]
+    bases = pl.Series("base", [base for base, _ in told], pl.String)
+    named = names.with_columns(bases, pl.Series("pooling", poolings, pl.String))
+    return scores.join(named, on=["model", "template"], nulls_equal=True, maintain_order="left")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCardData
 
-from leaderboard.analysis.schemes import N_RESAMPLES, SCHEMES
+from leaderboard.analysis.intervals import N_RESAMPLES
+from leaderboard.analysis.schemes import SCHEMES
 from leaderboard.analysis.variants import SAID_OF_TRANSDUCTIVE, RecipeKeywords
 from leaderboard.models.known import known_models
 from leaderboard.report.cells import SCHEME_COLUMNS, format_cell, scheme_cells, variant_of

@@ -100,3 +100,60 @@ def variant_of(row: Mapping[str, Any]) -> Variant:
     """The variant of a row of any table; in a table of recipes, its model has the column label."""
     names = ("revision", "template", "transform", "fitted_on")
     return Variant(row.get("label", row["model"]), *(row[name] for name in names))
+
+
+# The lowest regret that a table shows.
+_ANY = 0.05
+
+REGRET_COLUMNS = ("criterion", "regret", "95% interval", "worst", "where")
+REGRET_TITLES = {
+    "model": "one layer a model: points below its best layer, on the mean over the types of tasks",
+    "type": "the same layer: points below the best layer of each type of tasks",
+    "task": "one layer a task: points below its best layer",
+}
+
+
+def regret_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Format a row of the regrets table, in the order of `REGRET_COLUMNS`.
+
+    Example:
+        >>> row = {"criterion": "last", "regret": 2.04, "low": 1.0, "high": 3.06, "worst": 4.6, "worst_on": "STS17"}
+        >>> where = {"worst_model": "org/m", "worst_revision": "main", "worst_template": None}
+        >>> regret_cells({**row, **where, "worst_transform": None, "worst_fitted_on": None})
+        ('last', '2.0', '1.0 to 3.1', '4.6', 'org/m, STS17')
+    """
+    low, high = (format_cell("regret", row[end]) for end in ("low", "high"))
+    where = "-"
+    if (row["worst"] or 0) >= _ANY:
+        variant = variant_of({name.removeprefix("worst_"): value for name, value in row.items()})
+        name = None if variant.revision == "main" else f"{variant.model} ({variant.revision})"
+        where = ", ".join(filter(None, (variant.label(name), row["worst_on"])))
+    interval = "-" if row["low"] is None else f"{low} to {high}"
+    return (
+        row["criterion"],
+        format_cell("regret", row["regret"]),
+        interval,
+        format_cell("regret", row["worst"]),
+        where,
+    )
+
+
+def regret_counts(row: Mapping[str, Any]) -> str:
+    """How many models and tasks are behind a row of the regrets table.
+
+    Example:
+        >>> regret_counts({"n_models": 8, "n_tasks": 1})
+        '8 models, 1 task'
+    """
+    counts = ((row["n_models"], "model"), (row["n_tasks"], "task"))
+    return ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts)
+
+
+def regret_cost(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What a criterion needs: forward passes over the texts, and labels.
+
+    Example:
+        >>> regret_cost({"passes": 16, "labels": "none"}), regret_cost({"passes": 0, "labels": "other models"})
+        (('16', '-'), ('-', 'other models'))
+    """
+    return str(row["passes"] or "-"), "-" if row["labels"] == "none" else row["labels"]

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from leaderboard.analysis.schemes import N_RESAMPLES, SCHEMES
+from leaderboard.analysis.intervals import N_RESAMPLES
+from leaderboard.analysis.schemes import SCHEMES
 from midlayer_embed.selection.criteria import CRITERIA, said_of
 from midlayer_embed.terms import METRIC_TABLE
 
@@ -43,7 +44,13 @@ WORDS = {
     "middle": Word("middle", "The layer at depth 0.5.", _UP),
     "depth_0_7": Word("depth 0.7", "The layer at depth 0.7.", _UP),
     "oracle": Word("best of each task", "The best layer of each task. It uses the labels that it is scored on.", _UP),
-    "regret": Word("regret", "Points below the best single layer over the same tasks.", _DOWN),
+    "regret": Word("regret", "Points below the best layer, over the same tasks.", _DOWN),
+    "tuned": Word(
+        "tuned-depth, tuned-criterion",
+        "The depth, or the criterion, with the lowest regret on the other models: their scores are needed, but no "
+        "label of the model that it is judged on.",
+    ),
+    "passes": Word("passes", "Forward passes over each text that a criterion needs to pick a layer.", _DOWN),
     "interval": Word(
         "95% interval", f"Of the mean, from {N_RESAMPLES:,} resamples of the tasks; layers stay as they are."
     ),

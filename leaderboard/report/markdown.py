@@ -5,16 +5,21 @@ from typing import Any
 
 import polars as pl
 
-from leaderboard.analysis import recipes
+from leaderboard.analysis import recipes, regret
 from leaderboard.analysis.schemes import SCHEMES, Tasks, notes
 from leaderboard.analysis.variants import MODEL, Variant
 from leaderboard.report.answer import answer_of_recipes, answers_of_types
 from leaderboard.report.cells import (
     RECIPE_COLUMNS,
+    REGRET_COLUMNS,
+    REGRET_TITLES,
     fewer_tasks,
     format_cell,
     format_coefficient,
     recipe_cells,
+    regret_cells,
+    regret_cost,
+    regret_counts,
     variant_of,
 )
 from leaderboard.results.remarks import said_of_no_scores
@@ -94,6 +99,28 @@ def recipes_markdown(
             yield "\n".join(f"- {escaped(line)}" for line in types) + "\n"
     for note in recipes.notes(found):
         yield f"{escaped(note[:1].upper() + note[1:])}.\n"
+
+
+def regret_markdown(found: pl.DataFrame, of_types: pl.DataFrame) -> str:
+    """A table of regrets for each reading, the lowest first.
+
+    Args:
+        found: Result of `Leaderboard.regret`.
+        of_types: The same `per_type`.
+    """
+    blocks = ["## Regret\n"]
+    types = sorted(of_types["task_type"].unique().drop_nulls())
+    by_type = {(row["reading"], row["criterion"], row["task_type"]): row["regret"] for row in of_types.to_dicts()}
+    for (reading,), of_reading in found.partition_by("reading", as_dict=True, maintain_order=True).items():
+        title = REGRET_TITLES[reading]
+        shown = types if reading != "model" else []
+        rows = [[*REGRET_COLUMNS, *map(escaped, shown), "passes", "labels", "over"]]
+        for row in of_reading.iter_rows(named=True):
+            cells = [format_cell("regret", by_type.get((reading, row["criterion"], kind))) for kind in shown]
+            rows.append([*map(escaped, regret_cells(row)), *cells, *regret_cost(row), regret_counts(row)])
+        blocks += [f"{title[:1].upper()}{title[1:]}.\n", table(rows, right=True), ""]
+    blocks += [f"{escaped(note[:1].upper() + note[1:])}.\n" for note in regret.notes(found)]
+    return "\n".join(blocks)
 
 
 def _layers(board: Tables, variant: Variant) -> Iterator[str]:

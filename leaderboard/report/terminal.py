@@ -12,17 +12,22 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from leaderboard.analysis import recipes
+from leaderboard.analysis import recipes, regret
 from leaderboard.analysis.schemes import SCHEMES, notes
 from leaderboard.analysis.variants import MODEL, Variant
 from leaderboard.report.answer import answer_of_recipes, answers_of_types
 from leaderboard.report.cells import (
     RECIPE_COLUMNS,
+    REGRET_COLUMNS,
+    REGRET_TITLES,
     SCHEME_COLUMNS,
     fewer_tasks,
     format_cell,
     format_coefficient,
     recipe_cells,
+    regret_cells,
+    regret_cost,
+    regret_counts,
     scheme_cells,
     variant_of,
 )
@@ -237,6 +242,47 @@ def print_recipes(
         if note in said:
             continue
         console.print(Text(note), soft_wrap=True)
+
+
+def print_regret(table: pl.DataFrame, of_types: pl.DataFrame, console: Console | None = None) -> None:
+    """Print a table of regrets for each reading, the lowest first, and what each criterion costs.
+
+    Args:
+        table: Result of `Leaderboard.regret`.
+        of_types: The same `per_type`.
+        console: Console to print to. None: stdout.
+    """
+    console = console or _Console()
+    for (reading,), of_reading in table.partition_by("reading", as_dict=True, maintain_order=True).items():
+        rows = of_reading.to_dicts()
+        counts = {regret_counts(row) for row in rows}
+        over = f"; {counts.pop()}" if len(counts) == 1 else ""
+        cells = [list(map(Text, regret_cells(row))) for row in rows]
+        names = [*REGRET_COLUMNS]
+        if len(counts):
+            names, cells = [*names, "over"], [[*c, Text(regret_counts(r))] for c, r in zip(cells, rows, strict=True)]
+        _print_table(console, f"regret, {REGRET_TITLES[reading]}{over}", names, cells)
+        console.print()
+        if reading == "type":
+            _print_types(console, of_types.filter(reading=reading), [row["criterion"] for row in rows])
+    costs = [list(map(Text, (row["criterion"], *regret_cost(row)))) for row in table.filter(reading="task").to_dicts()]
+    _print_table(
+        console, "what it takes: forward passes over each text, and labels", ("criterion", "passes", "labels"), costs
+    )
+    for note in regret.notes(table):
+        console.print(Text(note), soft_wrap=True)
+
+
+def _print_types(console: Console, of_types: pl.DataFrame, criteria: Sequence[str]) -> None:
+    types = sorted(of_types["task_type"].unique().drop_nulls())
+    if len(types) < 2:
+        return
+    found = {(row["criterion"], row["task_type"]): row["regret"] for row in of_types.iter_rows(named=True)}
+    cells = [[Text(one), *(Text(format_cell("regret", found.get((one, kind)))) for kind in types)] for one in criteria]
+    _print_table(
+        console, "of each type of tasks, the mean over the models", ["criterion", *column_titles(types)], cells
+    )
+    console.print()
 
 
 def print_associations(variant: Variant, associations: pl.DataFrame, console: Console | None = None) -> None:

@@ -4,7 +4,7 @@ Result files are read by `load`, table files by `table_files`; `leaderboard.boar
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,6 +14,7 @@ import polars as pl
 from leaderboard.analysis.association import associations
 from leaderboard.analysis.layer_means import WHOLE, metric_curves, score_curves
 from leaderboard.analysis.recipes import recipes
+from leaderboard.analysis.regret import regret
 from leaderboard.analysis.schemes import SchemeComparison, Tasks
 from leaderboard.analysis.variants import (
     IS_PLAIN,
@@ -24,13 +25,12 @@ from leaderboard.analysis.variants import (
     Variant,
     asked_template,
     asked_transform,
-    default_pooling,
     distinct,
     rows_of,
     variants_of,
     with_recipe,
 )
-from leaderboard.models.labels import without_pooling
+from leaderboard.models.labels import with_base, without_pooling
 from leaderboard.models.origin import Origin, origin_by_name, with_recipe_of
 from leaderboard.results.remarks import some_recipes
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
@@ -170,16 +170,9 @@ class Tables:
         Raises:
             InputError: (a ValueError) no such model, or `tasks` is neither "available" nor "common".
         """
-        names = {label: without_pooling(label) for label in self.scores["model"].unique(maintain_order=True)}
-        rows = [
-            (label, template, names[label][0], names[label][1] or default_pooling(template))
-            for label, template in self.scores.select("model", "template").unique().iter_rows()
-        ]
-        schema = dict.fromkeys(("model", "template", "base", "pooling"), pl.String)
-        told = pl.DataFrame(rows, schema=schema, orient="row")
-        scores = self.scores.join(told, on=["model", "template"], nulls_equal=True, maintain_order="left")
+        scores = with_base(self.scores)
         if model is not None:
-            scores = scores.filter(base=names.get(model, (model,))[0])
+            scores = scores.filter(base=without_pooling(model)[0] if model in set(self.scores["model"]) else model)
         if revision is not None:
             scores = scores.filter(revision=revision)
         if scores.is_empty() and not self.scores.is_empty():
@@ -273,8 +266,7 @@ class Tables:
         highest, depth = layers.select("layer", "depth").row(-1)
         n_blocks = n_blocks_at(highest, depth)
         last = highest if highest == n_blocks else None
-        last_score = None if last is None else means[last]
-        return LayerSummary(best, last, n_blocks, means[best], last_score, tuple(means))
+        return LayerSummary(best, last, n_blocks, means[best], None if last is None else means[last], tuple(means))
 
     def schemes(
         self,
@@ -297,6 +289,33 @@ class Tables:
             InputError: (a ValueError) no such model, or `tasks` is neither "available" nor "common".
         """
         return self.only(model, revision)._comparison.table(tasks, complete_only, seed)
+
+    def regret(
+        self,
+        model: str | None = None,
+        revision: str | None = None,
+        criteria: Sequence[str] | None = None,
+        tasks: Tasks = "common",
+        per_type: bool = False,
+        seed: int = 0,
+    ) -> pl.DataFrame:
+        """What picking a layer without labels costs, in points: one row per reading and criterion, over all models.
+
+        See `leaderboard.analysis.regret.regret`, which lists the columns and the other arguments.
+
+        Args:
+            model: Only models of this name.
+            revision: Only models of this revision.
+            criteria: Criteria to compare; None: those whose metric is there.
+            tasks: "common": all over what all of them have; "available": each over its own.
+            per_type: One row per type of tasks, too.
+            seed: Seed of the bootstrap resamples.
+
+        Raises:
+            InputError: (a ValueError) no such model or criterion, or `tasks` is neither "common" nor "available".
+        """
+        tables = self.only(model, revision)
+        return regret(with_base(tables.scores), tables.metrics, criteria, tasks, per_type, seed)
 
     def associations(
         self, model: str, revision: str = "main", per_task: bool = False, **recipe: "Unpack[RecipeKeywords]"
@@ -325,8 +344,7 @@ class Tables:
         Raises:
             InputError: (a ValueError) no such model.
         """
-        given = {"model": model, "revision": revision}
-        asked = {column: value for column, value in given.items() if value is not None}
+        asked = {key: value for key, value in (("model", model), ("revision", revision)) if value is not None}
         if not asked:
             return self
         scores, metrics, paper = (frame.filter(**asked) for frame in (self.scores, self.metrics, self.paper_scores))

@@ -40,6 +40,7 @@ LIGHT = (
     "leaderboard.results.arguments",
     "leaderboard.analysis.association",
     "leaderboard.analysis.layer_means",
+    "leaderboard.analysis.regret",
     "leaderboard.analysis.schemes",
     "leaderboard.results.tables",
 )

@@ -103,6 +103,11 @@ MISTAKES = {
         "report NOWHERE": "results: there is no folder",
         "report EMPTY --tasks nonsense": "tasks: expected one of available, common",
         "report": "expected a results folder or --scores FILE, got neither",
+        "regret": "expected a results folder or --scores FILE, got neither",
+        "regret EMPTY NOWHERE": "results: there is no folder",
+        "regret EMPTY --criteria min-foo": "criteria: expected some of min-dime",
+        "regret EMPTY --tasks nonsense": "tasks: expected one of available, common",
+        "regret EMPTY --csv EMPTY": "csv: ",
         "card NOWHERE --out NEW": "results: there is no folder",
         "card EMPTY --layer x --out NEW": "layer: expected a layer (17, -1)",
         "tasks --benchmark nonsense": "benchmark: expected one of",
@@ -144,7 +149,7 @@ _QUESTIONS = {
         for package, mistakes in MISTAKES.items()
     },
     "computations on tables": """
-from leaderboard.analysis import association, layer_means, schemes
+from leaderboard.analysis import association, layer_means, regret, schemes
 answer = loaded("polars", "torch", "mteb", "transformers")
 """,
     "metrics": "import midlayer_embed.metrics; answer = loaded('transformers', 'mteb', 'scipy')",

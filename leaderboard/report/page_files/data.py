@@ -8,13 +8,23 @@ import polars as pl
 
 from leaderboard.analysis import recipes
 from leaderboard.analysis.layer_means import metric_curves, score_curves
+from leaderboard.analysis.regret import notes as notes_of_regret
 from leaderboard.analysis.schemes import Tasks, notes
+from leaderboard.analysis.single_regrets import RULE
 from leaderboard.analysis.task_sets import task_sets
 from leaderboard.analysis.variants import MODEL, VARIANT, Variant, distinct
 from leaderboard.config_files import read_config
 from leaderboard.models.labels import without_pooling
 from leaderboard.report.answer import answer_of_recipes, answers_of_types
-from leaderboard.report.cells import recipe_cells, recipe_name, variant_of
+from leaderboard.report.cells import (
+    format_cell,
+    recipe_cells,
+    recipe_name,
+    regret_cells,
+    regret_cost,
+    regret_counts,
+    variant_of,
+)
 from leaderboard.report.figure_rows import RecipeCurves, association_rows, heat_map, marks, recipe_curves
 from leaderboard.report.glossary import metric_words, scheme_words
 from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
@@ -75,6 +85,7 @@ def page_data(board: Tables, options: dict[str, Any]) -> dict[str, Any]:
         ],
         "recipes": _recipes(board, options.get("tasks", "available")),
         "recipe_notes": recipes.notes(recipes.compared(board.recipes(tasks=options.get("tasks", "available")))),
+        "regret": _regret(board, options.get("seed", 0)),
         "colours": list(COLOURS),
     }
 
@@ -127,6 +138,44 @@ def _recipes(board: Tables, over: Tasks) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _regret(board: Tables, seed: int) -> dict[str, Any] | None:
+    """The table of regrets, one row per criterion, the lowest first; None if there is none.
+
+    Each cell is its text with the value that it is sorted by.
+    """
+    table = board.regret(seed=seed)
+    rows = [row for row in table.filter(reading="model").to_dicts() if row["n"]]
+    if not rows:
+        return None
+    of_types = board.regret(per_type=True, seed=seed).filter(reading="type")
+    types = sorted(of_types["task_type"].unique())
+    by_type = {(rule, kind): value for rule, kind, value in of_types.select(RULE, "task_type", "regret").iter_rows()}
+    of_task = dict(table.filter(reading="task").select(RULE, "regret").iter_rows())
+    found = []
+    for row in rows:
+        name, regret, interval, worst, where = regret_cells(row)
+        points = [*(by_type.get((name, kind)) for kind in types), of_task[name]]
+        passes, labels = regret_cost(row)
+        found.append(
+            [
+                (name, name),
+                (regret, row["regret"]),
+                (interval, row["high"]),
+                (worst, row["worst"]),
+                *((format_cell("regret", value), value) for value in points),
+                (passes, row["passes"]),
+                (labels, labels),
+                (where, where),
+            ]
+        )
+    return {
+        "over": regret_counts(rows[0]),
+        "types": types,
+        "rows": [[{"text": text, "value": _round(value)} for text, value in cells] for cells in found],
+        "notes": notes_of_regret(table),
+    }
 
 
 def _curves_of(drawn: RecipeCurves, place: dict[Variant, int]) -> dict[str, Any]:

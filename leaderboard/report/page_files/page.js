@@ -62,6 +62,7 @@ class LeaderboardPage {
     fillSelect(byId("metric"), data.metrics.map(({ metric, name }) => [metric, name]), state.metric);
     byId("metric").parentElement.hidden = !data.metrics.length;
     for (const scroll of document.querySelectorAll(".scroll")) hintAtScroll(scroll);
+    if (byId("regret-table")) makeSortable(byId("regret-table"));
     state.layer = this.bestLayer();
     for (const name of document.querySelectorAll("[data-place]")) {
       const button = buildElement("button", name.textContent, { type: "button" });

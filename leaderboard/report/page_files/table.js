@@ -140,3 +140,25 @@ function showTable(data, state) {
   if (data.models.length > 1) notes.push(`Select up to ${MAX_COMPARED} rows to compare them below; click a name for its details.`);
   byId("table-note").textContent = notes.join(" ");
 }
+
+// A table that is in the page already: a click on a title sorts its rows by the values of the cells; missing ones are last.
+function makeSortable(table) {
+  const titles = [...table.tHead.rows[0].cells];
+  const sortBy = (title, place) => {
+    const ascending = title.ariaSort !== "ascending";
+    for (const one of titles) one.ariaSort = null;
+    title.ariaSort = ascending ? "ascending" : "descending";
+    const value = (row) => {
+      const { value: found } = row.cells[place].dataset;
+      return found === "" ? null : Number.isNaN(Number(found)) ? found : Number(found);
+    };
+    const isMissing = (row) => Number(value(row) === null);
+    table.tBodies[0].append(...[...table.tBodies[0].rows].sort((a, b) =>
+      isMissing(a) - isMissing(b) || compareValues(value(a), value(b), ascending)));
+  };
+  titles.forEach((title, place) => {
+    const button = buildElement("button", title.textContent, { type: "button" });
+    button.addEventListener("click", () => sortBy(title, place));
+    title.replaceChildren(button);
+  });
+}

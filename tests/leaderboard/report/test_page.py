@@ -205,3 +205,36 @@ def test_there_is_no_page_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are no scores"):
         Leaderboard.empty().to_html(tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_regrets_are_a_table_that_sorts_and_stays_inside_a_phone(three_models: Path, opened: Opened) -> None:
+    page = opened(three_models, width=390)
+    found = board_of(["org/one", "org/two", "other/three"], ["TaskA", "TaskB"], 5, ("dime", "curvature")).regret()
+    expected = [
+        (name, f"{value:.1f}") for name, value in found.filter(reading="model").select("criterion", "regret").rows()
+    ]
+
+    def rows() -> list[tuple[str, ...]]:
+        cells = [row.locator("td").all_inner_texts() for row in page.locator("#regret-table tbody tr").all()]
+        return [tuple(of_row) for of_row in cells]
+
+    assert [row[:2] for row in rows()] == expected
+    assert page.locator("#regret-hint").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    worst = page.locator("#regret-table").get_by_role("button", name="worst", exact=True)
+    for downwards in (False, True):
+        worst.click()
+        numbers = [float(row[3]) for row in rows()]
+        assert numbers == sorted(numbers, reverse=downwards)
+    assert page.locator("#regret-table th[aria-sort=descending]").all_inner_texts() == ["worst"]
+    assert page.locator("#regret-table th[aria-sort]").count() == 1
+    assert "tuned-depth takes" in page.locator("#regret").inner_text()
+
+
+def test_a_page_without_a_choice_has_no_regrets(opened: Opened, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    board_of(["org/one"], ["TaskA"], 2, ()).only().to_html(path)
+    assert opened(path).locator("#regret").count() == 1
+    board = board_of(["org/one"], ["TaskA"], 2, ())
+    Leaderboard(board.scores.filter(pl.col("layer") == 1), board.metrics).to_html(path)
+    assert opened(path).locator("#regret").count() == 0
