@@ -3,11 +3,15 @@
 A new metric takes one entry in `METRIC_TABLE` and one function in `selection.measures.MEASURES`.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from midlayer_embed.errors import InputError
+
+# The end of a curve that a criterion takes: its lowest value, its highest one, or the one nearest to a number.
+End = Literal["min", "max"] | float
+ViewKind = Literal["augmented", "halves", "dropped"]
 
 
 @dataclass(frozen=True)
@@ -18,14 +22,15 @@ class Metric:
         name: Name in tables and arguments.
         label: Name in pictures and sentences.
         measured_on: The states it needs: the token states of each text, the pooled vectors of the texts, or the pooled
-            vectors of augmented views of the texts.
+            vectors of views of the texts.
         unit: Unit of the values; empty for a plain number.
         n_views: Number of views of each text that it needs; 0 unless it is measured on views.
+        views: Their kind: "augmented" copies with typing errors (`texts.views`), the two "halves" of a text, or copies
+            with "dropped" words (`texts.word_views`).
         normalized_by: The n of its normalisations (see `metrics.matrix_entropy`), for an entropy: the number of tokens
             of a text or the number of texts. None: not an entropy, so it is not normalised.
         bounds_information: Whether ln n minus its value is a lower bound of the mutual information of two views.
-        criterion: The criterion that picks the layer at the good end of its curve, "min-..." or "max-..."; None: no end
-            is good.
+        criteria: The criteria that pick a layer by it, each with the end of the curve that it takes.
         meaning: What it measures, in one sentence.
     """
 
@@ -34,9 +39,10 @@ class Metric:
     measured_on: Literal["tokens", "vectors", "views"]
     unit: str = "nats"
     n_views: int = 0
+    views: ViewKind = "augmented"
     normalized_by: Literal["tokens", "texts"] | None = None
     bounds_information: bool = False
-    criterion: str | None = None
+    criteria: Mapping[str, End] = field(default_factory=dict)
     meaning: str = ""
 
     @property
@@ -50,16 +56,25 @@ class Metric:
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
     @property
+    def encoded(self) -> bool:
+        """Whether it is measured on normed or raw states as the encoder takes them; else on raw ones, as in the paper.
+
+        Example:
+            >>> METRIC_TABLE["half_retrieval"].encoded, METRIC_TABLE["dime"].encoded
+            (True, False)
+        """
+        return self.measured_on == "views" and self.views != "augmented"
+
+    @property
     def good_end(self) -> Literal["low", "high"] | None:
-        """The end of the curve that the criterion takes; None if no end is good.
+        """The end of the curve that its criteria take; None if they take no end, or both.
 
         Example:
             >>> [METRIC_TABLE[name].good_end for name in ("dime", "curvature", "effective_rank")]
             ['low', 'high', None]
         """
-        if self.criterion is None:
-            return None
-        return "low" if self.criterion.startswith("min-") else "high"
+        ends = set(self.criteria.values())
+        return "low" if ends == {"min"} else "high" if ends == {"max"} else None
 
 
 METRIC_TABLE: dict[str, Metric] = {
@@ -77,7 +92,7 @@ METRIC_TABLE: dict[str, Metric] = {
             "dataset entropy",
             "vectors",
             normalized_by="texts",
-            criterion="min-entropy",
+            criteria={"min-entropy": "min"},
             meaning="How evenly the vectors of all texts spread over directions.",
         ),
         Metric(
@@ -85,7 +100,7 @@ METRIC_TABLE: dict[str, Metric] = {
             "curvature",
             "tokens",
             unit="radians",
-            criterion="max-curvature",
+            criteria={"max-curvature": "max"},
             meaning="The mean angle by which the path from token state to token state turns.",
         ),
         Metric(
@@ -94,7 +109,7 @@ METRIC_TABLE: dict[str, Metric] = {
             "views",
             n_views=2,
             bounds_information=True,
-            criterion="min-infonce",
+            criteria={"min-infonce": "min"},
             meaning="The loss of finding the other augmented copy of a text among the copies of all texts.",
         ),
         Metric(
@@ -103,7 +118,7 @@ METRIC_TABLE: dict[str, Metric] = {
             "views",
             n_views=16,
             normalized_by="texts",
-            criterion="min-lidar",
+            criteria={"min-lidar": "min"},
             meaning="How evenly texts spread over directions in which their augmented copies agree.",
         ),
         Metric(
@@ -112,7 +127,7 @@ METRIC_TABLE: dict[str, Metric] = {
             "views",
             n_views=2,
             normalized_by="texts",
-            criterion="min-dime",
+            criteria={"min-dime": "min"},
             meaning="The joint entropy of pairs of augmented copies if shuffled, minus that of the true pairs.",
         ),
         Metric(
@@ -122,9 +137,31 @@ METRIC_TABLE: dict[str, Metric] = {
             unit="",
             meaning="The number of directions that the vectors of all texts use.",
         ),
+        Metric(
+            "half_retrieval",
+            "half-retrieval",
+            "views",
+            unit="",
+            n_views=2,
+            views="halves",
+            criteria={"half-retrieval": "max"},
+            meaning="How high the other half of a text ranks among the halves of all texts: the mean of 1 / rank.",
+        ),
+        Metric(
+            "drop_retrieval",
+            "drop-retrieval",
+            "views",
+            unit="",
+            n_views=2,
+            views="dropped",
+            criteria={"drop-retrieval": "max"},
+            meaning="The same for two copies of each text that lack some of its words.",
+        ),
     )
 }
 METRICS = tuple(METRIC_TABLE)
+# Those of "Layer by Layer", which `profile_layers` measures by default.
+PAPER_METRICS = METRICS[: METRICS.index("effective_rank") + 1]
 
 # Normalizations of an entropy; `metrics.gram` has the formulas.
 NORMALIZATIONS = ("raw", "maxEntropy", "logN", "logD", "logNlogD")
@@ -158,22 +195,36 @@ def check_normalizations(names: str | Sequence[str]) -> list[str]:
     return _check_names("normalizations", names, NORMALIZATIONS)
 
 
+def views_of(metrics: Collection[str]) -> dict[ViewKind, int]:
+    """The kinds of views of each text that these metrics need, and how many of each. Metrics share views.
+
+    Example:
+        >>> views_of(["curvature"]), views_of(["dime", "infonce"]), views_of(["dime", "lidar", "half_retrieval"])
+        ({}, {'augmented': 2}, {'augmented': 16, 'halves': 2})
+    """
+    found: dict[ViewKind, int] = {}
+    for metric in (METRIC_TABLE[name] for name in metrics):
+        if metric.n_views:
+            found[metric.views] = max(metric.n_views, found.get(metric.views, 0))
+    return found
+
+
 def n_views(metrics: Collection[str]) -> int:
-    """The number of augmented views of each text that these metrics need. Metrics share views.
+    """The number of views of each text that these metrics need, of all kinds together.
 
     Example:
         >>> n_views(["curvature"]), n_views(["dime", "infonce"]), n_views(["dime", "lidar"])
         (0, 2, 16)
     """
-    return max((METRIC_TABLE[name].n_views for name in metrics), default=0)
+    return sum(views_of(metrics).values())
 
 
 def views_needed() -> str:
-    """The metrics that need augmented views, with their number of views, for help texts.
+    """The metrics that need views, with their number of views, for help texts.
 
     Example:
         >>> views_needed()
-        'infonce 2, lidar 16, dime 2'
+        'infonce 2, lidar 16, dime 2, half_retrieval 2, drop_retrieval 2'
     """
     return ", ".join(f"{metric.name} {metric.n_views}" for metric in METRIC_TABLE.values() if metric.n_views)
 

@@ -20,7 +20,7 @@ from benchmarks.encoding.forward_pass import build_batches, plain_vectors
 from midlayer_embed import LayerwiseEncoder, metrics, profile_layers
 from midlayer_embed.forward.batching import distinct
 from midlayer_embed.selection.representations import Representations
-from midlayer_embed.terms import METRICS, n_views
+from midlayer_embed.terms import PAPER_METRICS, n_views
 from midlayer_embed.texts.corpora import sample_texts, starter_texts
 from midlayer_embed.texts.views import augmented_views
 
@@ -78,14 +78,14 @@ def main() -> None:
         patch("midlayer_embed.metrics.prompt_entropy", shares.wrap("prompt entropy", metrics.prompt_entropy)),
         patch.object(Representations, "_at_slot", shares.wrap("{1}", Representations._at_slot)),
     ):
-        ours, profile = time_call(lambda: profile_layers(encoder, texts, METRICS, max_texts=None))
+        ours, profile = time_call(lambda: profile_layers(encoder, texts, PAPER_METRICS, max_texts=None))
     if encoder.backbone.final_norm is not None:  # make the plain model return raw states as well
         encoder.backbone.final_norm.register_forward_hook(lambda _module, args, _out: args[0])
-    views, where = distinct([text for view in augmented_views(texts, n_views(METRICS)) for text in view])
+    views, where = distinct([text for view in augmented_views(texts, n_views(PAPER_METRICS)) for text in view])
     corpora = [build_batches(encoder, corpus) for corpus in (texts, views)]
     plain, vectors = time_call(lambda: [plain_vectors(encoder, batches) for batches in corpora])
     n_tokens = sum(batch.n_tokens for batches in corpora for batch in batches)
-    expected = compute_metrics(vectors[0], vectors[1][where].reshape(n_views(METRICS), len(texts), -1))
+    expected = compute_metrics(vectors[0], vectors[1][where].reshape(n_views(PAPER_METRICS), len(texts), -1))
     for name, value in expected.items():
         np.testing.assert_allclose(profile.values[name][-1], value, rtol=TOLERANCE, err_msg=name)
     print(f"model {encoder.checkpoint.name}, {profile.n_texts} texts, {profile.n_layers} layers, {n_tokens} tokens")

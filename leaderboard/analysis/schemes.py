@@ -15,7 +15,7 @@ import polars as pl
 from leaderboard.analysis.variants import MODEL, RECIPE, SAID_OF_TRANSDUCTIVE, TASK, VARIANT, Variant, with_recipe
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import n_blocks_at
-from midlayer_embed.selection.criteria import CRITERIA, fixed_layer
+from midlayer_embed.selection.criteria import CRITERIA, cost, fixed_layer
 from midlayer_embed.terms import RAW
 
 Tasks = Literal["available", "common"]
@@ -297,14 +297,18 @@ def _oracle(scored: pl.DataFrame) -> pl.DataFrame:
 
 def _by_criteria(scored: pl.DataFrame, metrics: pl.DataFrame, variants: pl.DataFrame) -> pl.DataFrame:
     """The layer that each criterion picks for each task; the lowest one of a tie. Metrics are of all recipes."""
-    ends = [(scheme, metric, 1.0 if end == "min" else -1.0) for scheme, (metric, end) in _MEASURED.items()]
-    criteria = pl.DataFrame(ends, schema={"scheme": pl.String, "metric": pl.String, "sign": pl.Float64}, orient="row")
+    raw = metrics.filter(pl.col("normalization") == RAW, pl.col("value").is_finite())
+    costs = [
+        raw.filter(pl.col("metric") == metric).select(
+            *MODEL, "task", "layer", scheme=pl.lit(scheme), cost=cost(pl.col("value"), end)
+        )
+        for scheme, (metric, end) in _MEASURED.items()
+    ]
     return (
-        metrics.filter(pl.col("normalization") == RAW, pl.col("value").is_finite())
-        .join(criteria, on="metric")
+        pl.concat(costs)
         .join(variants.select(*MODEL, _VARIANT), on=MODEL)
         .join(scored, on=[_VARIANT, "task", "layer"])
-        .sort(pl.col("value") * pl.col("sign"), "layer")
+        .sort("cost", "layer")
         .group_by(_VARIANT, "scheme", "task", maintain_order=True)
         .agg(pl.col("layer").first())
     )

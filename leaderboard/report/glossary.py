@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from leaderboard.analysis.schemes import N_RESAMPLES, SCHEMES
-from midlayer_embed.selection.criteria import CRITERIA
+from midlayer_embed.selection.criteria import CRITERIA, said_of
 from midlayer_embed.terms import METRIC_TABLE
 
 PAPER = "https://arxiv.org/abs/2502.02013"
@@ -78,7 +78,7 @@ def scheme_words() -> dict[str, Word]:
         criterion.replace("-", "_"): Word(
             criterion,
             f"For each task, the layer where the {METRIC_TABLE[metric].label} of its texts is "
-            f"{'lowest' if end == 'min' else 'highest'}. No labels are used.",
+            f"{said_of(end)}. No labels are used.",
             _UP,
         )
         for criterion, (metric, end) in CRITERIA.items()
@@ -88,7 +88,7 @@ def scheme_words() -> dict[str, Word]:
 
 
 def metric_words(names: Iterable[str] = METRIC_TABLE) -> dict[str, Word]:
-    """Metrics by name: the good end is the one that the metric's criterion takes.
+    """Metrics by name: the good end is the one that the metric's criteria take.
 
     Example:
         >>> metric_words(["curvature"])["curvature"].good
@@ -98,7 +98,7 @@ def metric_words(names: Iterable[str] = METRIC_TABLE) -> dict[str, Word]:
     for name in names:
         metric = METRIC_TABLE[name]
         way = {"low": _DOWN, "high": _UP, None: _NEITHER}[metric.good_end]
-        good = f"{way} for {metric.criterion}" if metric.criterion else way
+        good = f"{way} for {', '.join(metric.criteria)}" if metric.good_end else way
         words[name] = Word(metric.title, metric.meaning, good)
     return words
 

@@ -100,8 +100,8 @@ class TaskMetrics:
         missing = self.wanted(layers)
         options = PassOptions(scratch=scratch, show_progress=self._options.show_progress, label=f"{self._label}: ")
         # Metrics that need the same views are measured and saved together, those that need the fewest first.
-        for views in sorted({METRIC_TABLE[name].n_views for name in missing}):
-            wanted = [name for name in missing if METRIC_TABLE[name].n_views == views]
+        for views in sorted({_views(name) for name in missing}):
+            wanted = [name for name in missing if _views(name) == views]
             with (
                 self._timed("metrics"),
                 build_representations(
@@ -135,3 +135,7 @@ class TaskMetrics:
             for layer in self._options.layers
         }
         return {layer: names for layer, names in missing.items() if names}
+
+
+def _views(metric: str) -> tuple[int, str]:
+    return METRIC_TABLE[metric].n_views, METRIC_TABLE[metric].views

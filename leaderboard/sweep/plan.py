@@ -11,8 +11,9 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import Text, spelt, token_budget, token_counts
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.selection.representations import TextPass
-from midlayer_embed.terms import n_views
+from midlayer_embed.terms import views_of
 from midlayer_embed.texts.views import augmented_views
+from midlayer_embed.texts.word_views import word_views
 
 # Sample sizes: texts to count tokens of, and texts to augment.
 _COUNTED = 1000
@@ -146,11 +147,14 @@ def count_metric_tokens(encoder: LayerwiseEncoder, sample: Sequence[str], wanted
         seed: Seed of the views.
     """
     texts = count_tokens(encoder, sample) if TextPass.is_needed(wanted) else 0
-    if not n_views(wanted):
-        return texts
     some = sample[:_AUGMENTED]
-    (view,) = augmented_views(some, 1, seed=seed, workers=1)
-    return texts + round(count_tokens(encoder, view) / len(some) * len(sample)) * n_views(wanted)
+    for kind, count in views_of(wanted).items():
+        if kind == "augmented":
+            views = augmented_views(some, 1, seed=seed, workers=1) * count
+        else:
+            _, views = word_views(some, kind, seed)
+        texts += round(sum(count_tokens(encoder, view) for view in views) / len(some) * len(sample))
+    return texts
 
 
 def measure_speed(encoder: LayerwiseEncoder, texts: Sequence[Text]) -> float:

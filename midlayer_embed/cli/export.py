@@ -28,7 +28,7 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.layers import parse_layer_or_name
 from midlayer_embed.options import OF_ONE_LAYER, fold
-from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, check_layer
+from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, check_layer, is_encoded
 
 
 def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -91,12 +91,15 @@ def _export(arguments: argparse.Namespace) -> int:
     transform_texts = read_transform_texts(arguments)
     chosen: int | float | LayerSelection
     if isinstance(layer, str):
+        of_every_layer = {name: value for name, value in options.items() if name not in OF_ONE_LAYER}
+        if not is_encoded(layer):
+            of_every_layer["final_norm"] = None
         chosen = select_layer(
             arguments.model,
             read_texts_for(layer, arguments),
             criterion=layer,
             **measuring_options(arguments),
-            **{**{name: value for name, value in options.items() if name not in OF_ONE_LAYER}, "final_norm": None},
+            **of_every_layer,
         )
         print("\n".join(selection_summary(chosen)))
     else:

@@ -7,18 +7,19 @@ from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_opti
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, completes, model_options
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.ground.streams import output_width
-from midlayer_embed.terms import METRIC_TABLE, check_metrics
+from midlayer_embed.terms import METRIC_TABLE, PAPER_METRICS, check_metrics
 
 
 def add_profile(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add the command to the program."""
     labels = [metric.label for metric in METRIC_TABLE.values()]
-    slowest = max(METRIC_TABLE.values(), key=lambda metric: metric.n_views)
+    slowest = max((METRIC_TABLE[name] for name in PAPER_METRICS), key=lambda metric: metric.n_views)
     profile = commands.add_parser(
         "profile",
         help="measure every layer over texts, without labels",
-        description=f"Measures every layer of a model over texts: {', '.join(labels)}. {slowest.label} takes "
-        f"{slowest.n_views} of the {slowest.n_views + 1} forward passes; leave it out for a quick look.",
+        description=f"Measures every layer of a model over texts: {', '.join(labels)}. By default, those of the "
+        f"paper: {slowest.label} takes {slowest.n_views} of their {slowest.n_views + 1} forward passes; leave it out "
+        "for a quick look.",
         epilog=f"example: {PROGRAM} profile starter --starter-texts --max-texts 200 --out profile",
     )
     profile.set_defaults(command=_profile)
@@ -26,7 +27,10 @@ def add_profile(commands: "argparse._SubParsersAction[Parser]") -> None:
     add_file_options(profile)
     add_text_options(profile, required=True)
     metrics = profile.add_argument(
-        "--metrics", nargs="+", metavar="METRIC", help=f"some of {', '.join(METRIC_TABLE)} (default: all)"
+        "--metrics",
+        nargs="+",
+        metavar="METRIC",
+        help=f"some of {', '.join(METRIC_TABLE)} (default: {', '.join(PAPER_METRICS)})",
     )
     completes(metrics, METRIC_TABLE)
     profile.add_argument("--out", metavar="FOLDER", help="also write profile.parquet and profile.png to FOLDER")
@@ -35,7 +39,7 @@ def add_profile(commands: "argparse._SubParsersAction[Parser]") -> None:
 def _profile(arguments: argparse.Namespace) -> None:
     from midlayer_embed.selection.curves import check_folder_for_pictures, draw_profile, profile_table
 
-    metrics = check_metrics(arguments.metrics or list(METRIC_TABLE))
+    metrics = check_metrics(arguments.metrics or PAPER_METRICS)
     if arguments.out is not None:
         check_folder_for_pictures(arguments.out)
     check_texts(arguments)

@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from midlayer_embed.ground.markdown import escaped, table
 from midlayer_embed.options import Recipe
 from midlayer_embed.recipes.names import TEMPLATES, TEXT, find_template
+from midlayer_embed.selection.criteria import CRITERIA, said_of
 from midlayer_embed.selection.curves import curve_markdown, selection_summary
 from midlayer_embed.terms import METRIC_TABLE
 
@@ -242,13 +243,12 @@ def selection_section(selection: "LayerSelection", picture: str | None) -> str:
     assert selection.profile is not None
     assert selection.metric is not None
     profile = selection.profile
-    states = "normed" if profile.final_norm else "raw"
-    metric, end = METRIC_TABLE[selection.metric], selection.criterion[:3]
+    metric, end = METRIC_TABLE[selection.metric], CRITERIA[selection.criterion][1]
     shown = f"![{selection.metric} over layers]({picture})\n\n" if picture else ""
     return f"""## How the layer was chosen
 
-Without labels: {selection.criterion} takes the layer where {metric.title} is {end}imal,
-measured on the {states} states of {profile.n_texts} texts (seed {profile.settings.seed}).
+Without labels: {selection.criterion} takes the layer where {metric.title} is {said_of(end)},
+measured on the {profile.states_of(metric.name)} states of {profile.n_texts} texts (seed {profile.settings.seed}).
 
 {shown}{curve_markdown(selection)}
 """

@@ -41,7 +41,7 @@ def chosen(
     """
     from midlayer_embed.forward.batching import check_texts
     from midlayer_embed.forward.layerwise import LayerwiseEncoder
-    from midlayer_embed.selection.criteria import LayerSelection, fixed_layer, needs_texts
+    from midlayer_embed.selection.criteria import LayerSelection, fixed_layer, is_encoded, needs_texts
     from midlayer_embed.selection.select import select_layer
 
     if isinstance(layer, LayerSelection):
@@ -55,6 +55,7 @@ def chosen(
     if not needs_texts(layer):
         return fixed_layer(layer, checkpoint.n_blocks)
     found = check_texts(texts or [], "selection_texts")
-    raw = replace(recipe, final_norm=False)
-    every = LayerwiseEncoder.from_checkpoint(checkpoint, raw, dtype=source.dtype, device=source.device)
+    if not is_encoded(layer):
+        recipe = replace(recipe, final_norm=False)
+    every = LayerwiseEncoder.from_checkpoint(checkpoint, recipe, dtype=source.dtype, device=source.device)
     return select_layer(every, found, criterion=layer, seed=seed)

@@ -5,14 +5,15 @@ Nothing is measured here. Neither torch nor numpy is imported, so that command l
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import layer_number
-from midlayer_embed.terms import METRIC_TABLE, Metric
+from midlayer_embed.terms import METRIC_TABLE, End, Metric
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
 
     from midlayer_embed.selection.profile import Profile
 
@@ -20,18 +21,19 @@ if TYPE_CHECKING:
 _ORDER = ("min-dime", "min-infonce", "min-entropy", "min-lidar", "max-curvature")
 
 
-def criteria_of(metrics: Iterable[Metric]) -> dict[str, tuple[str, str]]:
-    """The criteria that measure texts, each with its metric and the end of the metric's curve, "min" or "max".
+def criteria_of(metrics: Iterable[Metric]) -> dict[str, tuple[str, End]]:
+    """The criteria that measure texts, each with its metric and the end of the metric's curve that it takes.
 
     Example:
         >>> criteria_of([METRIC_TABLE["curvature"], METRIC_TABLE["dime"], METRIC_TABLE["effective_rank"]])
         {'min-dime': ('dime', 'min'), 'max-curvature': ('curvature', 'max')}
     """
-    found = {metric.criterion: (metric.name, metric.criterion[:3]) for metric in metrics if metric.criterion}
+    found = {name: (metric.name, end) for metric in metrics for name, end in metric.criteria.items()}
     return {name: found[name] for name in dict.fromkeys((*_ORDER, *found)) if name in found}
 
 
 CRITERIA = criteria_of(METRIC_TABLE.values())
+_Values = TypeVar("_Values", "np.ndarray", "pl.Expr")
 # Criteria that pick the same layer for every corpus.
 _FIXED: dict[str, int | float] = {"last": -1, "middle": 0.5}
 _DEPTH = "depth:"
@@ -130,9 +132,45 @@ def ranking(criterion: str, values: "np.ndarray", layer_zero: bool = True) -> li
         >>> ranking("min-dime", np.array([0.3, 0.1, 0.2]))
         [1, 2, 0]
     """
-    _, end = CRITERIA[criterion]
-    order = (values if end == "min" else -values).argsort(kind="stable")
+    order = cost(values, CRITERIA[criterion][1]).argsort(kind="stable")
     return [int(layer) for layer in order if (layer_zero or layer > 0) and values[layer] == values[layer]]
+
+
+def cost(values: _Values, end: End) -> _Values:
+    """Values of a metric turned so that the lowest is the one that a criterion takes.
+
+    Args:
+        values: Values of the metric: an array of numpy, or an expression of polars.
+        end: What the criterion takes, see `CRITERIA`.
+
+    Example:
+        >>> import numpy as np
+        >>> [int(cost(np.array([0.5, 3.0, 1.2]), end).argmin()) for end in ("min", "max", 1.0)]
+        [0, 1, 2]
+    """
+    if isinstance(end, str):
+        return values if end == "min" else -values
+    return abs(values - end)
+
+
+def said_of(end: End) -> str:
+    """Words for the value that a criterion takes.
+
+    Example:
+        >>> [said_of(end) for end in ("min", "max", 1.0)]
+        ['lowest', 'highest', 'nearest to 1']
+    """
+    return {"min": "lowest", "max": "highest"}[end] if isinstance(end, str) else f"nearest to {end:g}"
+
+
+def is_encoded(criterion: str) -> bool:
+    """Whether a criterion measures states normed and pooled as the encoder takes them, not raw ones as in the paper.
+
+    Example:
+        >>> is_encoded("half-retrieval"), is_encoded("min-dime"), is_encoded("last")
+        (True, False, False)
+    """
+    return criterion in CRITERIA and METRIC_TABLE[CRITERIA[criterion][0]].encoded
 
 
 def all_tie(values: "np.ndarray") -> bool:

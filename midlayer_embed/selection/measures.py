@@ -32,7 +32,7 @@ class MetricSettings:
 # The arguments of a function depend on `Metric.measured_on`; the settings come last:
 #   tokens: states (b, T, dim) and mask (b, T) of some texts -> a value for each text, (b,), NaN if it is too short
 #   vectors: (n, dim), the pooled vectors of the texts -> a number
-#   views: (n_views, n, dim), the pooled vectors of the views of the texts -> a number
+#   views: (n_views, n, dim), the pooled vectors of the views of those texts that have such views -> a number
 MEASURES: dict[str, Callable[..., Any]] = {
     "prompt_entropy": lambda states, mask, settings: metrics.prompt_entropy(states, mask, alpha=settings.alpha),
     "dataset_entropy": lambda vectors, settings: metrics.dataset_entropy(vectors, alpha=settings.alpha),
@@ -43,4 +43,6 @@ MEASURES: dict[str, Callable[..., Any]] = {
         views[0], views[1], alpha=settings.alpha, n_permutations=settings.n_permutations, seed=settings.seed
     ),
     "effective_rank": lambda vectors, settings: metrics.effective_rank(vectors),
+    "half_retrieval": lambda views, settings: metrics.retrieval(views[0], views[1]),
+    "drop_retrieval": lambda views, settings: metrics.retrieval(views[0], views[1]),
 }

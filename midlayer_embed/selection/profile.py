@@ -16,7 +16,7 @@ from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.selection.measures import MetricSettings
 from midlayer_embed.selection.representations import MetricRequest, PassOptions, Representations, build_representations
-from midlayer_embed.terms import METRICS, NORMALIZATIONS, RAW, check_metrics, check_normalizations
+from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS, PAPER_METRICS, RAW, check_metrics, check_normalizations
 from midlayer_embed.texts.corpora import sample_texts
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Profile:
         settings: Settings of the metrics.
         values: For each metric float64 (L + 1,), unnormalised.
         normalized: For each (metric, normalization) float64 (L + 1,), InfoNCE's `mi_lower_bound` included.
+        encoded_norm: Whether normed states were measured by the metrics that are measured as the encoder pools.
     """
 
     model: str
@@ -50,6 +51,11 @@ class Profile:
     settings: MetricSettings
     values: dict[str, np.ndarray]
     normalized: dict[tuple[str, str], np.ndarray] = field(repr=False)
+    encoded_norm: bool = True
+
+    def states_of(self, metric: str) -> str:
+        """The states that a metric was measured on: "normed" or "raw"."""
+        return "normed" if (self.encoded_norm if METRIC_TABLE[metric].encoded else self.final_norm) else "raw"
 
     @property
     def n_layers(self) -> int:
@@ -90,7 +96,9 @@ class Profile:
             pl.lit(self.model).alias("model"),
             pl.lit(self.revision).alias("revision"),
             pl.lit(self.n_texts).alias("n_texts"),
-            pl.lit(self.final_norm).alias("final_norm"),
+            pl.col("metric")
+            .map_elements(lambda name: self.states_of(name) == "normed", return_dtype=pl.Boolean)
+            .alias("final_norm"),
             pl.lit(self.max_seq_length).alias("max_seq_length"),
             pl.lit(self.settings.alpha).alias("alpha"),
             pl.lit(self.settings.temperature).alias("temperature"),
@@ -103,7 +111,7 @@ class Profile:
 def profile_layers(
     model: str | Path | LayerwiseEncoder,
     texts: Sequence[str],
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = PAPER_METRICS,
     max_texts: int | None = MAX_TEXTS,
     final_norm: bool | None = None,
     seed: int = 0,
@@ -126,10 +134,10 @@ def profile_layers(
     Args:
         model: A folder, a Hub id, "starter", or a LayerwiseEncoder.
         texts: The corpus, without labels.
-        metrics: Some of `midlayer_embed.terms.METRICS`; all by default.
+        metrics: Some of `midlayer_embed.terms.METRICS`; those of the paper by default.
         max_texts: Maximum number of texts to measure, sampled with the seed; None for all. The paper takes 1,000.
-        final_norm: Whether to measure normed states. None: the setting of a given LayerwiseEncoder, else raw states, as
-            in the paper.
+        final_norm: Whether to measure normed states. None: the setting of a given LayerwiseEncoder; of other models
+            raw states, as in the paper, except for the retrieval of views, which is measured as the encoder pools.
         seed: Seed of the sample of texts, of the views and of DiME's permutations.
         min_tokens: Texts with fewer tokens, special ones included, are left out.
         normalizations: What entropies are divided by (see `metrics.matrix_entropy`); raw values are always included.
@@ -200,8 +208,9 @@ def open_profile(
             raise InputError(f"{', '.join(model_options)}: pass settings of a LayerwiseEncoder to its constructor")
         encoder = model
     else:
-        encoder = LayerwiseEncoder(model, final_norm=bool(final_norm), **model_options)
-    normed = encoder.final_norm if final_norm is None else final_norm
+        encoder = LayerwiseEncoder(model, final_norm=final_norm, **model_options)
+    encoded_norm = encoder.final_norm if final_norm is None else final_norm
+    normed = encoded_norm if encoder is model else bool(final_norm)
     sample = sample_texts(
         texts,
         max_texts,
@@ -210,7 +219,7 @@ def open_profile(
         min_tokens=min_tokens,
         max_length=encoder.max_seq_length,
     )
-    request = MetricRequest(wanted, list(range(encoder.n_layers)), normed, settings, rates)
+    request = MetricRequest(wanted, list(range(encoder.n_layers)), normed, settings, encoded_norm, rates)
     options = PassOptions(workers, batch_tokens, show_progress=show_progress)
     with build_representations(encoder, sample, request, options) as representations:
         curves = representations.curves(wanted, divisors, show_progress=show_progress)
@@ -224,5 +233,6 @@ def open_profile(
             settings=settings,
             values={metric: curves[metric, RAW] for metric in wanted},
             normalized={key: curve for key, curve in curves.items() if key[1] != RAW},
+            encoded_norm=encoded_norm,
         )
         yield profile, representations

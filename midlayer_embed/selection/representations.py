@@ -7,7 +7,7 @@ The functions behind the metrics are in `measures`, tables in `profile`, the cho
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ from midlayer_embed.forward.layerwise import LayerwiseEncoder, PooledBatch, Toke
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.metrics.gram import divisor
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
-from midlayer_embed.terms import METRIC_TABLE, MI_LOWER_BOUND, RAW, n_views
+from midlayer_embed.terms import METRIC_TABLE, MI_LOWER_BOUND, RAW, ViewKind, views_of
 from midlayer_embed.texts.views import augmented_views
+from midlayer_embed.texts.word_views import word_views
 
 _BAR_AFTER = 1  # seconds; metrics that are measured sooner show no bar
 
@@ -34,8 +35,9 @@ class MetricRequest:
     Attributes:
         metrics: Names of metrics.
         layers: Layers 0..L; all axes of layers are in this order.
-        final_norm: Whether normed states are measured.
+        final_norm: Whether normed states are measured by the metrics that take raw ones by default, as in the paper.
         settings: Settings of the metrics.
+        encoded_norm: The same for the others (`Metric.encoded`); None: as the encoder.
         rates: Rates of augmentation, as in `views.augmented_views`.
         skips_not_finite: Whether the metrics of a layer with states that are not finite are NaN, instead of an error.
     """
@@ -44,6 +46,7 @@ class MetricRequest:
     layers: Sequence[int]
     final_norm: bool
     settings: MetricSettings
+    encoded_norm: bool | None = None
     rates: str = "paper"
     skips_not_finite: bool = False
 
@@ -68,6 +71,23 @@ class PassOptions:
 
 
 @dataclass(frozen=True)
+class Views:
+    """The pooled vectors of one kind of views.
+
+    Attributes:
+        rows: (m,) indices of the texts that have such views, in order.
+        vectors: (n_layers, n_views, m, dim) float32.
+    """
+
+    rows: np.ndarray
+    vectors: np.ndarray
+
+    def places(self, rows: np.ndarray | None) -> slice | np.ndarray:
+        """Where the views of some texts are on the axis of m; None stands for all."""
+        return slice(None) if rows is None else np.flatnonzero(np.isin(self.rows, rows))
+
+
+@dataclass(frozen=True)
 class Representations:
     """The states of n texts at some layers.
 
@@ -78,7 +98,7 @@ class Representations:
         n_tokens: (n,) number of tokens of each text, special ones included; empty if no metric needs it.
         token_values: For each token metric (n_layers, n), NaN where a text is too short for it.
         vectors: (n_layers, n, dim) float32, pooled; None if no metric needs them.
-        views: (n_layers, n_views, n, dim) float32, pooled; None if no metric needs them.
+        views: The views that the metrics need, by their kind (`Metric.views`).
         settings: Settings of the metrics.
         skips_not_finite: Whether the metrics of a layer with states that are not finite are NaN, instead of an error.
     """
@@ -89,7 +109,7 @@ class Representations:
     n_tokens: np.ndarray
     token_values: Mapping[str, np.ndarray]
     vectors: np.ndarray | None
-    views: np.ndarray | None
+    views: Mapping[ViewKind, Views]
     settings: MetricSettings
     skips_not_finite: bool = False
 
@@ -109,11 +129,10 @@ class Representations:
         if METRIC_TABLE[metric].measured_on == "tokens":
             on_layers(len(self.layers))
             return _mean_of_known(self.token_values[metric], rows)
-        kept = slice(None) if rows is None else rows
         values = []
         for slot, layer in enumerate(self.layers):
             try:
-                values.append(self._at_slot(metric, slot, kept))
+                values.append(self._at_slot(metric, slot, rows))
             except InputError as error:
                 raise InputError(f"{metric} of layer {layer}: {error}") from error
             on_layers(1)
@@ -126,7 +145,10 @@ class Representations:
             metric: One of the requested metrics.
             rows: Indices of texts, as for `measure`.
         """
-        if METRIC_TABLE[metric].measured_on != "tokens":
+        if METRIC_TABLE[metric].measured_on == "views":
+            views = self.views[METRIC_TABLE[metric].views]
+            return len(views.rows[views.places(rows)])
+        if METRIC_TABLE[metric].measured_on == "vectors":
             return self.n_texts if rows is None else len(rows)
         values = self.token_values[metric] if rows is None else self.token_values[metric][:, rows]
         return int(np.isfinite(values).any(axis=0).sum())
@@ -181,14 +203,19 @@ class Representations:
         found = divisor(normalization, n, self.dim).numpy()
         return np.asarray(np.where(found > 0, found, np.nan))
 
-    def _at_slot(self, metric: str, slot: int, rows: slice | np.ndarray) -> float:
-        measured_on, count = METRIC_TABLE[metric].measured_on, METRIC_TABLE[metric].n_views
-        states = self.vectors if measured_on == "vectors" else self.views
-        assert states is not None
-        some = states[slot, rows] if measured_on == "vectors" else states[slot, :count][:, rows]
+    def _at_slot(self, name: str, slot: int, rows: np.ndarray | None) -> float:
+        metric = METRIC_TABLE[name]
+        if metric.measured_on == "vectors":
+            assert self.vectors is not None
+            some = self.vectors[slot, slice(None) if rows is None else rows]
+        else:
+            views = self.views[metric.views]
+            some = views.vectors[slot, : metric.n_views][:, views.places(rows)]
+            if not some.shape[1]:
+                return float("nan")
         if self.skips_not_finite and not np.isfinite(some).all():
             return float("nan")
-        return float(MEASURES[metric](some, self.settings))
+        return float(MEASURES[name](some, self.settings))
 
 
 def _mean_of_known(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
@@ -277,7 +304,9 @@ def build_representations(
     """
     if text_pass is None and TextPass.is_needed(request.metrics):
         text_pass = TextPass(len(texts), encoder.dim, request)
-        for rows, sources, pooled in _batches(encoder, texts, request, options, text_pass.measures, "Encoding"):
+        for rows, sources, pooled in _batches(
+            encoder, texts, request.layers, request.final_norm, options, text_pass.measures, "Encoding"
+        ):
             text_pass.add(rows, sources, pooled, pooled.vectors[0])
     found = Representations(
         layers=request.layers,
@@ -286,35 +315,52 @@ def build_representations(
         n_tokens=np.zeros(0, dtype=np.int64) if text_pass is None else text_pass.n_tokens,
         token_values={} if text_pass is None else text_pass.token_values,
         vectors=None if text_pass is None else text_pass.vectors,
-        views=None,
+        views={},
         settings=request.settings,
         skips_not_finite=request.skips_not_finite,
     )
-    count = n_views(request.metrics)
-    if not count:
-        yield found
-        return
-    augmented = augmented_views(
-        texts,
-        count,
-        seed=request.settings.seed,
-        rates=request.rates,
-        workers=options.workers,
-        show_progress=options.show_progress,
-    )
-    shape = (len(request.layers), count, len(texts), encoder.dim)
-    with _scratch_array(shape, options.scratch) as views:
-        flat = views.reshape(shape[0], count * len(texts), encoder.dim)
-        together = [text for view in augmented for text in view]
-        for rows, sources, pooled in _batches(encoder, together, request, options, [], "Encoding views"):
-            flat[:, rows] = pooled.vectors[0][:, sources]
+    with ExitStack() as scratch:
+        views = {
+            kind: scratch.enter_context(_encoded_views(encoder, texts, kind, count, request, options))
+            for kind, count in views_of(request.metrics).items()
+        }
         yield replace(found, views=views)
+
+
+@contextmanager
+def _encoded_views(
+    encoder: LayerwiseEncoder,
+    texts: Sequence[str],
+    kind: ViewKind,
+    count: int,
+    request: MetricRequest,
+    options: PassOptions,
+) -> Iterator[Views]:
+    """One kind of views, from one forward pass over all of them."""
+    seed, show = request.settings.seed, options.show_progress
+    if kind == "augmented":
+        norm = request.final_norm
+        rows = list(range(len(texts)))
+        made = augmented_views(
+            texts, count, seed=seed, rates=request.rates, workers=options.workers, show_progress=show
+        )
+    else:
+        norm = encoder.final_norm if request.encoded_norm is None else request.encoded_norm
+        rows, made = word_views(texts, kind, seed)
+    shape = (len(request.layers), count, len(rows), encoder.dim)
+    with _scratch_array(shape, options.scratch) as vectors:
+        flat = vectors.reshape(shape[0], count * len(rows), encoder.dim)
+        together = [text for view in made for text in view]
+        for places, sources, pooled in _batches(encoder, together, request.layers, norm, options, [], "Encoding views"):
+            flat[:, places] = pooled.vectors[0][:, sources]
+        yield Views(np.array(rows, dtype=np.int64), vectors)
 
 
 def _batches(
     encoder: LayerwiseEncoder,
     texts: Sequence[str],
-    request: MetricRequest,
+    layers: Sequence[int],
+    final_norm: bool,
     options: PassOptions,
     measures: Sequence[TokenMeasure],
     description: str,
@@ -324,8 +370,8 @@ def _batches(
     texts_of_row = np.split(np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=len(unique)))[:-1])
     for pooled in encoder.pooled_batches(
         unique,
-        request.layers,
-        norms=[request.final_norm],
+        layers,
+        norms=[final_norm],
         measures=measures,
         batch_tokens=options.batch_tokens,
         show_progress=options.show_progress,
@@ -340,6 +386,9 @@ def _scratch_array(shape: tuple[int, ...], folder: Path | None) -> Iterator[np.n
     """float32 zeros in a file, deleted when the block ends: 16 views of a large model may not fit into memory."""
     with tempfile.TemporaryFile(prefix="midlayer-embed-", dir=folder) as file:
         size = 4 * int(np.prod(shape, dtype=np.int64))
+        if not size:
+            yield np.zeros(shape, dtype=np.float32)
+            return
         if hasattr(os, "posix_fallocate"):  # otherwise a full disk would kill the process at a later write
             try:
                 os.posix_fallocate(file.fileno(), 0, size)

@@ -6,6 +6,8 @@ A criterion that has to find one view by the other asks whether a layer keeps wh
 import hashlib
 import random
 import re
+from collections.abc import Sequence
+from typing import Literal
 
 # Words are separated by white space; in scripts that are written without it, a character is a word: Thai, Lao, Burmese,
 # Khmer, Japanese, Chinese.
@@ -63,3 +65,31 @@ def dropped(text: str, view: int, seed: int = 0) -> str | None:
     ends = [0, *(word.end() for word in words)]
     # each word with the space before it, if there is any
     return "".join(text[ends[number] : words[number].end()] for number in kept).strip()
+
+
+def word_views(
+    texts: Sequence[str], kind: Literal["halves", "dropped"], seed: int = 0
+) -> tuple[list[int], list[list[str]]]:
+    """Two views of each text that has two words or more.
+
+    Args:
+        texts: Texts of any length.
+        kind: The two "halves" of a text, or two copies with "dropped" words.
+        seed: Seed of the draws; halves need none.
+
+    Returns:
+        The indices of the texts that have views, and the two lists of their views.
+
+    Example:
+        >>> word_views(["one two", "three", "four five six"], "halves")
+        ([0, 2], [['one', 'four'], ['two', 'five six']])
+    """
+    rows, found = [], []
+    for row, text in enumerate(texts):
+        first, second = (
+            (halves(text) or (None, None)) if kind == "halves" else (dropped(text, 0, seed), dropped(text, 1, seed))
+        )
+        if first is not None and second is not None:
+            rows.append(row)
+            found.append((first, second))
+    return rows, [[pair[view] for pair in found] for view in range(2)]

@@ -24,7 +24,7 @@ from leaderboard.sweep.plan import Plan
 from leaderboard.tasks.benchmarks import get_task
 from midlayer_embed import LayerwiseEncoder, profile_layers
 from midlayer_embed.forward.layerwise import LayerwiseEncoder as LayerwiseEncoderClass
-from midlayer_embed.terms import METRICS
+from midlayer_embed.terms import METRICS, PAPER_METRICS
 
 Tasks = Callable[[], list[AbsTask]]
 
@@ -68,11 +68,13 @@ def test_metrics_are_those_of_a_profile_of_the_evaluated_texts(
     task.load_data()
     texts = collect_texts(task)
     assert set(texts.evaluated) == set(task.dataset["test"]["text"]) < set(texts.all)  # type: ignore[index]
-    n_views = 16 * 20
+    n_views = 20 * 20  # augmented ones, halves, copies with dropped words
     assert sum(watched.rows) <= len(texts.all) + n_views + 2 * 20  # the texts once, for scores and metrics together
     encoder = LayerwiseEncoder(llama_folder)
-    profile = profile_layers(encoder, texts.evaluated, METRICS, max_texts=20, final_norm=False, seed=3)
-    expected = profile.to_frame().select("layer", "metric", "normalization", "value").sort(pl.all())
+    raw = profile_layers(encoder, texts.evaluated, PAPER_METRICS, max_texts=20, final_norm=False, seed=3)
+    as_encoded = profile_layers(encoder, texts.evaluated, METRICS[len(PAPER_METRICS) :], max_texts=20, seed=3)
+    profiles = pl.concat([raw.to_frame(), as_encoded.to_frame()])
+    expected = profiles.select("layer", "metric", "normalization", "value").sort(pl.all())
     found = board.metrics.select("layer", "metric", "normalization", "value").sort(pl.all())
     assert found.select("layer", "metric", "normalization").equals(expected.select("layer", "metric", "normalization"))
     np.testing.assert_allclose(found["value"], expected["value"], rtol=2e-4)

@@ -46,8 +46,8 @@ def selection(profile: Profile) -> LayerSelection:
 def test_the_table_has_a_row_a_layer(profile: Profile) -> None:
     head, *rows = profile_table(profile).splitlines()
     assert head.split() == ["layer", "depth", *METRICS]
-    assert rows[2].split() == ["2", "0.67", *["1.250"] * 7]
-    assert rows[3].split() == ["3", "1.00", *["-"] * 7]
+    assert rows[2].split() == ["2", "0.67", *["1.250"] * len(METRICS)]
+    assert rows[3].split() == ["3", "1.00", *["-"] * len(METRICS)]
     assert {len(line) for line in (head, *rows)} == {len(head)}
     assert profile_table(profile, len(head)) == profile_table(profile)
 

@@ -39,7 +39,7 @@ def test_every_metric_has_a_function() -> None:
 
 def test_a_metric_of_vectors(llama_folder: Path, sentences: list[str], add: Add, tmp_path: Path) -> None:
     add(
-        Metric("length", "mean length", "vectors", unit="", normalized_by="texts", criterion="max-length"),
+        Metric("length", "mean length", "vectors", unit="", normalized_by="texts", criteria={"max-length": "max"}),
         lambda vectors, settings: np.linalg.norm(vectors, axis=1).mean(),
     )
     profile = profile_layers(llama_folder, sentences, ["length", "dataset_entropy"], normalizations=["logN"])
@@ -50,7 +50,7 @@ def test_a_metric_of_vectors(llama_folder: Path, sentences: list[str], add: Add,
     assert frame["value"].to_list() == profile.values["length"].tolist()
     assert "length" in profile_table(profile).splitlines()[0]
     draw_profile(profile, tmp_path / "profile.svg")
-    with pytest.raises(ValueError, match=r"expected some of prompt_entropy, .*, effective_rank, length, got 'lenght'"):
+    with pytest.raises(ValueError, match=r"expected some of prompt_entropy, .*, drop_retrieval, length, got 'lenght'"):
         check_metrics(["lenght"])
 
     chosen = select_layer(llama_folder, sentences, "max-length", n_resamples=2)
@@ -96,7 +96,7 @@ def test_the_command_line_lists_it(add: Add, capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit):
         main(["profile", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "effective_rank, spread" in said and "spread of the vectors" in said
+    assert "drop_retrieval, spread" in said and "spread of the vectors" in said
 
 
 def _lengths(folder: Path, texts: Sequence[str]) -> np.ndarray:

@@ -10,7 +10,7 @@ from transformers import AutoModel
 
 from midlayer_embed import LayerwiseEncoder, metrics, profile_layers
 from midlayer_embed.selection.profile import Profile
-from midlayer_embed.terms import METRICS, n_views
+from midlayer_embed.terms import PAPER_METRICS, n_views
 from midlayer_embed.texts.corpora import sample_texts
 from midlayer_embed.texts.views import augmented_views
 
@@ -33,8 +33,8 @@ def test_corpus_metrics_are_those_of_the_pooled_vectors(
     every = LayerwiseEncoder(llama_folder, final_norm=False)
     texts = sample_texts(corpus, None, tokenizer=every.backbone.tokenizer)
     vectors = every.encode(texts)
-    views = np.stack([every.encode(view) for view in augmented_views(texts, n_views(METRICS))])
-    assert set(profile.values) == set(METRICS)
+    views = np.stack([every.encode(view) for view in augmented_views(texts, n_views(PAPER_METRICS))])
+    assert set(profile.values) == set(PAPER_METRICS)
     for layer in range(4):
         a, b = views[0, :, layer], views[1, :, layer]
         expected = {
@@ -65,7 +65,7 @@ def test_numbers_depend_on_the_set_of_texts_and_the_seed_alone(
 ) -> None:
     again = profile_layers(llama_folder, corpus[::-1], workers=2)
     small_batches = profile_layers(llama_folder, corpus, batch_tokens=64)
-    for metric in METRICS:
+    for metric in PAPER_METRICS:
         np.testing.assert_array_equal(again.values[metric], profile.values[metric], err_msg=metric)
         np.testing.assert_allclose(small_batches.values[metric], profile.values[metric], rtol=1e-3, err_msg=metric)
     other = profile_layers(llama_folder, corpus, ["dime"], seed=1)
@@ -73,14 +73,15 @@ def test_numbers_depend_on_the_set_of_texts_and_the_seed_alone(
 
 
 def test_a_metric_alone_is_the_same_as_among_others(llama_folder: Path, corpus: list[str], profile: Profile) -> None:
-    for metric in METRICS:
+    for metric in PAPER_METRICS:
         alone = profile_layers(llama_folder, corpus, [metric]).values
         assert list(alone) == [metric]
         np.testing.assert_allclose(alone[metric], profile.values[metric], rtol=1e-4, err_msg=metric)
 
 
 @pytest.mark.parametrize(
-    ("metrics_", "texts", "views"), [(["prompt_entropy"], 8, 0), (["dime", "infonce"], 0, 2), (list(METRICS), 8, 16)]
+    ("metrics_", "texts", "views"),
+    [(["prompt_entropy"], 8, 0), (["dime", "infonce"], 0, 2), (list(PAPER_METRICS), 8, 16)],
 )
 def test_no_text_and_no_view_goes_through_the_model_twice(
     llama_folder: Path,
