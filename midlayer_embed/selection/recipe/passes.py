@@ -27,7 +27,7 @@ from midlayer_embed.recipes.template import length_of_all_copies
 from midlayer_embed.selection.criteria import CRITERIA, cost
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
 from midlayer_embed.selection.recipe.kept_passes import KeptPasses
-from midlayer_embed.selection.select import _random_halves
+from midlayer_embed.selection.select import random_halves
 
 # Candidates of a template that are measured on halves of the texts: those behind them win on no half either.
 _CONTENDERS = 24
@@ -139,7 +139,7 @@ class Search:
         self._metric, self._end = CRITERIA[criterion]
         self._settings, self._batch_tokens = MetricSettings(seed=seed), batch_tokens
         self._needs_transform = needs_transform
-        self._halves = _random_halves(len(views[0]), n_resamples, seed)
+        self._halves = random_halves(len(views[0]), n_resamples, seed)
 
     def run(self, kept: KeptPasses, show_progress: bool) -> list[Measured]:
         """The values of all candidates, template by template."""
