@@ -149,7 +149,7 @@ def select_recipe(
         measured = search.run(kept, show_progress)
 
     values = np.concatenate([one.values.ravel() for one in measured])
-    of_halves = np.concatenate([one.halves.reshape(len(one.halves), -1) for one in measured], axis=1)
+    of_halves = np.concatenate([one.halves.reshape(len(one.halves), one.values.size) for one in measured], axis=1)
     everyone = [
         Candidate(entry.template, pooling, layer, None)
         for entry in entries
@@ -158,9 +158,9 @@ def select_recipe(
     ]
     eligible = np.flatnonzero(np.isfinite(values))
     if not len(eligible) or all_tie(values[eligible]):
+        why = f"{metric} is the same for all {len(eligible)}" if len(eligible) else f"none of {len(values)} is eligible"
         raise InputError(
-            f"texts: they cannot tell the recipes apart: {metric} is the same for all {len(eligible)}; got "
-            f"{len(rows)} texts of two words or more, pass more"
+            f"texts: they cannot tell the recipes apart: {why}; got {len(rows)} texts of two words or more, pass more"
         )
     order = cost(values, end).argsort(kind="stable")  # NaN comes last
     candidates = tuple(

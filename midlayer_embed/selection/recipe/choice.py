@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 AUTO = "auto"
+TABLES = "recipes"  # name of the files of all candidates
 # None: what the template asks for, else the model's own sentence-transformers config.
 POOLINGS = (None, "mean", "weightedmean", "lasttoken")
 # Criteria whose values can be compared between recipes: the rank of a text does not depend on the scale of vectors.
@@ -138,7 +139,7 @@ class RecipeSelection:
                 "revision": self.revision,
             }.items()
         )
-        names = ("recipes.parquet", "recipes.csv")
+        names = (f"{TABLES}.parquet", f"{TABLES}.csv")
         for name, write in zip(names, (frame.write_parquet, frame.write_csv), strict=True):
             with atomic_file(folder / name) as partial:
                 write(partial)  # type: ignore[operator]

@@ -20,6 +20,7 @@ from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file
 from midlayer_embed.ground.scratch import array_in, scratch_array
 from midlayer_embed.ground.whole_files import write_json
 from midlayer_embed.recipes.names import NONE, template_name
+from midlayer_embed.selection.recipe.choice import TABLES
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,10 @@ class KeptPasses:
                 raise InputError(f"folder: another process is searching in {self._folder.parent}") from None
             except OSError as error:
                 raise InputError(f"folder: {self._folder} cannot be written: {error.strerror}") from error
-            for left in self._folder.glob(f".*{PARTIAL_MARK}*"):
-                left.unlink(missing_ok=True)
+            # what a kill left, of the tables as well
+            for folder, name in ((self._folder, ""), (self._folder.parent, TABLES)):
+                for left in folder.glob(f".{name}*{PARTIAL_MARK}*"):
+                    left.unlink(missing_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,7 +72,7 @@ class KeptPasses:
             return None
         wanted = _as_json(settings)
         if earlier != wanted:
-            changed = [key for key in {**earlier, **wanted} if earlier.get(key) != wanted.get(key)]
+            changed = [key for key in {**wanted, **earlier} if earlier.get(key) != wanted.get(key)]
             logger.warning("starting over: what was measured earlier differs in %s", ", ".join(changed))
             return None
         return found
@@ -122,8 +125,9 @@ class KeptPasses:
         """What an interrupt leaves behind, in words."""
         if self._folder is None:
             return "nothing is kept; with a folder (--out) a search can be resumed"
-        n_templates, n_passes = (len(list(self._folder.glob(f"*.{kind}"))) for kind in ("json", "f4"))
-        return f"{n_templates} templates and {n_passes} passes more are kept; run the same command again to resume"
+        n_templates, n_passes = (len(list(self._folder.glob(f"[!.]*.{kind}"))) for kind in ("json", "f4"))
+        templates, passes = "template" + "s" * (n_templates != 1), "pass" + "es" * (n_passes != 1)
+        return f"{n_templates} {templates} and {n_passes} {passes} more are kept; run the same command again to resume"
 
     def _values_file(self, template: str | None) -> Path:
         assert self._folder is not None
