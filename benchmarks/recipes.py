@@ -1,7 +1,8 @@
 """Recipes around a layer on whole MTEB tasks, beside the plain last layer, an embedding model and TF-IDF.
 
     python -m benchmarks.recipes DATA_DIR [--results FOLDER] [--tasks TASK ...] [--models starter minilm]
-        [--templates none eol eol:lasttoken echo] [--fitted-on train task] [--dtype float32] [--jobs 1]
+        [--templates none eol eol:lasttoken echo] [--transforms none standardize whiten whiten:1]
+        [--fitted-on train task] [--layers all] [--dtype float32] [--jobs 1]
 
 DATA_DIR holds the datasets of the tasks (see `midlayer-leaderboard run --data-dir`). A template may name a pooling
 mode after a colon. The transforms are fitted on each task's other split where it has one ("train"), and on the
@@ -116,6 +117,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results/recipes"))
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--templates", nargs="+", default=list(TEMPLATES))
+    parser.add_argument("--transforms", nargs="+", default=list(TRANSFORMS))
+    parser.add_argument("--layers", nargs="+", type=int, help="layers of the starter model (default: all)")
     parser.add_argument("--models", nargs="+", default=["starter", "minilm"], choices=["starter", "minilm"])
     parser.add_argument("--fitted-on", nargs="+", default=["train", "task"], choices=["train", "task"])
     parser.add_argument("--dtype", default="float32", help="dtype of the weights (default: float32)")
@@ -136,7 +139,8 @@ def main() -> None:
                 data_dir=arguments.data_dir,
                 metrics="none",
                 templates=some,
-                transforms=TRANSFORMS,
+                layers=arguments.layers if model == "starter" and arguments.layers else "all",
+                transforms=arguments.transforms,
                 transform_texts=fitted_on,
                 pooling_mode=pooling_mode or None,
                 dtype=arguments.dtype,
