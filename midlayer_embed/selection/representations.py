@@ -17,9 +17,9 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import distinct
 from midlayer_embed.forward.layerwise import LayerwiseEncoder, PooledBatch, TokenMeasure
 from midlayer_embed.ground.progress import progress
-from midlayer_embed.ground.scratch import scratch_array
 from midlayer_embed.metrics.gram import divisor
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
+from midlayer_embed.selection.scratch import scratch_array
 from midlayer_embed.terms import METRIC_TABLE, MI_LOWER_BOUND, RAW, ViewKind, views_of
 from midlayer_embed.texts.views import augmented_views
 from midlayer_embed.texts.word_views import word_views

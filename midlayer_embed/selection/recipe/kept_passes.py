@@ -17,10 +17,10 @@ from filelock import FileLock, Timeout
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file
-from midlayer_embed.ground.scratch import array_in, scratch_array
 from midlayer_embed.ground.whole_files import write_json
 from midlayer_embed.recipes.names import NONE, template_name
 from midlayer_embed.selection.recipe.choice import TABLES
+from midlayer_embed.selection.scratch import array_in, scratch_array
 
 logger = logging.getLogger(__name__)
 

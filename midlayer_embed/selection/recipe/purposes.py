@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from midlayer_embed.errors import InputError
 
 # Criteria without labels are misled by transformed vectors, so this is no measurement on the user's texts. It is what
-# the labels of other tasks say (docs/guides/choose-a-recipe.md has the numbers): the best transform first, by template
-# where one differs.
+# the labels of other tasks say: the best transform first, by template where one differs.
 _OTHERS = ""
 _SUITS: Mapping[str, Mapping[str, Sequence[str | None]]] = {
     "similarity": {_OTHERS: ("whiten:10", "standardize", None)},
