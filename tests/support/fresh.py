@@ -105,7 +105,7 @@ MISTAKES = {
         "run MODEL --metrics beauty": "metrics: expected some of",
         "run MODEL --metric-texts 1": "metric_texts: expected an int of at least 2",
         "run MODEL --templates ecko": "template: expected eol, echo, or a text with {text} in it",
-        "run MODEL --transforms pca": "transform: expected one of center, standardize",
+        "run MODEL --transforms pca": "transform: expected one of center, standardize, remove:k, whiten:r",
         "run MODEL --transform-texts NOWHERE": "transform_texts: expected train, task or a file of texts",
         "run MODEL --transform-texts EMPTY": "transform_texts: ",
         "run MODEL --fit-texts 1": "fit_texts: expected an int of at least 2",
