@@ -20,8 +20,8 @@ from midlayer_embed.cli.parser import (
 from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.options import POOLING_MODES, Recipe, Source
 from midlayer_embed.recipes.names import NONE, TEMPLATES, TEXT, TRANSFORMS, check_templates, check_transforms
+from midlayer_embed.selection.criteria import AUTO
 from midlayer_embed.selection.recipe.choice import (
-    AUTO,
     POOLINGS,
     RECIPE_CRITERIA,
     check_poolings,

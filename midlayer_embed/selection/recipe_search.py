@@ -18,11 +18,12 @@ from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.options import AnyModelOptions, Recipe, fold, takes_options
 from midlayer_embed.recipes.names import check_templates, check_transforms
-from midlayer_embed.selection.criteria import CRITERIA, all_tie, cost
+from midlayer_embed.selection.auto import recommended
+from midlayer_embed.selection.criteria import AUTO, CRITERIA, all_tie, cost
 from midlayer_embed.selection.profile import MAX_TEXTS
 from midlayer_embed.selection.recipe.choice import (
-    AUTO,
     POOLINGS,
+    RECIPE_CRITERIA,
     Candidate,
     RecipeSelection,
     check_poolings,
@@ -121,7 +122,7 @@ def select_recipe(
         min_tokens=min_tokens,
         max_length=encoder.max_seq_length,
     )
-    measured_by = "half-retrieval" if criterion == AUTO else criterion
+    measured_by = _recommended(encoder, sample) if criterion == AUTO else criterion
     metric, end = CRITERIA[measured_by]
     rows, views = word_views(sample, METRIC_TABLE[metric].views, seed)  # type: ignore[arg-type]
     if len(set(zip(*views, strict=True))) < 2:
@@ -197,6 +198,12 @@ def select_recipe(
         seed=seed,
         options=_encoder_options(recipe, found, options),
     )
+
+
+def _recommended(encoder: LayerwiseEncoder, texts: Sequence[str]) -> str:
+    """What "auto" takes for these texts; half-retrieval where they are so few that it would choose a layer without."""
+    name, _ = recommended(encoder.checkpoint, texts)
+    return name if name in RECIPE_CRITERIA else "half-retrieval"
 
 
 def _picks(costs: np.ndarray) -> list[int]:

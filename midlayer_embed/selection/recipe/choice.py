@@ -9,13 +9,12 @@ from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.options import POOLING_MODES, Recipe, pooling_modes
 from midlayer_embed.recipes.names import some_of
-from midlayer_embed.selection.criteria import CRITERIA
+from midlayer_embed.selection.criteria import AUTO, CRITERIA
 from midlayer_embed.terms import METRIC_TABLE
 
 if TYPE_CHECKING:
     import polars as pl
 
-AUTO = "auto"
 TABLES = "recipes"  # name of the files of all candidates
 # None: what the template asks for, else the model's own sentence-transformers config.
 POOLINGS = (None, "mean", "weightedmean", "lasttoken")
