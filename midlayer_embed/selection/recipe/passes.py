@@ -249,7 +249,7 @@ class Search:
         )
         n, n_layers = len(self._views[0]), entry.encoder.n_layers
         comparisons = sum(entry.dim(pooling) for pooling in entry.poolings) * n_layers * 4 * n * n  # in float64
-        comparisons += entry.encoder.dim * n * n * len(self._halves) * min(_CONTENDERS, n_layers)
+        comparisons += entry.encoder.backbone.dim * n * n * len(self._halves) * _CONTENDERS
         return n_tokens * weights / (n_tokens * weights + comparisons)
 
     def _identity(self, entry: Entry) -> dict[str, Any]:
