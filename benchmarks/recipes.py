@@ -5,10 +5,10 @@
         [--fitted-on train task] [--layers all] [--dtype float32] [--jobs 1]
 
 DATA_DIR holds the datasets of the tasks (see `midlayer-leaderboard run --data-dir`). A template may name a pooling
-mode after a colon. The transforms are fitted on each task's other split where it has one ("train"), and on the
-evaluated texts themselves ("task"), never with labels. The best layer of a recipe is the one with the highest mean
-over the tasks: it is chosen by their labels, and so an upper bound. A run that was interrupted continues from the
-results folder.
+mode after a colon. The transforms are fitted on each task's other split ("train"), and on the evaluated texts
+themselves ("task"), never with labels; a task without another split is fitted on its own texts, with an asterisk. The
+best layer of a recipe is the one with the highest mean over the tasks: it is chosen by their labels, and so an upper
+bound. A run that was interrupted continues from the results folder.
 """
 
 import argparse
@@ -95,6 +95,11 @@ def rows_of(name: str, scores: pl.DataFrame, tasks: Sequence[str]) -> list[tuple
     """Two rows per recipe, its last layer and its best one: name, recipe, fitted on, layer, a score per task."""
     found = []
     last = scores["layer"].max()
+    # A task without another split counts among those that have one, with a mark.
+    said = pl.col("fitted_on")
+    own = (said.is_not_null() & ~(said == "train").any().over("task")).fill_null(False)
+    scores = scores.with_columns(own=own, fitted_on=pl.when(own).then(pl.lit("train")).otherwise(said))
+    marked = set(scores.filter("own")["task"])
     points = scores.with_columns(pl.col("main_score") * 100).sort("model", *_RECIPE, "layer")
     for (label, *recipe), part in points.group_by("model", *_RECIPE, maintain_order=True):
         layers = part.pivot("task", index="layer", values="main_score", aggregate_function="first")
@@ -105,7 +110,8 @@ def rows_of(name: str, scores: pl.DataFrame, tasks: Sequence[str]) -> list[tuple
         shown = ", ".join(filter(None, [template or "plain", pooling, transform]))
         for place, row in (("last", means.filter(layer=last)), ("best", means.head(1))):
             if not row.is_empty():
-                cells = [f"{row[task][0]:.1f}" if task in known else "" for task in tasks]
+                stars = {task: "*" for task in marked if fitted_on == "train"}
+                cells = [f"{row[task][0]:.1f}{stars.get(task, '')}" if task in known else "" for task in tasks]
                 found.append((name, shown, fitted_on, f"{row['layer'][0]} ({place})", *cells))
     return found
 
