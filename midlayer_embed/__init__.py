@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from midlayer_embed.recipes.transform import Transform, fit_transform
     from midlayer_embed.selection.criteria import LayerSelection
     from midlayer_embed.selection.profile import profile_layers
+    from midlayer_embed.selection.recipe.choice import RecipeSelection
+    from midlayer_embed.selection.recipe_search import select_recipe
     from midlayer_embed.selection.select import select_layer
 
 __version__ = "0.1.0"
@@ -23,6 +25,7 @@ __all__ = [
     "LayerwiseEncoder",
     "MidLayerEncoder",
     "Recipe",
+    "RecipeSelection",
     "Transform",
     "__version__",
     "fit_transform",
@@ -30,6 +33,7 @@ __all__ = [
     "profile_layers",
     "register_family",
     "select_layer",
+    "select_recipe",
 ]
 
 # Where each name is defined: its module, and the name there.
@@ -38,11 +42,13 @@ _HOMES = {
     "LayerwiseEncoder": ("midlayer_embed.forward.layerwise", "LayerwiseEncoder"),
     "MidLayerEncoder": ("midlayer_embed.encoder.sentence_transformer", "MidLayerEncoder"),
     "Recipe": ("midlayer_embed.options", "Recipe"),
+    "RecipeSelection": ("midlayer_embed.selection.recipe.choice", "RecipeSelection"),
     "Transform": ("midlayer_embed.recipes.transform", "Transform"),
     "fit_transform": ("midlayer_embed.recipes.transform", "fit_transform"),
     "profile_layers": ("midlayer_embed.selection.profile", "profile_layers"),
     "register_family": ("midlayer_embed.models.families", "register"),
     "select_layer": ("midlayer_embed.selection.select", "select_layer"),
+    "select_recipe": ("midlayer_embed.selection.recipe_search", "select_recipe"),
 }
 
 

@@ -156,7 +156,7 @@ METRIC_TABLE: dict[str, Metric] = {
             n_views=2,
             views="dropped",
             criteria={"drop-retrieval": "max"},
-            meaning="The same for two copies of each text that lack some of its words.",
+            meaning="How high another copy of a text, with words left out of both, ranks among such copies of all texts.",
         ),
         Metric(
             "two_nn",

@@ -7,14 +7,12 @@ from typing import NamedTuple, TypedDict
 import polars as pl
 
 from midlayer_embed.options import DEFAULT_POOLING_MODE
-from midlayer_embed.recipes.names import TEMPLATES, default_pooling_mode, parse_transform
+from midlayer_embed.recipes.names import TEMPLATES, default_pooling_mode
 
 MODEL = ("model", "revision")
 # Columns of a recipe in the tables, all null for plain layers.
 RECIPE = ("template", "transform", "fitted_on")
 VARIANT = (*MODEL, *RECIPE)
-# No template, or no transform, as a user may spell it.
-NONE = "none"
 # `fitted_on` of a transform that was fitted on the evaluated texts themselves, and of one of a corpus.
 TASK, CORPUS = "task", "corpus:"
 # The word for a score whose transform has seen the evaluated texts, and what it means.
@@ -125,29 +123,6 @@ def distinct(names: Mapping[Variant, str]) -> dict[Variant, str]:
         found[variant] = name if is_new else next(one for one in others if one not in taken)
         taken.add(found[variant])
     return found
-
-
-def asked_template(template: str | None) -> str | None:
-    """The template that a user asks for; None, or "none", for plain texts.
-
-    Example:
-        >>> asked_template("echo"), asked_template("none"), asked_template(None)
-        ('echo', None, None)
-    """
-    return None if template == NONE else template
-
-
-def asked_transform(transform: str | None) -> str | None:
-    """The full name of the transform that a user asks for; None, or "none", for vectors as they are.
-
-    Raises:
-        InputError: (a ValueError) no such transform.
-
-    Example:
-        >>> asked_transform("whiten"), asked_transform("none"), asked_transform(None)
-        ('whiten:10', None, None)
-    """
-    return None if transform is None or transform == NONE else parse_transform(transform)[2]
 
 
 def default_pooling(template: str | None) -> str:

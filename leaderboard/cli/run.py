@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leaderboard.analysis.variants import NONE
 from leaderboard.cli.options import PROGRAM, add_task_options, check_task_choice
 from leaderboard.models.known import known_models
 from leaderboard.sweep.arguments import check_results_folder, check_sweep
@@ -17,7 +16,7 @@ from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, complet
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.layers import parse_layer_or_name
-from midlayer_embed.recipes.names import TEMPLATES, TEXT, TRANSFORMS
+from midlayer_embed.recipes.names import NONE, TEMPLATES, TEXT, TRANSFORMS
 from midlayer_embed.terms import METRIC_TABLE, views_needed
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from pathlib import Path
 from mteb.models.model_meta import ModelMeta
 from mteb.results import BenchmarkResults, ModelResult, TaskResult
 
-from leaderboard.analysis.variants import asked_template, asked_transform
 from leaderboard.models.meta import model_label
 from leaderboard.results.arguments import check_results
 from leaderboard.results.folder import ResultsFolder
@@ -17,7 +16,7 @@ from leaderboard.results.provenance import provenance_of
 from leaderboard.tasks import starter  # noqa: F401  # mteb looks tasks up by their names, once they are imported
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import check_layer, layer_number
-from midlayer_embed.recipes.names import template_name
+from midlayer_embed.recipes.names import asked_template, asked_transform, template_name
 
 _Found = list[tuple[ModelMeta, TaskResult]]
 

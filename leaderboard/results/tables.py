@@ -23,8 +23,6 @@ from leaderboard.analysis.variants import (
     VARIANT,
     RecipeKeywords,
     Variant,
-    asked_template,
-    asked_transform,
     distinct,
     rows_of,
     variants_of,
@@ -37,6 +35,7 @@ from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from leaderboard.results.summary import LayerSummary
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import n_blocks_at
+from midlayer_embed.recipes.names import asked_template, asked_transform
 from midlayer_embed.terms import METRICS
 
 if TYPE_CHECKING:

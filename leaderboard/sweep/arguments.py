@@ -3,17 +3,15 @@
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from leaderboard.analysis.variants import NONE, asked_template, asked_transform
 from leaderboard.tasks.names import TASK, TRAIN, check_limit
-from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.paths import user_path
-from midlayer_embed.recipes.names import find_template
+from midlayer_embed.recipes.names import NONE, check_templates, check_transforms
 from midlayer_embed.terms import METRICS, check_metrics
 
 # dtypes of the vectors on disk.
@@ -53,47 +51,6 @@ def check_sweep(
     check_transforms(transforms)
     check_transform_texts(transform_texts)
     check_fit_texts(fit_texts)
-
-
-def check_templates(templates: Sequence[str | None]) -> tuple[str | None, ...]:
-    """The templates, each once; None, or "none", for plain texts.
-
-    Raises:
-        InputTypeError: (a ValueError and a TypeError) not a list.
-        InputError: (a ValueError) empty, or neither a name nor a text with `{text}` in it once or twice.
-
-    Example:
-        >>> check_templates(["none", "echo", None])
-        (None, 'echo')
-    """
-    found = [asked_template(template) for template in _several("templates", templates, '(None, "echo")')]
-    for template in found:
-        if template is not None:
-            find_template(template)
-    return tuple(dict.fromkeys(found))
-
-
-def check_transforms(transforms: Sequence[str | None]) -> tuple[str | None, ...]:
-    """The transforms by their full names, each once; None for "none".
-
-    Raises:
-        InputTypeError: (a ValueError and a TypeError) not a list.
-        InputError: (a ValueError) empty, or no such transform.
-
-    Example:
-        >>> check_transforms(["none", "whiten", "whiten:10"])
-        (None, 'whiten:10')
-    """
-    given = _several("transforms", transforms, '("none", "whiten")')
-    return tuple(dict.fromkeys(asked_transform(name) for name in given))
-
-
-def _several(name: str, values: Any, example: str) -> list[Any]:
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise InputTypeError(f"{name}: expected a list such as {example}, got {values!r}")
-    if not (found := list(values)):
-        raise InputError(f"{name}: expected at least one, got none")
-    return found
 
 
 def check_transform_texts(transform_texts: str | Path | Sequence[str]) -> None:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
-from leaderboard.analysis.variants import NONE
 from leaderboard.board import Leaderboard, load_results
 from leaderboard.quiet import calm_libraries
 from leaderboard.results.folder import ResultsFolder
@@ -27,9 +26,7 @@ from leaderboard.sweep.arguments import (
     check_results_folder,
     check_seed,
     check_store_dtype,
-    check_templates,
     check_transform_texts,
-    check_transforms,
     metric_names,
     parse_bytes,
 )
@@ -48,6 +45,7 @@ from midlayer_embed.ground.failures import reason_of, report_failures
 from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.options import FILE_OPTIONS, ModelOptions, takes_options
+from midlayer_embed.recipes.names import NONE, check_templates, check_transforms
 from midlayer_embed.recipes.transform import warn_of_few
 
 if TYPE_CHECKING:

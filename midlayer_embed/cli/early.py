@@ -54,7 +54,8 @@ def check_texts(arguments: argparse.Namespace) -> None:
 
     check_optional_int("max_texts", arguments.max_texts, 1)
     check_optional_int("min_tokens", arguments.min_tokens, 1)
-    check_rates(arguments.rates)
+    if "rates" in arguments:
+        check_rates(arguments.rates)
     if arguments.texts is not None:
         file = find_texts(arguments.texts, arguments.column)
         if file.path.stat().st_size == 0:

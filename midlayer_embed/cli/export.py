@@ -57,7 +57,7 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
         action="store_true",
         help="say what others make of the folder: older sentence-transformers, TEI, vLLM, llama.cpp, transformers",
     )
-    add_transform_options(export)
+    add_transform_options(export, default="those to measure on")
     add_text_options(export, required=False)
     add_card_options(export)
 

@@ -12,12 +12,13 @@ from midlayer_embed.selection.criteria import needs_texts, takes_texts
 PROGRAM = "midlayer-embed"
 
 
-def add_text_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+def add_text_options(parser: argparse.ArgumentParser, *, required: bool, augmented: bool = True) -> None:
     """Add the options for the texts to measure on: their source, their number and the seed.
 
     Args:
         parser: Parser of the command.
         required: Whether a source is required.
+        augmented: Whether the command may measure augmented copies of the texts.
     """
     texts = parser.add_argument_group("texts to measure on, without labels")
     source = texts.add_mutually_exclusive_group(required=required)
@@ -39,9 +40,13 @@ def add_text_options(parser: argparse.ArgumentParser, *, required: bool) -> None
     texts.add_argument(
         "--min-tokens", type=int, metavar="N", help="leave out texts of fewer tokens (default: 1; of wikitext: 30)"
     )
-    texts.add_argument(
-        "--rates", default="paper", metavar="RATES", help='rates of the augmentation: "paper" (default) or "library"'
-    )
+    if augmented:
+        texts.add_argument(
+            "--rates",
+            default="paper",
+            metavar="RATES",
+            help='rates of the augmentation: "paper" (default) or "library"',
+        )
     texts.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: 0)")
 
 
@@ -84,8 +89,7 @@ def check_texts_for(criterion: str, arguments: argparse.Namespace) -> None:
     """
     if takes_texts(criterion):
         check_texts(arguments)
-    given = arguments.texts is not None or arguments.dataset is not None or arguments.starter_texts
-    if needs_texts(criterion) and not given:
+    if needs_texts(criterion) and not _has_source(arguments):
         raise InputError(f"texts: {criterion} needs texts: pass --texts FILE, --dataset ID or --starter-texts")
 
 
@@ -97,6 +101,8 @@ def read_texts_for(criterion: str, arguments: argparse.Namespace) -> list[str] |
 def check_transform_texts(arguments: argparse.Namespace) -> None:
     """Check the options of `add_transform_options`, and find the file of texts, before anything slow is imported.
 
+    A command that has texts to measure on fits a transform on these, if no others are given.
+
     Raises:
         InputError: (a ValueError) the message names what is wrong.
     """
@@ -104,7 +110,9 @@ def check_transform_texts(arguments: argparse.Namespace) -> None:
 
     if arguments.transform is not None:
         arguments.transform = check_transform(arguments.transform, arguments.dim)
-    if (arguments.transform is None) != (arguments.transform_texts is None):
+    if _fits_on_measured_texts(arguments):
+        check_texts(arguments)
+    elif (arguments.transform is None) != (arguments.transform_texts is None):
         missing = "transform" if arguments.transform is None else "transform_texts"
         raise InputError(f"{missing}: --transform NAME and --transform-texts FILE belong together")
     if arguments.transform is None and arguments.dim is not None:
@@ -120,6 +128,8 @@ def check_transform_texts(arguments: argparse.Namespace) -> None:
 
 def read_transform_texts(arguments: argparse.Namespace) -> list[str] | None:
     """Read the texts that a transform is fitted on; None without one."""
+    if _fits_on_measured_texts(arguments):
+        return read_texts(arguments)
     if arguments.transform_texts is None:
         return None
     from midlayer_embed.texts import corpora
@@ -129,11 +139,22 @@ def read_transform_texts(arguments: argparse.Namespace) -> list[str] | None:
         return corpora.file_texts(arguments.transform_texts, arguments.transform_column)
 
 
+def _fits_on_measured_texts(arguments: argparse.Namespace) -> bool:
+    return arguments.transform is not None and arguments.transform_texts is None and _has_source(arguments)
+
+
+def _has_source(arguments: argparse.Namespace) -> bool:
+    """Whether texts to measure on were given."""
+    return any(getattr(arguments, source, None) for source in ("texts", "dataset", "starter_texts"))
+
+
 def measuring_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Keywords of `profile_layers` for the options of `add_text_options`, without those to leave at their defaults."""
     from midlayer_embed.texts.corpora import WIKITEXT, WIKITEXT_MIN_TOKENS
 
-    options = {"rates": arguments.rates, "seed": arguments.seed, "show_progress": not arguments.quiet}
+    options = {"seed": arguments.seed, "show_progress": not arguments.quiet}
+    if "rates" in arguments:
+        options["rates"] = arguments.rates
     if arguments.max_texts is not None:
         options["max_texts"] = arguments.max_texts
     if arguments.min_tokens is not None:

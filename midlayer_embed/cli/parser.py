@@ -67,12 +67,19 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     _add_fields(files, Source, without=[f.name for f in fields(Source) if f.name not in FILE_OPTIONS])
 
 
-def add_transform_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for a transform and the texts that it is fitted on."""
+def add_transform_options(parser: argparse.ArgumentParser, *, default: str = "") -> None:
+    """Add the options for a transform and the texts that it is fitted on.
+
+    Args:
+        parser: Parser of the command.
+        default: Words for the texts that it is fitted on if no others are given.
+    """
     group = parser.add_argument_group("transform of the vectors, fitted on texts without labels")
     _add_fields(group, Recipe, without=[f.name for f in fields(Recipe) if f.name not in OF_ONE_LAYER])
     group.add_argument(
-        "--transform-texts", metavar="FILE", help="texts like those to embed: .txt, .jsonl, .csv, .tsv or .parquet"
+        "--transform-texts",
+        metavar="FILE",
+        help="texts like those to embed: .txt, .jsonl, .csv, .tsv or .parquet" + (default and f" (default: {default})"),
     )
     group.add_argument(
         "--transform-column", metavar="NAME", help="column of these texts (default: the only one of strings)"
@@ -111,10 +118,10 @@ def model_arguments(options: Mapping[str, Any]) -> list[str]:
         flag = option.metadata["flag"]
         if isinstance(value, bool):
             arguments += [flag] * value
-        elif isinstance(value, (list, tuple)):
-            arguments += [part for item in value for part in (flag, str(item))]
         else:
-            arguments += [flag, str(value)]
+            for item in value if isinstance(value, (list, tuple)) else [value]:
+                # what starts with a dash would be taken for another option
+                arguments += [f"{flag}={item}"] if str(item).startswith("-") else [flag, str(item)]
     return arguments
 
 

@@ -7,6 +7,7 @@ from midlayer_embed.cli.export import add_export
 from midlayer_embed.cli.options import PROGRAM
 from midlayer_embed.cli.parser import Parser, program, run
 from midlayer_embed.cli.profile import add_profile
+from midlayer_embed.cli.recipe import add_recipe
 from midlayer_embed.cli.select import add_select
 
 
@@ -23,5 +24,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    commands = (add_profile, add_select, add_export, add_encode)
+    commands = (add_profile, add_select, add_recipe, add_export, add_encode)
     return program(PROGRAM, "Embeddings from the middle layers of language models.", commands)

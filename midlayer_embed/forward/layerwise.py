@@ -32,7 +32,7 @@ from midlayer_embed.forward.batching import (
 from midlayer_embed.forward.fitting import fit_layers
 from midlayer_embed.forward.hooks import LastLayerReached, attach_hooks
 from midlayer_embed.forward.pooling import Pooler, pooler
-from midlayer_embed.ground.progress import progress
+from midlayer_embed.ground.progress import in_parts, progress
 from midlayer_embed.ground.threads import OneAtATime
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.backbone import Backbone, load_backbone, load_tokenizer, with_recipe
@@ -284,6 +284,7 @@ class LayerwiseEncoder:
         batch_tokens: int | None = None,
         show_progress: bool = False,
         description: str = "Encoding",
+        on_tokens: Callable[[int], object] = int,
     ) -> Iterator[PooledBatch]:
         """The forward passes behind `encode`, batch by batch, for callers that keep the vectors elsewhere.
 
@@ -296,6 +297,7 @@ class LayerwiseEncoder:
             batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
             show_progress: Show a bar with an ETA on stderr.
             description: Label of the bar.
+            on_tokens: Called after each layer, as the bar is, with a number of tokens: the layer's share of its batch.
 
         Yields:
             The vectors of some of the texts; texts without tokens are left out (their vectors are zero).
@@ -314,11 +316,10 @@ class LayerwiseEncoder:
         total = int(token_ids.lengths.sum())
         with progress(total, description, "tok", show_progress) as bar:
             for batch in batches(token_ids, self.backbone.pad_id, budget, not_pooled):
-                vectors, measured = self._forward(batch, layers, norms, measures)
+                vectors, measured = self._forward(batch, layers, norms, measures, (bar.update, on_tokens))
                 n_tokens = batch.attention_mask.sum(dim=1).numpy()
                 vectors[:, :, (n_tokens <= batch.not_pooled) & (not first_token)] = 0
                 yield PooledBatch(batch.rows, n_tokens, vectors, measured)
-                bar.update(batch.n_tokens)
 
     @torch.inference_mode()
     def _forward(
@@ -327,8 +328,10 @@ class LayerwiseEncoder:
         layers: Sequence[int],
         norms: Sequence[bool],
         measures: Sequence[TokenMeasure],
+        listeners: Sequence[Callable[[int], object]],
     ) -> tuple[np.ndarray, np.ndarray]:
         device = self.backbone.device
+        parts = in_parts(batch.n_tokens, len(layers))
         mask = batch.attention_mask.to(device)
         vectors = torch.empty((len(norms), len(layers), len(batch.rows), self.dim), device=device)
         measured = torch.empty((len(measures), len(layers), len(batch.rows)), dtype=torch.float64)
@@ -355,6 +358,9 @@ class LayerwiseEncoder:
                     measured[number, slot] = measure.function(states(measure.final_norm), mask)
                 except InputError as error:
                     raise InputError(f"layer {layers[slot]}: {error}") from error
+            n_tokens = next(parts)
+            for listener in listeners:
+                listener(n_tokens)
 
         # the hooks of one thread would record the states of another
         with self._hooked, ExitStack() as hooks:

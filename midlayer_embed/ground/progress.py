@@ -66,6 +66,17 @@ def _has_bars() -> bool:
     return in_notebook or has_terminal()
 
 
+def in_parts(total: int, n_parts: int) -> Iterator[int]:
+    """A number in parts of about the same size, whole numbers that add up to it.
+
+    Example:
+        >>> list(in_parts(10, 4))
+        [2, 3, 2, 3]
+    """
+    for part in range(n_parts):
+        yield total * (part + 1) // n_parts - total * part // n_parts
+
+
 class _Speed:
     """The speed of work whose first unit does not count: it includes the start of processes."""
 

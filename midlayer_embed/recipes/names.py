@@ -3,7 +3,9 @@
 import hashlib
 import math
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.ground.checks import check_optional_int
@@ -19,6 +21,8 @@ TEMPLATES = {
 }
 # The pooling that the named templates ask for: later tokens, which have seen more of the text, count more.
 TEMPLATE_POOLING_MODE = "weightedmean"
+# No template, or no transform, as a user may spell it.
+NONE = "none"
 TRANSFORMS = ("center", "standardize", "remove:k", "whiten:r")
 DEFAULT_RIDGE = 10.0
 
@@ -145,3 +149,78 @@ def check_transform(transform: str, dim: int | None = None) -> str:
 def needs_covariance(transform: str) -> bool:
     """Whether a transform needs the covariance of the dimensions, and not only their variances."""
     return parse_transform(transform)[0] in ("remove", "whiten")
+
+
+def asked_template(template: str | None) -> str | None:
+    """The template that a user asks for; None, or "none", for plain texts.
+
+    Example:
+        >>> asked_template("echo"), asked_template("none"), asked_template(None)
+        ('echo', None, None)
+    """
+    return None if template == NONE else template
+
+
+def asked_transform(transform: str | None) -> str | None:
+    """The full name of the transform that a user asks for; None, or "none", for vectors as they are.
+
+    Raises:
+        InputError: (a ValueError) no such transform.
+
+    Example:
+        >>> asked_transform("whiten"), asked_transform("none"), asked_transform(None)
+        ('whiten:10', None, None)
+    """
+    return None if transform is None or transform == NONE else parse_transform(transform)[2]
+
+
+def check_templates(templates: Sequence[str | None]) -> tuple[str | None, ...]:
+    """The templates, each once; None, or "none", for plain texts.
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) not a list.
+        InputError: (a ValueError) empty, or neither a name nor a text with `{text}` in it once or twice.
+
+    Example:
+        >>> check_templates(["none", "echo", None])
+        (None, 'echo')
+    """
+    found = [asked_template(template) for template in some_of("templates", templates, '(None, "echo")')]
+    for template in found:
+        if template is not None:
+            find_template(template)
+    return tuple(dict.fromkeys(found))
+
+
+def check_transforms(transforms: Sequence[str | None]) -> tuple[str | None, ...]:
+    """The transforms by their full names, each once; None for "none".
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) not a list.
+        InputError: (a ValueError) empty, or no such transform.
+
+    Example:
+        >>> check_transforms(["none", "whiten", "whiten:10"])
+        (None, 'whiten:10')
+    """
+    given = some_of("transforms", transforms, '("none", "whiten")')
+    return tuple(dict.fromkeys(asked_transform(name) for name in given))
+
+
+def some_of(name: str, values: Any, example: str) -> list[Any]:
+    """The items of a list that must not be empty.
+
+    Args:
+        name: Name of the argument, for messages.
+        values: What was given.
+        example: A list that could be given, for messages.
+
+    Raises:
+        InputTypeError: (a ValueError and a TypeError) not a list; a string is none.
+        InputError: (a ValueError) empty.
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise InputTypeError(f"{name}: expected a list such as {example}, got {values!r}")
+    if not (found := list(values)):
+        raise InputError(f"{name}: expected at least one, got none")
+    return found

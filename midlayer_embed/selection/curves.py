@@ -54,7 +54,7 @@ def profile_table(profile: "Profile", width: int | None = None) -> str:
         ["depth", *(f"{layer / (profile.n_layers - 1):.2f}" for layer in layers)],
     ]
     columns += [[name, *map(number, curve)] for name, curve in profile.values.items()]
-    full = _aligned(columns)
+    full = aligned(columns)
     if width is None or len(full.partition("\n")[0]) <= width:
         return full
     blocks: list[list[list[str]]] = []
@@ -62,11 +62,11 @@ def profile_table(profile: "Profile", width: int | None = None) -> str:
         if not blocks or _width([*blocks[-1], column]) > width:
             blocks.append(columns[:2])
         blocks[-1] = [*blocks[-1], column]
-    return "\n\n".join(_aligned(_with_broken_heads(block)) for block in blocks)
+    return "\n\n".join(aligned(_with_broken_heads(block)) for block in blocks)
 
 
 def _width(columns: list[list[str]]) -> int:
-    return len(_aligned(_with_broken_heads(columns)).partition("\n")[0])
+    return len(aligned(_with_broken_heads(columns)).partition("\n")[0])
 
 
 def _with_broken_heads(columns: list[list[str]]) -> list[list[str]]:
@@ -76,7 +76,7 @@ def _with_broken_heads(columns: list[list[str]]) -> list[list[str]]:
     return [[*[""] * (n_lines - len(head)), *head, *cells] for head, (_, *cells) in zip(heads, columns, strict=True)]
 
 
-def _aligned(columns: list[list[str]]) -> str:
+def aligned(columns: list[list[str]]) -> str:
     """Columns as text, aligned to the right."""
     widths = [max(map(len, column)) for column in columns]
     rows = zip(*columns, strict=True)

@@ -4,8 +4,6 @@ Token states are measured during the pass and never kept; the pooled vectors of 
 measured on the rest is in `layer_states`, tables are in `profile`, the choice of a layer in `select`.
 """
 
-import os
-import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -15,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import distinct
 from midlayer_embed.forward.layerwise import LayerwiseEncoder, PooledBatch, TokenMeasure
 from midlayer_embed.selection.layer_states import Representations, Views
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
+from midlayer_embed.selection.scratch import scratch_array
 from midlayer_embed.terms import METRIC_TABLE, ViewKind, views_of
 from midlayer_embed.texts.views import augmented_views
 from midlayer_embed.texts.word_views import word_views
@@ -214,7 +212,7 @@ def _encoded_views(
         norm = encoder.final_norm if request.encoded_norm is None else request.encoded_norm
         rows, made = word_views(texts, kind, seed)
     shape = (len(request.layers), count, len(rows), encoder.dim)
-    with _scratch_array(shape, options.scratch) as vectors:
+    with scratch_array(shape, options.scratch) as vectors:
         flat = vectors.reshape(shape[0], count * len(rows), encoder.dim)
         together = [text for view in made for text in view]
         for places, sources, pooled in _batches(
@@ -249,22 +247,3 @@ def _batches(
     ):
         rows = [texts_of_row[row] for row in pooled.rows]
         yield np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(some) for some in rows]), pooled
-
-
-@contextmanager
-def _scratch_array(shape: tuple[int, ...], folder: Path | None) -> Iterator[np.ndarray]:
-    """float32 zeros in a file, deleted when the block ends: 16 views of a large model may not fit into memory."""
-    with tempfile.TemporaryFile(prefix="midlayer-embed-", dir=folder) as file:
-        size = 4 * int(np.prod(shape, dtype=np.int64))
-        if not size:
-            yield np.zeros(shape, dtype=np.float32)
-            return
-        if hasattr(os, "posix_fallocate"):  # otherwise a full disk would kill the process at a later write
-            try:
-                os.posix_fallocate(file.fileno(), 0, size)
-            except OSError as error:
-                raise InputError(
-                    f"views: their vectors need {size / 1e9:.1f} GB in {folder or tempfile.gettempdir()}: "
-                    f"{error.strerror}; measure fewer texts, or use a larger disk (TMPDIR, if no folder is given)"
-                ) from error
-        yield np.memmap(file, dtype=np.float32, mode="r+", shape=shape)  # type: ignore[call-overload]

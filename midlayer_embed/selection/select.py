@@ -154,7 +154,7 @@ def select_layer(
                 f"texts: they cannot tell the layers apart: {metric} is {values[ranked[0]]:.4g} at all {len(ranked)} "
                 f"layers; got {profile.n_different_texts} different texts, pass more"
             )
-        halves = _random_halves(profile.n_texts, n_resamples, seed)
+        halves = random_halves(profile.n_texts, n_resamples, seed)
         bar = progress(len(halves), "Resampling", "half", show_progress, items=halves)
         picks = [
             _pick(criterion, _curve_of_half(representations, metric, rows), layer_zero)
@@ -179,7 +179,8 @@ def select_layer(
     )
 
 
-def _random_halves(n_texts: int, n_resamples: int, seed: int) -> list[np.ndarray]:
+def random_halves(n_texts: int, n_resamples: int, seed: int) -> list[np.ndarray]:
+    """The indices of random halves of some texts, rising; none with fewer than four texts."""
     rng = np.random.default_rng(seed)
     if n_texts < 4:
         return []

@@ -190,6 +190,10 @@ def test_a_shell_is_told_the_values_of_options(
     for line, expected in (
         ("midlayer-embed sel", ["select "]),
         ("midlayer-embed select m --criterion min-d", ["min-dime "]),
+        ("midlayer-embed recipe m --for cl", ["classification", "clustering"]),
+        ("midlayer-embed recipe m --criterion dr", ["drop-retrieval "]),
+        ("midlayer-embed recipe m --templates ec", ["echo "]),
+        ("midlayer-embed recipe m --poolings wei", ["weightedmean "]),
     ):
         with (tmp_path / "answer").open("w") as answer:
             monkeypatch.setattr(argcomplete.CompletionFinder, "_init_debug_stream", lambda self: None)

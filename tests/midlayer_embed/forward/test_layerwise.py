@@ -170,3 +170,16 @@ def test_a_layer_that_is_named_twice_is_given_twice(llama: LayerwiseEncoder, sen
     for layers in ([2, 1, -2], [3, 3], [0, 0.0, 1, -4]):
         numbers = [round(layer * 3) if isinstance(layer, float) else layer for layer in layers]
         np.testing.assert_array_equal(llama.encode(texts, layers), every[:, numbers])
+
+
+def test_progress_counts_every_layer_of_a_batch(llama: LayerwiseEncoder, sentences: list[str]) -> None:
+    counted: list[int] = []
+    batches = [
+        (pooled, len(counted))
+        for pooled in llama.pooled_batches(
+            sentences, [3, 0, 2], norms=[True, False], batch_tokens=16, on_tokens=counted.append
+        )
+    ]
+    assert len(batches) > 1
+    assert [seen for _, seen in batches] == [3 * number for number in range(1, len(batches) + 1)]
+    assert sum(counted) == sum(int(pooled.n_tokens.sum()) for pooled, _ in batches)

@@ -1,0 +1,86 @@
+"""A recipe that was chosen, in words, and the candidates as a text table."""
+
+import numpy as np
+
+from midlayer_embed.recipes.names import NONE
+from midlayer_embed.selection.criteria import CRITERIA, all_tie
+from midlayer_embed.selection.curves import FEW_TEXTS, aligned, number
+from midlayer_embed.selection.recipe.choice import Candidate, RecipeSelection
+from midlayer_embed.terms import METRIC_TABLE
+
+_SHOWN = 32  # letters of a template
+
+
+def recipe_table(selection: RecipeSelection, top: int = 10) -> str:
+    """The best candidates, one a row.
+
+    Args:
+        selection: The choice.
+        top: Number of candidates.
+    """
+    shown = selection.ranked[:top]
+    metric, _ = CRITERIA[selection.criterion]
+    return aligned(
+        [
+            ["rank", *(str(rank) for rank in range(1, len(shown) + 1))],
+            ["template", *(_name(candidate.template) for candidate in shown)],
+            ["pooling", *(candidate.pooling_mode for candidate in shown)],
+            ["layer", *(str(candidate.layer) for candidate in shown)],
+            [metric, *(number(_value(candidate)) for candidate in shown)],
+        ]
+    )
+
+
+def recipe_summary(selection: RecipeSelection) -> list[str]:
+    """What was picked, what was measured, how sure it is and what the others cost, in a few lines."""
+    best, *others = selection.ranked
+    metric, _ = CRITERIA[selection.criterion]
+    lines = [
+        f"picked: {_words(best)} of {selection.n_layers - 1}, by {selection.criterion} over {selection.n_texts} texts, "
+        f"out of {len(selection.candidates)} candidates",
+        f"measured: {METRIC_TABLE[metric].label} {number(_value(best))}. {METRIC_TABLE[metric].meaning}",
+    ]
+    if left := len(selection.candidates) - len(selection.ranked):
+        lines.append(f"left out: {left} of them, with vectors that are not finite, or the same for all texts")
+    if others:
+        lines.append(f"runner-up: {_words(others[0])}, {_behind(selection, others[0])}")
+    for template in selection.tokens:
+        first = next((one for one in others if one.template == template), None)
+        if first is not None and template != best.template:
+            tokens = f"{selection.tokens[template]:.0f} tokens a text, not {selection.tokens[best.template]:.0f}"
+            lines.append(f"another template: {_words(first)}, {_behind(selection, first)}; {tokens}")
+    if selection.stability is not None and selection.kind_stability is not None:
+        same, kind = (round(share * selection.n_resamples) for share in (selection.stability, selection.kind_stability))
+        lines.append(
+            f"stability: the same recipe on {same} of {selection.n_resamples} random halves of the texts, the same "
+            f"template and pooling on {kind}"
+        )
+    lines.append(f"transform: {selection.recipe.transform or NONE}, not measured: {selection.remarks[0]}")
+    lines += selection.remarks[1:]
+    if selection.n_texts < FEW_TEXTS:
+        lines.append(f"few texts: {selection.n_texts} say little; pass some hundreds of your own")
+    return lines
+
+
+def _words(candidate: Candidate) -> str:
+    return f"{_name(candidate.template, 'no template')}, {candidate.pooling_mode}, layer {candidate.layer}"
+
+
+def _behind(selection: RecipeSelection, candidate: Candidate) -> str:
+    values = [_value(one) for one in selection.ranked]
+    margin = abs(_value(candidate) - values[0])
+    if all_tie(np.array([_value(candidate), values[0]])):
+        return "of the same value"
+    return f"behind by {number(margin)} ({margin / (max(values) - min(values)):.1%} of the range)"
+
+
+def _name(template: str | None, none: str = NONE) -> str:
+    if template is None:
+        return none
+    shown = " ".join(template.split())
+    return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…"
+
+
+def _value(candidate: Candidate) -> float:
+    assert candidate.value is not None
+    return candidate.value
