@@ -156,7 +156,7 @@ METRIC_TABLE: dict[str, Metric] = {
             n_views=2,
             views="dropped",
             criteria={"drop-retrieval": "max"},
-            meaning="How high another copy of a text, with words left out of both, ranks among such copies of all texts.",
+            meaning="How high another copy of a text ranks among the copies of all texts, all with words left out.",
         ),
         Metric(
             "two_nn",
