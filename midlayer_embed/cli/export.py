@@ -28,7 +28,7 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.layers import parse_layer_or_name
 from midlayer_embed.options import OF_ONE_LAYER, fold
-from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, check_layer, is_encoded
+from midlayer_embed.selection.criteria import AUTO, CRITERIA, OUTSIDE, LayerSelection, check_layer, is_raw
 
 
 def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -48,7 +48,8 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
     export.add_argument(
         "--layer",
         metavar="LAYER",
-        help=f"a layer (17, or -1 from the end), a depth (0.7), or a criterion that chooses one: {', '.join(CRITERIA)}",
+        help=f"a layer (17, or -1 from the end), a depth (0.7), or a criterion that chooses one: "
+        f"{', '.join((AUTO, *CRITERIA, *OUTSIDE))}",
     )
     export.add_argument("--overwrite", action="store_true", help="replace the contents of OUT")
     export.add_argument(
@@ -92,7 +93,7 @@ def _export(arguments: argparse.Namespace) -> int:
     chosen: int | float | LayerSelection
     if isinstance(layer, str):
         of_every_layer = {name: value for name, value in options.items() if name not in OF_ONE_LAYER}
-        if not is_encoded(layer):
+        if is_raw(layer):
             of_every_layer["final_norm"] = None
         chosen = select_layer(
             arguments.model,

@@ -7,7 +7,7 @@ from midlayer_embed.cli.early import check_texts
 from midlayer_embed.errors import InputError
 from midlayer_embed.options import check_model_name
 from midlayer_embed.recipes.names import check_transform
-from midlayer_embed.selection.criteria import needs_texts
+from midlayer_embed.selection.criteria import needs_texts, takes_texts
 
 PROGRAM = "midlayer-embed"
 
@@ -82,15 +82,16 @@ def check_texts_for(criterion: str, arguments: argparse.Namespace) -> None:
     Raises:
         InputError: (a ValueError) the criterion needs texts and no source was given, or an option is wrong.
     """
-    if needs_texts(criterion):
+    if takes_texts(criterion):
         check_texts(arguments)
-        if arguments.texts is None and arguments.dataset is None and not arguments.starter_texts:
-            raise InputError(f"texts: {criterion} needs texts: pass --texts FILE, --dataset ID or --starter-texts")
+    given = arguments.texts is not None or arguments.dataset is not None or arguments.starter_texts
+    if needs_texts(criterion) and not given:
+        raise InputError(f"texts: {criterion} needs texts: pass --texts FILE, --dataset ID or --starter-texts")
 
 
 def read_texts_for(criterion: str, arguments: argparse.Namespace) -> list[str] | None:
     """Read the texts for a criterion; None for a criterion that measures nothing. See `check_texts_for`."""
-    return read_texts(arguments) if needs_texts(criterion) else None
+    return read_texts(arguments) if takes_texts(criterion) else None
 
 
 def check_transform_texts(arguments: argparse.Namespace) -> None:

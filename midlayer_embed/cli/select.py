@@ -6,7 +6,7 @@ from midlayer_embed.cli.early import check_model
 from midlayer_embed.cli.options import PROGRAM, add_text_options, check_texts_for, measuring_options, read_texts_for
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, completes, model_options
 from midlayer_embed.ground.streams import output_width
-from midlayer_embed.selection.criteria import CRITERIA, check_criterion
+from midlayer_embed.selection.criteria import AUTO, CRITERIA, OUTSIDE, check_criterion, check_of_proxy
 
 
 def add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -15,7 +15,7 @@ def add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
         "select",
         help="choose a layer over texts, without labels",
         description="Chooses a layer of a model with texts like those you will embed, without labels.",
-        epilog=f"example: {PROGRAM} select starter --starter-texts --criterion min-dime",
+        epilog=f"example: {PROGRAM} select starter --starter-texts",
     )
     select.set_defaults(command=_select)
     add_model_options(select, raw=True)
@@ -23,16 +23,23 @@ def add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
     add_text_options(select, required=False)
     criterion = select.add_argument(
         "--criterion",
-        default="min-dime",
+        default=AUTO,
         metavar="NAME",
-        help=f"one of {', '.join(CRITERIA)} (default: min-dime); or last, middle, depth:0.7, which need no texts",
+        help=f"auto (default: half-retrieval, if there are texts enough), one of "
+        f"{', '.join(CRITERIA)}; or proxy (the "
+        "best layer on labelled tasks at hand), published, last, middle, depth:0.7, which need no texts",
     )
-    completes(criterion, (*CRITERIA, "last", "middle"))
+    completes(criterion, (AUTO, *CRITERIA, *OUTSIDE, "last", "middle"))
+    select.add_argument(
+        "--proxy-tasks", nargs="+", metavar="TASK", help="tasks of MTEB for proxy (default: the starter benchmark)"
+    )
+    select.add_argument("--data-dir", metavar="FOLDER", help="folder with the datasets of the proxy tasks")
     select.add_argument("--no-layer-zero", action="store_true", help="do not choose layer 0, the embeddings")
 
 
 def _select(arguments: argparse.Namespace) -> None:
     check_criterion(arguments.criterion)
+    check_of_proxy(arguments.criterion, proxy_tasks=arguments.proxy_tasks, data_dir=arguments.data_dir)
     check_texts_for(arguments.criterion, arguments)
     check_model(arguments)
     from midlayer_embed.selection.curves import curve_bars, selection_summary
@@ -43,6 +50,8 @@ def _select(arguments: argparse.Namespace) -> None:
         read_texts_for(arguments.criterion, arguments),
         criterion=arguments.criterion,
         layer_zero=not arguments.no_layer_zero,
+        proxy_tasks=arguments.proxy_tasks,
+        data_dir=arguments.data_dir,
         **measuring_options(arguments),
         **model_options(arguments),
     )

@@ -16,7 +16,6 @@ from midlayer_embed.options import Recipe
 from midlayer_embed.recipes.names import TEMPLATES, TEXT, find_template
 from midlayer_embed.selection.criteria import CRITERIA, said_of
 from midlayer_embed.selection.curves import curve_markdown, selection_summary
-from midlayer_embed.terms import METRIC_TABLE
 
 if TYPE_CHECKING:
     from midlayer_embed.selection.criteria import LayerSelection
@@ -240,15 +239,21 @@ def selection_section(selection: "LayerSelection", picture: str | None) -> str:
         selection: The choice of the layer, by a criterion that measures texts.
         picture: Name of the picture of the curve in the card's folder, if any.
     """
-    assert selection.profile is not None
-    assert selection.metric is not None
-    profile = selection.profile
-    metric, end = METRIC_TABLE[selection.metric], CRITERIA[selection.criterion][1]
-    shown = f"![{selection.metric} over layers]({picture})\n\n" if picture else ""
+    shown = f"![{selection.title} over layers]({picture})\n\n" if picture else ""
     return f"""## How the layer was chosen
 
-Without labels: {selection.criterion} takes the layer where {metric.title} is {said_of(end)},
-measured on the {profile.states_of(metric.name)} states of {profile.n_texts} texts (seed {profile.settings.seed}).
+{_measured(selection)}
 
 {shown}{curve_markdown(selection)}
 """
+
+
+def _measured(selection: "LayerSelection") -> str:
+    if selection.metric is None:
+        return f"{selection.criterion} takes the layer with the highest {selection.title}: {selection.reason}."
+    assert selection.profile is not None
+    profile, (metric, end) = selection.profile, CRITERIA[selection.criterion]
+    return (
+        f"Without labels: {selection.criterion} takes the layer where {selection.title} is {said_of(end)},\n"
+        f"measured on the {profile.states_of(metric)} states of {profile.n_texts} texts (seed {profile.settings.seed})."
+    )

@@ -1,12 +1,11 @@
 """The layer that an encoder pools, if a criterion chooses it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.models.checkpoint import Checkpoint
-from midlayer_embed.options import Recipe, Source
+from midlayer_embed.options import Recipe, Source, of_every_layer
 
 if TYPE_CHECKING:
     from midlayer_embed.selection.criteria import LayerSelection
@@ -40,8 +39,7 @@ def chosen(
         InputError: (a ValueError) chosen for another model; or as `select_layer`.
     """
     from midlayer_embed.forward.batching import check_texts
-    from midlayer_embed.forward.layerwise import LayerwiseEncoder
-    from midlayer_embed.selection.criteria import LayerSelection, fixed_layer, is_encoded, needs_texts
+    from midlayer_embed.selection.criteria import LayerSelection, is_raw
     from midlayer_embed.selection.select import select_layer
 
     if isinstance(layer, LayerSelection):
@@ -52,10 +50,8 @@ def chosen(
         return layer
     if not isinstance(layer, str):
         return None
-    if not needs_texts(layer):
-        return fixed_layer(layer, checkpoint.n_blocks)
-    found = check_texts(texts or [], "selection_texts")
-    if not is_encoded(layer):
-        recipe = replace(recipe, final_norm=False)
-    every = LayerwiseEncoder.from_checkpoint(checkpoint, recipe, dtype=source.dtype, device=source.device)
-    return select_layer(every, found, criterion=layer, seed=seed)
+    options = of_every_layer(recipe)
+    if is_raw(layer):
+        options["final_norm"] = None
+    found = None if texts is None else check_texts(texts, "selection_texts")
+    return select_layer(checkpoint, found, layer, seed, dtype=source.dtype, device=source.device, **options)

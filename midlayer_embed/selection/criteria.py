@@ -1,4 +1,4 @@
-"""Criteria, which pick a layer without labels, and the layer that a criterion picked.
+"""Criteria, which pick a layer without the user's labels, and the layer that a criterion picked.
 
 Nothing is measured here. Neither torch nor numpy is imported, so that command lines can list the criteria.
 """
@@ -37,6 +37,10 @@ _Values = TypeVar("_Values", "np.ndarray", "pl.Expr")
 # Criteria that pick the same layer for every corpus.
 _FIXED: dict[str, int | float] = {"last": -1, "middle": 0.5}
 _DEPTH = "depth:"
+# The criterion that takes another one, for the model and the texts at hand: see `selection.auto`.
+AUTO = "auto"
+# Criteria that need scores of labelled tasks, of other data than the user's: see `selection.outside`.
+OUTSIDE = ("proxy", "published")
 # Values that differ by less, relative to values of about 1 and more, are equal: states are float32.
 _ROUNDING = 1e-6
 
@@ -48,14 +52,16 @@ class LayerSelection:
     Attributes:
         layer: The layer, 0..L.
         n_layers: L + 1.
-        criterion: The criterion that chose it.
-        values: The criterion's metric at every layer, float64 (L + 1,); None if the criterion measures nothing.
+        criterion: The criterion that chose it; never "auto", but the one that "auto" took.
+        values: The criterion's values at every layer, float64 (L + 1,); None if the criterion measures nothing.
         runner_up: The second-best layer; None if nothing was measured or no other layer was eligible.
         margin: How much worse the runner-up's value is, at least 0, in the unit of the metric; None if there is none.
         stability: The share 0..1 of random halves of the texts on which the criterion picks the same layer; None if
             nothing was measured, or with fewer than four texts. Halves that give every layer the same value pick none.
         n_resamples: Number of halves behind the stability.
-        profile: The curve with its settings; None if nothing was measured.
+        picks: The layers that the halves pick, one each.
+        profile: The curve with its settings; None if no texts were measured.
+        reason: Why "auto" took this criterion, or what is known from elsewhere, in a few words; None for most criteria.
     """
 
     layer: int
@@ -66,7 +72,9 @@ class LayerSelection:
     margin: float | None = None
     stability: float | None = None
     n_resamples: int = 0
+    picks: tuple[int, ...] = field(default=(), repr=False)
     profile: "Profile | None" = field(default=None, repr=False)
+    reason: str | None = None
 
     @property
     def depth(self) -> float:
@@ -78,6 +86,11 @@ class LayerSelection:
         """The metric behind the criterion; None if it measures nothing."""
         return CRITERIA[self.criterion][0] if self.criterion in CRITERIA else None
 
+    @property
+    def title(self) -> str:
+        """What the values are, with their unit."""
+        return "mean score (points)" if self.metric is None else METRIC_TABLE[self.metric].title
+
 
 def is_criterion(name: object) -> bool:
     """Whether `select_layer` knows a criterion of this name.
@@ -86,7 +99,8 @@ def is_criterion(name: object) -> bool:
         >>> is_criterion("min-dime"), is_criterion("depth:1.5"), is_criterion(17)
         (True, False, False)
     """
-    return isinstance(name, str) and (name in CRITERIA or name in _FIXED or _depth_of(name) is not None)
+    known = (AUTO, *CRITERIA, *OUTSIDE, *_FIXED)
+    return isinstance(name, str) and (name in known or _depth_of(name) is not None)
 
 
 def needs_texts(criterion: str) -> bool:
@@ -99,6 +113,16 @@ def needs_texts(criterion: str) -> bool:
     return criterion in CRITERIA
 
 
+def takes_texts(criterion: str) -> bool:
+    """Whether a criterion measures texts if there are any: "auto" does without them, too.
+
+    Example:
+        >>> takes_texts("auto"), needs_texts("auto"), takes_texts("last")
+        (True, False, False)
+    """
+    return criterion == AUTO or needs_texts(criterion)
+
+
 def check_criterion(criterion: object) -> None:
     """Reject an unknown criterion.
 
@@ -107,6 +131,17 @@ def check_criterion(criterion: object) -> None:
     """
     if not is_criterion(criterion):
         raise InputError(f"criterion: expected one of {_known()}, got {criterion!r}")
+
+
+def check_of_proxy(criterion: str, **arguments: object) -> None:
+    """Reject arguments of "proxy" for another criterion.
+
+    Raises:
+        InputError: (a ValueError) the message names the argument.
+    """
+    for name, value in arguments.items():
+        if value is not None and criterion != "proxy":
+            raise InputError(f"{name}: only the criterion 'proxy' takes it, got criterion {criterion!r}")
 
 
 def check_layer(layer: object) -> None:
@@ -163,14 +198,14 @@ def said_of(end: End) -> str:
     return {"min": "lowest", "max": "highest"}[end] if isinstance(end, str) else f"nearest to {end:g}"
 
 
-def is_encoded(criterion: str) -> bool:
-    """Whether a criterion measures states normed and pooled as the encoder takes them, not raw ones as in the paper.
+def is_raw(criterion: str) -> bool:
+    """Whether a criterion measures raw states, as in the paper, whatever the encoder will take.
 
     Example:
-        >>> is_encoded("half-retrieval"), is_encoded("min-dime"), is_encoded("last")
+        >>> is_raw("min-dime"), is_raw("half-retrieval"), is_raw("last")
         (True, False, False)
     """
-    return criterion in CRITERIA and METRIC_TABLE[CRITERIA[criterion][0]].encoded
+    return criterion in CRITERIA and not METRIC_TABLE[CRITERIA[criterion][0]].encoded
 
 
 def all_tie(values: "np.ndarray") -> bool:
@@ -197,7 +232,7 @@ def fixed_layer(criterion: str, n_blocks: int) -> LayerSelection:
 
 
 def _known() -> str:
-    return ", ".join((*CRITERIA, *_FIXED, f"{_DEPTH}0.7"))
+    return ", ".join((AUTO, *CRITERIA, *OUTSIDE, *_FIXED, f"{_DEPTH}0.7"))
 
 
 def _depth_of(criterion: str) -> float | None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _BAR_WIDTH = 32
 _SHORTEST_BAR = 4
+# A choice that fewer random halves of the texts repeat than this share is not sure.
+_UNSURE = 0.5
 # Fewer different texts than this are too few to trust a choice.
 FEW_TEXTS = 50
 _NO_MATPLOTLIB = "pictures need matplotlib; run: pip install 'midlayer-embed[select]'"
@@ -86,25 +88,36 @@ def selection_summary(selection: "LayerSelection") -> list[str]:
     chosen = (
         f"layer {selection.layer} of {selection.n_layers - 1} (depth {selection.depth:.2f}), by {selection.criterion}"
     )
-    if selection.profile is None or selection.values is None:
-        return [chosen]
-    n_texts, n_different = selection.profile.n_texts, selection.profile.n_different_texts
-    repeated = f", {n_different} of them different" if n_different < n_texts else ""
-    lines = [f"{chosen} over {n_texts} texts{repeated}"]
-    if selection.runner_up is not None and selection.margin is not None:
+    n_different = FEW_TEXTS
+    if selection.profile is not None:
+        n_texts, n_different = selection.profile.n_texts, selection.profile.n_different_texts
+        repeated = f", {n_different} of them different" if n_different < n_texts else ""
+        chosen += f" over {n_texts} texts{repeated}"
+    lines = [chosen, *filter(None, [selection.reason])]
+    if selection.values is not None and selection.runner_up is not None and selection.margin is not None:
         spread = float(np.nanmax(selection.values) - np.nanmin(selection.values))
         share = f" ({selection.margin / spread:.1%} of the curve's range)" if spread > 0 else ""
         tied = all_tie(selection.values[[selection.layer, selection.runner_up]])
         behind = (
             "of the same value; the lower one was taken" if tied else f"behind by {number(selection.margin)}{share}"
         )
-        lines.append(f"runner-up: layer {selection.runner_up}, {behind}")
+        lines.append(f"runner-up: layer {selection.runner_up}{_saved(selection)}, {behind}")
     if selection.stability is not None:
         same = round(selection.stability * selection.n_resamples)
         lines.append(f"stability: the same layer on {same} of {selection.n_resamples} random halves of the texts")
+        if selection.stability < _UNSURE and selection.picks:
+            low, high = min(selection.picks), max(selection.picks)
+            lines.append(f"unsure: the halves pick layers {low} to {high}; these texts do not tell them apart")
     if n_different < FEW_TEXTS:
         lines.append(f"few texts: {n_different} different ones say little; pass some hundreds of your own")
     return lines
+
+
+def _saved(selection: "LayerSelection") -> str:
+    """How much smaller the encoder of the runner-up is, if it is."""
+    assert selection.runner_up is not None
+    n_blocks = selection.layer - selection.runner_up
+    return f" ({n_blocks} block{'s' * (n_blocks > 1)} fewer)" if n_blocks > 0 else ""
 
 
 def curve_bars(selection: "LayerSelection", width: int | None = None) -> str:
@@ -114,11 +127,11 @@ def curve_bars(selection: "LayerSelection", width: int | None = None) -> str:
         selection: The choice, by a criterion that measures texts.
         width: Width of the terminal; None: wide enough.
     """
-    if selection.values is None or selection.metric is None:
+    if selection.values is None:
         return ""
     low, high = float(np.nanmin(selection.values)), float(np.nanmax(selection.values))
     marks = {selection.runner_up: "runner-up", selection.layer: "chosen"}
-    lines = [f"{'layer':>5}  {'depth':>5}  {selection.metric:>15}"]
+    lines = [f"{'layer':>5}  {'depth':>5}  {_name(selection):>15}"]
     room = _BAR_WIDTH if width is None else width - len(lines[0]) - len("   runner-up")
     longest = min(_BAR_WIDTH, max(room, _SHORTEST_BAR))
     for layer, value in enumerate(selection.values):
@@ -130,10 +143,14 @@ def curve_bars(selection: "LayerSelection", width: int | None = None) -> str:
     return "\n".join(lines)
 
 
+def _name(selection: "LayerSelection") -> str:
+    return selection.metric or "points"
+
+
 def curve_markdown(selection: "LayerSelection") -> str:
     """The curve of a criterion as a Markdown table."""
     assert selection.values is not None
-    rows = [["layer", "depth", str(selection.metric)]]
+    rows = [["layer", "depth", _name(selection)]]
     for layer, value in enumerate(selection.values):
         rows.append([str(layer), f"{layer / (selection.n_layers - 1):.2f}", number(value)])
     return table(rows, right=True, bold=1 + selection.layer)
@@ -200,7 +217,7 @@ def draw_selection(selection: "LayerSelection", path: str | Path) -> None:
     Raises:
         InputError: (a ValueError) matplotlib is not installed, or the criterion measures nothing.
     """
-    if selection.values is None or selection.metric is None:
+    if selection.values is None:
         raise InputError(f"selection: {selection.criterion!r} measures nothing, so there is no curve to draw")
     title = f"{selection.criterion} picks layer {selection.layer} of {selection.n_layers - 1}"
     note = ""
@@ -213,7 +230,7 @@ def draw_selection(selection: "LayerSelection", path: str | Path) -> None:
         axes.plot([selection.layer], [selection.values[selection.layer]], "o", color=_MARK, markersize=12)
         axes.axvline(selection.layer, color=_MARK, linewidth=1.5, linestyle=":")
         axes.set_xlabel("layer")
-        axes.set_ylabel(METRIC_TABLE[selection.metric].title)
+        axes.set_ylabel(selection.title)
         axes.xaxis.get_major_locator().set_params(integer=True)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.selection.measures import MetricSettings
 from midlayer_embed.selection.representations import MetricRequest, PassOptions, Representations, build_representations
 from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS, PAPER_METRICS, RAW, check_metrics, check_normalizations
@@ -109,7 +110,7 @@ class Profile:
 
 
 def profile_layers(
-    model: str | Path | LayerwiseEncoder,
+    model: str | Path | Checkpoint | LayerwiseEncoder,
     texts: Sequence[str],
     metrics: Sequence[str] = PAPER_METRICS,
     max_texts: int | None = MAX_TEXTS,
@@ -132,7 +133,7 @@ def profile_layers(
     nothing; `batch_tokens` changes float32 rounding only. Blank texts are left out.
 
     Args:
-        model: A folder, a Hub id, "starter", or a LayerwiseEncoder.
+        model: A folder, a Hub id, "starter", a checkpoint that has been found already, or a LayerwiseEncoder.
         texts: The corpus, without labels.
         metrics: Some of `midlayer_embed.terms.METRICS`; those of the paper by default.
         max_texts: Maximum number of texts to measure, sampled with the seed; None for all. The paper takes 1,000.
@@ -182,7 +183,7 @@ def profile_layers(
 
 @contextmanager
 def open_profile(
-    model: str | Path | LayerwiseEncoder,
+    model: str | Path | Checkpoint | LayerwiseEncoder,
     texts: Sequence[str],
     metrics: Sequence[str],
     *,

@@ -1,7 +1,7 @@
 """Choose a layer with a criterion and texts without labels; the result has the whole curve and its stability."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,52 +11,66 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.progress import progress
-from midlayer_embed.models.checkpoint import find_checkpoint
-from midlayer_embed.options import fold
+from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
+from midlayer_embed.options import OF_ONE_LAYER, Recipe, Source, fold
+from midlayer_embed.selection.auto import recommended
 from midlayer_embed.selection.criteria import (
+    AUTO,
     CRITERIA,
+    OUTSIDE,
     LayerSelection,
     all_tie,
     check_criterion,
+    check_of_proxy,
     fixed_layer,
     needs_texts,
     ranking,
 )
+from midlayer_embed.selection.outside import outside_criterion
 from midlayer_embed.selection.profile import MAX_TEXTS, open_profile
 from midlayer_embed.selection.representations import Representations
 
 N_RESAMPLES = 20
+# The keywords that are about the model, not about measuring.
+_OF_MODELS = {f.name for record in (Source, Recipe) for f in fields(record)}.difference(OF_ONE_LAYER)
 
 
 def select_layer(
-    model: str | Path | LayerwiseEncoder,
+    model: str | Path | Checkpoint | LayerwiseEncoder,
     texts: Sequence[str] | None = None,
-    criterion: str = "min-dime",
+    criterion: str = AUTO,
     seed: int = 0,
     *,
     layer_zero: bool = True,
     n_resamples: int = N_RESAMPLES,
     max_texts: int | None = MAX_TEXTS,
     final_norm: bool | None = None,
+    proxy_tasks: Sequence[str] | None = None,
+    data_dir: str | Path | None = None,
     show_progress: bool = False,
     **options: Any,
 ) -> LayerSelection:
-    """Choose a layer without labels.
+    """Choose a layer without the user's labels.
 
     Stability is the share of random halves of the texts on which the criterion picks the same layer. Halves without
     replacement vary as much as bootstrap samples do, but contain no text twice: a copy would be a false negative for
     InfoNCE and a false agreement for DiME.
 
     Args:
-        model: A folder, a Hub id, "starter", or a LayerwiseEncoder.
-        texts: Texts like those to embed. "last", "middle" and "depth:0.7" need none.
-        criterion: One of `midlayer_embed.selection.criteria.CRITERIA`, such as the paper's "min-dime"; or "last",
-            "middle", "depth:0.7".
+        model: A folder, a Hub id, "starter", a checkpoint that has been found already, or a LayerwiseEncoder.
+        texts: Texts like those to embed. "proxy", "published", "last", "middle" and "depth:0.7" need none, and "auto"
+            does without them if it must.
+        criterion: "auto", the one that we recommend (see `midlayer_embed.selection.auto`); one of
+            `midlayer_embed.selection.criteria.CRITERIA`, such as "half-retrieval" or the paper's "min-dime"; "proxy":
+            the best layer of labelled tasks at hand; "published": the best layer of a model whose layers have published
+            scores; or "last", "middle", "depth:0.7".
         seed: Seed of all random draws.
         layer_zero: Whether the embeddings are eligible, as in the paper.
         n_resamples: Number of random halves of the texts to try; 0 for none.
         max_texts: Maximum number of texts to measure, as in `profile_layers`.
         final_norm: Whether to measure normed states, as in `profile_layers`.
+        proxy_tasks: Names of mteb's tasks for "proxy"; None: the starter benchmark, which needs no download.
+        data_dir: A folder to read their datasets from, as in `leaderboard.run_sweep`.
         show_progress: Show bars with an ETA on stderr.
         **options: More keywords of `profile_layers`: alpha, rates, max_seq_length, device, ...
 
@@ -68,14 +82,45 @@ def select_layer(
             texts that give every layer the same value.
 
     Example:
-        >>> s = select_layer("starter", open("texts.txt").readlines(), criterion="min-entropy")  # doctest: +SKIP
-        >>> s.layer, s.values.shape                                                              # doctest: +SKIP
-        (12, (31,))
+        >>> s = select_layer("starter", open("texts.txt").readlines())     # doctest: +SKIP
+        >>> s.layer, s.criterion, s.values.shape                           # doctest: +SKIP
+        (24, 'half-retrieval', (31,))
     """
     check_criterion(criterion)
     n_resamples = check_int("n_resamples", n_resamples, 0)
+    check_of_proxy(criterion, proxy_tasks=proxy_tasks, data_dir=data_dir)
+    if criterion == AUTO:
+        criterion, reason = recommended(_checkpoint(model, options), texts)
+        found = select_layer(
+            model,
+            texts,
+            criterion,
+            seed,
+            layer_zero=layer_zero,
+            n_resamples=n_resamples,
+            max_texts=max_texts,
+            final_norm=final_norm,
+            show_progress=show_progress,
+            **options,
+        )
+        return replace(found, reason="; ".join(filter(None, [reason, found.reason])))
+    if criterion in OUTSIDE:
+        of_model = {name: options[name] for name in options if name in _OF_MODELS}
+        if final_norm is not None and not isinstance(model, LayerwiseEncoder):
+            of_model["final_norm"] = final_norm
+        found = outside_criterion(criterion)(
+            model,
+            tasks=proxy_tasks,
+            data_dir=data_dir,
+            layer_zero=layer_zero,
+            seed=seed,
+            show_progress=show_progress,
+            **of_model,
+        )
+        assert isinstance(found, LayerSelection)
+        return found
     if not needs_texts(criterion):
-        return fixed_layer(criterion, _n_blocks(model, options))
+        return fixed_layer(criterion, _checkpoint(model, options).n_blocks)
     if texts is None:
         raise InputError(f"texts: criterion {criterion!r} needs texts, got None")
     metric, _ = CRITERIA[criterion]
@@ -123,6 +168,7 @@ def select_layer(
         margin=None if runner_up is None else abs(float(values[runner_up] - values[layer])),
         stability=float(np.mean([pick == layer for pick in picked])) if picked else None,
         n_resamples=len(picked),
+        picks=tuple(picked),
         profile=profile,
     )
 
@@ -146,7 +192,7 @@ def _pick(criterion: str, curve: np.ndarray, layer_zero: bool) -> int | None:
     return ranked[0] if ranked and not all_tie(curve[ranked]) else None
 
 
-def _n_blocks(model: str | Path | LayerwiseEncoder, options: dict[str, Any]) -> int:
+def _checkpoint(model: str | Path | Checkpoint | LayerwiseEncoder, options: dict[str, Any]) -> Checkpoint:
     if isinstance(model, LayerwiseEncoder):
-        return model.checkpoint.n_blocks
-    return find_checkpoint(model, fold(options)[0]).n_blocks
+        return model.checkpoint
+    return model if isinstance(model, Checkpoint) else find_checkpoint(model, fold(options)[0])

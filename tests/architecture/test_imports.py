@@ -18,7 +18,7 @@ WINGS = {
     ),
     "leaderboard": (
         *("config_files", "quiet", "analysis", "tasks", "models", "scoring", "results", "report", "board", "sweep"),
-        *("registry", "cli", "__main__"),
+        *("criteria", "registry", "cli", "__main__"),
     ),
 }
 # Packages that take seconds to import, and who must do without them, whatever they import in turn.

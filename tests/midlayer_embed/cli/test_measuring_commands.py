@@ -51,7 +51,7 @@ def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["select", "MODEL", "--starter-texts", "--criterion", "min-foo"], "criterion: expected one of min-dime"),
+        (["select", "MODEL", "--starter-texts", "--criterion", "min-foo"], "criterion: expected one of auto, min-dime"),
         (["select", "MODEL"], "min-dime needs texts: pass --texts FILE"),
         (["select", "MODEL", "--texts", "missing.txt"], "there is no file"),
         (["select", "MODEL", "--texts", "empty.txt"], "empty.txt is empty"),

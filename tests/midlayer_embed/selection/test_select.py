@@ -100,7 +100,7 @@ def test_layers_that_need_no_texts(llama_folder: Path, criterion: str, layer: in
 
 @pytest.mark.parametrize("criterion", ["min-foo", "depth:1.5", "depth:x", "", "dime", None, 3])
 def test_what_is_no_criterion_is_refused_with_those_there_are(llama_folder: Path, criterion: object) -> None:
-    with pytest.raises(ValueError, match=r"criterion: expected one of min-dime, .* depth:0.7, got"):
+    with pytest.raises(ValueError, match=r"criterion: expected one of auto, min-dime, .* depth:0.7, got"):
         select_layer(llama_folder, ["a", "b"], criterion)  # type: ignore[arg-type]
 
 
@@ -145,7 +145,7 @@ def test_an_encoder_of_a_criterion_is_that_of_its_layer(
 
 def test_an_encoder_of_a_bad_criterion_is_refused(llama_folder: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"layer: expected a layer \(17, -1\), a depth \(0.7\) or one of min-dime.*got 'min-foo'"
+        ValueError, match=r"layer: expected a layer \(17, -1\), a depth \(0.7\) or one of auto, min-dime.*got 'min-foo'"
     ):
         MidLayerEncoder(llama_folder, "min-foo")
     with pytest.raises(ValueError, match="selection_texts: layer 'min-dime' needs texts, got None"):

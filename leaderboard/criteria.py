@@ -1,0 +1,130 @@
+"""Criteria for `midlayer_embed.select_layer` that need scores: of labelled tasks at hand, or published ones.
+
+None of the user's labels is needed. midlayer_embed finds both as entry points (see pyproject.toml).
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from leaderboard.config_files import config_names, read_config
+from midlayer_embed.errors import InputError
+from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
+from midlayer_embed.options import fold
+from midlayer_embed.selection.criteria import LayerSelection
+
+_STARTER = "starter"
+
+
+def proxy(
+    model: str | Path | Checkpoint | LayerwiseEncoder,
+    *,
+    tasks: Sequence[str] | None = None,
+    data_dir: str | Path | None = None,
+    layer_zero: bool = True,
+    seed: int = 0,
+    show_progress: bool = False,
+    **options: Any,
+) -> LayerSelection:
+    """The layer with the highest mean score over small labelled tasks, of other data than the user's.
+
+    Args:
+        model: A folder, a Hub id, "starter", or a LayerwiseEncoder.
+        tasks: Names of mteb's tasks; None: the starter benchmark, which needs no download.
+        data_dir: A folder to read their datasets from, as in `run_sweep`.
+        layer_zero: Whether the embeddings are eligible.
+        seed: Seed of the sweep.
+        show_progress: Show bars with an ETA on stderr.
+        **options: Keywords of LayerwiseEncoder.
+
+    Returns:
+        The choice; its values are the means over types of task of the means of each type, in points.
+
+    Raises:
+        InputError: (a ValueError) an unknown task, or as in `run_sweep`.
+    """
+    from leaderboard.sweep.run import run_sweep
+
+    encoder = model if isinstance(model, LayerwiseEncoder) else LayerwiseEncoder(model, **options)
+    with tempfile.TemporaryDirectory(prefix="midlayer-embed-proxy-") as results:
+        board = run_sweep(
+            encoder,
+            _STARTER if tasks is None else list(tasks),
+            results,
+            data_dir=data_dir,
+            metrics="none",
+            seed=seed,
+            show_progress=show_progress,
+        )
+    score = pl.col("main_score").mean()
+    by_type = board.scores.group_by("layer", "task_type").agg(score)
+    values = by_type.group_by("layer").agg(score).sort("layer")["main_score"].to_numpy() * 100
+    names = ", ".join(board.scores["task"].unique(maintain_order=True))
+    return _of_values("proxy", values, layer_zero, f"by labels of other data, none of yours: {names}")
+
+
+def published(
+    model: str | Path | Checkpoint | LayerwiseEncoder,
+    *,
+    tasks: Sequence[str] | None = None,
+    data_dir: str | Path | None = None,
+    layer_zero: bool = True,
+    seed: int = 0,
+    show_progress: bool = False,
+    **options: Any,
+) -> LayerSelection:
+    """The best layer of a model whose layers have published scores: those in `configs/published`.
+
+    Args:
+        model: A Hub id, or an encoder of one.
+        tasks: Not used, like `data_dir`, `seed` and `show_progress`.
+        data_dir: Not used.
+        layer_zero: Whether the embeddings are eligible.
+        seed: Not used.
+        show_progress: Not used.
+        **options: Keywords of LayerwiseEncoder.
+
+    Raises:
+        InputError: (a ValueError) no published scores of this model and revision are known.
+    """
+    checkpoint = _checkpoint(model, options)
+    requested = checkpoint.requested_revision or "main"
+    if not (checkpoint.bidirectional or checkpoint.adapters):
+        for name in config_names("published"):
+            table = read_config("published", name)
+            for row in table["models"]:
+                if (row["name"], str(row["revision"])) == (checkpoint.hub_id, requested) and (
+                    layer_zero or row["layer"]
+                ):
+                    reason = (
+                        f"the best of {row['n_blocks'] + 1} layers over {row['n_tasks']} tasks, {row['best']} against "
+                        f"{row['last']} points at the last layer: {table['source']}"
+                    )
+                    return LayerSelection(row["layer"], row["n_blocks"] + 1, "published", reason=reason)
+    raise InputError(f"criterion: 'published' knows no scores of {checkpoint.name}, revision {requested}")
+
+
+def _checkpoint(model: str | Path | Checkpoint | LayerwiseEncoder, options: dict[str, Any]) -> Checkpoint:
+    if isinstance(model, LayerwiseEncoder):
+        return model.checkpoint
+    return model if isinstance(model, Checkpoint) else find_checkpoint(model, fold(options)[0])
+
+
+def _of_values(criterion: str, values: np.ndarray, layer_zero: bool, reason: str) -> LayerSelection:
+    """The layer of the highest value, the lower one of a tie; a layer without a value is not eligible."""
+    eligible = np.isfinite(values) & ((np.arange(len(values)) > 0) | layer_zero)
+    best, *others = [int(layer) for layer in (-values).argsort(kind="stable") if eligible[layer]]
+    return LayerSelection(
+        layer=best,
+        n_layers=len(values),
+        criterion=criterion,
+        values=values,
+        runner_up=others[0] if others else None,
+        margin=float(values[best] - values[others[0]]) if others else None,
+        reason=reason,
+    )

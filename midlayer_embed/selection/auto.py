@@ -1,0 +1,47 @@
+"""What "auto" stands for: the criterion that we recommend for a model and its texts, and the reason in words.
+
+The numbers behind it are in docs/concepts/selection-study.md; `benchmarks.selection_study` makes them.
+"""
+
+from collections.abc import Sequence
+
+from midlayer_embed.errors import InputError
+from midlayer_embed.models.checkpoint import Checkpoint
+from midlayer_embed.selection.outside import outside_criterion
+from midlayer_embed.texts.word_views import halves
+
+# Fewer different texts than this do not tell the layers apart.
+LEAST_TEXTS = 50
+# Without texts: the depth that is best on average over the models of "Layer by Layer".
+DEPTH = "depth:0.8"
+
+
+def recommended(checkpoint: Checkpoint, texts: Sequence[str] | None) -> tuple[str, str]:
+    """The criterion to take, and why.
+
+    Args:
+        checkpoint: The model.
+        texts: Texts like those to embed, or None.
+
+    Example:
+        >>> from midlayer_embed.models.checkpoint import find_checkpoint
+        >>> recommended(find_checkpoint("starter"), None)                      # doctest: +SKIP
+        ('depth:0.8', 'auto: no texts were given, and no scores of this model are known')
+    """
+    usable = len({text for text in texts or [] if halves(text) is not None})
+    if usable >= LEAST_TEXTS:
+        return "half-retrieval", f"auto: {usable:,} texts of two words or more can be searched for by their halves"
+    given = "no texts were given" if texts is None else f"{usable} different texts of two words or more are too few"
+    if checkpoint.own.is_sentence_transformer:
+        return "last", f"auto: {given}, and this model was trained at its last layer"
+    if _is_published(checkpoint):
+        return "published", f"auto: {given}"
+    return DEPTH, f"auto: {given}, and no scores of this model are known"
+
+
+def _is_published(checkpoint: Checkpoint) -> bool:
+    try:
+        outside_criterion("published")(checkpoint)
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,78 @@
+"""What "auto" takes: for the model and the texts at hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from midlayer_embed import MidLayerEncoder, select_layer
+from midlayer_embed.cli import main
+from midlayer_embed.models.checkpoint import find_checkpoint
+from midlayer_embed.selection.auto import DEPTH, LEAST_TEXTS, recommended
+from midlayer_embed.selection.curves import selection_summary
+from midlayer_embed.selection.outside import outside_criterion
+
+
+@pytest.fixture(scope="module")
+def texts(sentences: list[str]) -> list[str]:
+    return [f"{first} {second}" for first in sentences for second in sentences if first != second]
+
+
+def test_texts_enough_are_searched_for_by_their_halves(llama_folder: Path, texts: list[str]) -> None:
+    assert len(texts) >= LEAST_TEXTS
+    chosen = select_layer(llama_folder, texts, n_resamples=4)
+    expected = select_layer(llama_folder, texts, "half-retrieval", n_resamples=4)
+    assert (chosen.layer, chosen.criterion) == (expected.layer, "half-retrieval")
+    np.testing.assert_array_equal(chosen.values, expected.values)
+    assert chosen.reason == f"auto: {len(texts)} texts of two words or more can be searched for by their halves"
+    assert selection_summary(chosen)[1] == chosen.reason
+    encoder = MidLayerEncoder(llama_folder, layer="auto", selection_texts=texts)
+    assert encoder.layer == expected.layer
+    assert encoder.selection is not None and encoder.selection.reason == chosen.reason
+
+
+@pytest.mark.parametrize(
+    ("few", "said"),
+    [
+        (None, "no texts were given"),
+        (["two words", "two words", "one"], "1 different texts of two words or more are too few"),
+    ],
+)
+def test_without_texts_it_takes_what_is_known_of_the_model(
+    llama_folder: Path, few: list[str] | None, said: str
+) -> None:
+    found = find_checkpoint(llama_folder)
+    assert recommended(found, few) == (DEPTH, f"auto: {said}, and no scores of this model are known")
+    known = replace(found, hub_id="EleutherAI/pythia-410m", name="EleutherAI/pythia-410m")
+    assert recommended(known, few) == ("published", f"auto: {said}")
+    trained = replace(found, own=replace(found.own, is_sentence_transformer=True))
+    assert recommended(trained, few) == ("last", f"auto: {said}, and this model was trained at its last layer")
+
+
+def test_an_encoder_needs_no_texts_for_auto(llama_folder: Path) -> None:
+    encoder = MidLayerEncoder(llama_folder, layer="auto")
+    assert encoder.layer == select_layer(llama_folder).layer == select_layer(llama_folder, criterion=DEPTH).layer
+    assert encoder.selection is not None and encoder.selection.criterion == DEPTH
+
+
+def test_select_takes_auto_by_default(llama_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["select", str(llama_folder), "--quiet"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"layer 2 of 3 (depth 0.67), by {DEPTH}"
+    assert second == "auto: no texts were given, and no scores of this model are known"
+
+
+def test_a_choice_that_halves_do_not_repeat_is_called_unsure(llama_folder: Path, texts: list[str]) -> None:
+    chosen = select_layer(llama_folder, texts, n_resamples=0)
+    shaky = replace(chosen, stability=0.25, n_resamples=4, picks=(0, 3, 1, chosen.layer))
+    assert selection_summary(shaky)[-1] == "unsure: the halves pick layers 0 to 3; these texts do not tell them apart"
+    sure = replace(chosen, stability=0.75, n_resamples=4, picks=(0, *[chosen.layer] * 3))
+    assert not any(line.startswith("unsure") for line in selection_summary(sure))
+
+
+def test_a_criterion_of_a_package_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert outside_criterion("proxy").__module__ == "leaderboard.criteria"
+    monkeypatch.setattr("midlayer_embed.selection.outside.entry_points", lambda **_: [])
+    with pytest.raises(ValueError, match=r"'proxy' needs the leaderboard; run: pip install 'midlayer-embed"):
+        outside_criterion("proxy")
