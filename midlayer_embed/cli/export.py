@@ -28,7 +28,7 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.layers import parse_layer_or_name
 from midlayer_embed.options import OF_ONE_LAYER, fold
-from midlayer_embed.selection.criteria import AUTO, CRITERIA, OUTSIDE, LayerSelection, check_layer, is_raw
+from midlayer_embed.selection.criteria import AUTO, COMBINED, CRITERIA, OUTSIDE, LayerSelection, check_layer, is_raw
 
 
 def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -49,7 +49,7 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--layer",
         metavar="LAYER",
         help=f"a layer (17, or -1 from the end), a depth (0.7), or a criterion that chooses one: "
-        f"{', '.join((AUTO, *CRITERIA, *OUTSIDE))}",
+        f"{', '.join((AUTO, *CRITERIA, *COMBINED, *OUTSIDE))}",
     )
     export.add_argument("--overwrite", action="store_true", help="replace the contents of OUT")
     export.add_argument(

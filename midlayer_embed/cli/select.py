@@ -6,7 +6,7 @@ from midlayer_embed.cli.early import check_model
 from midlayer_embed.cli.options import PROGRAM, add_text_options, check_texts_for, measuring_options, read_texts_for
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, completes, model_options
 from midlayer_embed.ground.streams import output_width
-from midlayer_embed.selection.criteria import AUTO, CRITERIA, OUTSIDE, check_criterion, check_of_proxy
+from midlayer_embed.selection.criteria import AUTO, COMBINED, CRITERIA, OUTSIDE, check_criterion, check_of_proxy
 
 
 def add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -25,11 +25,11 @@ def add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--criterion",
         default=AUTO,
         metavar="NAME",
-        help=f"auto (default: half-retrieval, if there are texts enough), one of "
-        f"{', '.join(CRITERIA)}; or proxy (the "
-        "best layer on labelled tasks at hand), published, last, middle, depth:0.7, which need no texts",
+        help="auto (default: half-and-drop, if there are texts enough), one of "
+        f"{', '.join((*CRITERIA, *COMBINED))}; or proxy (the best layer on labelled tasks at hand), published, last, "
+        "middle, depth:0.7, which need no texts",
     )
-    completes(criterion, (AUTO, *CRITERIA, *OUTSIDE, "last", "middle"))
+    completes(criterion, (AUTO, *CRITERIA, *COMBINED, *OUTSIDE, "last", "middle"))
     select.add_argument(
         "--proxy-tasks", nargs="+", metavar="TASK", help="tasks of MTEB for proxy (default: the starter benchmark)"
     )

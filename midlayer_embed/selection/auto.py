@@ -11,7 +11,7 @@ from midlayer_embed.selection.outside import outside_criterion
 from midlayer_embed.texts.word_views import halves
 
 # Fewer different texts than this do not tell the layers apart.
-LEAST_TEXTS = 50
+LEAST_TEXTS = 200
 # Without texts: the depth that is best on average over the models of "Layer by Layer".
 DEPTH = "depth:0.8"
 
@@ -32,7 +32,7 @@ def recommended(checkpoint: Checkpoint, texts: Sequence[str] | None) -> tuple[st
         return "last", "auto: a sentence-transformers model, which embeds with its last layer as its author trained it"
     usable = len({text for text in texts or [] if halves(text) is not None})
     if usable >= LEAST_TEXTS:
-        return "half-retrieval", f"auto: {usable:,} texts of two words or more can be searched for by their halves"
+        return "half-and-drop", f"auto: {usable:,} texts of two words or more, which search for views of each other"
     given = "no texts were given" if texts is None else f"{usable} different texts of two words or more are too few"
     if _is_published(checkpoint):
         return "published", f"auto: {given}"

@@ -33,6 +33,8 @@ def criteria_of(metrics: Iterable[Metric]) -> dict[str, tuple[str, End]]:
 
 
 CRITERIA = criteria_of(METRIC_TABLE.values())
+# Criteria that take the layer with the lowest mean of its places by several others; ties go by the first of these.
+COMBINED = {"half-and-drop": ("half-retrieval", "drop-retrieval")}
 _Values = TypeVar("_Values", "np.ndarray", "pl.Expr")
 # Criteria that pick the same layer for every corpus.
 _FIXED: dict[str, int | float] = {"last": -1, "middle": 0.5}
@@ -89,6 +91,8 @@ class LayerSelection:
     @property
     def title(self) -> str:
         """What the values are, with their unit."""
+        if self.criterion in COMBINED:
+            return f"mean place by {' and '.join(COMBINED[self.criterion])}"
         return "mean score (points)" if self.metric is None else METRIC_TABLE[self.metric].title
 
 
@@ -99,7 +103,7 @@ def is_criterion(name: object) -> bool:
         >>> is_criterion("min-dime"), is_criterion("depth:1.5"), is_criterion(17)
         (True, False, False)
     """
-    known = (AUTO, *CRITERIA, *OUTSIDE, *_FIXED)
+    known = (AUTO, *CRITERIA, *COMBINED, *OUTSIDE, *_FIXED)
     return isinstance(name, str) and (name in known or _depth_of(name) is not None)
 
 
@@ -110,7 +114,28 @@ def needs_texts(criterion: str) -> bool:
         >>> needs_texts("min-dime"), needs_texts("last")
         (True, False)
     """
-    return criterion in CRITERIA
+    return criterion in CRITERIA or criterion in COMBINED
+
+
+def metrics_of(criterion: str) -> list[str]:
+    """The metrics that a criterion measures.
+
+    Example:
+        >>> metrics_of("min-dime"), metrics_of("half-and-drop"), metrics_of("last")
+        (['dime'], ['half_retrieval', 'drop_retrieval'], [])
+    """
+    parts = COMBINED.get(criterion, (criterion,))
+    return [CRITERIA[name][0] for name in parts if name in CRITERIA]
+
+
+def end_of(criterion: str) -> End:
+    """The end of its values that a criterion that measures texts takes.
+
+    Example:
+        >>> end_of("half-retrieval"), end_of("half-and-drop")
+        ('max', 'min')
+    """
+    return "min" if criterion in COMBINED else CRITERIA[criterion][1]
 
 
 def takes_texts(criterion: str) -> bool:
@@ -158,8 +183,8 @@ def ranking(criterion: str, values: "np.ndarray", layer_zero: bool = True) -> li
     """The eligible layers, best first; ties in order of depth. A layer without a value (NaN) is not eligible.
 
     Args:
-        criterion: One of `CRITERIA`.
-        values: Its metric at every layer, (L + 1,).
+        criterion: One of `CRITERIA` or `COMBINED`.
+        values: Its values at every layer, (L + 1,).
         layer_zero: Whether the embeddings are eligible.
 
     Example:
@@ -167,7 +192,7 @@ def ranking(criterion: str, values: "np.ndarray", layer_zero: bool = True) -> li
         >>> ranking("min-dime", np.array([0.3, 0.1, 0.2]))
         [1, 2, 0]
     """
-    order = cost(values, CRITERIA[criterion][1]).argsort(kind="stable")
+    order = cost(values, end_of(criterion)).argsort(kind="stable")
     return [int(layer) for layer in order if (layer_zero or layer > 0) and values[layer] == values[layer]]
 
 
@@ -205,7 +230,7 @@ def is_raw(criterion: str) -> bool:
         >>> is_raw("min-dime"), is_raw("half-retrieval"), is_raw("last")
         (True, False, False)
     """
-    return criterion in CRITERIA and not METRIC_TABLE[CRITERIA[criterion][0]].encoded
+    return any(not METRIC_TABLE[name].encoded for name in metrics_of(criterion))
 
 
 def all_tie(values: "np.ndarray") -> bool:
@@ -232,7 +257,7 @@ def fixed_layer(criterion: str, n_blocks: int) -> LayerSelection:
 
 
 def _known() -> str:
-    return ", ".join((AUTO, *CRITERIA, *OUTSIDE, *_FIXED, f"{_DEPTH}0.7"))
+    return ", ".join((AUTO, *CRITERIA, *COMBINED, *OUTSIDE, *_FIXED, f"{_DEPTH}0.7"))
 
 
 def _depth_of(criterion: str) -> float | None:

@@ -1,6 +1,6 @@
 """Choose a layer with a criterion and texts without labels; the result has the whole curve and its stability."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from midlayer_embed.options import OF_ONE_LAYER, Recipe, Source, fold
 from midlayer_embed.selection.auto import recommended
 from midlayer_embed.selection.criteria import (
     AUTO,
+    COMBINED,
     CRITERIA,
     OUTSIDE,
     LayerSelection,
@@ -23,7 +24,9 @@ from midlayer_embed.selection.criteria import (
     check_criterion,
     check_of_proxy,
     cost,
+    end_of,
     fixed_layer,
+    metrics_of,
     needs_texts,
     ranking,
 )
@@ -32,6 +35,8 @@ from midlayer_embed.selection.outside import outside_criterion
 from midlayer_embed.selection.profile import MAX_TEXTS, open_profile
 
 N_RESAMPLES = 20
+# What a place by the first criterion of a combined one weighs, in all, beside the mean places: it decides ties only.
+_TIE = 0.01
 # The keywords that are about the model, not about measuring.
 _OF_MODELS = {f.name for record in (Source, Recipe) for f in fields(record)}.difference(OF_ONE_LAYER)
 
@@ -62,9 +67,10 @@ def select_layer(
         texts: Texts like those to embed. "proxy", "published", "last", "middle" and "depth:0.7" need none, and "auto"
             does without them if it must.
         criterion: "auto", the one that we recommend (see `midlayer_embed.selection.auto`); one of
-            `midlayer_embed.selection.criteria.CRITERIA`, such as "half-retrieval" or the paper's "min-dime"; "proxy":
-            the best layer of labelled tasks at hand; "published": the best layer of a model whose layers have published
-            scores; or "last", "middle", "depth:0.7".
+            `midlayer_embed.selection.criteria.CRITERIA`, such as "half-retrieval" or the paper's "min-dime";
+            "half-and-drop": the lowest mean place by half-retrieval and drop-retrieval; "proxy": the best layer of
+            labelled tasks at hand; "published": the best layer of a model whose layers have published scores; or
+            "last", "middle", "depth:0.7".
         seed: Seed of all random draws.
         layer_zero: Whether the embeddings are eligible, as in the paper.
         n_resamples: Number of random halves of the texts to try; 0 for none.
@@ -85,7 +91,7 @@ def select_layer(
     Example:
         >>> s = select_layer("starter", open("texts.txt").readlines())     # doctest: +SKIP
         >>> s.layer, s.criterion, s.values.shape                           # doctest: +SKIP
-        (24, 'half-retrieval', (31,))
+        (16, 'half-and-drop', (31,))
     """
     check_criterion(criterion)
     n_resamples = check_int("n_resamples", n_resamples, 0)
@@ -124,11 +130,12 @@ def select_layer(
         return fixed_layer(criterion, _checkpoint(model, options).n_blocks)
     if texts is None:
         raise InputError(f"texts: criterion {criterion!r} needs texts, got None")
-    metric, _ = CRITERIA[criterion]
+    measured = metrics_of(criterion)
+    names = " and ".join(measured)
     with open_profile(
         model,
         texts,
-        [metric],
+        measured,
         max_texts=max_texts,
         final_norm=final_norm,
         seed=seed,
@@ -139,32 +146,33 @@ def select_layer(
             raise InputError(
                 f"texts: criterion {criterion!r} needs at least two different texts, got {profile.n_different_texts}"
             )
-        values = profile.values[metric]
-        n_measured = representations.n_measured(metric)
+        values = _values(criterion, profile.values, layer_zero)
+        n_measured = min(map(representations.n_measured, measured))
         ranked = ranking(criterion, values, layer_zero)
         if not ranked and n_measured > 1:
             raise InputError(
-                f"texts: expected more different texts to measure {metric}, got {profile.n_different_texts}"
+                f"texts: expected more different texts to measure {names}, got {profile.n_different_texts}"
             )
         if n_measured < 2 or not ranked:
             counted = f"{n_measured} of {profile.n_texts} is" if n_measured else f"none of {profile.n_texts} is"
-            raise InputError(f"texts: {counted} long enough to measure its {metric}; expected two or more")
-        if all_tie(values[ranked]):
-            raise InputError(
-                f"texts: they cannot tell the layers apart: {metric} is {values[ranked[0]]:.4g} at all {len(ranked)} "
-                f"layers; got {profile.n_different_texts} different texts, pass more"
-            )
+            raise InputError(f"texts: {counted} long enough to measure its {names}; expected two or more")
+        for metric in measured:
+            if all_tie(curve := profile.values[metric][ranked]):
+                raise InputError(
+                    f"texts: they cannot tell the layers apart: {metric} is {curve[0]:.4g} at all {len(ranked)} "
+                    f"layers; got {profile.n_different_texts} different texts, pass more"
+                )
         halves = random_halves(profile.n_texts, n_resamples, seed)
         bar = progress(len(halves), "Resampling", "half", show_progress, items=halves)
         picks = [
-            _pick(criterion, _curve_of_half(representations, metric, rows), layer_zero)
+            _pick(criterion, _curves_of_half(representations, measured, rows), layer_zero)
             for rows in bar
-            if representations.n_measured(metric, rows) > 1
+            if min(representations.n_measured(metric, rows) for metric in measured) > 1
         ]
         picked = [pick for pick in picks if pick is not None]
     layer, *others = ranked
     runner_up = others[0] if others else None
-    costs = cost(values, CRITERIA[criterion][1])
+    costs = cost(values, end_of(criterion))
     return LayerSelection(
         layer=layer,
         n_layers=profile.n_layers,
@@ -187,16 +195,31 @@ def random_halves(n_texts: int, n_resamples: int, seed: int) -> list[np.ndarray]
     return [np.sort(rng.choice(n_texts, n_texts // 2, replace=False)) for _ in range(n_resamples)]
 
 
-def _curve_of_half(representations: Representations, metric: str, rows: np.ndarray) -> np.ndarray:
+def _values(criterion: str, curves: Mapping[str, np.ndarray], layer_zero: bool) -> np.ndarray:
+    """The values of a criterion from the curves of its metrics: the curve itself, or mean places, 0 for the best."""
+    if criterion not in COMBINED:
+        return curves[CRITERIA[criterion][0]]
+    places = []
+    for part in COMBINED[criterion]:
+        curve = curves[CRITERIA[part][0]]
+        ranked = ranking(part, curve, layer_zero)
+        places.append(np.full(len(curve), np.nan))
+        places[-1][ranked] = np.arange(len(ranked))
+    return np.asarray(np.mean(places, axis=0) + places[0] * (_TIE / len(places[0])))
+
+
+def _curves_of_half(
+    representations: Representations, metrics: Sequence[str], rows: np.ndarray
+) -> dict[str, np.ndarray]:
     # Results vary far less over permutations than over halves, and permutations are what makes DiME slow.
     quick = replace(representations, settings=replace(representations.settings, n_permutations=1))
-    return quick.measure(metric, rows)
+    return {metric: quick.measure(metric, rows) for metric in metrics}
 
 
-def _pick(criterion: str, curve: np.ndarray, layer_zero: bool) -> int | None:
-    """The layer that a curve picks; None if no text was long enough, or the texts cannot tell the layers apart."""
-    ranked = ranking(criterion, curve, layer_zero)
-    return ranked[0] if ranked and not all_tie(curve[ranked]) else None
+def _pick(criterion: str, curves: Mapping[str, np.ndarray], layer_zero: bool) -> int | None:
+    """The layer that curves pick; None if no text was long enough, or the texts cannot tell the layers apart."""
+    ranked = ranking(criterion, _values(criterion, curves, layer_zero), layer_zero)
+    return ranked[0] if ranked and not any(all_tie(curve[ranked]) for curve in curves.values()) else None
 
 
 def _checkpoint(model: str | Path | Checkpoint | LayerwiseEncoder, options: dict[str, Any]) -> Checkpoint:

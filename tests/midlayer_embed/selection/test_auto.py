@@ -8,24 +8,26 @@ import pytest
 
 from midlayer_embed import MidLayerEncoder, select_layer
 from midlayer_embed.cli import main
+from midlayer_embed.encoder.card import selection_section
 from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.selection.auto import DEPTH, LEAST_TEXTS, recommended
-from midlayer_embed.selection.curves import selection_summary
+from midlayer_embed.selection.curves import curve_bars, selection_summary
 from midlayer_embed.selection.outside import outside_criterion
 
 
 @pytest.fixture(scope="module")
 def texts(sentences: list[str]) -> list[str]:
-    return [f"{first} {second}" for first in sentences for second in sentences if first != second]
+    found = [f"{one} {two} {three}" for one in sentences for two in sentences for three in sentences[:4] if one != two]
+    return found[: LEAST_TEXTS + 5]
 
 
-def test_texts_enough_are_searched_for_by_their_halves(llama_folder: Path, texts: list[str]) -> None:
+def test_texts_enough_are_searched_for_by_halves_and_by_copies(llama_folder: Path, texts: list[str]) -> None:
     assert len(texts) >= LEAST_TEXTS
     chosen = select_layer(llama_folder, texts, n_resamples=4)
-    expected = select_layer(llama_folder, texts, "half-retrieval", n_resamples=4)
-    assert (chosen.layer, chosen.criterion) == (expected.layer, "half-retrieval")
+    expected = select_layer(llama_folder, texts, "half-and-drop", n_resamples=4)
+    assert (chosen.layer, chosen.criterion) == (expected.layer, "half-and-drop")
     np.testing.assert_array_equal(chosen.values, expected.values)
-    assert chosen.reason == f"auto: {len(texts)} texts of two words or more can be searched for by their halves"
+    assert chosen.reason == f"auto: {len(texts)} texts of two words or more, which search for views of each other"
     assert selection_summary(chosen)[1] == chosen.reason
     encoder = MidLayerEncoder(llama_folder, layer="auto", selection_texts=texts)
     assert encoder.layer == expected.layer
@@ -67,6 +69,28 @@ def test_select_takes_auto_by_default(llama_folder: Path, capsys: pytest.Capture
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"layer 2 of 3 (depth 0.67), by {DEPTH}"
     assert second == "auto: no texts were given, and no scores of this model are known"
+
+
+@pytest.mark.parametrize("layer_zero", [True, False])
+def test_half_and_drop_is_the_lowest_mean_place(llama_folder: Path, texts: list[str], layer_zero: bool) -> None:
+    chosen = select_layer(llama_folder, texts[:40], "half-and-drop", n_resamples=0, layer_zero=layer_zero)
+    places = []
+    for criterion in ("half-retrieval", "drop-retrieval"):
+        curve = select_layer(llama_folder, texts[:40], criterion, n_resamples=0).values
+        assert curve is not None
+        first = 0 if layer_zero else 1
+        places.append([sum(other > value for other in curve[first:]) for value in curve[first:]])
+    means = [(half + drop) / 2 for half, drop in zip(*places, strict=True)]
+    best = min(range(len(means)), key=lambda layer: (means[layer], places[0][layer]))  # ties go by the half
+    assert chosen.layer == best + (not layer_zero)
+    assert chosen.values is not None and chosen.margin is not None and chosen.margin >= 0
+    np.testing.assert_allclose(chosen.values[0 if layer_zero else 1 :], means, atol=0.02)
+    assert chosen.title == "mean place by half-retrieval and drop-retrieval" and chosen.metric is None
+    assert "mean place" in curve_bars(chosen).splitlines()[0]
+    encoder = MidLayerEncoder(llama_folder, layer=chosen)
+    said = selection_section(chosen, None)
+    assert "takes the layer where mean place by half-retrieval and drop-retrieval is lowest" in said
+    assert encoder.layer == chosen.layer
 
 
 def test_a_choice_that_halves_do_not_repeat_is_called_unsure(llama_folder: Path, texts: list[str]) -> None:
