@@ -239,7 +239,7 @@ def selection_section(selection: "LayerSelection", picture: str | None) -> str:
         selection: The choice of the layer, by a criterion that measures texts.
         picture: Name of the picture of the curve in the card's folder, if any.
     """
-    shown = f"![{selection.title} over layers]({picture})\n\n" if picture else ""
+    shown = f"![{selection.metric or selection.title} over layers]({picture})\n\n" if picture else ""
     return f"""## How the layer was chosen
 
 {_measured(selection)}

@@ -60,7 +60,7 @@ _PAPER = "midlayer-leaderboard report --scores scores_as_published.csv.gz --metr
 ELSEWHERE = {
     _PAPER: "the paper's tables are no part of the repository; `make test-all` runs it where they are",
     f"{_PAPER} --model Pythia-410m": "the same",
-    "midlayer-embed select starter --starter-texts --criterion min-dime": "four minutes; `make test-all` runs it",
+    "midlayer-embed select starter --starter-texts": "a minute and more; `make test-all` runs it",
 }
 # Programs behind figures in running text, and who compares these.
 MEASURED = {

@@ -168,6 +168,9 @@ def test_help_says_every_default(package: str, parsers: Callable[[str], argparse
             assert "default" in said and all(str(value) in said for value in values), f"{name} {action.option_strings}"
 
 
+_WITH_A_SEED = ("profile", "select", "recipe", "export", "run", "report", "regret")
+
+
 def test_version_and_verbose_are_offered_and_a_seed_without_effect_is_not(
     parsers: Callable[[str], argparse.ArgumentParser], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,7 +183,7 @@ def test_version_and_verbose_are_offered_and_a_seed_without_effect_is_not(
         for name, command in commands.choices.items():
             help_ = command.format_help()
             assert "--verbose" in help_ and "--quiet" in help_
-            assert ("--seed" in help_) is (name in ("profile", "select", "export", "run", "report"))
+            assert ("--seed" in help_) is (name in _WITH_A_SEED)
             assert "seed" in {action.dest for action in command._actions}  # but every command takes one
 
 

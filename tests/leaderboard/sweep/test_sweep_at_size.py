@@ -24,7 +24,7 @@ from leaderboard.sweep.plan import Plan
 from leaderboard.tasks.benchmarks import get_task
 from midlayer_embed import LayerwiseEncoder, profile_layers
 from midlayer_embed.forward.layerwise import LayerwiseEncoder as LayerwiseEncoderClass
-from midlayer_embed.terms import METRICS, PAPER_METRICS
+from midlayer_embed.terms import METRIC_TABLE, METRICS
 
 Tasks = Callable[[], list[AbsTask]]
 
@@ -71,8 +71,10 @@ def test_metrics_are_those_of_a_profile_of_the_evaluated_texts(
     n_views = 20 * 20  # augmented ones, halves, copies with dropped words
     assert sum(watched.rows) <= len(texts.all) + n_views + 2 * 20  # the texts once, for scores and metrics together
     encoder = LayerwiseEncoder(llama_folder)
-    raw = profile_layers(encoder, texts.evaluated, PAPER_METRICS, max_texts=20, final_norm=False, seed=3)
-    as_encoded = profile_layers(encoder, texts.evaluated, METRICS[len(PAPER_METRICS) :], max_texts=20, seed=3)
+    encoded = [name for name in METRICS if METRIC_TABLE[name].encoded]
+    others = [name for name in METRICS if name not in encoded]
+    raw = profile_layers(encoder, texts.evaluated, others, max_texts=20, final_norm=False, seed=3)
+    as_encoded = profile_layers(encoder, texts.evaluated, encoded, max_texts=20, seed=3)
     profiles = pl.concat([raw.to_frame(), as_encoded.to_frame()])
     expected = profiles.select("layer", "metric", "normalization", "value").sort(pl.all())
     found = board.metrics.select("layer", "metric", "normalization", "value").sort(pl.all())
