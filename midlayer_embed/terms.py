@@ -191,11 +191,11 @@ METRIC_TABLE: dict[str, Metric] = {
             meaning="How evenly the vectors of all texts fill the sphere: lower is more evenly.",
         ),
         Metric(
-            "neighbour_agreement",
+            "agreement",
             "agreement of neighbours",
             "layers",
             unit="",
-            criteria={"neighbour-agreement": "max"},
+            criteria={"max-agreement": "max"},
             meaning="The share of its ten nearest neighbours that a text keeps from one layer to the next.",
         ),
         Metric(

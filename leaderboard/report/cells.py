@@ -52,10 +52,10 @@ def scheme_cells(row: Mapping[str, Any], scheme: str) -> tuple[str, ...]:
     if scheme == "last" and row.get("last_layer") != row.get("n_blocks"):
         name = f"last that ran: layer {row['last_layer']}"
     n = row[f"n_{scheme}"]
-    ends = (format_cell(scheme, row[f"{scheme}_{end}"]) for end in ("low", "high"))
+    ends = (format_cell("score", row[f"{scheme}_{end}"]) for end in ("low", "high"))
     interval = " to ".join(ends) if n > 1 else "-"
     regret = format_cell("regret", row.get(f"regret_{scheme}"))
-    return (name, format_cell(scheme, row[scheme]), interval, regret, str(n))
+    return (name, format_cell("score", row[scheme]), interval, regret, str(n))
 
 
 def fewer_tasks(row: Mapping[str, Any], scheme: str) -> int | None:

@@ -60,7 +60,7 @@ def _schemes(board: Tables, options: dict[str, Any]) -> Iterator[str]:
         cells.append(format_cell("best_layer", row["best_layer"]))
         for scheme in SCHEMES:
             n = fewer_tasks(row, scheme)
-            cells.append(format_cell(scheme, row[scheme]) + (f" ({n})" if n else ""))
+            cells.append(format_cell("score", row[scheme]) + (f" ({n})" if n else ""))
         rows.append(cells)
     yield table(rows, right=True)
     yield ""

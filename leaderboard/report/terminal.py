@@ -197,7 +197,7 @@ def print_schemes(schemes: pl.DataFrame, console: Console | None = None) -> None
 
 def _format_score(row: dict[str, Any], scheme: str) -> str:
     n = fewer_tasks(row, scheme)
-    return format_cell(scheme, row[scheme]) + (f"\nof {n}" if n else "")
+    return format_cell("score", row[scheme]) + (f"\nof {n}" if n else "")
 
 
 def print_scheme_details(row: dict[str, Any], console: Console | None = None) -> None:

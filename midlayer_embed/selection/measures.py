@@ -66,6 +66,6 @@ MEASURES: dict[str, Callable[..., Any]] = {
     "isotropy": lambda vectors, settings: metrics.isotropy(vectors),
     "alpha_req": lambda vectors, settings: metrics.alpha_req(vectors),
     "uniformity": lambda vectors, settings: metrics.uniformity(vectors),
-    "neighbour_agreement": lambda lower, upper, settings: metrics.neighbour_agreement(lower, upper),
+    "agreement": lambda lower, upper, settings: metrics.neighbour_agreement(lower, upper),
     "sink": lambda states, mask, settings: metrics.sink(states, mask),
 }

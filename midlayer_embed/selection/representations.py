@@ -123,7 +123,7 @@ def layers_beside(metrics: Collection[str], layers: Sequence[int], n_layers: int
         n_layers: L + 1.
 
     Example:
-        >>> layers_beside(["neighbour_agreement"], [0, 1, 6], 7), layers_beside(["dime"], [0, 1, 6], 7)
+        >>> layers_beside(["agreement"], [0, 1, 6], 7), layers_beside(["dime"], [0, 1, 6], 7)
         ([2, 5], [])
     """
     if not any(METRIC_TABLE[name].measured_on == "layers" for name in metrics):

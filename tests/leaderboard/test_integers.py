@@ -15,7 +15,15 @@ from leaderboard import run_sweep
 from leaderboard.cli import main as leaderboard_main
 from leaderboard.sweep.arguments import check_jobs
 from leaderboard.tasks.names import check_limit
-from midlayer_embed import LayerwiseEncoder, MidLayerEncoder, fit_transform, metrics, select_layer
+from midlayer_embed import (
+    LayerwiseEncoder,
+    MidLayerEncoder,
+    fit_transform,
+    metrics,
+    profile_layers,
+    select_layer,
+    select_recipe,
+)
 from midlayer_embed.cli import main
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import token_budget
@@ -57,6 +65,15 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
         0,
         lambda value, folder: select_layer(folder, ["a", "b"], n_resamples=value),
     ),
+    ("midlayer_embed.selection.profile", "min_tokens"): (
+        1,
+        lambda value, folder: profile_layers(folder, ["a", "b"], ["curvature"], min_tokens=value, first_token=False),
+    ),
+    ("midlayer_embed.selection.recipe_search", "n_resamples"): (
+        0,
+        lambda value, folder: select_recipe(folder, ["a b", "b c"], n_resamples=value),
+    ),
+    ("midlayer_embed.metrics.distances", "k"): (1, lambda value, _: metrics.neighbour_agreement(VIEWS, VIEWS, k=value)),
     ("midlayer_embed.encoder.sentence_transformer", "truncate_dim"): (
         1,
         lambda value, folder: MidLayerEncoder(folder, 1, truncate_dim=value),

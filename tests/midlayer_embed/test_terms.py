@@ -51,7 +51,7 @@ def test_criteria_and_the_ends_that_they_take() -> None:
         "loes-isotropy": ("isotropy", "max"),
         "alpha-req": ("alpha_req", 1.0),
         "min-uniformity": ("uniformity", "min"),
-        "neighbour-agreement": ("neighbour_agreement", "max"),
+        "max-agreement": ("agreement", "max"),
     }
     assert list(CRITERIA)[:3] == ["min-dime", "min-infonce", "min-entropy"]
 

@@ -137,8 +137,8 @@ def test_every_number_of_a_metric_stands_in_its_row(board: Leaderboard, width: i
 
 def test_a_table_that_fits_is_one_block(board: Leaderboard) -> None:
     row = board.schemes("org/m").row(0, named=True)
-    assert len(_blocks(_printed(lambda console: print_scheme_details(row, console), 45))) == 1
-    assert len(_blocks(_printed(lambda console: print_scheme_details(row, console), 44))) == 2
+    assert len(_blocks(_printed(lambda console: print_scheme_details(row, console), 46))) == 1
+    assert len(_blocks(_printed(lambda console: print_scheme_details(row, console), 45))) == 2
 
 
 def test_nothing_is_cut_where_not_even_one_column_fits_beside_the_first(board: Leaderboard) -> None:

@@ -7,7 +7,7 @@ from support.tiny_tasks import TinySTS
 
 from leaderboard import run_sweep
 
-_METRICS = ["neighbour_agreement", "dataset_entropy"]
+_METRICS = ["agreement", "dataset_entropy"]
 
 
 def test_a_layer_agrees_with_layers_that_are_not_swept(llama_folder: Path, tmp_path: Path) -> None:

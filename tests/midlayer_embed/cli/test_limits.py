@@ -17,7 +17,7 @@ _COMMANDS = {
     "export": ["OUT", "--layer", "1"],
     "export a chosen layer": ["OUT", "--layer", "min-entropy", "--texts", "TEXTS"],
     "profile": ["--texts", "TEXTS", "--out", "OUT"],
-    "select": ["--texts", "TEXTS"],
+    "select": ["--texts", "TEXTS", "--criterion", "min-entropy"],
 }
 
 

@@ -16,7 +16,7 @@ from midlayer_embed.texts.corpora import sample_texts
 from midlayer_embed.texts.views import augmented_views
 
 _OF_VECTORS = ["two_nn", "isotropy", "alpha_req", "uniformity"]
-_FIELD = [*_OF_VECTORS, "neighbour_agreement", "sink"]
+_FIELD = [*_OF_VECTORS, "agreement", "sink"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_they_are_the_metrics_of_the_pooled_vectors(llama_folder: Path, corpus: 
     np.testing.assert_allclose(found["sink"], sinks, rtol=1e-4)
     low, middle, high = (float(metrics.neighbour_agreement(vectors[k], vectors[k + 1])) for k in range(3))
     expected = [low, (low + middle) / 2, (middle + high) / 2, high]
-    np.testing.assert_allclose(found["neighbour_agreement"], expected, rtol=1e-3)
+    np.testing.assert_allclose(found["agreement"], expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("layers", [[0, 3], [2], [3, 1]], ids=str)
@@ -53,7 +53,7 @@ def test_some_layers_have_the_values_that_they_have_among_all(
         for name in _FIELD:
             np.testing.assert_allclose(representations.measure(name), expected[name][layers], rtol=1e-6, err_msg=name)
         half = np.arange(0, len(texts), 2)
-        assert representations.measure("neighbour_agreement", half).shape == (len(layers),)
+        assert representations.measure("agreement", half).shape == (len(layers),)
 
 
 @pytest.mark.parametrize("texts", [["one text alone"], ["the same text"] * 3, ["a b c"] * 2 + ["d e f"]], ids=str)
@@ -74,8 +74,8 @@ def test_states_that_are_not_finite_are_told_with_both_layers(llama_folder: Path
     every = LayerwiseEncoder(llama_folder)
     with torch.no_grad():
         every.backbone.blocks[1].mlp.down_proj.weight.fill_(float("nan"))
-    with pytest.raises(ValueError, match="neighbour_agreement of layers 1 and 2: B: holds NaN or infinity"):
-        profile_layers(every, corpus, ["neighbour_agreement"])
+    with pytest.raises(ValueError, match="agreement of layers 1 and 2: B: holds NaN or infinity"):
+        profile_layers(every, corpus, ["agreement"])
 
 
 def test_without_the_first_token(llama_folder: Path, corpus: list[str]) -> None:
