@@ -16,7 +16,7 @@ from leaderboard.analysis.intervals import intervals
 from leaderboard.analysis.picking import best_of_each, by_criteria, last_layers
 from leaderboard.analysis.variants import MODEL, RECIPE, SAID_OF_TRANSDUCTIVE, TASK, VARIANT, Variant, with_recipe
 from midlayer_embed.errors import InputError
-from midlayer_embed.selection.criteria import CRITERIA, fixed_layer
+from midlayer_embed.selection.criteria import CRITERIA, FIRST, fixed_layer
 from midlayer_embed.terms import RAW
 
 Tasks = Literal["available", "common"]
@@ -190,6 +190,16 @@ def schemes(
         InputError: (a ValueError) `tasks` is neither "available" nor "common".
     """
     return SchemeComparison(scores, metrics).table(tasks, complete_only, seed)
+
+
+def shown_schemes(table: pl.DataFrame) -> list[str]:
+    """The schemes that a table of all of them shows: criteria beyond those of the paper only if a row has them.
+
+    Args:
+        table: A result of `schemes`.
+    """
+    of_others = {scheme for criterion, scheme in _MEASURED.items() if criterion not in FIRST}
+    return [scheme for scheme in SCHEMES if scheme not in of_others or (table[f"n_{scheme}"] > 0).any()]
 
 
 def notes(table: pl.DataFrame) -> list[str]:

@@ -105,7 +105,7 @@ def metric_words(names: Iterable[str] = METRIC_TABLE) -> dict[str, Word]:
     for name in names:
         metric = METRIC_TABLE[name]
         way = {"low": _DOWN, "high": _UP, None: _NEITHER}[metric.good_end]
-        good = f"{way} for {', '.join(metric.criteria)}" if metric.good_end else way
+        good = f"{way} for {', '.join(metric.criteria)}" if metric.criteria else way
         words[name] = Word(metric.title, metric.meaning, good)
     return words
 

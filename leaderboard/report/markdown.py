@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from leaderboard.analysis import recipes, regret
-from leaderboard.analysis.schemes import SCHEMES, Tasks, notes
+from leaderboard.analysis.schemes import Tasks, notes, shown_schemes
 from leaderboard.analysis.variants import MODEL, Variant
 from leaderboard.report.answer import answer_of_recipes, answers_of_types
 from leaderboard.report.cells import (
@@ -53,12 +53,13 @@ def _schemes(board: Tables, options: dict[str, Any]) -> Iterator[str]:
     found = board.schemes(**options)
     variants = board.variants()
     named = ["model", "revision"] if all(one.is_plain for one in variants) else ["model", "revision", "recipe"]
-    rows = [[*named, "n_tasks", "best_layer", *SCHEMES]]
+    shown = shown_schemes(found)
+    rows = [[*named, "n_tasks", "best_layer", *shown]]
     for row in found.iter_rows(named=True):
         names = (row["model"], row["revision"], variant_of(row).words())[: len(named)]
         cells = [*map(escaped, names), str(row["n_tasks"])]
         cells.append(format_cell("best_layer", row["best_layer"]))
-        for scheme in SCHEMES:
+        for scheme in shown:
             n = fewer_tasks(row, scheme)
             cells.append(format_cell("score", row[scheme]) + (f" ({n})" if n else ""))
         rows.append(cells)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from midlayer_embed.selection.profile import Profile
 
-# The paper's three come first, in the order of its tables; criteria that are not named here follow.
-_ORDER = ("min-dime", "min-infonce", "min-entropy", "min-lidar", "max-curvature")
+# The paper's three come first, in the order of its tables, with those of its other metrics; other criteria follow.
+FIRST = ("min-dime", "min-infonce", "min-entropy", "min-lidar", "max-curvature")
 
 
 def criteria_of(metrics: Iterable[Metric]) -> dict[str, tuple[str, End]]:
@@ -29,7 +29,7 @@ def criteria_of(metrics: Iterable[Metric]) -> dict[str, tuple[str, End]]:
         {'min-dime': ('dime', 'min'), 'max-curvature': ('curvature', 'max')}
     """
     found = {name: (metric.name, end) for metric in metrics for name, end in metric.criteria.items()}
-    return {name: found[name] for name in dict.fromkeys((*_ORDER, *found)) if name in found}
+    return {name: found[name] for name in dict.fromkeys((*FIRST, *found)) if name in found}
 
 
 CRITERIA = criteria_of(METRIC_TABLE.values())

@@ -9,7 +9,7 @@ import polars as pl
 from leaderboard.analysis import recipes
 from leaderboard.analysis.layer_means import metric_curves, score_curves
 from leaderboard.analysis.regret import notes as notes_of_regret
-from leaderboard.analysis.schemes import Tasks, notes
+from leaderboard.analysis.schemes import Tasks, notes, shown_schemes
 from leaderboard.analysis.single_regrets import RULE
 from leaderboard.analysis.task_sets import task_sets
 from leaderboard.analysis.variants import MODEL, VARIANT, Variant, distinct
@@ -58,12 +58,13 @@ def page_data(board: Tables, options: dict[str, Any]) -> dict[str, Any]:
         "marks": marks(board, **how),
         **{over: board.schemes(tasks=over, **how) for over in get_args(Tasks)},
     }
+    shown = shown_schemes(pl.concat([tables[over] for over in get_args(Tasks)]))
     of_recipes = _names_of_recipes(board)
     by_variant = {name: frame.partition_by(_keys(frame), as_dict=True) for name, frame in tables.items()}
     return {
         "tasks": tasks,
         "metrics": [{"metric": name, **asdict(word)} for name, word in metric_words(metrics).items()],
-        "schemes": [{"scheme": scheme, **asdict(word)} for scheme, word in scheme_words().items()],
+        "schemes": [{"scheme": scheme, **asdict(word)} for scheme, word in scheme_words().items() if scheme in shown],
         "over": options.get("tasks", "available"),
         "groups": {over: _groups(board, tables[over]) for over in get_args(Tasks)},
         "remarks": _remarks(board, tasks),

@@ -195,9 +195,9 @@ def test_states_that_are_the_same_are_pooled_once(
     norms = set()
     forward = LayerwiseEncoderClass._forward
 
-    def spy(self, batch, layers, which, measures):  # type: ignore[no-untyped-def]
+    def spy(self, batch, layers, which, *rest):  # type: ignore[no-untyped-def]
         norms.add(len(which))
-        return forward(self, batch, layers, which, measures)
+        return forward(self, batch, layers, which, *rest)
 
     monkeypatch.setattr(LayerwiseEncoderClass, "_forward", spy)
     _sweep(tiny_folders[family], [TinySTS()], tmp_path, layers=[1], on_plan=lambda _: norms.clear() is None)
