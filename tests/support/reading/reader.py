@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 _ROOT = Path(__file__).parents[3]
 _PROGRAMS = {"midlayer-embed": "midlayer_embed.cli", "midlayer-leaderboard": "leaderboard.cli"}
@@ -85,8 +86,9 @@ class Reader:
             made.mkdir(exist_ok=True)
         for name, module in _PROGRAMS.items():
             code = folder / f"{name}.py"
+            paths = {"code": code, "python": sys.executable, "fork": fork}
             code.write_text(_PROGRAM.format(name=name, module=module))
-            write_program(bin_ / name, _START.format(code=code, python=sys.executable, fork=fork))
+            write_program(bin_ / name, _START.format(**{key: quote(str(path)) for key, path in paths.items()}))
         path = [bin_, programs, *map(Path, ("/usr/local/bin", "/usr/bin", "/bin"))]
         kept = ("LANG", "LC_ALL", "OMP_NUM_THREADS", "TESTS_FORK_SERVER", "TMPDIR")
         self.environment = {name: os.environ[name] for name in kept if name in os.environ} | {

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import join, quote
 
 from support.architectures import MODELS
 from support.hubs import LibraryHub
@@ -109,21 +110,28 @@ def make_repository(folder: Path) -> Path:
     return folder
 
 
+def _exec(*command: object) -> str:
+    """A line of a shell that becomes a command, with the arguments of its own."""
+    return f'exec {join(map(str, command))} "$@"'
+
+
 def write_programs(folder: Path) -> Path:
     """Programs that come before those of this machine: python, pip, and a `make` that finds its environment set up."""
-    write_program(folder / "python", f'exec {sys.executable} "$@"')
+    write_program(folder / "python", _exec(sys.executable))
     pip = folder / "pip.py"
     pip.write_text(_PIP)
-    write_program(folder / "pip", f'exec {sys.executable} {pip} "$@"')
+    write_program(folder / "pip", _exec(sys.executable, pip))
     write_program(folder / "docker", f'while [ "$1" != -v ]; do shift; done\nset -- "${{2%%:*}}"\n{_SERVE}')
     write_program(folder / "vllm", f"shift\n{_SERVE}")
     write_program(folder / "curl", "exit 0")
     ready = folder / "ready" / "bin"
     for name in ("ruff", "mypy", "mkdocs", "python"):
-        write_program(ready / name, f'exec {Path(sys.executable).parent / name} "$@"')
+        write_program(ready / name, _exec(Path(sys.executable).parent / name))
     write_program(ready / "activate", "")
     for name in ("midlayer-embed", "midlayer-leaderboard"):
-        write_program(ready / name, f'exec {name} "$@"')
-    link = f"[ -e .venv ] || {{ cp -R {ready.parent} .venv && touch .venv/.installed .venv/.docs-installed; }}"
+        write_program(ready / name, _exec(name))
+    link = (
+        f"[ -e .venv ] || {{ cp -R {quote(str(ready.parent))} .venv && touch .venv/.installed .venv/.docs-installed; }}"
+    )
     write_program(folder / "make", f'{link}\nexec /usr/bin/make "$@"')
     return folder
