@@ -87,7 +87,7 @@ def test_it_is_measured_beside_the_metrics_of_the_paper(llama_folder: Path, text
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("layer", ["half-retrieval", "drop-retrieval"])
+@pytest.mark.parametrize("layer", ["half-retrieval"])
 def test_the_export_says_how_it_was_chosen(
     llama_folder: Path, texts: list[str], tmp_path: Path, layer: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
