@@ -69,25 +69,14 @@ def proxy(
 
 
 def published(
-    model: str | Path | Checkpoint | LayerwiseEncoder,
-    *,
-    tasks: Sequence[str] | None = None,
-    data_dir: str | Path | None = None,
-    layer_zero: bool = True,
-    seed: int = 0,
-    show_progress: bool = False,
-    **options: Any,
+    model: str | Path | Checkpoint | LayerwiseEncoder, *, layer_zero: bool = True, **options: Any
 ) -> LayerSelection:
-    """The best layer of a model whose layers have published scores: those in `configs/published`.
+    """The best layer of a model whose layers have published scores: those in `configs/published`, of plain texts.
 
     Args:
         model: A Hub id, or an encoder of one.
-        tasks: Not used, like `data_dir`, `seed` and `show_progress`.
-        data_dir: Not used.
         layer_zero: Whether the embeddings are eligible.
-        seed: Not used.
-        show_progress: Not used.
-        **options: Keywords of LayerwiseEncoder.
+        **options: Keywords of LayerwiseEncoder; what else `select_layer` passes is not used.
 
     Raises:
         InputError: (a ValueError) no published scores of this model and revision are known.
@@ -102,8 +91,8 @@ def published(
                     layer_zero or row["layer"]
                 ):
                     reason = (
-                        f"the best of {row['n_blocks'] + 1} layers over {row['n_tasks']} tasks, {row['best']} against "
-                        f"{row['last']} points at the last layer: {table['source']}"
+                        f"the best of {row['n_blocks'] + 1} layers over {row['n_tasks']} tasks, plain texts, "
+                        f"{row['best']} against {row['last']} points at the last layer: {table['source']}"
                     )
                     return LayerSelection(row["layer"], row["n_blocks"] + 1, "published", reason=reason)
     raise InputError(f"criterion: 'published' knows no scores of {checkpoint.name}, revision {requested}")
@@ -118,6 +107,8 @@ def _checkpoint(model: str | Path | Checkpoint | LayerwiseEncoder, options: dict
 def _of_values(criterion: str, values: np.ndarray, layer_zero: bool, reason: str) -> LayerSelection:
     """The layer of the highest value, the lower one of a tie; a layer without a value is not eligible."""
     eligible = np.isfinite(values) & ((np.arange(len(values)) > 0) | layer_zero)
+    if not eligible.any():
+        raise InputError(f"criterion: {criterion!r} has no layer with a score on every type of task")
     best, *others = [int(layer) for layer in (-values).argsort(kind="stable") if eligible[layer]]
     return LayerSelection(
         layer=best,

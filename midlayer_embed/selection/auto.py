@@ -16,12 +16,13 @@ LEAST_TEXTS = 200
 DEPTH = "depth:0.8"
 
 
-def recommended(checkpoint: Checkpoint, texts: Sequence[str] | None) -> tuple[str, str]:
+def recommended(checkpoint: Checkpoint, texts: Sequence[str] | None, max_texts: int | None = None) -> tuple[str, str]:
     """The criterion to take, and why.
 
     Args:
         checkpoint: The model.
         texts: Texts like those to embed, or None.
+        max_texts: Number of texts that will be measured at most; None for all.
 
     Example:
         >>> from midlayer_embed.models.checkpoint import find_checkpoint
@@ -31,6 +32,7 @@ def recommended(checkpoint: Checkpoint, texts: Sequence[str] | None) -> tuple[st
     if checkpoint.own.is_sentence_transformer:
         return "last", "auto: a sentence-transformers model, which embeds with its last layer as its author trained it"
     usable = len({text for text in texts or [] if halves(text) is not None})
+    usable = usable if max_texts is None else min(usable, max_texts)
     if usable >= LEAST_TEXTS:
         return "half-and-drop", f"auto: {usable:,} texts of two words or more, which search for views of each other"
     given = "no texts were given" if texts is None else f"{usable} different texts of two words or more are too few"

@@ -97,7 +97,7 @@ def select_layer(
     n_resamples = check_int("n_resamples", n_resamples, 0)
     check_of_proxy(criterion, proxy_tasks=proxy_tasks, data_dir=data_dir)
     if criterion == AUTO:
-        criterion, reason = recommended(_checkpoint(model, options), texts)
+        criterion, reason = recommended(_checkpoint(model, options), texts, max_texts)
         found = select_layer(
             model,
             texts,

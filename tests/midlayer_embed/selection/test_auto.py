@@ -34,6 +34,12 @@ def test_texts_enough_are_searched_for_by_halves_and_by_copies(llama_folder: Pat
     assert encoder.selection is not None and encoder.selection.reason == chosen.reason
 
 
+def test_only_the_texts_that_are_measured_count(llama_folder: Path, texts: list[str]) -> None:
+    chosen = select_layer(llama_folder, texts, max_texts=30)
+    assert chosen.criterion == DEPTH and chosen.reason is not None
+    assert chosen.reason.startswith("auto: 30 different texts of two words or more are too few")
+
+
 @pytest.mark.parametrize(
     ("few", "said"),
     [
