@@ -65,6 +65,17 @@ def profile_table(profile: "Profile", width: int | None = None) -> str:
     return "\n\n".join(aligned(_with_broken_heads(block)) for block in blocks)
 
 
+def measured_on(profile: "Profile") -> str:
+    """What the metrics of a profile were measured on, in a few words."""
+    states = {profile.states_of(metric) for metric in profile.values}
+    kinds = " and ".join(kind for kind in ("raw", "normed") if kind in states)
+    return f"{kinds} states of {profile.n_texts} texts{_tokens(profile)}"
+
+
+def _tokens(profile: "Profile") -> str:
+    return "" if profile.settings.first_token else ", without the first token of each"
+
+
 def _width(columns: list[list[str]]) -> int:
     return len(aligned(_with_broken_heads(columns)).partition("\n")[0])
 
@@ -92,7 +103,7 @@ def selection_summary(selection: "LayerSelection") -> list[str]:
     if selection.profile is not None:
         n_texts, n_different = selection.profile.n_texts, selection.profile.n_different_texts
         repeated = f", {n_different} of them different" if n_different < n_texts else ""
-        chosen += f" over {n_texts} texts{repeated}"
+        chosen += f" over {n_texts} texts{repeated}{_tokens(selection.profile)}"
     lines = [chosen, *filter(None, [selection.reason])]
     if selection.values is not None and selection.runner_up is not None and selection.margin is not None:
         spread = float(np.nanmax(selection.values) - np.nanmin(selection.values))
@@ -196,9 +207,8 @@ def draw_profile(profile: "Profile", path: str | Path) -> None:
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
     depths = np.linspace(0, 1, profile.n_layers)
-    states = "normed" if profile.final_norm else "raw"
     title = f"Metrics of every layer: {profile.model}"
-    with _picture(path, title, f"{states} states, {profile.n_texts} texts") as figure:
+    with _picture(path, title, measured_on(profile)) as figure:
         for position, name in enumerate(names, start=1):
             axes = figure.add_subplot(rows, columns, position)
             _draw_curve(axes, depths, profile.values[name])
@@ -223,7 +233,7 @@ def draw_selection(selection: "LayerSelection", path: str | Path) -> None:
     note = ""
     if selection.profile is not None:
         title += f": {selection.profile.model}"
-        note = f"{selection.profile.n_texts} texts"
+        note = measured_on(selection.profile)
     with _picture(path, title, note) as figure:
         axes = figure.add_subplot()
         _draw_curve(axes, np.arange(selection.n_layers), selection.values)

@@ -96,8 +96,14 @@ def select_layer(
     check_criterion(criterion)
     n_resamples = check_int("n_resamples", n_resamples, 0)
     check_of_proxy(criterion, proxy_tasks=proxy_tasks, data_dir=data_dir)
+    of_model = {name: options[name] for name in options if name in _OF_MODELS}
+    if final_norm is not None and not isinstance(model, LayerwiseEncoder):
+        of_model["final_norm"] = final_norm
     if criterion == AUTO:
-        criterion, reason = recommended(_checkpoint(model, options), texts, max_texts)
+        recipe = model.recipe if isinstance(model, LayerwiseEncoder) else fold(of_model)[1]
+        criterion, reason = recommended(
+            _checkpoint(model, options), texts, max_texts, layer_zero=layer_zero, recipe=recipe
+        )
         found = select_layer(
             model,
             texts,
@@ -112,9 +118,6 @@ def select_layer(
         )
         return replace(found, reason="; ".join(filter(None, [reason, found.reason])))
     if criterion in OUTSIDE:
-        of_model = {name: options[name] for name in options if name in _OF_MODELS}
-        if final_norm is not None and not isinstance(model, LayerwiseEncoder):
-            of_model["final_norm"] = final_norm
         found = outside_criterion(criterion)(
             model,
             tasks=proxy_tasks,

@@ -64,7 +64,8 @@ class RecipeSelection:
         tokens: Mean number of tokens of a text under each template, special tokens and both copies included.
         remarks: Why this transform, and what could not compete, in sentences.
         seed: Seed of the sample of texts, and of the halves.
-        options: Keywords of MidLayerEncoder that build the encoder of the recipe, the texts of its transform included.
+        options: Keywords of MidLayerEncoder that build the encoder of the recipe: the texts of its transform, and as
+            `layer` a LayerSelection, so that the encoder and its card know how it was chosen.
     """
 
     recipe: Recipe
