@@ -72,14 +72,17 @@ def card_options(arguments: argparse.Namespace) -> dict[str, str | None]:
 
 
 def find_model(arguments: argparse.Namespace) -> "Checkpoint":
-    """Find MODEL, whose weights are not read yet: a wrong one is told before the texts are read.
+    """Find MODEL, whose weights are not read yet: a wrong one, or a wrong device, is told before texts are read.
 
     Raises:
-        InputError: (a ValueError) as `find_checkpoint`.
+        InputError: (a ValueError) as `find_checkpoint` and `resolve_device`.
     """
     from midlayer_embed.models.checkpoint import find_checkpoint
+    from midlayer_embed.models.weights import resolve_device
 
-    return find_checkpoint(arguments.model, fold(model_options(arguments))[0])
+    source, _ = fold(model_options(arguments))
+    resolve_device(source.device)
+    return find_checkpoint(arguments.model, source)
 
 
 def read_texts(arguments: argparse.Namespace) -> list[str] | None:

@@ -17,6 +17,7 @@ from midlayer_embed.cli.parser import (
     model_arguments,
     model_options,
 )
+from midlayer_embed.ground.checks import check_installed
 from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.options import POOLING_MODES, Recipe, Source
 from midlayer_embed.recipes.names import NONE, TEMPLATES, TEXT, TRANSFORMS, check_templates, check_transforms
@@ -102,6 +103,8 @@ def _recipe(arguments: argparse.Namespace) -> None:
     check_purpose(arguments.purpose)
     check_recipe_criterion(arguments.criterion)
     folder = None if arguments.out is None else target_folder(arguments.out, "out")
+    if folder is not None:
+        check_installed("polars", "out")
     check_texts(arguments)
     check_model(arguments)
     from midlayer_embed.selection.recipe.words import recipe_summary, recipe_table

@@ -11,6 +11,7 @@ import numpy as np
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.checks import check_installed
 from midlayer_embed.ground.markdown import table
 from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.ground.pictures import (
@@ -69,7 +70,7 @@ def measured_on(profile: "Profile") -> str:
     """What the metrics of a profile were measured on, in a few words."""
     states = {profile.states_of(metric) for metric in profile.values}
     kinds = " and ".join(kind for kind in ("raw", "normed") if kind in states)
-    return f"{kinds} states of {profile.n_texts} texts{_tokens(profile)}"
+    return f"{kinds} states of {profile.n_texts} text{'s' * (profile.n_texts != 1)}{_tokens(profile)}"
 
 
 def _tokens(profile: "Profile") -> str:
@@ -183,12 +184,13 @@ def can_draw() -> bool:
 
 
 def check_folder_for_pictures(folder: str | Path) -> None:
-    """Reject a folder that pictures cannot be written to, before anything is measured.
+    """Reject a folder that a table and pictures cannot be written to, before anything is measured.
 
     Raises:
-        InputError: (a ValueError) the folder is a file, or matplotlib is not installed.
+        InputError: (a ValueError) the folder is a file, or polars or matplotlib is not installed.
     """
     target_folder(folder, "out")
+    check_installed("polars", "out")
     if not can_draw():
         raise InputError(_NO_MATPLOTLIB)
 

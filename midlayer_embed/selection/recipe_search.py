@@ -131,7 +131,7 @@ def select_recipe(
     if len(set(zip(*views, strict=True))) < 2:
         raise InputError(
             f"texts: {measured_by} needs at least two different texts of two words or more, got {len(found)} texts, "
-            f"{len(rows)} of them of two words or more"
+            f"{len(rows)} of them of two words or more, {len({sample[row] for row in rows})} different"
         )
     entries, remarks = entries_of(encoder, base, tried, pooled)
     n_fitted = sum(bool(text.strip()) for text in found)

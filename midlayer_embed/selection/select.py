@@ -85,8 +85,8 @@ def select_layer(
         The layer, with the curve, the runner-up and the stability of the choice.
 
     Raises:
-        InputError: (a ValueError) an unknown criterion, fewer than two different texts, texts too short for it, or
-            texts that give every layer the same value.
+        InputError: (a ValueError) an unknown criterion, one that takes layer 0 where it may not be chosen, fewer than
+            two different texts, texts too short for it, or texts that give every layer the same value.
 
     Example:
         >>> s = select_layer("starter", open("texts.txt").readlines())     # doctest: +SKIP
@@ -130,7 +130,10 @@ def select_layer(
         assert isinstance(found, LayerSelection)
         return found
     if not needs_texts(criterion):
-        return fixed_layer(criterion, _checkpoint(model, options).n_blocks)
+        fixed = fixed_layer(criterion, _checkpoint(model, options).n_blocks)
+        if fixed.layer == 0 and not layer_zero:
+            raise InputError(f"layer_zero: criterion {criterion!r} takes layer 0, which may not be chosen")
+        return fixed
     if texts is None:
         raise InputError(f"texts: criterion {criterion!r} needs texts, got None")
     measured = metrics_of(criterion)

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -102,6 +103,34 @@ def test_a_wrong_model_is_told_before_texts_are_read(
     assert [path.name for path in Path().iterdir()] == ["texts.txt"]
 
 
+@pytest.mark.parametrize("command", ["select", "profile", "recipe"])
+def test_a_wrong_device_is_told_before_texts_are_read(
+    llama_folder: Path,
+    texts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.setattr("midlayer_embed.texts.corpora.file_texts", lambda *_: pytest.fail("texts were read"))
+    assert main([command, str(llama_folder), "--texts", str(texts), "--device", "nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("midlayer-embed: device: 'nowhere' cannot be used here")
+
+
+@pytest.mark.parametrize("command", ["profile", "recipe"])
+def test_tables_that_cannot_be_written_are_told_before_texts_are_read(
+    llama_folder: Path,
+    texts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.setattr("midlayer_embed.texts.corpora.file_texts", lambda *_: pytest.fail("texts were read"))
+    monkeypatch.setitem(sys.modules, "polars", None)
+    assert main([command, str(llama_folder), "--texts", str(texts), "--out", str(texts.with_name("out"))]) == 2
+    said = "midlayer-embed: out: needs polars; run: pip install 'midlayer-embed[select]'\n"
+    assert capsys.readouterr().err == said
+
+
 def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["select", str(llama_folder), "--criterion", "depth:0.7"]) == 0
     assert capsys.readouterr().out == "layer 2 of 3 (depth 0.67), by depth:0.7\n"
@@ -112,7 +141,11 @@ def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: 
     [
         (["select", "MODEL", "--starter-texts", "--criterion", "min-foo"], "criterion: expected one of auto, min-dime"),
         (["select", "MODEL", "--criterion", "min-dime"], "min-dime needs texts: pass --texts FILE"),
-        (["select", "MODEL", "--texts", "missing.txt"], "there is no file"),
+        (["select", "MODEL", "--texts", "missing.txt"], "texts: there is no file"),
+        (["profile", "MODEL", "--texts", "."], "texts: expected a file ending in .txt"),
+        (["recipe", "MODEL", "--texts", "texts.txt", "--column", "body"], "column: a .txt file has no columns"),
+        (["recipe", "MODEL", "--texts", "same.txt"], "got 3 texts, 3 of them of two words or more, 1 different"),
+        (["select", "MODEL", "--criterion", "depth:0.1", "--no-layer-zero"], "layer_zero: criterion 'depth:0.1' takes"),
         (["select", "MODEL", "--texts", "empty.txt"], "empty.txt is empty"),
         (["profile", "MODEL", "--texts", "empty.txt"], "empty.txt is empty"),
         (["export", "MODEL", "out", "--layer", "min-dime", "--texts", "empty.txt"], "empty.txt is empty"),
@@ -151,6 +184,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
     monkeypatch.chdir(texts.parent)
     Path("empty.txt").write_text("")
     Path("one.txt").write_text("one text")
+    Path("same.txt").write_text("the same text\n" * 3)
     Path("blank.txt").write_text("\n \n")
     Path("header.csv").write_text("id,text\n")
     before = sorted(Path().iterdir())
