@@ -1,5 +1,6 @@
 """What "auto" takes: for the model and the texts at hand."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
