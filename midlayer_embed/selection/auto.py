@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.models.checkpoint import Checkpoint
+from midlayer_embed.options import Recipe, of_every_layer
 from midlayer_embed.selection.outside import outside_criterion
 from midlayer_embed.texts.word_views import halves
 
@@ -16,18 +17,27 @@ LEAST_TEXTS = 200
 DEPTH = "depth:0.8"
 
 
-def recommended(checkpoint: Checkpoint, texts: Sequence[str] | None, max_texts: int | None = None) -> tuple[str, str]:
+def recommended(
+    checkpoint: Checkpoint,
+    texts: Sequence[str] | None,
+    max_texts: int | None = None,
+    *,
+    layer_zero: bool = True,
+    recipe: Recipe | None = None,
+) -> tuple[str, str]:
     """The criterion to take, and why.
 
     Args:
         checkpoint: The model.
         texts: Texts like those to embed, or None.
         max_texts: Number of texts that will be measured at most; None for all.
+        layer_zero: Whether the embeddings are eligible.
+        recipe: How a text becomes a vector; None: as the model does it by default.
 
     Example:
         >>> from midlayer_embed.models.checkpoint import find_checkpoint
         >>> recommended(find_checkpoint("starter"), None)                      # doctest: +SKIP
-        ('depth:0.8', 'auto: no texts were given, and no scores of this model are known')
+        ('depth:0.8', "auto: no texts were given, and 'published' knows no scores of starter/SmolLM2-...")
     """
     if checkpoint.own.is_sentence_transformer:
         return "last", "auto: a sentence-transformers model, which embeds with its last layer as its author trained it"
@@ -36,14 +46,8 @@ def recommended(checkpoint: Checkpoint, texts: Sequence[str] | None, max_texts: 
     if usable >= LEAST_TEXTS:
         return "half-and-drop", f"auto: {usable:,} texts of two words or more, which search for views of each other"
     given = "no texts were given" if texts is None else f"{usable} different texts of two words or more are too few"
-    if _is_published(checkpoint):
-        return "published", f"auto: {given}"
-    return DEPTH, f"auto: {given}, and no scores of this model are known"
-
-
-def _is_published(checkpoint: Checkpoint) -> bool:
     try:
-        outside_criterion("published")(checkpoint)
-    except InputError:
-        return False
-    return True
+        outside_criterion("published")(checkpoint, layer_zero=layer_zero, **of_every_layer(recipe or Recipe()))
+    except InputError as error:
+        return DEPTH, f"auto: {given}, and {str(error).partition(': ')[2]}"
+    return "published", f"auto: {given}"
