@@ -34,9 +34,9 @@ from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.markdown import table
 from midlayer_embed.recipes.names import check_transforms
 from midlayer_embed.recipes.transform import fit_transform
-from midlayer_embed.selection.recipe_search import select_recipe
 from midlayer_embed.selection.recipe.choice import POOLINGS, Candidate, RecipeSelection
 from midlayer_embed.selection.recipe.passes import entries_of
+from midlayer_embed.selection.recipe_search import select_recipe
 
 if TYPE_CHECKING:
     from mteb.types import BatchedInput
