@@ -11,8 +11,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 RESULTS ?= results/starter
-# All but LiDAR, which encodes 16 views of each text where InfoNCE and DiME encode two.
+# All but LiDAR, which encodes 16 views of each text where InfoNCE and DiME encode two; of 100 texts a task, since the
+# views of all texts take longer than everything else together.
 METRICS ?= prompt_entropy dataset_entropy curvature effective_rank infonce dime
+METRIC_TEXTS ?= 100
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -23,7 +25,8 @@ help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
 
 leaderboard: setup
-	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --metrics $(METRICS) --results $(RESULTS)
+	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --metrics $(METRICS) --metric-texts $(METRIC_TEXTS) \
+		--results $(RESULTS)
 	@$(BIN)/midlayer-leaderboard report $(RESULTS) --html $(RESULTS)/report.html --figures $(RESULTS)/figures --quiet
 	@$(BIN)/midlayer-leaderboard card $(RESULTS) --out $(RESULTS)/card/README.md --overwrite --quiet
 	@echo "page: $(RESULTS)/report.html; card: $(RESULTS)/card/README.md; pictures: $(RESULTS)/figures"

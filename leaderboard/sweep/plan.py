@@ -18,6 +18,9 @@ from midlayer_embed.texts.word_views import word_views
 # Sample sizes: texts to count tokens of, and texts to augment.
 _COUNTED = 1000
 _AUGMENTED = 32
+# The speed is known from a pass of so many seconds; this many texts are tried first.
+_TIMED_SECONDS = 0.5
+_TIMED_TEXTS = 8
 
 
 @dataclass(frozen=True)
@@ -158,14 +161,22 @@ def count_metric_tokens(encoder: LayerwiseEncoder, sample: Sequence[str], wanted
 
 
 def measure_speed(encoder: LayerwiseEncoder, texts: Sequence[Text]) -> float:
-    """Tokens per second through all layers, measured on one full batch of these texts."""
+    """Tokens per second through all layers, measured on as many of these texts as take half a second.
+
+    A machine that needs less for two full batches is measured on these.
+    """
     counts = token_counts(encoder.backbone.tokenizer, texts, encoder.backbone.truncate_to)
     within = np.cumsum(counts) <= 2 * token_budget(None, encoder.backbone.device)
     some = [spelt(text) for text, is_in in zip(texts, within, strict=True) if is_in] or [spelt(texts[0])]
     encoder.encode(some[:4])  # warm-up
-    start = time.perf_counter()
-    encoder.encode(some)
-    return float(counts[: len(some)].sum()) / (time.perf_counter() - start)
+    n_timed = min(_TIMED_TEXTS, len(some))
+    while True:
+        start = time.perf_counter()
+        encoder.encode(some[:n_timed])
+        seconds = time.perf_counter() - start
+        if seconds >= _TIMED_SECONDS or n_timed == len(some):
+            return float(counts[:n_timed].sum()) / seconds
+        n_timed = min(4 * n_timed, len(some))
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.forks import Fork, as_python, run, run_code
+from support.forks import Fork, another_server, as_python, run, run_code
 
 pytestmark = pytest.mark.process
 
@@ -62,3 +62,17 @@ def test_a_fork_that_is_forgotten_ends() -> None:
     del fork
     assert os.read(reading, 1) == b""
     os.close(reading)
+
+
+def test_forks_of_another_server_have_libraries_that_were_imported_for_another_hub(tmp_path: Path) -> None:
+    hub = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    homes = {**os.environ, **hub, "HF_HOME": str(tmp_path)}
+    code = (
+        "import datasets, huggingface_hub as h; from huggingface_hub import constants; "
+        "print(h.HfApi().endpoint, h.hf_api.api.endpoint, datasets.config.HF_ENDPOINT, "
+        "constants.HF_HUB_CACHE, datasets.config.HF_DATASETS_CACHE)"
+    )
+    with another_server({**os.environ, **hub}) as python:
+        done = subprocess.run([python, "-c", code], env=homes, capture_output=True, text=True, check=True)
+    url = hub["HF_ENDPOINT"]
+    assert done.stdout.split() == [url, url, url, str(tmp_path / "hub"), str(tmp_path / "datasets")]

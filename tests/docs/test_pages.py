@@ -35,7 +35,13 @@ from support.reading.pages import (
     visible,
 )
 from support.reading.reader import Done, Reader
-from support.reading.stand_ins import environment_of, fill_hub, make_repository, write_programs
+from support.reading.stand_ins import (
+    environment_of_hub,
+    environment_of_network,
+    fill_hub,
+    make_repository,
+    write_programs,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -192,13 +198,36 @@ def hub(tmp_path_factory: pytest.TempPathFactory, make_adapter: Callable[..., Pa
 
 
 @pytest.fixture(scope="session")
-def starter_cache(shared_folder: Path, once: Callable[[str, Callable[[], Any]], Any]) -> Path:
+def online_python(hub: LibraryHub) -> Iterator[str]:
+    """A program that stands for an interpreter, and takes the stand-in for the Hub."""
+    ours = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    with forks.another_server({**ours, **environment_of_hub(hub)}) as program:
+        yield program
+
+
+class _StarterCache:
     """The cache folder of a user who has loaded the starter model before; that takes many seconds the first time."""
-    home = shared_folder / "home of starter"
-    code = "from midlayer_embed import MidLayerEncoder; MidLayerEncoder('starter', layer=0)"
-    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
-    once("starter-cache", lambda: forks.run_code(code, env=environment))
-    return home / ".cache"
+
+    _NAME = Path(".cache", "midlayer-embed")
+
+    def __init__(self, folder: Path, once: Callable[[str, Callable[[], Any]], Any]) -> None:
+        self._home = folder / "home of starter"
+        self._once = once
+
+    def give(self, home: Path) -> None:
+        """Puts it into a home."""
+        code = "from midlayer_embed import MidLayerEncoder; MidLayerEncoder('starter', layer=0)"
+        environment = {**os.environ, "HOME": str(self._home), "PYTHONPATH": str(ROOT)}
+        self._once("starter-cache", lambda: forks.run_code(code, env=environment))
+        self._link(self._home, home)
+
+    def take(self, home: Path) -> None:
+        """Takes that of a home, if there is none yet."""
+        if (home / self._NAME).is_dir():
+            self._once("starter-cache", lambda: self._link(home, self._home))
+
+    def _link(self, source: Path, target: Path) -> None:
+        shutil.copytree(source / self._NAME, target / self._NAME, copy_function=os.link)
 
 
 @pytest.fixture
@@ -207,16 +236,22 @@ def reader(
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
     hub: LibraryHub,
-    starter_cache: Path,
+    online_python: str,
+    shared_folder: Path,
+    once: Callable[[str, Callable[[], Any]], Any],
 ) -> Iterator[Reader]:
     """Of the page of the test: an interpreter is started for each command of the README, elsewhere forks do."""
     is_readme = request.node.callspec.params["page"].name == "README.md"
+    home, cache = tmp_path / "home", _StarterCache(shared_folder, once)
     if not is_readme:
-        shutil.copytree(starter_cache, tmp_path / "home" / ".cache", copy_function=os.link)
-    repository = make_repository(tmp_path_factory.mktemp("repository"))
-    fork = sys.executable if is_readme else forks.as_python()
-    with Reader(tmp_path, fork, environment_of(hub, repository), write_programs(tmp_path / "programs")) as opened:
+        cache.give(home)
+    clone = make_repository(tmp_path_factory.mktemp("repository"))
+    environments = {"the Hub": environment_of_hub(hub), "the network": environment_of_network(clone)}
+    pythons = (sys.executable,) * 2 if is_readme else (forks.as_python(), online_python)
+    with Reader(tmp_path, *pythons, environments, write_programs(tmp_path / "programs")) as opened:
         yield opened
+    if is_readme:
+        cache.take(home)
 
 
 def _run(command: str, block: Block, reader: Reader, shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Done:
@@ -231,7 +266,7 @@ def _run(command: str, block: Block, reader: Reader, shared_folder: Path, monkey
     with FileLock(f"{kept}.lock") if is_sweep else nullcontext():
         if is_sweep and kept.exists() and not results.exists():
             shutil.copytree(kept, results)
-        done = reader.command(command, online=bool(block.needs), extra=extra)
+        done = reader.command(command, needs=block.needs, extra=extra)
         if is_sweep and done.code == 0 and not kept.exists():
             shutil.copytree(results, kept)
     return done
@@ -250,7 +285,7 @@ def test_a_page_does_what_it_says(
                 assert done.code == 0, f"{block}: {command}\nexit code {done.code}\n{done.stdout}\n{done.stderr}"
                 printed[_plain(command)] = printed["the command above"] = done.stdout
         elif block.language == "python":
-            done = reader.python(block.text, online="the Hub" in block.needs)
+            done = reader.python(block.text, needs=block.needs)
             assert done.code == 0, f"{block}:\n{block.text}\n{done.stderr}"
             printed["the code above"] = done.stdout
             for line, said in shown_values(block.text).items():

@@ -182,22 +182,42 @@ def as_python() -> str:
 @contextlib.contextmanager
 def server() -> Iterator[None]:
     """The process to fork from, for as long as the block lasts."""
+    with _serving(os.environ) as folder:
+        os.environ[_ADDRESS] = str(folder / "socket")
+        try:
+            yield
+        finally:
+            del os.environ[_ADDRESS]
+
+
+@contextlib.contextmanager
+def another_server(environment: Mapping[str, str]) -> Iterator[str]:
+    """A process to fork from that has imported the libraries under other variables than this one: of another Hub.
+
+    Yields:
+        A program, as `as_python` gives it.
+    """
+    with _serving(environment) as folder:
+        yield str(folder / "python")
+
+
+@contextlib.contextmanager
+def _serving(environment: Mapping[str, str]) -> Iterator[Path]:
+    """A process to fork from, and the folder where it listens."""
     with tempfile.TemporaryDirectory() as folder:
         address = str(Path(folder) / "socket")
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(address)
             listener.listen()
             command = [sys.executable, str(Path(__file__).resolve()), "--serve", str(listener.fileno())]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()])
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, pass_fds=[listener.fileno()])
         program = Path(folder) / "python"
         this = shlex.join([sys.executable, "-S", "-E", str(Path(__file__).resolve()), "--python"])
-        program.write_text(f'#!/bin/sh\nexec {this} "$@"\n')
+        program.write_text(f'#!/bin/sh\nexport {_ADDRESS}={shlex.quote(address)}\nexec {this} "$@"\n')
         program.chmod(0o755)
-        os.environ[_ADDRESS] = address
         try:
-            yield
+            yield Path(folder)
         finally:
-            del os.environ[_ADDRESS]
             process.communicate()  # it ends when its standard input does
 
 
@@ -292,7 +312,8 @@ def _become(request: dict[str, Any], files: list[int], own_paths: list[str]) -> 
     sys.path[:] = ["", *paths, *own_paths]
     importlib.invalidate_caches()
     if before != {name: value for name, value in os.environ.items() if name.startswith("HF_")}:
-        importlib.reload(importlib.import_module("huggingface_hub.constants"))
+        for name in ("huggingface_hub.constants", "datasets.config"):
+            importlib.reload(importlib.import_module(name))
     arguments = request["arguments"]
     while arguments[0] != "-c":
         if arguments.pop(0) not in ("-u", "-B"):

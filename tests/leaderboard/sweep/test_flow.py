@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,9 @@ from support.tiny_tasks import TinySTS, tiny_tasks
 
 from leaderboard import run_sweep
 from leaderboard.scoring.texts import TaskTexts, collect_texts
-from leaderboard.sweep.plan import Plan
+from leaderboard.sweep.plan import Plan, measure_speed
+from midlayer_embed import LayerwiseEncoder
+from midlayer_embed.forward.batching import token_counts
 
 Tasks = Callable[[], list[AbsTask]]
 
@@ -155,3 +158,23 @@ def test_data_that_are_kept_go_when_their_task_is_finished(
     monkeypatch.setattr(shutil, "rmtree", watched)
     run_sweep(llama_folder, tiny_tasks()[:3], tmp_path, layers=[1], metrics="none", show_progress=False)
     assert kept == [2, 1, 0]
+
+
+@pytest.mark.parametrize("seconds", [10, 0.01])
+def test_the_speed_is_measured_on_few_texts_unless_they_take_no_time(
+    llama: LayerwiseEncoder, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"the {number}th of some texts" for number in range(100)]
+    encoded, now = [], [0.0]
+
+    def encode(some: list[str]) -> None:
+        encoded.append(len(some))
+        now[0] += seconds * len(some)
+
+    encoder: Any = SimpleNamespace(backbone=llama.backbone, encode=encode)
+    monkeypatch.setattr("leaderboard.sweep.plan.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    speed = measure_speed(encoder, texts)
+    timed = encoded[-1]
+    assert encoded == ([4, 8] if seconds == 10 else [4, 8, 32, 100])
+    counts = token_counts(llama.backbone.tokenizer, texts[:timed], llama.backbone.truncate_to)
+    assert speed == pytest.approx(counts.sum() / (seconds * timed))

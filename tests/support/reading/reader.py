@@ -7,14 +7,14 @@ machine's user is seen: the home is empty, too. What a page says that it needs i
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
 _ROOT = Path(__file__).parents[3]
+_HUB = "the Hub"  # of `pages.NEEDS`
 _PROGRAMS = {"midlayer-embed": "midlayer_embed.cli", "midlayer-leaderboard": "leaderboard.cli"}
 _PROGRAM = """
 import sys
@@ -22,11 +22,11 @@ sys.argv[0] = "{name}"
 from {module} import main
 sys.exit(main())
 """
-# Forks know the Hub that they were started with, so what needs the Hub is not one.
+# Forks know the Hub of the process that they are forked from.
 _START = """
 code="$(cat {code})"
-if [ -n "$HF_ENDPOINT" ]; then exec {python} -c "$code" "$@"; fi
-exec {fork} -c "$code" "$@"
+if [ -n "$HF_ENDPOINT" ]; then exec {online} -c "$code" "$@"; fi
+exec {offline} -c "$code" "$@"
 """
 
 # Runs blocks in one namespace. An expression's value is kept, by the line that it ends on.
@@ -75,18 +75,21 @@ class Reader:
 
     Args:
         folder: An empty folder; the home and the working folder are made in it.
-        fork: A program that stands for an interpreter and starts faster (see `support.forks`), or an interpreter.
-        online: Environment variables that lead to the stand-in of the Hub.
+        offline, online: Programs that stand for an interpreter and start faster (see `support.forks`), or an
+            interpreter: for what does without the Hub, and for what needs it.
+        environments: Environment variables that lead to the stand-in of what a block needs, for each such need.
         programs: A folder of programs that come before those of this machine.
     """
 
-    def __init__(self, folder: Path, fork: str, online: Mapping[str, str], programs: Path) -> None:
+    def __init__(
+        self, folder: Path, offline: str, online: str, environments: Mapping[str, Mapping[str, str]], programs: Path
+    ) -> None:
         self.cwd, home, bin_ = folder / "a folder", folder / "home", folder / "bin"
         for made in (self.cwd, home, bin_):
             made.mkdir(exist_ok=True)
         for name, module in _PROGRAMS.items():
             code = folder / f"{name}.py"
-            paths = {"code": code, "python": sys.executable, "fork": fork}
+            paths = {"code": code, "offline": offline, "online": online}
             code.write_text(_PROGRAM.format(name=name, module=module))
             write_program(bin_ / name, _START.format(**{key: quote(str(path)) for key, path in paths.items()}))
         path = [bin_, programs, *map(Path, ("/usr/local/bin", "/usr/bin", "/bin"))]
@@ -98,7 +101,7 @@ class Reader:
             "PYTHONDONTWRITEBYTECODE": "1",
             "HF_HOME": str(home / "huggingface"),
         }
-        self._online, self._fork = dict(online), fork
+        self._environments, self._offline, self._online = environments, offline, online
         self._scratch = folder
         self._shell: subprocess.Popen[str] | None = None
         self._interpreter: subprocess.Popen[str] | None = None
@@ -118,12 +121,12 @@ class Reader:
                 process.stdout.close()
         self._shell = self._interpreter = None
 
-    def command(self, command: str, *, online: bool = False, extra: Mapping[str, str] | None = None) -> Done:
+    def command(self, command: str, *, needs: Sequence[str] = (), extra: Mapping[str, str] | None = None) -> Done:
         """Runs one command in the shell."""
         if self._shell is None:
             self._shell = self._open(["bash", "--norc"])
-        settings = {**(self._online if online else {"HF_HUB_OFFLINE": "1"}), **(extra or {})}
-        names = sorted({*self._online, "HF_HUB_OFFLINE", *settings})
+        settings = {**self._settings(needs), **(extra or {})}
+        names = sorted({*self._settings(tuple(self._environments)), *self._settings(()), *settings})
         file, stdout, stderr = (self._scratch / name for name in ("command", "stdout", "stderr"))
         file.write_text(command + "\n")
         lines = [f"unset {' '.join(names)}", *(f"export {name}={_quoted(value)}" for name, value in settings.items())]
@@ -134,18 +137,23 @@ class Reader:
         self.cwd = Path(cwd)
         return Done(int(code), stdout.read_text(), stderr.read_text(), {})
 
-    def python(self, code: str, *, online: bool = False) -> Done:
+    def python(self, code: str, *, needs: Sequence[str] = ()) -> Done:
         """Runs a block of Python, where names of earlier ones are known."""
+        online = _HUB in needs
         if self._interpreter is not None and self._interpreter_is_online != online:
             raise ValueError("a page's Python blocks all need the Hub, or none of them")
         if self._interpreter is None:
-            settings = self._online if online else {"HF_HUB_OFFLINE": "1"}
-            python = sys.executable if online else self._fork
-            self._interpreter = self._open([python, "-c", _INTERPRETER], settings)
+            python = self._online if online else self._offline
+            self._interpreter = self._open([python, "-c", _INTERPRETER], self._settings(needs))
             self._interpreter_is_online = online
         answer = json.loads(self._ask(self._interpreter, json.dumps({"cwd": str(self.cwd), "code": code})))
         values = {int(line): value for line, value in answer["values"].items()}
         return Done(1 if answer["error"] else 0, answer["printed"], answer["error"] or "", values)
+
+    def _settings(self, needs: Sequence[str]) -> dict[str, str]:
+        """Environment variables for what needs this."""
+        found = {} if _HUB in needs else {"HF_HUB_OFFLINE": "1"}
+        return {**found, **{k: v for need in needs for k, v in self._environments.get(need, {}).items()}}
 
     def _open(self, command: list[str], settings: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
         errors = (self._scratch / "errors").open("a")

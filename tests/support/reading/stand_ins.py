@@ -81,11 +81,14 @@ def fill_hub(hub: LibraryHub, folder: Path, make_adapter: Callable[..., Path]) -
             hub.folders[f"datasets/{owner}/{dataset.name}"] = dataset
 
 
-def environment_of(hub: LibraryHub, clone: Path) -> dict[str, str]:
-    """What leads a block that needs the Hub or the network to the stand-ins."""
+def environment_of_hub(hub: LibraryHub) -> dict[str, str]:
+    """What leads a block that needs the Hub to its stand-in."""
+    return {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_secret"}
+
+
+def environment_of_network(clone: Path) -> dict[str, str]:
+    """What leads a block that needs the network to a clone of the repository."""
     return {
-        "HF_ENDPOINT": hub.url,
-        "HF_TOKEN": "hf_secret",
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": f"url.{clone}.insteadOf",
         "GIT_CONFIG_VALUE_0": REPOSITORY,
