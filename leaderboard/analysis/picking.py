@@ -38,6 +38,54 @@ def by_criteria(values: pl.DataFrame, by: Sequence[str], criteria: Collection[st
     )
 
 
+def by_mean_place(values: pl.DataFrame, by: Sequence[str], criteria: Sequence[str]) -> pl.DataFrame:
+    """The layer with the lowest mean of its places by several criteria; of a tie the first one among these.
+
+    Args:
+        values: Finite values of raw metrics: columns `by`, layer, metric, value.
+        by: Within what a layer is picked.
+        criteria: Names from `CRITERIA`.
+
+    Returns:
+        Columns `by`, layer. Layers that a criterion has no value of have no place; without any there is no row.
+    """
+    places = [
+        values.filter(metric=CRITERIA[name][0])
+        .with_columns(cost=cost(pl.col("value"), CRITERIA[name][1]))
+        .sort("cost", "layer", maintain_order=True)
+        .select(*by, "layer", pl.int_range(pl.len()).over(by).alias(name))
+        for name in criteria
+    ]
+    found, *others = places
+    for other in others:
+        found = found.join(other, on=[*by, "layer"], maintain_order="left")
+    return (
+        found.sort(pl.sum_horizontal(criteria), criteria[0], "layer", maintain_order=True)
+        .group_by(by, maintain_order=True)
+        .agg(pl.col("layer").first())
+    )
+
+
+def nearest(layers: pl.DataFrame, wanted: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """The layer nearest to a wanted one; the lower one of a tie.
+
+    Args:
+        layers: Columns `by`, layer.
+        wanted: Columns wanted, the first one of `by`, and others.
+        by: Within what a layer is picked.
+
+    Returns:
+        Columns `by`, layer, and those of `wanted`.
+    """
+    return (
+        layers.select(*by, "layer")
+        .join(wanted, on=by[0])
+        .sort((pl.col("layer") - pl.col("wanted")).abs(), "layer", maintain_order=True)
+        .group_by(by, maintain_order=True)
+        .first()
+    )
+
+
 def best_of_each(scored: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     """The layer with the highest score: columns `by`, layer.
 

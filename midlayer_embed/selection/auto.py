@@ -3,17 +3,13 @@
 The numbers behind it are in docs/concepts/selection-study.md; `benchmarks.selection_study` makes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.models.checkpoint import Checkpoint
+from midlayer_embed.selection.criteria import auto_takes
 from midlayer_embed.selection.outside import outside_criterion
 from midlayer_embed.texts.word_views import halves
-
-# Fewer different texts than this do not tell the layers apart.
-LEAST_TEXTS = 200
-# Without texts: of the fixed depths, the one that loses the least on the models of "Layer by Layer".
-DEPTH = "depth:0.8"
 
 
 def recommended(checkpoint: Checkpoint, texts: Sequence[str] | None, max_texts: int | None = None) -> tuple[str, str]:
@@ -29,16 +25,30 @@ def recommended(checkpoint: Checkpoint, texts: Sequence[str] | None, max_texts: 
         >>> recommended(find_checkpoint("starter"), None)                      # doctest: +SKIP
         ('depth:0.8', 'auto: no texts were given, and no scores of this model are known')
     """
-    if checkpoint.own.is_sentence_transformer:
-        return "last", "auto: a sentence-transformers model, which embeds with its last layer as its author trained it"
-    usable = len({text for text in texts or [] if halves(text) is not None})
+    usable = n_usable(texts or [])
     usable = usable if max_texts is None else min(usable, max_texts)
-    if usable >= LEAST_TEXTS:
-        return "half-and-drop", f"auto: {usable:,} texts of two words or more, which search for views of each other"
+    criterion = auto_takes(
+        usable,
+        is_sentence_transformer=checkpoint.own.is_sentence_transformer,
+        is_published=lambda: _is_published(checkpoint),
+    )
     given = "no texts were given" if texts is None else f"{usable} different texts of two words or more are too few"
-    if _is_published(checkpoint):
-        return "published", f"auto: {given}"
-    return DEPTH, f"auto: {given}, and no scores of this model are known"
+    said = {
+        "last": "a sentence-transformers model, which embeds with its last layer as its author trained it",
+        "half-and-drop": f"{usable:,} texts of two words or more, which search for views of each other",
+        "published": given,
+    }
+    return criterion, f"auto: {said.get(criterion, f'{given}, and no scores of this model are known')}"
+
+
+def n_usable(texts: Iterable[str]) -> int:
+    """The number of different texts that "auto" can go by: those of two words or more.
+
+    Example:
+        >>> n_usable(["a cat", "a cat", "cat", "two dogs"])
+        2
+    """
+    return len({text for text in texts if halves(text) is not None})
 
 
 def _is_published(checkpoint: Checkpoint) -> bool:

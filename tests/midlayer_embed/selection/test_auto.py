@@ -10,7 +10,8 @@ from midlayer_embed import MidLayerEncoder, select_layer
 from midlayer_embed.cli import main
 from midlayer_embed.encoder.card import selection_section
 from midlayer_embed.models.checkpoint import find_checkpoint
-from midlayer_embed.selection.auto import DEPTH, LEAST_TEXTS, recommended
+from midlayer_embed.selection.auto import recommended
+from midlayer_embed.selection.criteria import GUESS, LEAST_TEXTS
 from midlayer_embed.selection.curves import curve_bars, selection_summary
 from midlayer_embed.selection.outside import outside_criterion
 
@@ -36,7 +37,7 @@ def test_texts_enough_are_searched_for_by_halves_and_by_copies(llama_folder: Pat
 
 def test_only_the_texts_that_are_measured_count(llama_folder: Path, texts: list[str]) -> None:
     chosen = select_layer(llama_folder, texts, max_texts=30)
-    assert chosen.criterion == DEPTH and chosen.reason is not None
+    assert chosen.criterion == GUESS and chosen.reason is not None
     assert chosen.reason.startswith("auto: 30 different texts of two words or more are too few")
 
 
@@ -51,7 +52,7 @@ def test_without_texts_it_takes_what_is_known_of_the_model(
     llama_folder: Path, few: list[str] | None, said: str
 ) -> None:
     found = find_checkpoint(llama_folder)
-    assert recommended(found, few) == (DEPTH, f"auto: {said}, and no scores of this model are known")
+    assert recommended(found, few) == (GUESS, f"auto: {said}, and no scores of this model are known")
     known = replace(found, hub_id="EleutherAI/pythia-410m", name="EleutherAI/pythia-410m")
     assert recommended(known, few) == ("published", f"auto: {said}")
 
@@ -66,14 +67,14 @@ def test_a_model_that_was_trained_to_embed_is_taken_as_it_is(llama_folder: Path,
 
 def test_an_encoder_needs_no_texts_for_auto(llama_folder: Path) -> None:
     encoder = MidLayerEncoder(llama_folder, layer="auto")
-    assert encoder.layer == select_layer(llama_folder).layer == select_layer(llama_folder, criterion=DEPTH).layer
-    assert encoder.selection is not None and encoder.selection.criterion == DEPTH
+    assert encoder.layer == select_layer(llama_folder).layer == select_layer(llama_folder, criterion=GUESS).layer
+    assert encoder.selection is not None and encoder.selection.criterion == GUESS
 
 
 def test_select_takes_auto_by_default(llama_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["select", str(llama_folder), "--quiet"]) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first == f"layer 2 of 3 (depth 0.67), by {DEPTH}"
+    assert first == f"layer 2 of 3 (depth 0.67), by {GUESS}"
     assert second == "auto: no texts were given, and no scores of this model are known"
 
 
