@@ -90,8 +90,8 @@ def regret(
     - random: the expected score of a layer drawn at random;
     - first, middle, depth:0.7, depth:0.8, last: the layer at a place, or the nearest one that has a score;
     - tuned-depth: the depth (0, 0.05, ..., 1) with the lowest regret on the other models; tuned-criterion: the
-      criterion with the lowest one, of those that measure texts. Both leave the whole model out, with all its revisions and recipes, and are missing
-      for a single model.
+      criterion with the lowest one, of those that measure texts. Both leave the whole model out, with all its revisions
+      and recipes, and are missing for a single model.
 
     Args:
         scores: Scores with the columns of `Leaderboard.scores`, and optionally `base`, the name under which the rows of
@@ -202,7 +202,7 @@ def notes(table: pl.DataFrame) -> list[str]:
             "task; fewer criteria may have more"
         )
     found += [
-        f"{name} knows only some of these models, so it is not compared; name it among the criteria to see it over those"
+        f"{name} knows only some of these models, so it is not compared; named as a criterion, it is, over those"
         for name in sorted(unknown)
     ]
     found += _said_of_choices(table)

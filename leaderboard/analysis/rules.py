@@ -70,20 +70,19 @@ class Evidence:
 
 
 class Rule(Protocol):
-    """A way to pick a layer.
-
-    Attributes:
-        passes: Forward passes over each text; 0 if no texts are needed.
-        labels: One of `LABELS`.
-        lacks: What is missing where the rule picks no layer at all, in words that follow its name.
-    """
+    """A way to pick a layer."""
 
     @property
-    def passes(self) -> int: ...
+    def passes(self) -> int:
+        """Forward passes over each text; 0 if no texts are needed."""
+
     @property
-    def labels(self) -> str: ...
+    def labels(self) -> str:
+        """One of `LABELS`."""
+
     @property
-    def lacks(self) -> str: ...
+    def lacks(self) -> str:
+        """What is missing where the rule picks no layer at all, in words that follow its name."""
 
     def pick(self, at: Evidence) -> pl.DataFrame:
         """Columns `at.by`, layer, choice: the layer, and what the rule took where its name does not say it, or null."""

@@ -154,8 +154,8 @@ def compare(data: RegretData, names: Sequence[str]) -> pl.DataFrame:
 
     Returns:
         Columns reading, criterion, base, variant, on (the task or the type; null for the reading model), task_type,
-        tasks (a list of those behind the score), layer, best_layer, regret, choice (what the rule took where its name does
-        not say it), model, revision, template, transform, fitted_on.
+        tasks (a list of those behind the score), layer, best_layer, regret, choice (what the rule took where its name
+        does not say it), model, revision, template, transform, fitted_on.
     """
     shared, each = _layer_per_task(data, names)
     whole, one = _layer_per_model(data, names, shared)

@@ -303,12 +303,8 @@ class Tables:
     ) -> pl.DataFrame:
         """What picking a layer without labels costs, in points: one row per reading and criterion, over all models.
 
-        See `leaderboard.analysis.regret.regret`, which lists the columns and the other arguments.
-
-        Args:
-            model: Only models of this name.
-            revision: Only models of this revision.
-            criteria, tasks, per_type, seed: As there.
+        `leaderboard.analysis.regret.regret` describes the columns and the other arguments. A model or a revision leaves
+        only models of that name.
 
         Raises:
             InputError: (a ValueError) no such model or criterion, or `tasks` is neither "common" nor "available".
