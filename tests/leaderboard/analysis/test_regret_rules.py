@@ -1,4 +1,4 @@
-"""Rules of a table of regrets that are no single metric: when they are compared, what they cost, what is said of them."""
+"""Rules of a table of regrets that go by no single metric: when they are compared, what they cost, what is said."""
 
 from math import nan
 from typing import Any
