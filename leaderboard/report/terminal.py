@@ -269,8 +269,8 @@ def print_regret(table: pl.DataFrame, of_types: pl.DataFrame, console: Console |
     _print_table(
         console, "what it takes: forward passes over each text, and labels", ("criterion", "passes", "labels"), costs
     )
-    for note in regret.notes(table):
-        console.print(Text(note), soft_wrap=True)
+    for place, note in enumerate(regret.notes(table)):
+        console.print(Text(note if place else f"\n{note}"), soft_wrap=True)
 
 
 def _print_types(console: Console, of_types: pl.DataFrame, criteria: Sequence[str]) -> None:
