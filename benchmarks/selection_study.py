@@ -1,7 +1,7 @@
 """How far a layer that is chosen without labels is from the best one, on tasks that the rule was not chosen on.
 
     python -m benchmarks.selection_study DATA_DIR [--results FOLDER] [--models starter minilm NAME=FOLDER[:GGUF] ...]
-        [--templates none echo] [--limit 200] [--texts 60] [--dtype bfloat16] [--report-only]
+        [--templates none echo] [--limit 200] [--texts 60] [--dtype bfloat16] [--jobs 1] [--report-only]
 
 DATA_DIR holds the datasets of the tasks (see `midlayer-leaderboard run --data-dir`). Every layer of every model is
 scored on a sample of each task, and the criteria are measured on texts of the tasks, without labels. The tasks are
@@ -10,6 +10,7 @@ worth. A run that was interrupted continues from the results folder.
 """
 
 import argparse
+import json
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +53,7 @@ HALVES = ("deciding", "reporting")
 MIXED = "mixed"  # the texts of all types of tasks together
 PAPER = ("dime", "infonce", "dataset_entropy")
 VIEWS = ("half_retrieval", "drop_retrieval")
+_ABOUT = "about.json"  # of each model in the results folder
 Curves = Mapping[str, np.ndarray]
 
 
@@ -91,7 +93,7 @@ Rule = Callable[[Curves, np.ndarray], int]
 RULES: dict[str, Rule] = {
     "half-retrieval": _mean_place("half_retrieval"),
     "drop-retrieval": _mean_place("drop_retrieval"),
-    "half and drop": _mean_place("half_retrieval", "drop_retrieval"),
+    "half-and-drop": _mean_place("half_retrieval", "drop_retrieval"),
     "proxy": _mean_place("proxy"),
     "half and proxy": _mean_place("half_retrieval", "proxy"),
     "half, drop and proxy": _mean_place("half_retrieval", "drop_retrieval", "proxy"),
@@ -106,18 +108,19 @@ RULES: dict[str, Rule] = {
 }
 
 
-def regrets(score: np.ndarray, curves: Curves) -> list[tuple[str, int | None, float]]:
+def regrets(score: np.ndarray, curves: Curves, embeds: bool = False) -> list[tuple[str, int | None, float]]:
     """The regret of each rule, and of a random layer: rule, layer, regret in points.
 
     Args:
         score: The score of every layer in points; NaN for a layer without one, which is not taken.
         curves: The criteria's curves over all layers.
+        embeds: Whether it is an embedding model: `auto` takes its last layer.
     """
     kept = np.flatnonzero(np.isfinite(score))
     scored, depths = score[kept], kept / (len(score) - 1)
     of_kept = {metric: curve[kept] for metric, curve in curves.items()}
     found: list[tuple[str, int | None, float]] = [("random", None, float(scored.max() - scored.mean()))]
-    for rule, pick in RULES.items():
+    for rule, pick in {"auto": RULES["last" if embeds else "half-and-drop"], **RULES}.items():
         try:
             place = pick(of_kept, depths)
         except KeyError:
@@ -194,11 +197,12 @@ def run(spelled: str, arguments: argparse.Namespace, texts: Mapping[str, Sequenc
     for template in (None if template == "none" else template for template in arguments.templates):
         encoder = LayerwiseEncoder(model, template=template, dtype=arguments.dtype, **options)
         folder = arguments.results / name
-        common = {"metrics": "none", "show_progress": sys.stderr.isatty()}
+        common = {"metrics": "none", "jobs": arguments.jobs, "show_progress": sys.stderr.isatty()}
         for limit in sorted({limit_of(task, arguments.limit) for task in arguments.tasks}, reverse=True):
             some = [prepared(task) for task in arguments.tasks if limit_of(task, arguments.limit) == limit]
             run_sweep(encoder, some, folder / "scores", data_dir=arguments.data_dir, limit=limit, **common)
         run_sweep(encoder, "starter", folder / "starter", **common)
+        (folder / _ABOUT).write_text(json.dumps({"embeds": encoder.checkpoint.own.is_sentence_transformer}))
         file = folder / f"curves-{template or 'none'}.parquet"
         if not file.exists():
             # the paper's criteria measure raw states of plain texts
@@ -247,13 +251,14 @@ def read(results: Path, half: str, template: str) -> tuple[pl.DataFrame, pl.Data
     rows, correlations = [], []
     for folder in sorted(path for path in results.iterdir() if (path / "scores").is_dir()):
         scores, curves = scores_in(folder / "scores", template), curves_in(folder, template)
+        embeds = json.loads((folder / _ABOUT).read_text())["embeds"]
         for kind, names in kinds_of([name for name in split()[half] if name in scores]).items():
             score = np.mean([scores[name] for name in names], axis=0)
             for texts, corpus in (("mixed", MIXED), ("own", kind)):
                 measured = curves.get(f"{half}, {corpus}", {})
                 if not measured or np.isfinite(score).sum() < 2:
                     continue
-                rows += [(texts, folder.name, kind, *row) for row in regrets(score, measured)]
+                rows += [(texts, folder.name, kind, *row) for row in regrets(score, measured, embeds)]
                 for metric, curve in measured.items():
                     kept = np.isfinite(score) & np.isfinite(curve)
                     rho = float(spearmanr(curve[kept], score[kept])[0])
@@ -305,6 +310,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=200, help="evaluated items of a task (default: 200)")
     parser.add_argument("--texts", type=int, default=60, help="texts of a task for the criteria (default: 60)")
     parser.add_argument("--dtype", default="bfloat16", help="dtype of the weights (default: bfloat16)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that score layers (default: 1)")
     parser.add_argument("--report-only", action="store_true", help="print the tables of the results folder")
     arguments = parser.parse_args()
     if not arguments.report_only:

@@ -4,7 +4,7 @@ None of the user's labels is needed. midlayer_embed finds both as entry points (
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,16 @@ from leaderboard.models.published import published_layers
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
-from midlayer_embed.options import fold
+from midlayer_embed.options import Recipe, fold
 from midlayer_embed.selection.criteria import LayerSelection
 
 _STARTER = "starter"
+# Words for the parts of a recipe that published scores are of.
+_SAID = {
+    "template": lambda value: "plain texts" if value is None else f"template {value!r}",
+    "pooling_mode": lambda value: f"{value} pooling",
+    "final_norm": lambda value: f"{'normed' if value else 'raw'} states",
+}
 
 
 def proxy(
@@ -61,7 +67,7 @@ def proxy(
             seed=seed,
             show_progress=show_progress,
         )
-    score = pl.col("main_score").mean()
+    score = pl.col("main_score").fill_null(float("nan")).mean()  # what lacks a score has no mean
     by_type = board.scores.group_by("layer", "task_type").agg(score)
     values = by_type.group_by("layer").agg(score).sort("layer")["main_score"].to_numpy() * 100
     names = ", ".join(board.scores["task"].unique(maintain_order=True))
@@ -71,7 +77,7 @@ def proxy(
 def published(
     model: str | Path | Checkpoint | LayerwiseEncoder, *, layer_zero: bool = True, **options: Any
 ) -> LayerSelection:
-    """The best layer of a model whose layers have published scores: those in `configs/published`, of plain texts.
+    """The best layer of a model whose layers have published scores: those in `configs/published`.
 
     Args:
         model: A Hub id, or an encoder of one.
@@ -79,18 +85,30 @@ def published(
         **options: Keywords of LayerwiseEncoder; what else `select_layer` passes is not used.
 
     Raises:
-        InputError: (a ValueError) no published scores of this model and revision are known.
+        InputError: (a ValueError) no published scores of this model and revision are known, or they are of another
+            template, pooling or norm.
     """
     checkpoint = _checkpoint(model, options)
     requested = checkpoint.requested_revision or "main"
+    recipe = model.recipe if isinstance(model, LayerwiseEncoder) else checkpoint.resolved(fold(options)[1])
     found = published_layers().get((str(checkpoint.hub_id), requested))
     if found and (layer_zero or found.layer) and not (checkpoint.bidirectional or checkpoint.adapters):
+        _check_recipe(checkpoint.name, found.recipe, recipe)
+        of = ", ".join(_SAID[part](value) for part, value in found.recipe.items())
         reason = (
-            f"the best of {found.n_blocks + 1} layers over {found.n_tasks} tasks, plain texts, {found.best} against "
+            f"the best of {found.n_blocks + 1} layers over {found.n_tasks} tasks ({of}), {found.best} against "
             f"{found.last} points at the last layer: {found.source}"
         )
         return LayerSelection(found.layer, found.n_blocks + 1, "published", reason=reason)
     raise InputError(f"criterion: 'published' knows no scores of {checkpoint.name}, revision {requested}")
+
+
+def _check_recipe(name: str, scored: Mapping[str, Any], recipe: Recipe) -> None:
+    """Reject a recipe that published scores say nothing about."""
+    for part, value in scored.items():
+        if (got := getattr(recipe, part)) != value:
+            said = _SAID[part]
+            raise InputError(f"criterion: the published scores of {name} are of {said(value)}, not of {said(got)}")
 
 
 def _checkpoint(model: str | Path | Checkpoint | LayerwiseEncoder, options: dict[str, Any]) -> Checkpoint:

@@ -33,7 +33,8 @@ class Known:
     """What rules go by besides the scores and metrics of the tasks that they are judged on.
 
     Attributes:
-        published: The best layer by published scores, by (model, revision), where there are such scores.
+        published: The best layer by published scores, by (model, revision), where there are such scores. They are of
+            plain texts: with a template, none are known.
         sentence_transformers: The models, as (model, revision), that are sentence-transformers models.
         n_texts: The number of different texts of two words or more that the metrics of views of words were measured
             on, at most, by (model, revision, task); where it is not known, it counts as enough.

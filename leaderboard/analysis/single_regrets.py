@@ -69,7 +69,7 @@ class RegretData:
             last_layers(of_variants, NUMBER).select(NUMBER, "n_blocks"), on=NUMBER, maintain_order="left"
         ).with_columns(
             pl.Series("label", [one.label(_name(one)) for one in found], pl.String),
-            pl.Series("published", [known.published.get(one[:2]) for one in found], pl.Int64),
+            pl.Series("published", [None if one.template else known.published.get(one[:2]) for one in found], pl.Int64),
             pl.Series("is_sentence_transformer", [one[:2] in known.sentence_transformers for one in found], pl.Boolean),
         )
         return cls(variants, scored, values, known)

@@ -1,14 +1,16 @@
 """The best layers of models whose layers have published scores: the tables of `configs/published`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from leaderboard.config_files import config_names, read_config
 
 
 @dataclass(frozen=True)
 class Published:
-    """The best layer of a model, of plain texts.
+    """The best layer of a model.
 
     Attributes:
         name: Hub id of the model.
@@ -19,6 +21,7 @@ class Published:
         best: Mean score of the best layer, in points.
         last: Mean score of the last layer, in points.
         source: Where the scores are from.
+        recipe: The parts of a recipe that the scores are of, by their names in `Recipe`.
     """
 
     name: str
@@ -29,6 +32,11 @@ class Published:
     best: float
     last: float
     source: str
+    recipe: Mapping[str, Any]
+
+    def scores(self, settings: Mapping[str, Any]) -> bool:
+        """Whether the scores are of vectors with these settings; one that is not told agrees."""
+        return all(settings.get(part, value) == value for part, value in self.recipe.items())
 
 
 @cache
@@ -41,7 +49,7 @@ def published_layers() -> dict[tuple[str, str], Published]:
     """
     tables = [read_config("published", name) for name in config_names("published")]
     rows = [
-        Published(**{**row, "revision": str(row["revision"]), "source": table["source"]})
+        Published(**{**row, "revision": str(row["revision"]), "source": table["source"], "recipe": table["recipe"]})
         for table in tables
         for row in table["models"]
     ]

@@ -37,7 +37,8 @@ def known_by_provenance(
     results, and there are as many texts as there may be.
 
     Args:
-        provenances: The Hub id and the provenance of one result of each model, by name and revision in the tables.
+        provenances: The Hub id and the provenance of one result of each model, by name and revision in the tables; one
+            without a template if there is any.
         metrics: From `ResultsFolder.metrics`.
     """
     published, trained = {}, []
@@ -46,7 +47,8 @@ def known_by_provenance(
         if own.get("is_sentence_transformer", bool(own.get("modules"))):
             trained.append((model, revision))
         found = published_layers().get((str(hub_id), str(provenance.get("requested_revision", revision))))
-        if found and not (provenance.get("bidirectional") or provenance.get("adapters")):
+        changed = provenance.get("bidirectional") or provenance.get("adapters")
+        if found and not changed and found.scores(provenance):
             published[model, revision] = found.layer
     n_texts: dict[tuple[str, str, str], int] = {}
     columns = ("model", "revision", "task", "max_texts", "provenance")

@@ -70,7 +70,8 @@ def read_results(results_dir: str | Path) -> Tables:
         model, revision, layer = model_label(meta), str(meta.revision), int(provenance["layer"])
         recipe = recipe_of(provenance)
         origin = origins.setdefault((model, revision), origin_of(meta, provenance))
-        provenances.setdefault((model, revision), (origin.hub_id, provenance))
+        if recipe[0] is None or (model, revision) not in provenances:
+            provenances[model, revision] = (origin.hub_id, provenance)
         data.append((model, result.task_name, layer, _data_of(result, provenance)))
         if (fitted_on := recipe[-1]) is not None:
             texts = int(provenance.get("n_fit_texts", 0)), str(provenance.get("fit_sha256"))

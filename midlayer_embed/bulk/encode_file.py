@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+    from midlayer_embed.models.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ _BAR_AFTER = 2
 
 @takes_options()
 def encode_file(
-    model: str | Path,
+    model: "str | Path | Checkpoint",
     layer: int | float,
     source: str | Path,
     target: str | Path,
@@ -60,7 +61,7 @@ def encode_file(
     byte for byte. With other arguments, or another input, it starts over.
 
     Args:
-        model: A folder, a Hub id, or "starter".
+        model: A folder, a Hub id, "starter", or a checkpoint that has been found already.
         layer: A layer (17, or -1 from the end), or a depth as a float in [0, 1].
         source: A .txt, .jsonl, .csv, .tsv or .parquet file, see `find_texts`.
         target: A .npy file (float32 (n, dim), in the order of the texts), or a .jsonl or .parquet file (each row of the

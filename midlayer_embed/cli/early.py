@@ -49,7 +49,7 @@ def check_texts(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: (a ValueError) the message names what is wrong.
     """
-    from midlayer_embed.texts.files import describe, find_texts
+    from midlayer_embed.texts.files import describe, errors_about, find_texts
     from midlayer_embed.texts.views import check_rates
 
     check_optional_int("max_texts", arguments.max_texts, 1)
@@ -57,6 +57,7 @@ def check_texts(arguments: argparse.Namespace) -> None:
     if "rates" in arguments:
         check_rates(arguments.rates)
     if arguments.texts is not None:
-        file = find_texts(arguments.texts, arguments.column)
+        with errors_about("texts", "column"):
+            file = find_texts(arguments.texts, arguments.column)
         if file.path.stat().st_size == 0:
             raise InputError(f"texts: {describe(file, 0)}")

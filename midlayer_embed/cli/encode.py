@@ -4,7 +4,7 @@ import argparse
 import os
 
 from midlayer_embed.cli.early import check_model
-from midlayer_embed.cli.options import PROGRAM, check_transform_texts, read_transform_texts
+from midlayer_embed.cli.options import PROGRAM, check_transform_texts, find_model, read_transform_texts
 from midlayer_embed.cli.parser import (
     Parser,
     add_file_options,
@@ -86,7 +86,7 @@ def _encode(arguments: argparse.Namespace) -> None:
 
     with tell_interrupt(lambda: "no text was embedded in this run"):
         n_texts, dim = encode_file(
-            arguments.model,
+            find_model(arguments),
             layer,
             arguments.input,
             arguments.output,

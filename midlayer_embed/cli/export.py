@@ -11,6 +11,7 @@ from midlayer_embed.cli.options import (
     card_options,
     check_texts_for,
     check_transform_texts,
+    find_model,
     measuring_options,
     read_texts_for,
     read_transform_texts,
@@ -27,7 +28,7 @@ from midlayer_embed.encoder.target import check_target
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.layers import parse_layer_or_name
-from midlayer_embed.options import OF_ONE_LAYER, fold
+from midlayer_embed.options import OF_ONE_LAYER
 from midlayer_embed.selection.criteria import AUTO, COMBINED, CRITERIA, OUTSIDE, LayerSelection, check_layer, is_raw
 
 
@@ -59,7 +60,11 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     add_transform_options(export, default="those to measure on")
     add_text_options(export, required=False)
-    add_card_options(export)
+    add_card_options(export).add_argument(
+        "--how-chosen",
+        metavar="WORDS",
+        help="how the layer was chosen, if LAYER is no criterion (default: given by the author)",
+    )
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -73,6 +78,9 @@ def _export(arguments: argparse.Namespace) -> int:
     layer = parse_layer_or_name(arguments.layer)
     check_layer(layer)
     said = card_options(arguments)
+    if arguments.how_chosen is not None and (isinstance(layer, str) or not arguments.how_chosen.strip()):
+        expected = "words" if not isinstance(layer, str) else f"none, because {layer} chooses the layer"
+        raise InputError(f"how_chosen: expected {expected}, got {arguments.how_chosen!r}")
     check_transform_texts(arguments)
     if isinstance(layer, str):
         check_texts_for(layer, arguments)
@@ -82,12 +90,11 @@ def _export(arguments: argparse.Namespace) -> int:
     from midlayer_embed.encoder.export import ExportFailed, export_encoder
     from midlayer_embed.encoder.saving import check_can_be_saved
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
-    from midlayer_embed.models.checkpoint import find_checkpoint
     from midlayer_embed.selection.curves import selection_summary
     from midlayer_embed.selection.select import select_layer
 
     options = model_options(arguments)
-    checkpoint = find_checkpoint(arguments.model, fold(options)[0])
+    checkpoint = find_model(arguments)
     check_can_be_saved(checkpoint)
     transform_texts = read_transform_texts(arguments)
     chosen: int | float | LayerSelection
@@ -96,7 +103,7 @@ def _export(arguments: argparse.Namespace) -> int:
         if is_raw(layer):
             of_every_layer["final_norm"] = None
         chosen = select_layer(
-            arguments.model,
+            checkpoint,
             read_texts_for(layer, arguments),
             criterion=layer,
             **measuring_options(arguments),
@@ -106,6 +113,7 @@ def _export(arguments: argparse.Namespace) -> int:
     else:
         chosen = layer
     encoder = MidLayerEncoder(checkpoint, chosen, transform_texts=transform_texts, **options)
+    encoder.model_card_data.how_chosen = arguments.how_chosen
     encoder.model_card_data.license, encoder.model_card_data.base_model = said["license"], said["base_model"]
     try:
         difference = export_encoder(encoder, arguments.folder, overwrite=arguments.overwrite)

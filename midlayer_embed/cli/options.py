@@ -1,13 +1,17 @@
 """The program's name, and the options that say which texts a layer is measured on."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from midlayer_embed.cli.early import check_texts
+from midlayer_embed.cli.parser import model_options
 from midlayer_embed.errors import InputError
-from midlayer_embed.options import check_model_name
+from midlayer_embed.options import check_model_name, fold
 from midlayer_embed.recipes.names import check_transform
 from midlayer_embed.selection.criteria import needs_texts, takes_texts
+
+if TYPE_CHECKING:
+    from midlayer_embed.models.checkpoint import Checkpoint
 
 PROGRAM = "midlayer-embed"
 
@@ -50,11 +54,12 @@ def add_text_options(parser: argparse.ArgumentParser, *, required: bool, augment
     texts.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: 0)")
 
 
-def add_card_options(parser: argparse.ArgumentParser) -> None:
-    """Add what the model card says and only the user knows."""
+def add_card_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
+    """Add what the model card says and only the user knows. Returns the group of options."""
     card = parser.add_argument_group("model card")
     card.add_argument("--license", metavar="ID", help="licence, such as apache-2.0 (default: the base model's)")
     card.add_argument("--base-model", metavar="HUB_ID", help="Hub id of the base model, if it was a folder")
+    return card
 
 
 def card_options(arguments: argparse.Namespace) -> dict[str, str | None]:
@@ -64,6 +69,20 @@ def card_options(arguments: argparse.Namespace) -> dict[str, str | None]:
     if arguments.license == "":
         raise InputError("license: expected an id such as 'apache-2.0', got an empty string")
     return {"license": arguments.license, "base_model": arguments.base_model}
+
+
+def find_model(arguments: argparse.Namespace) -> "Checkpoint":
+    """Find MODEL, whose weights are not read yet: a wrong one, or a wrong device, is told before texts are read.
+
+    Raises:
+        InputError: (a ValueError) as `find_checkpoint` and `resolve_device`.
+    """
+    from midlayer_embed.models.checkpoint import find_checkpoint
+    from midlayer_embed.models.weights import resolve_device
+
+    source, _ = fold(model_options(arguments))
+    resolve_device(source.device)
+    return find_checkpoint(arguments.model, source)
 
 
 def read_texts(arguments: argparse.Namespace) -> list[str] | None:

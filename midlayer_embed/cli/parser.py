@@ -45,18 +45,19 @@ def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False, wit
 
     Args:
         parser: Parser of the command.
-        raw: Whether the command pools raw states by default, as `profile` and `select` do.
+        raw: Whether the command measures metrics, some of them on raw states by default, as `profile` and `select` do.
         without: Fields of `Recipe` that the command takes in another way.
     """
     parser.add_argument("model", metavar="MODEL", help='a Hub id, a folder, or "starter"')
     pooling = parser.add_argument_group("pooling")
     norm = pooling.add_mutually_exclusive_group()
+    normed = "default, unless the model's own sentence-transformers config says otherwise"
+    defaults = {False: "default of most metrics", True: "default where texts search for each other"}
     for flag, final_norm, when in (("--raw", False, "before"), ("--normed", True, "after")):
-        is_default = raw != final_norm
-        default = "default" if raw else "default, unless the model's own sentence-transformers config says otherwise"
-        help_ = f"pool the states {when} the final norm" + f" ({default})" * is_default
+        default = defaults[final_norm] if raw else normed * final_norm
+        help_ = f"pool the states {when} the final norm" + f" ({default})" * bool(default)
         action = "store_true" if final_norm else "store_false"
-        norm.add_argument(flag, dest="final_norm", action=action, default=False if raw else None, help=help_)
+        norm.add_argument(flag, dest="final_norm", action=action, default=None, help=help_)
     _add_fields(pooling, Recipe, without=(*OF_ONE_LAYER, *without))
     _add_fields(parser.add_argument_group("loading"), Source, without=FILE_OPTIONS)
 

@@ -3,7 +3,7 @@
 import argparse
 
 from midlayer_embed.cli.early import check_model, check_texts
-from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_options, read_texts
+from midlayer_embed.cli.options import PROGRAM, add_text_options, find_model, measuring_options, read_texts
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, completes, model_options
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.ground.streams import output_width
@@ -45,7 +45,7 @@ def add_profile(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _profile(arguments: argparse.Namespace) -> None:
-    from midlayer_embed.selection.curves import check_folder_for_pictures, draw_profile, profile_table
+    from midlayer_embed.selection.curves import check_folder_for_pictures, draw_profile, measured_on, profile_table
 
     metrics = check_metrics(arguments.metrics or PAPER_METRICS)
     if arguments.out is not None:
@@ -55,7 +55,7 @@ def _profile(arguments: argparse.Namespace) -> None:
     from midlayer_embed.selection.profile import profile_layers
 
     profile = profile_layers(
-        arguments.model,
+        find_model(arguments),
         read_texts(arguments) or [],
         metrics=metrics,
         first_token=arguments.first_token,
@@ -63,6 +63,7 @@ def _profile(arguments: argparse.Namespace) -> None:
         **model_options(arguments),
     )
     print(profile_table(profile, output_width()))
+    print(measured_on(profile))
     if arguments.out is not None:
         folder = user_path(arguments.out, "out")
         profile.to_parquet(folder / "profile.parquet")

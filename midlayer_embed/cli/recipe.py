@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from midlayer_embed.cli.early import check_model, check_texts
-from midlayer_embed.cli.options import PROGRAM, add_text_options, measuring_options, read_texts
+from midlayer_embed.cli.options import PROGRAM, add_text_options, find_model, measuring_options, read_texts
 from midlayer_embed.cli.parser import (
     Parser,
     add_file_options,
@@ -17,6 +17,7 @@ from midlayer_embed.cli.parser import (
     model_arguments,
     model_options,
 )
+from midlayer_embed.ground.checks import check_installed
 from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.options import POOLING_MODES, Recipe, Source
 from midlayer_embed.recipes.names import NONE, TEMPLATES, TEXT, TRANSFORMS, check_templates, check_transforms
@@ -102,13 +103,15 @@ def _recipe(arguments: argparse.Namespace) -> None:
     check_purpose(arguments.purpose)
     check_recipe_criterion(arguments.criterion)
     folder = None if arguments.out is None else target_folder(arguments.out, "out")
+    if folder is not None:
+        check_installed("polars", "out")
     check_texts(arguments)
     check_model(arguments)
     from midlayer_embed.selection.recipe.words import recipe_summary, recipe_table
     from midlayer_embed.selection.recipe_search import select_recipe
 
     selection = select_recipe(
-        arguments.model,
+        find_model(arguments),
         read_texts(arguments) or [],
         templates=arguments.templates,
         transforms=arguments.transforms,
@@ -133,13 +136,15 @@ def export_command(arguments: argparse.Namespace, selection: "RecipeSelection") 
         arguments: Those of the command `recipe`.
         selection: What it chose.
     """
+    from midlayer_embed.selection.recipe.words import provenance
+
     recipe = selection.recipe
     defaults = {option.name: option.default for record in (Source, Recipe) for option in fields(record)}
     chosen: dict[str, Any] = {
         name: value for name, value in model_options(arguments).items() if value != defaults[name]
     } | {"template": recipe.template, "pooling_mode": recipe.pooling_mode, "transform": recipe.transform}
     words = [PROGRAM, "export", arguments.model, _new_folder(arguments.model), "--layer", str(recipe.layer)]
-    words += model_arguments(chosen)
+    words += [*model_arguments(chosen), "--how-chosen", provenance(selection)]
     if recipe.transform is not None:
         words += _texts_of_transform(arguments)
     return shlex.join(words)

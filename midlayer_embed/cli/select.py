@@ -3,7 +3,14 @@
 import argparse
 
 from midlayer_embed.cli.early import check_model
-from midlayer_embed.cli.options import PROGRAM, add_text_options, check_texts_for, measuring_options, read_texts_for
+from midlayer_embed.cli.options import (
+    PROGRAM,
+    add_text_options,
+    check_texts_for,
+    find_model,
+    measuring_options,
+    read_texts_for,
+)
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, completes, model_options
 from midlayer_embed.ground.streams import output_width
 from midlayer_embed.selection.criteria import AUTO, COMBINED, CRITERIA, OUTSIDE, check_criterion, check_of_proxy
@@ -46,7 +53,7 @@ def _select(arguments: argparse.Namespace) -> None:
     from midlayer_embed.selection.select import select_layer
 
     selection = select_layer(
-        arguments.model,
+        find_model(arguments),
         read_texts_for(arguments.criterion, arguments),
         criterion=arguments.criterion,
         layer_zero=not arguments.no_layer_zero,

@@ -14,8 +14,8 @@ from huggingface_hub import ModelCard, ModelCardData
 from midlayer_embed.ground.markdown import escaped, table
 from midlayer_embed.options import Recipe
 from midlayer_embed.recipes.names import TEMPLATES, TEXT, find_template
-from midlayer_embed.selection.criteria import end_of, metrics_of, said_of
-from midlayer_embed.selection.curves import curve_markdown, selection_summary
+from midlayer_embed.selection.criteria import end_of, said_of
+from midlayer_embed.selection.curves import curve_markdown, measured_on, selection_summary
 
 if TYPE_CHECKING:
     from midlayer_embed.selection.criteria import LayerSelection
@@ -251,9 +251,9 @@ def selection_section(selection: "LayerSelection", picture: str | None) -> str:
 def _measured(selection: "LayerSelection") -> str:
     if selection.profile is None:
         return f"{selection.criterion} takes the layer with the highest {selection.title}: {selection.reason}."
-    profile, (metric, *_) = selection.profile, metrics_of(selection.criterion)
+    profile = selection.profile
     end = said_of(end_of(selection.criterion))
     return (
         f"Without labels: {selection.criterion} takes the layer where {selection.title} is {end},\n"
-        f"measured on the {profile.states_of(metric)} states of {profile.n_texts} texts (seed {profile.settings.seed})."
+        f"measured on the {measured_on(profile)} (seed {profile.settings.seed})."
     )

@@ -28,7 +28,12 @@ class EncoderCardData(SentenceTransformerModelCardData):
     """Card data with the name and revision of an encoder as it is now, unless they were set by hand.
 
     Its model has the properties `result_name` and `result_revision`.
+
+    Attributes:
+        how_chosen: How the layer was chosen, in words, where the encoder does not know it.
     """
+
+    how_chosen: str | None = None
 
     @property
     def model_name(self) -> str | None:  # type: ignore[override]

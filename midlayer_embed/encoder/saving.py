@@ -18,6 +18,7 @@ from torch import nn
 
 from midlayer_embed.encoder.card import CardFacts, base_card_of, base_model_of, how_chosen
 from midlayer_embed.errors import InputError, first_line
+from midlayer_embed.ground.markdown import escaped
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
 from midlayer_embed.models.backbone import load_tokenizer
@@ -67,7 +68,7 @@ def facts_of(encoder: Any, *, name: str, merged: bool) -> CardFacts:
         has_final_norm=checkpoint.family.final_norm is not None,
         recipe=encoder.recipe,
         dim=int(encoder.get_embedding_dimension() or 0),
-        how_chosen=how_chosen(encoder.selection),
+        how_chosen=escaped(said.how_chosen) if said.how_chosen else how_chosen(encoder.selection),
         name=name,
         trained_further=merged or "generated_from_trainer" in (said.tags or ()),
         modules=tuple(type(module).__name__ for module in encoder.children() if not isinstance(module, _ENCODING)),

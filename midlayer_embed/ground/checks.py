@@ -1,5 +1,6 @@
 """Checks of arguments that many functions share, each with one wording."""
 
+from importlib.util import find_spec
 from numbers import Integral
 from typing import Any
 
@@ -61,3 +62,18 @@ def check_optional_int(name: str, value: Any, at_least: int) -> int | None:
         True
     """
     return None if value is None else check_int(name, value, at_least)
+
+
+def check_installed(package: str, what: str) -> None:
+    """Reject what needs a package of the `select` extra that is not installed.
+
+    Raises:
+        InputError: (a ValueError) the message has the command that installs it.
+
+    Example:
+        >>> check_installed("no_such_package", "out")
+        Traceback (most recent call last):
+        midlayer_embed.errors.InputError: out: needs no_such_package; run: pip install 'midlayer-embed[select]'
+    """
+    if find_spec(package) is None:
+        raise InputError(f"{what}: needs {package}; run: pip install 'midlayer-embed[select]'")

@@ -11,6 +11,7 @@ import numpy as np
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.checks import check_installed
 from midlayer_embed.ground.markdown import table
 from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.ground.pictures import (
@@ -65,6 +66,17 @@ def profile_table(profile: "Profile", width: int | None = None) -> str:
     return "\n\n".join(aligned(_with_broken_heads(block)) for block in blocks)
 
 
+def measured_on(profile: "Profile") -> str:
+    """What the metrics of a profile were measured on, in a few words."""
+    states = {profile.states_of(metric) for metric in profile.values}
+    kinds = " and ".join(kind for kind in ("raw", "normed") if kind in states)
+    return f"{kinds} states of {profile.n_texts} text{'s' * (profile.n_texts != 1)}{_tokens(profile)}"
+
+
+def _tokens(profile: "Profile") -> str:
+    return "" if profile.settings.first_token else ", without the first token of each"
+
+
 def _width(columns: list[list[str]]) -> int:
     return len(aligned(_with_broken_heads(columns)).partition("\n")[0])
 
@@ -92,7 +104,7 @@ def selection_summary(selection: "LayerSelection") -> list[str]:
     if selection.profile is not None:
         n_texts, n_different = selection.profile.n_texts, selection.profile.n_different_texts
         repeated = f", {n_different} of them different" if n_different < n_texts else ""
-        chosen += f" over {n_texts} texts{repeated}"
+        chosen += f" over {n_texts} texts{repeated}{_tokens(selection.profile)}"
     lines = [chosen, *filter(None, [selection.reason])]
     if selection.values is not None and selection.runner_up is not None and selection.margin is not None:
         spread = float(np.nanmax(selection.values) - np.nanmin(selection.values))
@@ -172,12 +184,13 @@ def can_draw() -> bool:
 
 
 def check_folder_for_pictures(folder: str | Path) -> None:
-    """Reject a folder that pictures cannot be written to, before anything is measured.
+    """Reject a folder that a table and pictures cannot be written to, before anything is measured.
 
     Raises:
-        InputError: (a ValueError) the folder is a file, or matplotlib is not installed.
+        InputError: (a ValueError) the folder is a file, or polars or matplotlib is not installed.
     """
     target_folder(folder, "out")
+    check_installed("polars", "out")
     if not can_draw():
         raise InputError(_NO_MATPLOTLIB)
 
@@ -196,9 +209,8 @@ def draw_profile(profile: "Profile", path: str | Path) -> None:
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
     depths = np.linspace(0, 1, profile.n_layers)
-    states = "normed" if profile.final_norm else "raw"
     title = f"Metrics of every layer: {profile.model}"
-    with _picture(path, title, f"{states} states, {profile.n_texts} texts") as figure:
+    with _picture(path, title, measured_on(profile)) as figure:
         for position, name in enumerate(names, start=1):
             axes = figure.add_subplot(rows, columns, position)
             _draw_curve(axes, depths, profile.values[name])
@@ -223,7 +235,7 @@ def draw_selection(selection: "LayerSelection", path: str | Path) -> None:
     note = ""
     if selection.profile is not None:
         title += f": {selection.profile.model}"
-        note = f"{selection.profile.n_texts} texts"
+        note = measured_on(selection.profile)
     with _picture(path, title, note) as figure:
         axes = figure.add_subplot()
         _draw_curve(axes, np.arange(selection.n_layers), selection.values)

@@ -14,7 +14,7 @@ import numpy as np
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.checks import check_installed, check_int
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.selection.layer_states import Representations
 from midlayer_embed.selection.measures import MetricSettings
@@ -71,10 +71,9 @@ class Profile:
         Raises:
             InputError: (a ValueError) polars is not installed.
         """
-        try:
-            import polars as pl
-        except ImportError:
-            raise InputError("to_frame: needs polars; run: pip install 'midlayer-embed[select]'") from None
+        check_installed("polars", "to_frame")
+        import polars as pl
+
         curves = {**{(metric, RAW): curve for metric, curve in self.values.items()}, **self.normalized}
         last = self.n_layers - 1
         rows = [
@@ -93,6 +92,7 @@ class Profile:
 
     def to_parquet(self, path: str | Path) -> None:
         """Write the frame with the model and the settings in further columns. The file is written atomically."""
+        check_installed("polars", "to_parquet")
         import polars as pl
 
         frame = self.to_frame().with_columns(

@@ -16,6 +16,7 @@ from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.ground.paths import target_folder
+from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.options import AnyModelOptions, Recipe, fold, takes_options
 from midlayer_embed.recipes.names import check_templates, check_transforms
 from midlayer_embed.selection.auto import recommended
@@ -32,6 +33,7 @@ from midlayer_embed.selection.recipe.choice import (
 from midlayer_embed.selection.recipe.kept_passes import KeptPasses
 from midlayer_embed.selection.recipe.passes import Search, entries_of, takes_transform
 from midlayer_embed.selection.recipe.purposes import check_purpose, transform_for
+from midlayer_embed.selection.recipe.words import choice_of_layer
 from midlayer_embed.selection.select import N_RESAMPLES
 from midlayer_embed.terms import METRIC_TABLE
 from midlayer_embed.texts.corpora import sample_texts
@@ -45,7 +47,7 @@ _BY_LISTS = ("template", "pooling_mode")
 
 @takes_options(without=_BY_LISTS)
 def select_recipe(
-    model: str | Path | LayerwiseEncoder,
+    model: str | Path | Checkpoint | LayerwiseEncoder,
     texts: Sequence[str],
     templates: Sequence[str | None] = (None, "eol", "echo"),
     transforms: Sequence[str | None] = (None, "standardize", "whiten"),
@@ -71,7 +73,8 @@ def select_recipe(
     The result depends only on the model, the set of texts and the settings, not on the order of the texts.
 
     Args:
-        model: A folder, a Hub id, "starter", or a LayerwiseEncoder, of which the template and the pooling are not used.
+        model: A folder, a Hub id, "starter", a checkpoint that has been found already, or a LayerwiseEncoder, of which
+            the template and the pooling are not used.
         texts: Texts like those to embed, without labels. Those of fewer than two words are not measured.
         templates: Templates to try; None, or "none", for plain texts.
         transforms: Transforms that may be taken; None, or "none", for vectors as they are.
@@ -128,7 +131,7 @@ def select_recipe(
     if len(set(zip(*views, strict=True))) < 2:
         raise InputError(
             f"texts: {measured_by} needs at least two different texts of two words or more, got {len(found)} texts, "
-            f"{len(rows)} of them of two words or more"
+            f"{len(rows)} of them of two words or more, {len({sample[row] for row in rows})} different"
         )
     entries, remarks = entries_of(encoder, base, tried, pooled)
     n_fitted = sum(bool(text.strip()) for text in found)
@@ -181,7 +184,7 @@ def select_recipe(
         transform=transform,
         max_seq_length=entry.limit,
     )
-    return RecipeSelection(
+    selection = RecipeSelection(
         recipe=recipe,
         criterion=measured_by,
         purpose=purpose,
@@ -198,6 +201,7 @@ def select_recipe(
         seed=seed,
         options=_encoder_options(recipe, found, options),
     )
+    return replace(selection, options={**selection.options, "layer": choice_of_layer(selection)})  # its card says how
 
 
 def _recommended(encoder: LayerwiseEncoder, texts: Sequence[str]) -> str:

@@ -85,8 +85,8 @@ def select_layer(
         The layer, with the curve, the runner-up and the stability of the choice.
 
     Raises:
-        InputError: (a ValueError) an unknown criterion, fewer than two different texts, texts too short for it, or
-            texts that give every layer the same value.
+        InputError: (a ValueError) an unknown criterion, one that takes layer 0 where it may not be chosen, fewer than
+            two different texts, texts too short for it, or texts that give every layer the same value.
 
     Example:
         >>> s = select_layer("starter", open("texts.txt").readlines())     # doctest: +SKIP
@@ -96,8 +96,14 @@ def select_layer(
     check_criterion(criterion)
     n_resamples = check_int("n_resamples", n_resamples, 0)
     check_of_proxy(criterion, proxy_tasks=proxy_tasks, data_dir=data_dir)
+    of_model = {name: options[name] for name in options if name in _OF_MODELS}
+    if final_norm is not None and not isinstance(model, LayerwiseEncoder):
+        of_model["final_norm"] = final_norm
     if criterion == AUTO:
-        criterion, reason = recommended(_checkpoint(model, options), texts, max_texts)
+        recipe = model.recipe if isinstance(model, LayerwiseEncoder) else fold(of_model)[1]
+        criterion, reason = recommended(
+            _checkpoint(model, options), texts, max_texts, layer_zero=layer_zero, recipe=recipe
+        )
         found = select_layer(
             model,
             texts,
@@ -112,9 +118,6 @@ def select_layer(
         )
         return replace(found, reason="; ".join(filter(None, [reason, found.reason])))
     if criterion in OUTSIDE:
-        of_model = {name: options[name] for name in options if name in _OF_MODELS}
-        if final_norm is not None and not isinstance(model, LayerwiseEncoder):
-            of_model["final_norm"] = final_norm
         found = outside_criterion(criterion)(
             model,
             tasks=proxy_tasks,
@@ -127,7 +130,10 @@ def select_layer(
         assert isinstance(found, LayerSelection)
         return found
     if not needs_texts(criterion):
-        return fixed_layer(criterion, _checkpoint(model, options).n_blocks)
+        fixed = fixed_layer(criterion, _checkpoint(model, options).n_blocks)
+        if fixed.layer == 0 and not layer_zero:
+            raise InputError(f"layer_zero: criterion {criterion!r} takes layer 0, which may not be chosen")
+        return fixed
     if texts is None:
         raise InputError(f"texts: criterion {criterion!r} needs texts, got None")
     measured = metrics_of(criterion)

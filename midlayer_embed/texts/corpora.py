@@ -14,7 +14,7 @@ from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.forward.batching import check_texts, tokenize
 from midlayer_embed.ground.checks import check_int, check_optional_int
 from midlayer_embed.ground.paths import user_path
-from midlayer_embed.texts.files import describe, find_texts, read_texts
+from midlayer_embed.texts.files import describe, errors_about, find_texts, read_texts
 from midlayer_embed.texts.files.source import SAMPLE_ROWS, holds_codes
 
 logger = logging.getLogger(__name__)
@@ -38,8 +38,9 @@ def file_texts(path: str | Path, column: str | None = None) -> list[str]:
         InputError: (a ValueError) no such file or column, a row that is not a text, or no text that is not blank; the
             message names it.
     """
-    file = find_texts(path, column)
-    texts = list(read_texts(file))
+    with errors_about("texts", "column"):
+        file = find_texts(path, column)
+        texts = list(read_texts(file))
     read = describe(file, len(texts), sum(not text.strip() for text in texts))
     if not any(text.strip() for text in texts):
         raise InputError(f"texts: {read}")

@@ -21,8 +21,9 @@ def test_regrets_by_hand() -> None:
     found = {rule: (layer, regret) for rule, layer, regret in study.regrets(score, curves)}
     assert found["half-retrieval"] == (2, 10.0)
     assert found["drop-retrieval"] == (1, 0.0)
-    assert found["half and drop"] == (1, 0.0)  # places 1 + 0 and 0 + 1: the lower layer of the two
+    assert found["auto"] == found["half-and-drop"] == (1, 0.0)  # places 1 + 0 and 0 + 1: the lower layer of the two
     assert found["last"] == (3, 30.0)
+    assert study.regrets(score, curves, embeds=True)[1] == ("auto", 3, 30.0)  # an embedding model takes its last layer
     assert found["random"] == (None, 15.0)
     assert "proxy" not in found and "min-dime" not in found  # their curves are missing
 

@@ -1,6 +1,7 @@
 """The criteria that select_layer finds here: proxy and published."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -61,6 +62,22 @@ def test_proxy_is_found_by_its_name(llama_folder: Path, monkeypatch: pytest.Monk
 def test_a_proxy_task_that_is_not_known_is_told(llama_folder: Path) -> None:
     with pytest.raises(ValueError, match="STSBenchmrak"):
         select_layer(llama_folder, criterion="proxy", proxy_tasks=["STSBenchmrak"])
+
+
+def test_a_layer_without_a_score_on_every_type_of_task_is_not_chosen(
+    llama: LayerwiseEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = {"A": "STS", "B": "STS", "C": "Clustering"}
+    scored = {("A", 0): 0.1, ("B", 0): 0.3, ("C", 0): 0.2, ("A", 1): 0.9, ("C", 1): 0.9, ("A", 2): 0.9, ("B", 2): 0.9}
+    rows = [(layer, task, kinds[task], scored.get((task, layer))) for layer in range(3) for task in kinds]
+    found = pl.DataFrame(rows, schema=["layer", "task", "task_type", "main_score"], orient="row")
+    monkeypatch.setattr("leaderboard.sweep.run.run_sweep", lambda *_, **__: SimpleNamespace(scores=found))
+    chosen = proxy(llama, tasks=list(kinds))
+    assert chosen.values is not None
+    np.testing.assert_allclose(chosen.values, [20, np.nan, np.nan])
+    assert (chosen.layer, chosen.runner_up, chosen.margin) == (0, None, None)
+    with pytest.raises(ValueError, match="^criterion: 'proxy' has no layer with a score on every type of task$"):
+        proxy(llama, tasks=list(kinds), layer_zero=False)
 
 
 def _known_as(folder: Path, hub_id: str, revision: str | None = None) -> Checkpoint:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.ground.checks import check_installed
 from midlayer_embed.options import POOLING_MODES, Recipe, pooling_modes
 from midlayer_embed.recipes.names import some_of
 from midlayer_embed.selection.criteria import AUTO, CRITERIA
@@ -64,7 +65,8 @@ class RecipeSelection:
         tokens: Mean number of tokens of a text under each template, special tokens and both copies included.
         remarks: Why this transform, and what could not compete, in sentences.
         seed: Seed of the sample of texts, and of the halves.
-        options: Keywords of MidLayerEncoder that build the encoder of the recipe, the texts of its transform included.
+        options: Keywords of MidLayerEncoder that build the encoder of the recipe: the texts of its transform, and as
+            `layer` a LayerSelection, so that the encoder and its card know how it was chosen.
     """
 
     recipe: Recipe
@@ -102,10 +104,9 @@ class RecipeSelection:
         Raises:
             InputError: (a ValueError) polars is not installed.
         """
-        try:
-            import polars as pl
-        except ImportError:
-            raise InputError("table: needs polars; run: pip install 'midlayer-embed[select]'") from None
+        check_installed("polars", "table")
+        import polars as pl
+
         rows = [
             (*candidate.kind, candidate.layer, candidate.value, None if candidate.value is None else rank)
             for rank, candidate in enumerate(self.candidates, start=1)
@@ -125,6 +126,7 @@ class RecipeSelection:
         Returns:
             The names of the files; each is written atomically.
         """
+        check_installed("polars", "table")
         import polars as pl
 
         frame = self.table.with_columns(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from midlayer_embed.recipes.names import NONE
-from midlayer_embed.selection.criteria import CRITERIA, all_tie
+from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, all_tie
 from midlayer_embed.selection.curves import FEW_TEXTS, aligned, number
 from midlayer_embed.selection.recipe.choice import Candidate, RecipeSelection
 from midlayer_embed.terms import METRIC_TABLE
@@ -49,17 +49,54 @@ def recipe_summary(selection: RecipeSelection) -> list[str]:
         if first is not None and template != best.template:
             tokens = f"{selection.tokens[template]:.0f} tokens a text, not {selection.tokens[best.template]:.0f}"
             lines.append(f"another template: {_words(first)}, {_behind(selection, first)}; {tokens}")
-    if selection.stability is not None and selection.kind_stability is not None:
-        same, kind = (round(share * selection.n_resamples) for share in (selection.stability, selection.kind_stability))
-        lines.append(
-            f"stability: the same recipe on {same} of {selection.n_resamples} random halves of the texts, the same "
-            f"template and pooling on {kind}"
-        )
+    lines += _stability(selection)
     lines.append(f"transform: {selection.recipe.transform or NONE}, not measured: {selection.remarks[0]}")
-    lines += selection.remarks[1:]
-    if selection.n_texts < FEW_TEXTS:
-        lines.append(f"few texts: {selection.n_texts} say little; pass some hundreds of your own")
-    return lines
+    return [*lines, *selection.remarks[1:], *_few(selection)]
+
+
+def provenance(selection: RecipeSelection) -> str:
+    """How a recipe was chosen, in one sentence without an end, for those who only see the result."""
+    templates, poolings = (len({one.kind[place] for one in selection.candidates}) for place in (0, 1))
+    return (
+        f"without labels by {selection.criterion}, out of {len(selection.candidates)} candidates (templates: "
+        f"{templates}, poolings: {poolings}, layers: {selection.n_layers}) over {selection.n_texts} texts"
+    )
+
+
+def choice_of_layer(selection: RecipeSelection) -> LayerSelection:
+    """The choice of the layer, under the template and the pooling that were chosen with it: its curve and runner-up."""
+    best, *others = selection.ranked
+    values = np.full(selection.n_layers, np.nan)
+    for candidate in selection.ranked:
+        if candidate.kind == best.kind:
+            values[candidate.layer] = _value(candidate)
+    runner_up = next((one for one in others if one.kind == best.kind), None)
+    reasons = [f"with its template and pooling, {provenance(selection)}", *_stability(selection), *_few(selection)]
+    return LayerSelection(
+        layer=best.layer,
+        n_layers=selection.n_layers,
+        criterion=selection.criterion,
+        values=values,
+        runner_up=None if runner_up is None else runner_up.layer,
+        margin=None if runner_up is None else abs(_value(runner_up) - _value(best)),
+        reason="; ".join(reasons),
+    )
+
+
+def _stability(selection: RecipeSelection) -> list[str]:
+    if selection.stability is None or selection.kind_stability is None:
+        return []
+    same, kind = (round(share * selection.n_resamples) for share in (selection.stability, selection.kind_stability))
+    return [
+        f"stability: the same recipe on {same} of {selection.n_resamples} random halves of the texts, the same "
+        f"template and pooling on {kind}"
+    ]
+
+
+def _few(selection: RecipeSelection) -> list[str]:
+    if selection.n_texts >= FEW_TEXTS:
+        return []
+    return [f"few texts: {selection.n_texts} say little; pass some hundreds of your own"]
 
 
 def _words(candidate: Candidate) -> str:

@@ -37,6 +37,9 @@ def _metrics(*rows: tuple[str, int, dict[str, Any]], metric: str = "half_retriev
         (_HUB, {}, {}),  # of an earlier version: a commit, which may be any
         (_HUB, {"requested_revision": "main", "bidirectional": True}, {}),
         (_HUB, {"requested_revision": "main", "adapters": ["a"]}, {}),
+        (_HUB, {"requested_revision": "main", "pooling_mode": "mean", "final_norm": True}, {("m", "r"): 17}),
+        (_HUB, {"requested_revision": "main", "pooling_mode": "cls"}, {}),
+        (_HUB, {"requested_revision": "main", "final_norm": False}, {}),
         (None, {"requested_revision": "main"}, {}),
         ("org/other", {"requested_revision": "main"}, {}),
     ],

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -5,7 +6,7 @@ import pytest
 
 from midlayer_embed import profile_layers, select_layer
 from midlayer_embed.cli.program import main
-from midlayer_embed.selection.curves import profile_table, selection_summary
+from midlayer_embed.selection.curves import curve_bars, profile_table, selection_summary
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def test_profile_prints_the_table_and_writes_it_with_its_picture(
     assert main([*arguments, "--seed", "3", "--max-texts", "6", "--out", str(folder)]) == 0
     expected = profile_layers(llama_folder, sentences, ["dime", "curvature"], 6, True, 3)
     captured = capsys.readouterr()
-    assert captured.out.startswith(profile_table(expected) + "\n")
+    assert captured.out.startswith(f"{profile_table(expected)}\nnormed states of 6 texts\n")
     assert captured.err == f"midlayer-embed: {texts}: 8 texts, one a line\n"  # no bar: short work, no terminal
     assert sorted(path.name for path in folder.iterdir()) == ["profile.parquet", "profile.png"]
     assert pl.read_parquet(folder / "profile.parquet")["value"].to_list() == expected.to_frame()["value"].to_list()
@@ -43,6 +44,93 @@ def test_select_prints_layer_depth_margin_stability_and_curve(
     assert captured.err == ""
 
 
+@pytest.mark.parametrize("criterion", ["half-retrieval", "half-and-drop", "min-entropy"])
+@pytest.mark.parametrize("final_norm", [None, False, True])
+def test_select_measures_the_states_that_select_layer_measures(
+    llama_folder: Path,
+    texts: Path,
+    sentences: list[str],
+    capsys: pytest.CaptureFixture[str],
+    criterion: str,
+    final_norm: bool | None,
+) -> None:
+    norm = {None: [], False: ["--raw"], True: ["--normed"]}[final_norm]
+    assert main(["select", str(llama_folder), "--texts", str(texts), "--criterion", criterion, "--quiet", *norm]) == 0
+    expected = select_layer(llama_folder, sentences, criterion, final_norm=final_norm)
+    assert capsys.readouterr().out.splitlines()[:5] == curve_bars(expected, 80).splitlines()
+
+
+def test_profile_says_that_the_first_token_is_left_out(
+    llama_folder: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["profile", str(llama_folder), "--texts", str(texts), "--metrics", "curvature", "half_retrieval"]
+    assert main([*arguments, "--no-first-token", "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    said = capsys.readouterr().out.splitlines()[-2]
+    assert said == "raw and normed states of 7 texts, without the first token of each"
+    assert pl.read_parquet(tmp_path / "out/profile.parquet")["first_token"].unique().to_list() == [False]
+
+
+@pytest.mark.parametrize("source", [["--texts", "texts.txt"], ["--dataset", "org/data"], ["--starter-texts"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["select", "nowhere"],
+        ["select", "nowhere", "--criterion", "min-dime"],
+        ["profile", "nowhere"],
+        ["recipe", "nowhere"],
+        ["export", "nowhere", "out", "--layer", "auto"],
+        ["export", "nowhere", "out", "--layer", "1", "--transform", "center"],
+        ["encode", "nowhere", "--layer", "1", "--input", "texts.txt", "--output", "v.npy", "--transform", "center"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_model_is_told_before_texts_are_read(
+    texts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    source: list[str],
+) -> None:
+    monkeypatch.chdir(texts.parent)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("file_texts", "dataset_texts", "starter_texts"):
+        monkeypatch.setattr(f"midlayer_embed.texts.corpora.{name}", lambda *_, **__: pytest.fail("texts were read"))
+    if command[0] == "encode":
+        source = ["--transform-texts", "texts.txt"]
+    assert main([*command, *source]) == 2
+    error = capsys.readouterr().err
+    assert error == "midlayer-embed: model: 'nowhere' is neither a folder nor a model on the Hub or in its cache\n"
+    assert [path.name for path in Path().iterdir()] == ["texts.txt"]
+
+
+@pytest.mark.parametrize("command", ["select", "profile", "recipe"])
+def test_a_wrong_device_is_told_before_texts_are_read(
+    llama_folder: Path,
+    texts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.setattr("midlayer_embed.texts.corpora.file_texts", lambda *_: pytest.fail("texts were read"))
+    assert main([command, str(llama_folder), "--texts", str(texts), "--device", "nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("midlayer-embed: device: 'nowhere' cannot be used here")
+
+
+@pytest.mark.parametrize("command", ["profile", "recipe"])
+def test_tables_that_cannot_be_written_are_told_before_texts_are_read(
+    llama_folder: Path,
+    texts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.setattr("midlayer_embed.texts.corpora.file_texts", lambda *_: pytest.fail("texts were read"))
+    monkeypatch.setitem(sys.modules, "polars", None)
+    assert main([command, str(llama_folder), "--texts", str(texts), "--out", str(texts.with_name("out"))]) == 2
+    said = "midlayer-embed: out: needs polars; run: pip install 'midlayer-embed[select]'\n"
+    assert capsys.readouterr().err == said
+
+
 def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["select", str(llama_folder), "--criterion", "depth:0.7"]) == 0
     assert capsys.readouterr().out == "layer 2 of 3 (depth 0.67), by depth:0.7\n"
@@ -53,7 +141,11 @@ def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: 
     [
         (["select", "MODEL", "--starter-texts", "--criterion", "min-foo"], "criterion: expected one of auto, min-dime"),
         (["select", "MODEL", "--criterion", "min-dime"], "min-dime needs texts: pass --texts FILE"),
-        (["select", "MODEL", "--texts", "missing.txt"], "there is no file"),
+        (["select", "MODEL", "--texts", "missing.txt"], "texts: there is no file"),
+        (["profile", "MODEL", "--texts", "."], "texts: expected a file ending in .txt"),
+        (["recipe", "MODEL", "--texts", "texts.txt", "--column", "body"], "column: a .txt file has no columns"),
+        (["recipe", "MODEL", "--texts", "same.txt"], "got 3 texts, 3 of them of two words or more, 1 different"),
+        (["select", "MODEL", "--criterion", "depth:0.1", "--no-layer-zero"], "layer_zero: criterion 'depth:0.1' takes"),
         (["select", "MODEL", "--texts", "empty.txt"], "empty.txt is empty"),
         (["profile", "MODEL", "--texts", "empty.txt"], "empty.txt is empty"),
         (["export", "MODEL", "out", "--layer", "min-dime", "--texts", "empty.txt"], "empty.txt is empty"),
@@ -92,6 +184,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
     monkeypatch.chdir(texts.parent)
     Path("empty.txt").write_text("")
     Path("one.txt").write_text("one text")
+    Path("same.txt").write_text("the same text\n" * 3)
     Path("blank.txt").write_text("\n \n")
     Path("header.csv").write_text("id,text\n")
     before = sorted(Path().iterdir())

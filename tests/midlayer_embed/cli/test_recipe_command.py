@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from midlayer_embed import MidLayerEncoder, select_recipe
 from midlayer_embed.cli.parser import model_arguments
 from midlayer_embed.cli.program import main
-from midlayer_embed.selection.recipe.words import recipe_summary, recipe_table
+from midlayer_embed.selection.recipe.words import provenance, recipe_summary, recipe_table
 from midlayer_embed.texts import corpora
 
 
@@ -92,6 +92,8 @@ def test_the_printed_command_gives_the_recipe(
         options = {"transforms": (None,), "dtype": "bfloat16"}
     selection = select_recipe(llama_folder, texts, n_resamples=0, **options)
     encoder = MidLayerEncoder(llama_folder, **selection.options)
+    (row,) = (line for line in Path("tiny-llama-recipe/README.md").read_text().splitlines() if "was chosen" in line)
+    assert row == f"| how the layer was chosen | {provenance(selection)} |"
     saved = SentenceTransformer("tiny-llama-recipe", device="cpu")
     np.testing.assert_allclose(
         saved.encode(texts[:4]).astype(float), encoder.encode(texts[:4]).astype(float), atol=1e-4, rtol=1e-3
@@ -132,6 +134,23 @@ def test_a_transform_is_fitted_on_the_texts_to_measure_on_if_no_others_are_given
         error = capsys.readouterr().err
         assert message in error and len(error.splitlines()) == 1
     assert not Path("out").exists()
+
+
+@pytest.mark.usefixtures("forked_stranger")
+def test_how_a_layer_was_chosen_can_be_told_to_its_card(
+    llama_folder: Path, texts: list[str], workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("texts.txt").write_text("\n".join(texts))
+    arguments = ["export", str(llama_folder), "out", "--layer"]
+    for wrong, message in (
+        (["2", "--how-chosen", " "], "how_chosen: expected words, got ' '"),
+        (["auto", "--how-chosen", "by me", "--texts", "texts.txt"], "how_chosen: expected none, because auto chooses"),
+    ):
+        assert main([*arguments, *wrong]) == 2
+        error = capsys.readouterr().err
+        assert message in error and len(error.splitlines()) == 1
+    assert main([*arguments, "2", "--how-chosen", "a | b,\nby *labels*", "--quiet"]) == 0
+    assert "| how the layer was chosen | a \\| b, by \\*labels\\* |" in Path("out/README.md").read_text()
 
 
 @pytest.mark.parametrize("value", ["-{text}", "--raw {text}", "- {text}", "a {text}"])

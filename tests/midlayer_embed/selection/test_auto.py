@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from midlayer_embed import MidLayerEncoder, select_layer
+from leaderboard.config_files import read_config
+from midlayer_embed import LayerwiseEncoder, MidLayerEncoder, select_layer
 from midlayer_embed.cli import main
 from midlayer_embed.encoder.card import selection_section
 from midlayer_embed.models.checkpoint import find_checkpoint
@@ -52,9 +54,48 @@ def test_without_texts_it_takes_what_is_known_of_the_model(
     llama_folder: Path, few: list[str] | None, said: str
 ) -> None:
     found = find_checkpoint(llama_folder)
-    assert recommended(found, few) == (GUESS, f"auto: {said}, and no scores of this model are known")
+    unknown = f"'published' knows no scores of {found.name}, revision main"
+    assert recommended(found, few) == (GUESS, f"auto: {said}, and {unknown}")
     known = replace(found, hub_id="EleutherAI/pythia-410m", name="EleutherAI/pythia-410m")
     assert recommended(known, few) == ("published", f"auto: {said}")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"template": "echo"}, "plain texts, not of template 'echo'"),
+        ({"template": "a {text}", "pooling_mode": "mean"}, "plain texts, not of template 'a {text}'"),
+        ({"pooling_mode": "lasttoken"}, "mean pooling, not of lasttoken pooling"),
+        ({"final_norm": False}, "normed states, not of raw states"),
+    ],
+)
+def test_published_scores_say_nothing_about_other_vectors(
+    llama_folder: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], said: str
+) -> None:
+    scores = {"name": "org/tiny", "revision": "main", "layer": 1, "n_blocks": 3, "n_tasks": 2, "best": 50, "last": 40}
+    table = {"source": "a paper", "models": [scores]}
+    recipe = read_config("published", "layer-by-layer")["recipe"]
+    monkeypatch.setattr("leaderboard.criteria.read_config", lambda *_: {**table, "recipe": recipe})
+    found = replace(find_checkpoint(llama_folder), hub_id="org/tiny", name="org/tiny")
+    known = [MidLayerEncoder(found, layer="auto", pooling_mode="mean"), MidLayerEncoder(found, layer="auto")]
+    other = MidLayerEncoder(found, layer="auto", **options)
+    assert [encoder.selection.criterion for encoder in (*known, other) if encoder.selection is not None] == [
+        *["published"] * 2,
+        GUESS,
+    ]
+    assert other.selection is not None
+    assert other.selection.reason == f"auto: no texts were given, and the published scores of org/tiny are of {said}"
+    every = LayerwiseEncoder(found, **options)
+    assert select_layer(every).reason == select_layer(found, **options).reason == other.selection.reason
+    for model, given in ((found, options), (every, {})):
+        with pytest.raises(ValueError, match="^criterion: the published scores of org/tiny are of"):
+            select_layer(model, criterion="published", **given)
+
+
+def test_a_published_layer_that_may_not_be_chosen_is_not_taken(llama_folder: Path) -> None:
+    found = replace(find_checkpoint(llama_folder), hub_id="EleutherAI/pythia-14m", name="EleutherAI/pythia-14m")
+    assert recommended(found, None)[0] == "published"  # layer 0
+    assert select_layer(found, layer_zero=False).criterion == GUESS
 
 
 def test_a_model_that_was_trained_to_embed_is_taken_as_it_is(llama_folder: Path, texts: list[str]) -> None:
@@ -75,7 +116,7 @@ def test_select_takes_auto_by_default(llama_folder: Path, capsys: pytest.Capture
     assert main(["select", str(llama_folder), "--quiet"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"layer 2 of 3 (depth 0.67), by {GUESS}"
-    assert second == "auto: no texts were given, and no scores of this model are known"
+    assert second == "auto: no texts were given, and 'published' knows no scores of local/tiny-llama, revision main"
 
 
 @pytest.mark.parametrize("layer_zero", [True, False])

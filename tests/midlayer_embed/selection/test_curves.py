@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from midlayer_embed import LayerSelection
+from midlayer_embed.encoder.card import selection_section
 from midlayer_embed.selection.curves import (
     curve_bars,
     curve_markdown,
     draw_profile,
     draw_selection,
+    measured_on,
     profile_table,
     selection_summary,
 )
@@ -104,6 +106,22 @@ def test_pictures_appear_whole(profile: Profile, selection: LayerSelection, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"profile{suffix}", f"selection{suffix}"]
     head = (tmp_path / f"selection{suffix}").read_bytes()[:200]
     assert head.startswith(_PNG) if suffix == ".png" else b"<svg" in (tmp_path / "selection.svg").read_bytes()
+
+
+def test_pictures_and_words_say_that_the_first_token_is_left_out(
+    profile: Profile, selection: LayerSelection, tmp_path: Path
+) -> None:
+    assert measured_on(profile) == "raw and normed states of 70 texts"
+    without = replace(profile, settings=MetricSettings(first_token=False))
+    said = "raw and normed states of 70 texts, without the first token of each"
+    assert measured_on(without) == said
+    chosen = replace(selection, profile=without)
+    draw_profile(without, tmp_path / "profile.svg")
+    draw_selection(chosen, tmp_path / "selection.svg")
+    for picture in tmp_path.iterdir():
+        assert f"<!-- {said} -->" in picture.read_text()
+    assert selection_summary(chosen)[0].endswith("by min-dime over 70 texts, without the first token of each")
+    assert f"measured on the {said} (seed 0)." in selection_section(chosen, None)
 
 
 def test_what_measured_nothing_has_no_picture(tmp_path: Path) -> None:

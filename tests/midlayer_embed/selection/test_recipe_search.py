@@ -14,7 +14,7 @@ from support.tiny_models import save_with_modules
 import midlayer_embed.models.weights as weights_module
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder, Recipe, RecipeSelection, select_layer, select_recipe
 from midlayer_embed.selection.recipe import passes as passes_module
-from midlayer_embed.selection.recipe.words import recipe_summary, recipe_table
+from midlayer_embed.selection.recipe.words import provenance, recipe_summary, recipe_table
 from midlayer_embed.texts.word_views import dropped, halves
 
 
@@ -145,6 +145,29 @@ def test_the_options_build_the_encoder_of_the_recipe(
     assert encoder.transform is not None and encoder.transform.n_texts == len(texts)
     spelt = MidLayerEncoder(llama_folder, transform_texts=texts, **vars(found.recipe))
     np.testing.assert_array_equal(spelt.encode(texts[:3]), encoder.encode(texts[:3]))
+
+
+def test_the_encoder_and_its_card_say_how_the_recipe_was_chosen(
+    llama_folder: Path, found: RecipeSelection, texts: list[str], tmp_path: Path
+) -> None:
+    encoder = MidLayerEncoder(llama_folder, **found.options)
+    best, *others = found.ranked
+    said = (
+        f"without labels by half-retrieval, out of {len(found.candidates)} candidates (templates: 3, poolings: 3, "
+        f"layers: 4) over {found.n_texts} texts"
+    )
+    assert provenance(found) == said
+    assert encoder.selection is not None and encoder.selection.values is not None
+    curve = {one.layer: one.value for one in found.ranked if one.kind == best.kind}
+    np.testing.assert_array_equal(encoder.selection.values, [curve.get(layer, np.nan) for layer in range(4)])
+    same_kind = [one for one in others if one.kind == best.kind]
+    assert encoder.selection.runner_up == same_kind[0].layer
+    assert encoder.selection.margin == (best.value or 0) - (same_kind[0].value or 0)
+    encoder.save_pretrained(str(tmp_path / "saved"))
+    text = (tmp_path / "saved/README.md").read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith("| how the layer was chosen |"))
+    assert f"by half-retrieval; with its template and pooling, {said}; stability: the same recipe on" in row
+    assert "## How the layer was chosen" in text
 
 
 def test_options_of_the_model_are_part_of_the_recipe(llama_folder: Path, texts: list[str]) -> None:

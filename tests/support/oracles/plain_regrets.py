@@ -75,7 +75,7 @@ def _picked(
         proxy: Mean scores of the proxy tasks; empty where these are judged on themselves.
     """
     half_and_drop = _lowest_mean_place(values.get(_OF_HALVES, {}), values.get(_OF_DROPS, {}))
-    published = known.published.get(which[:2])
+    published = None if which.template else known.published.get(which[:2])
     if name == "half-and-drop":
         return half_and_drop
     if name == "proxy":
