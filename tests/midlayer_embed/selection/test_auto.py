@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from leaderboard.config_files import read_config
+from leaderboard.models.published import Published
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder, select_layer
 from midlayer_embed.cli import main
 from midlayer_embed.encoder.card import selection_section
@@ -72,10 +73,9 @@ def test_without_texts_it_takes_what_is_known_of_the_model(
 def test_published_scores_say_nothing_about_other_vectors(
     llama_folder: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], said: str
 ) -> None:
-    scores = {"name": "org/tiny", "revision": "main", "layer": 1, "n_blocks": 3, "n_tasks": 2, "best": 50, "last": 40}
-    table = {"source": "a paper", "models": [scores]}
     recipe = read_config("published", "layer-by-layer")["recipe"]
-    monkeypatch.setattr("leaderboard.criteria.read_config", lambda *_: {**table, "recipe": recipe})
+    scores = Published("org/tiny", "main", 1, n_blocks=3, n_tasks=2, best=50, last=40, source="a paper", recipe=recipe)
+    monkeypatch.setattr("leaderboard.criteria.published_layers", lambda: {("org/tiny", "main"): scores})
     found = replace(find_checkpoint(llama_folder), hub_id="org/tiny", name="org/tiny")
     known = [MidLayerEncoder(found, layer="auto", pooling_mode="mean"), MidLayerEncoder(found, layer="auto")]
     other = MidLayerEncoder(found, layer="auto", **options)
