@@ -4,7 +4,7 @@ None of the user's labels is needed. midlayer_embed finds both as entry points (
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from midlayer_embed.selection.criteria import LayerSelection
 
 _STARTER = "starter"
 # Words for the parts of a recipe that published scores are of.
-_SAID = {
+_SAID: dict[str, Callable[[Any], str]] = {
     "template": lambda value: "plain texts" if value is None else f"template {value!r}",
     "pooling_mode": lambda value: f"{value} pooling",
     "final_norm": lambda value: f"{'normed' if value else 'raw'} states",

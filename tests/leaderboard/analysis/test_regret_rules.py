@@ -50,6 +50,13 @@ def test_half_and_drop_takes_the_lowest_mean_place() -> None:
     assert (found["texts"], found["passes"], found["labels"]) == (True, 4, "none")
 
 
+def test_half_and_drop_takes_the_one_by_halves_of_a_tie() -> None:
+    one, other = [0.2, 0.1], [0.1, 0.2]
+    for halves, drops, layer in ((one, other, 0), (other, one, 1)):
+        board = _board({("m", "A"): [0.0, 10]}, {"half_retrieval": halves, "drop_retrieval": drops})
+        assert _rows(board.regret())["half-and-drop"]["worst_layer"] == layer
+
+
 @pytest.mark.parametrize(
     ("known", "takes", "layer", "cost"),
     [
