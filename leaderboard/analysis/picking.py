@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 import polars as pl
 
 from midlayer_embed.layers import n_blocks_at
-from midlayer_embed.selection.criteria import CRITERIA, cost
+from midlayer_embed.selection.criteria import CRITERIA, cost, end_of, metrics_of, value_of
 
 
 def by_criteria(values: pl.DataFrame, by: Sequence[str], criteria: Collection[str] = CRITERIA) -> pl.DataFrame:
@@ -18,50 +18,26 @@ def by_criteria(values: pl.DataFrame, by: Sequence[str], criteria: Collection[st
     Args:
         values: Finite values of raw metrics: columns `by`, layer, metric, value.
         by: Within what a layer is picked.
-        criteria: Names from `CRITERIA`.
+        criteria: Names from `CRITERIA` or `COMBINED`.
 
     Returns:
-        Columns `by`, criterion, layer. A criterion whose metric is missing has no row.
+        Columns `by`, criterion, layer. A criterion of which a metric is missing has no row.
     """
-    costs = [
-        values.filter(metric=CRITERIA[name][0]).select(
-            *by, "layer", criterion=pl.lit(name), cost=cost(pl.col("value"), CRITERIA[name][1])
+    costs = []
+    for name in criteria:
+        metrics = metrics_of(name)
+        curves, *others = (
+            values.filter(metric=metric).select(*by, "layer", pl.col("value").alias(metric)) for metric in metrics
         )
-        for name in criteria
-    ]
+        for other in others:
+            curves = curves.join(other, on=[*by, "layer"], maintain_order="left")
+        of_name = cost(value_of([pl.col(metric) for metric in metrics]), end_of(name))
+        costs.append(curves.select(*by, "layer", criterion=pl.lit(name), cost=of_name))
     none = values.clear().select(*by, "layer", criterion=pl.lit(""), cost=pl.lit(0.0))
     return (
         pl.concat([none, *costs])
         .sort("cost", "layer", maintain_order=True)
         .group_by(*by, "criterion", maintain_order=True)
-        .agg(pl.col("layer").first())
-    )
-
-
-def by_mean_place(values: pl.DataFrame, by: Sequence[str], criteria: Sequence[str]) -> pl.DataFrame:
-    """The layer with the lowest mean of its places by several criteria; of a tie the first one among these.
-
-    Args:
-        values: Finite values of raw metrics: columns `by`, layer, metric, value.
-        by: Within what a layer is picked.
-        criteria: Names from `CRITERIA`.
-
-    Returns:
-        Columns `by`, layer. Layers that a criterion has no value of have no place; without any there is no row.
-    """
-    places = [
-        values.filter(metric=CRITERIA[name][0])
-        .with_columns(cost=cost(pl.col("value"), CRITERIA[name][1]))
-        .sort("cost", "layer", maintain_order=True)
-        .select(*by, "layer", pl.int_range(pl.len()).over(by).alias(name))
-        for name in criteria
-    ]
-    found, *others = places
-    for other in others:
-        found = found.join(other, on=[*by, "layer"], maintain_order="left")
-    return (
-        found.sort(pl.sum_horizontal(criteria), criteria[0], "layer", maintain_order=True)
-        .group_by(by, maintain_order=True)
         .agg(pl.col("layer").first())
     )
 

@@ -76,7 +76,7 @@ def regret(
 
     Beside the criteria that go by one metric there are
 
-    - half-and-drop: the lowest mean place by half-retrieval and by drop-retrieval;
+    - half-and-drop: the highest geometric mean of half-retrieval and drop-retrieval;
     - auto: what "auto" takes for each model, or for each task in the reading task: the last layer of a
       sentence-transformers model, else half-and-drop with 200 texts or more, else published, else depth 0.8. Where the
       metrics of half-and-drop are missing, there count as no texts;

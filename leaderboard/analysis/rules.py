@@ -9,7 +9,7 @@ from typing import Protocol
 
 import polars as pl
 
-from leaderboard.analysis.picking import best_of_each, by_criteria, by_mean_place, nearest
+from leaderboard.analysis.picking import best_of_each, by_criteria, nearest
 from midlayer_embed.selection.criteria import (
     AUTO,
     COMBINED,
@@ -96,7 +96,7 @@ def _chosen(picked: pl.DataFrame, at: Evidence, choice: pl.Expr | None = None) -
 
 @dataclass(frozen=True)
 class _Measured:
-    """The layer at one end of a metric, or with the lowest mean place by several."""
+    """The layer at one end of a metric, or of the mean of several."""
 
     name: str
     labels: str = "none"
@@ -114,8 +114,6 @@ class _Measured:
         return f"goes by the {kind} {' and '.join(metrics)}, which no task with scores has"
 
     def pick(self, at: Evidence) -> pl.DataFrame:
-        if self.name in COMBINED:
-            return _chosen(by_mean_place(at.values, at.by, COMBINED[self.name]), at)
         return _chosen(by_criteria(at.values, at.by, [self.name]), at)
 
 

@@ -51,7 +51,7 @@ WORDS = {
         "but no label of the model that it is judged on.",
     ),
     "half_and_drop": Word(
-        "half-and-drop", "The layer with the lowest mean place by half-retrieval and by drop-retrieval."
+        "half-and-drop", "The layer with the highest geometric mean of half-retrieval and drop-retrieval."
     ),
     "auto": Word(
         "auto",

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from typing import Any
 
 from midlayer_embed.cli.early import check_model
 from midlayer_embed.cli.options import (
@@ -113,8 +114,8 @@ def _export(arguments: argparse.Namespace) -> int:
     else:
         chosen = layer
     encoder = MidLayerEncoder(checkpoint, chosen, transform_texts=transform_texts, **options)
-    encoder.model_card_data.how_chosen = arguments.how_chosen
-    encoder.model_card_data.license, encoder.model_card_data.base_model = said["license"], said["base_model"]
+    card: Any = encoder.model_card_data
+    card.how_chosen, card.license, card.base_model = arguments.how_chosen, said["license"], said["base_model"]
     try:
         difference = export_encoder(encoder, arguments.folder, overwrite=arguments.overwrite)
     except ExportFailed as error:

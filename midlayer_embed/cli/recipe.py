@@ -29,11 +29,12 @@ from midlayer_embed.selection.recipe.choice import (
     check_recipe_criterion,
 )
 from midlayer_embed.selection.recipe.purposes import PURPOSES, check_purpose
+from midlayer_embed.selection.recipe.purposes import TRANSFORMS as DEFAULT_TRANSFORMS
 
 if TYPE_CHECKING:
     from midlayer_embed.selection.recipe.choice import RecipeSelection
 
-_TRANSFORMS = (NONE, "standardize", "whiten")
+_TRANSFORMS = tuple(name or NONE for name in DEFAULT_TRANSFORMS)
 
 
 def add_recipe(commands: "argparse._SubParsersAction[Parser]") -> None:

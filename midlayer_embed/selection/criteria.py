@@ -3,7 +3,7 @@
 Nothing is measured here. Neither torch nor numpy is imported, so that command lines can list the criteria.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,7 +33,7 @@ def criteria_of(metrics: Iterable[Metric]) -> dict[str, tuple[str, End]]:
 
 
 CRITERIA = criteria_of(METRIC_TABLE.values())
-# Criteria that take the layer with the lowest mean of its places by several others; ties go by the first of these.
+# Criteria that take the highest geometric mean of the metrics of several others, each of which takes the highest value.
 COMBINED = {"half-and-drop": ("half-retrieval", "drop-retrieval")}
 _Values = TypeVar("_Values", "np.ndarray", "pl.Expr")
 # Criteria that pick the same layer for every corpus.
@@ -96,7 +96,7 @@ class LayerSelection:
     def title(self) -> str:
         """What the values are, with their unit."""
         if self.criterion in COMBINED:
-            return f"mean place by {' and '.join(COMBINED[self.criterion])}"
+            return f"geometric mean of {' and '.join(COMBINED[self.criterion])}"
         return "mean score (points)" if self.metric is None else METRIC_TABLE[self.metric].title
 
 
@@ -137,9 +137,26 @@ def end_of(criterion: str) -> End:
 
     Example:
         >>> end_of("half-retrieval"), end_of("half-and-drop")
-        ('max', 'min')
+        ('max', 'max')
     """
-    return "min" if criterion in COMBINED else CRITERIA[criterion][1]
+    return "max" if criterion in COMBINED else CRITERIA[criterion][1]
+
+
+def value_of(values: "Sequence[_Values]") -> "_Values":
+    """The value of a criterion from those of its metrics, in the order of `metrics_of`: their geometric mean.
+
+    Args:
+        values: One array of numpy for each metric, or one expression of polars.
+
+    Example:
+        >>> import numpy as np
+        >>> value_of([np.array([0.5, 0.1]), np.array([0.5, 0.9])]).tolist()
+        [0.5, 0.3]
+    """
+    found = values[0]
+    for other in values[1:]:
+        found = found * other
+    return found if len(values) == 1 else found ** (1 / len(values))
 
 
 def takes_texts(criterion: str) -> bool:

@@ -156,7 +156,7 @@ def curve_bars(selection: "LayerSelection", width: int | None = None) -> str:
 
 
 def _name(selection: "LayerSelection") -> str:
-    return selection.metric or ("points" if selection.profile is None else "mean place")
+    return selection.metric or ("points" if selection.profile is None else "geometric mean")
 
 
 def curve_markdown(selection: "LayerSelection") -> str:

@@ -24,7 +24,6 @@ from midlayer_embed.selection.criteria import AUTO, CRITERIA, all_tie, cost
 from midlayer_embed.selection.profile import MAX_TEXTS
 from midlayer_embed.selection.recipe.choice import (
     POOLINGS,
-    RECIPE_CRITERIA,
     Candidate,
     RecipeSelection,
     check_poolings,
@@ -32,7 +31,7 @@ from midlayer_embed.selection.recipe.choice import (
 )
 from midlayer_embed.selection.recipe.kept_passes import KeptPasses
 from midlayer_embed.selection.recipe.passes import Search, entries_of, takes_transform
-from midlayer_embed.selection.recipe.purposes import check_purpose, transform_for
+from midlayer_embed.selection.recipe.purposes import TRANSFORMS, check_purpose, transform_for
 from midlayer_embed.selection.recipe.words import choice_of_layer
 from midlayer_embed.selection.select import N_RESAMPLES
 from midlayer_embed.terms import METRIC_TABLE
@@ -43,6 +42,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _BY_LISTS = ("template", "pooling_mode")
+_DEFAULT = "half-retrieval"  # what "auto" takes
+# Whatever transform is taken in the end: ranks of candidates are more like those by labels than under other transforms,
+# and far more than without any, where a few large dimensions decide.
+_MEASURED_WITH = "standardize"
 
 
 @takes_options(without=_BY_LISTS)
@@ -50,7 +53,7 @@ def select_recipe(
     model: str | Path | Checkpoint | LayerwiseEncoder,
     texts: Sequence[str],
     templates: Sequence[str | None] = (None, "eol", "echo"),
-    transforms: Sequence[str | None] = (None, "standardize", "whiten"),
+    transforms: Sequence[str | None] = TRANSFORMS,
     criterion: str = AUTO,
     *,
     poolings: Sequence[str | None] = POOLINGS,
@@ -66,9 +69,13 @@ def select_recipe(
 ) -> RecipeSelection:
     """Choose a recipe without labels: template, pooling, layer and transform.
 
-    The criterion ranks every layer under every template and pooling, on untransformed vectors. Then the transform
-    follows from the purpose: criteria without labels cannot choose it. One forward pass over each view of the texts
-    under each template serves all poolings and layers; the weights are loaded once.
+    The criterion ranks every layer under every template and pooling, on standardized vectors, or on vectors as they are
+    where no transform may be taken. Then the transform follows from the purpose: criteria without labels cannot choose
+    it. One forward pass over each view of the texts under each template serves all poolings and layers; the weights are
+    loaded once.
+
+    By "auto", a sentence-transformers model keeps what it was trained with: its last layer, and its own pooling without
+    a template and a transform, where these are among what is tried.
 
     The result depends only on the model, the set of texts and the settings, not on the order of the texts.
 
@@ -102,7 +109,7 @@ def select_recipe(
     Example:
         >>> r = select_recipe("starter", texts)                                          # doctest: +SKIP
         >>> r.recipe.template, r.recipe.pooling_mode, r.recipe.layer, r.recipe.transform # doctest: +SKIP
-        ('eol', 'weightedmean', 29, 'whiten:10')
+        ('echo', 'weightedmean', 30, 'whiten:1')
         >>> encoder = MidLayerEncoder("starter", **r.options)                            # doctest: +SKIP
     """
     tried, allowed, pooled = check_templates(templates), check_transforms(transforms), check_poolings(poolings)
@@ -125,7 +132,12 @@ def select_recipe(
         min_tokens=min_tokens,
         max_length=encoder.max_seq_length,
     )
-    measured_by = _recommended(encoder, sample) if criterion == AUTO else criterion
+    measured_by = _DEFAULT if criterion == AUTO else criterion
+    layers: Sequence[int] = range(encoder.n_layers)
+    trained = criterion == AUTO and encoder.checkpoint.own.is_sentence_transformer
+    if trained:
+        tried, allowed, pooled = (_as_trained(some) for some in (tried, allowed, pooled))
+        layers = layers[-1:]
     metric, end = CRITERIA[measured_by]
     rows, views = word_views(sample, METRIC_TABLE[metric].views, seed)  # type: ignore[arg-type]
     if len(set(zip(*views, strict=True))) < 2:
@@ -134,9 +146,12 @@ def select_recipe(
             f"{len(rows)} of them of two words or more, {len({sample[row] for row in rows})} different"
         )
     entries, remarks = entries_of(encoder, base, tried, pooled)
-    n_fitted = sum(bool(text.strip()) for text in found)
+    if trained:
+        remarks.append(recommended(encoder.checkpoint, sample)[1])
+    # Transforms are fitted on the views, to measure, and on all texts, to embed.
+    n_fitted = min(sum(map(len, views)), sum(bool(text.strip()) for text in found))
     transform_of = {
-        (entry.template, pooling): transform_for(purpose, entry.template, allowed, n_fitted, entry.dim(pooling))
+        (entry.template, pooling): transform_for(purpose, allowed, n_fitted, entry.dim(pooling))
         for entry in entries
         for pooling in entry.poolings
     }
@@ -147,7 +162,9 @@ def select_recipe(
         seed=seed,
         n_resamples=n_resamples,
         batch_tokens=batch_tokens,
+        measured_with={kind: transform and _MEASURED_WITH for kind, (transform, _) in transform_of.items()},
         needs_transform=None not in allowed,
+        layers=layers,
     )
     with kept, tell_interrupt(kept.what_is_kept):
         measured = search.run(kept, show_progress)
@@ -170,6 +187,7 @@ def select_recipe(
     candidates = tuple(
         replace(everyone[number], value=float(values[number]) if np.isfinite(values[number]) else None)
         for number in order
+        if everyone[number].layer in layers
     )
     best = candidates[0]
     picks = [everyone[pick] for pick in _picks(cost(of_halves, end))]
@@ -204,10 +222,9 @@ def select_recipe(
     return replace(selection, options={**selection.options, "layer": choice_of_layer(selection)})  # its card says how
 
 
-def _recommended(encoder: LayerwiseEncoder, texts: Sequence[str]) -> str:
-    """What "auto" takes for these texts; half-retrieval where they are so few that it would choose a layer without."""
-    name, _ = recommended(encoder.checkpoint, texts)
-    return name if name in RECIPE_CRITERIA else "half-retrieval"
+def _as_trained(tried: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """What a model has of itself, of the templates, transforms or poolings that are tried; all of them without that."""
+    return (None,) if None in tried else tried
 
 
 def _picks(costs: np.ndarray) -> list[int]:

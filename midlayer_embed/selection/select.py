@@ -16,8 +16,6 @@ from midlayer_embed.options import OF_ONE_LAYER, Recipe, Source, fold
 from midlayer_embed.selection.auto import recommended
 from midlayer_embed.selection.criteria import (
     AUTO,
-    COMBINED,
-    CRITERIA,
     OUTSIDE,
     LayerSelection,
     all_tie,
@@ -29,14 +27,13 @@ from midlayer_embed.selection.criteria import (
     metrics_of,
     needs_texts,
     ranking,
+    value_of,
 )
 from midlayer_embed.selection.layer_states import Representations
 from midlayer_embed.selection.outside import outside_criterion
 from midlayer_embed.selection.profile import MAX_TEXTS, open_profile
 
 N_RESAMPLES = 20
-# What a place by the first criterion of a combined one weighs, in all, beside the mean places: it decides ties only.
-_TIE = 0.01
 # The keywords that are about the model, not about measuring.
 _OF_MODELS = {f.name for record in (Source, Recipe) for f in fields(record)}.difference(OF_ONE_LAYER)
 
@@ -68,7 +65,7 @@ def select_layer(
             does without them if it must.
         criterion: "auto", the one that we recommend (see `midlayer_embed.selection.auto`); one of
             `midlayer_embed.selection.criteria.CRITERIA`, such as "half-retrieval" or the paper's "min-dime";
-            "half-and-drop": the lowest mean place by half-retrieval and drop-retrieval; "proxy": the best layer of
+            "half-and-drop": the highest geometric mean of half-retrieval and drop-retrieval; "proxy": the best layer of
             labelled tasks at hand; "published": the best layer of a model whose layers have published scores; or
             "last", "middle", "depth:0.7".
         seed: Seed of all random draws.
@@ -201,17 +198,9 @@ def random_halves(n_texts: int, n_resamples: int, seed: int) -> list[np.ndarray]
     return [np.sort(rng.choice(n_texts, n_texts // 2, replace=False)) for _ in range(n_resamples)]
 
 
-def _values(criterion: str, curves: Mapping[str, np.ndarray], layer_zero: bool) -> np.ndarray:
-    """The values of a criterion from the curves of its metrics: the curve itself, or mean places, 0 for the best."""
-    if criterion not in COMBINED:
-        return curves[CRITERIA[criterion][0]]
-    places = []
-    for part in COMBINED[criterion]:
-        curve = curves[CRITERIA[part][0]]
-        ranked = ranking(part, curve, layer_zero)
-        places.append(np.full(len(curve), np.nan))
-        places[-1][ranked] = np.arange(len(ranked))
-    return np.asarray(np.mean(places, axis=0) + places[0] * (_TIE / len(places[0])))
+def _values(criterion: str, curves: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The values of a criterion from the curves of its metrics."""
+    return value_of([curves[metric] for metric in metrics_of(criterion)])
 
 
 def _curves_of_half(
@@ -224,7 +213,7 @@ def _curves_of_half(
 
 def _pick(criterion: str, curves: Mapping[str, np.ndarray], layer_zero: bool) -> int | None:
     """The layer that curves pick; None if no text was long enough, or the texts cannot tell the layers apart."""
-    ranked = ranking(criterion, _values(criterion, curves, layer_zero), layer_zero)
+    ranked = ranking(criterion, _values(criterion, curves), layer_zero)
     return ranked[0] if ranked and not any(all_tie(curve[ranked]) for curve in curves.values()) else None
 
 

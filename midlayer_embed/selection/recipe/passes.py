@@ -4,7 +4,7 @@ One pass over each view of the texts under each template gives the vectors of al
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -23,7 +23,9 @@ from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.sentence_transformers_config import NORMALIZE
 from midlayer_embed.models.weights import dtype_name
 from midlayer_embed.options import Recipe, pooling_modes
+from midlayer_embed.recipes.names import needs_covariance
 from midlayer_embed.recipes.template import length_of_all_copies
+from midlayer_embed.recipes.transform import Moments
 from midlayer_embed.selection.criteria import CRITERIA, cost
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
 from midlayer_embed.selection.recipe.kept_passes import KeptPasses
@@ -121,7 +123,9 @@ class Search:
         seed: Seed of the halves of the texts.
         n_resamples: Number of these halves.
         batch_tokens: Number of tokens in a forward pass; None: a default for the device.
+        measured_with: The transform of each template and pooling that vectors are measured with; None for none.
         needs_transform: Whether a layer that takes no transform is not eligible.
+        layers: The layers that are eligible.
     """
 
     def __init__(
@@ -133,12 +137,14 @@ class Search:
         seed: int,
         n_resamples: int,
         batch_tokens: int | None,
+        measured_with: Mapping[tuple[str | None, str], str | None],
         needs_transform: bool,
+        layers: Sequence[int],
     ) -> None:
         self._entries, self._views = entries, views
         self._metric, self._end = CRITERIA[criterion]
         self._settings, self._batch_tokens = MetricSettings(seed=seed), batch_tokens
-        self._needs_transform = needs_transform
+        self._measured_with, self._needs_transform, self._layers = measured_with, needs_transform, layers
         self._halves = random_halves(len(views[0]), n_resamples, seed)
 
     def run(self, kept: KeptPasses, show_progress: bool) -> list[Measured]:
@@ -224,7 +230,9 @@ class Search:
         return Measured(values, halves)
 
     def _pair(self, entry: Entry, joined: Sequence[np.ndarray], pooling: str, layer: int) -> list[np.ndarray] | None:
-        """The vectors of both views as an encoder gives them; None if they cannot be chosen."""
+        """The vectors of both views to measure; None if they cannot be chosen."""
+        if layer not in self._layers:
+            return None
         pair = [entry.part(vectors, pooling) for vectors in joined]
         checkpoint = entry.encoder.checkpoint
         if not all(np.isfinite(vectors).all() for vectors in pair):
@@ -240,7 +248,8 @@ class Search:
                 return None
             if after.modules or after.truncate_dim is not None:
                 pair = [after(torch.from_numpy(vectors)).numpy() for vectors in pair]
-        return pair
+        transform = self._measured_with[entry.template, pooling]
+        return _transformed(pair, transform) if transform and takes_transform(checkpoint, layer) else pair
 
     def _share_of_passes(self, entry: Entry, n_tokens: int) -> float:
         """The share of a template's work that the forward passes are, by the number of multiplications."""
@@ -261,6 +270,8 @@ class Search:
             "revision": encoder.checkpoint.revision,
             "recipe": asdict(encoder.recipe),
             "poolings": entry.poolings,
+            "measured_with": [self._measured_with[entry.template, pooling] for pooling in entry.poolings],
+            "layers": list(self._layers),
             "limit": entry.limit,
             "prompt": encoder.checkpoint.own.default_prompt,
             "dtype": dtype_name(encoder.backbone.model.dtype),
@@ -271,6 +282,15 @@ class Search:
             "texts": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
             "versions": {"midlayer-embed": __version__, **{name: version(name) for name in ("torch", "transformers")}},
         }
+
+
+def _transformed(pair: list[np.ndarray], transform: str) -> list[np.ndarray]:
+    """The vectors (n, d) of both views under a transform that is fitted on them together."""
+    moments = Moments(1, pair[0].shape[1], full=needs_covariance(transform))
+    for vectors in pair:
+        moments.add(vectors[:, None])
+    fitted = moments.fit(transform, warn=False).of_layer(0)
+    return [fitted(vectors) for vectors in pair]
 
 
 class Steps:

@@ -129,7 +129,7 @@ def test_rules_that_are_no_single_metric_give_the_regrets_of_plain_loops(
     }
     keys = product(LABELS, ["r", "s"], KINDS, ("dime", "half_retrieval", "drop_retrieval"))
     metrics = {
-        (*key, layer): value
+        (*key, layer): abs(value)
         for place, key in enumerate(keys)
         if not skip or place % 20 != skip
         for layer, value in enumerate(curves[place % len(curves)])

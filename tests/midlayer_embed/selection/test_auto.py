@@ -1,5 +1,6 @@
 """What "auto" takes: for the model and the texts at hand."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,24 +121,22 @@ def test_select_takes_auto_by_default(llama_folder: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("layer_zero", [True, False])
-def test_half_and_drop_is_the_lowest_mean_place(llama_folder: Path, texts: list[str], layer_zero: bool) -> None:
+def test_half_and_drop_is_the_highest_geometric_mean(llama_folder: Path, texts: list[str], layer_zero: bool) -> None:
     chosen = select_layer(llama_folder, texts[:40], "half-and-drop", n_resamples=0, layer_zero=layer_zero)
-    places = []
+    curves = []
     for criterion in ("half-retrieval", "drop-retrieval"):
         curve = select_layer(llama_folder, texts[:40], criterion, n_resamples=0).values
         assert curve is not None
-        first = 0 if layer_zero else 1
-        places.append([sum(other > value for other in curve[first:]) for value in curve[first:]])
-    means = [(half + drop) / 2 for half, drop in zip(*places, strict=True)]
-    best = min(range(len(means)), key=lambda layer: (means[layer], places[0][layer]))  # ties go by the half
-    assert chosen.layer == best + (not layer_zero)
+        curves.append(curve.tolist())
+    means = [math.sqrt(half * drop) for half, drop in zip(*curves, strict=True)]
+    assert chosen.layer == max(range(0 if layer_zero else 1, len(means)), key=means.__getitem__)
     assert chosen.values is not None and chosen.margin is not None and chosen.margin >= 0
-    np.testing.assert_allclose(chosen.values[0 if layer_zero else 1 :], means, atol=0.02)
-    assert chosen.title == "mean place by half-retrieval and drop-retrieval" and chosen.metric is None
-    assert "mean place" in curve_bars(chosen).splitlines()[0]
+    np.testing.assert_allclose(chosen.values, means, rtol=1e-6)
+    assert chosen.title == "geometric mean of half-retrieval and drop-retrieval" and chosen.metric is None
+    assert "geometric mean" in curve_bars(chosen).splitlines()[0]
     encoder = MidLayerEncoder(llama_folder, layer=chosen)
     said = selection_section(chosen, None)
-    assert "takes the layer where mean place by half-retrieval and drop-retrieval is lowest" in said
+    assert "takes the layer where geometric mean of half-retrieval and drop-retrieval is highest" in said
     assert encoder.layer == chosen.layer
 
 

@@ -40,10 +40,18 @@ def _mean_reciprocal_rank(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.mean(found))
 
 
+def _standardized(first: np.ndarray, second: np.ndarray) -> list[np.ndarray]:
+    """Both sides, by the mean and the standard deviation of all rows; a dimension that does not vary becomes zero."""
+    both = np.concatenate([first, second])
+    spread = both.std(axis=0)
+    varies = spread > 1e-6 * np.abs(both).max()
+    return [np.where(varies, (side - both.mean(axis=0)) / np.where(varies, spread, 1), 0) for side in (first, second)]
+
+
 def _oracle(
     folder: Path, pairs: list[tuple[str, str]], templates: tuple[str | None, ...], poolings: tuple[str, ...]
 ) -> dict[tuple[str | None, str, int], float]:
-    """The value of each candidate whose vectors are not all the same, from an encoder of its own."""
+    """The value of each candidate whose vectors are not all the same, from an encoder of its own, standardized."""
     values = {}
     for template in templates:
         for pooling in poolings:
@@ -52,7 +60,7 @@ def _oracle(
             for layer in range(every.n_layers):
                 first, second = (side[:, layer] for side in sides)
                 if np.ptp(np.concatenate([first, second]), axis=0).max() > 1e-5:
-                    values[template, pooling, layer] = _mean_reciprocal_rank(first, second)
+                    values[template, pooling, layer] = _mean_reciprocal_rank(*_standardized(first, second))
     return values
 
 
@@ -92,12 +100,10 @@ def test_drop_retrieval_joined_poolings_and_a_template_of_the_user(llama_folder:
     np.testing.assert_allclose([actual[key] for key in expected], list(expected.values()), atol=2e-3)
 
 
-def test_plain_texts_have_the_curve_of_select_layer(
-    llama_folder: Path, found: RecipeSelection, texts: list[str]
-) -> None:
+def test_plain_texts_without_a_transform_have_the_curve_of_select_layer(llama_folder: Path, texts: list[str]) -> None:
     curve = select_layer(llama_folder, texts, "half-retrieval", n_resamples=0).values
     assert curve is not None
-    values = _values(found)
+    values = _values(select_recipe(llama_folder, texts, (None,), (None,), n_resamples=0))
     np.testing.assert_allclose([values[None, "mean", layer] for layer in range(4)], curve, atol=1e-3)
 
 
@@ -234,7 +240,7 @@ def test_stability_is_the_share_of_halves_that_pick_the_same(
     assert selection.stability == pytest.approx(1 / 35, abs=0.05)  # a coin with as many sides as candidates
     assert selection.kind_stability == pytest.approx(1 / 9, abs=0.08)
     monkeypatch.setitem(passes_module.MEASURES, "half_retrieval", lambda views, settings: views[0].std())
-    selection = select_recipe(llama_folder, texts, n_resamples=5)
+    selection = select_recipe(llama_folder, texts, transforms=(None,), n_resamples=5)
     assert (selection.stability, selection.kind_stability) == (1, 1)
 
 
@@ -293,7 +299,7 @@ def test_a_template_that_the_model_cannot_take_is_left_out_with_the_reason(
     llama_folder: Path, texts: list[str], tmp_path: Path
 ) -> None:
     folder = save_with_modules(llama_folder, tmp_path / "model", include_prompt=False, prompts={"query": "q: "})
-    selection = select_recipe(folder, texts, n_resamples=0)
+    selection = select_recipe(folder, texts, criterion="half-retrieval", n_resamples=0)
     assert {one.template for one in selection.candidates} == {None}
     assert any("eol was left out: template: " in line for line in recipe_summary(selection))
     with pytest.raises(ValueError, match="template: .* leaves its prompts out of the pooling"):
@@ -302,7 +308,7 @@ def test_a_template_that_the_model_cannot_take_is_left_out_with_the_reason(
 
 def test_the_own_pooling_of_a_model_competes(llama_folder: Path, texts: list[str], tmp_path: Path) -> None:
     folder = save_with_modules(llama_folder, tmp_path / "model", pooling="max")
-    kinds = {one.kind for one in select_recipe(folder, texts, n_resamples=0).candidates}
+    kinds = {one.kind for one in select_recipe(folder, texts, criterion="half-retrieval", n_resamples=0).candidates}
     assert kinds == {(template, mode) for template in (None, "eol", "echo") for mode in POOLINGS} | {(None, "max")}
 
 
@@ -312,15 +318,27 @@ def test_the_last_layer_of_a_trained_model_is_measured_as_that_model(
     from sentence_transformers.sentence_transformer.modules import Dense
 
     folder = save_with_modules(llama_folder, tmp_path / "model", lambda dim: Dense(dim, 8))
-    selection = select_recipe(folder, texts, (None,), poolings=("mean", "mean+max"), n_resamples=0)
+    by = {"criterion": "half-retrieval", "n_resamples": 0}
+    selection = select_recipe(folder, texts, (None,), poolings=("mean", "mean+max"), **by)
     values = _values(selection)
     encoder = MidLayerEncoder(folder, -1)
     pairs = [pair for text in texts if (pair := halves(text))]
     first, second = (encoder.encode([pair[side] for pair in pairs]).astype(np.float64) for side in (0, 1))
     assert values[None, "mean", 3] == pytest.approx(_mean_reciprocal_rank(first, second), abs=2e-3)
     assert (None, "mean+max", 3) not in values  # its Dense takes vectors of another width
-    without = select_recipe(folder, texts, (None,), ("whiten",), poolings=("mean",), n_resamples=0)
+    without = select_recipe(folder, texts, (None,), ("whiten",), poolings=("mean",), **by)
     assert {one.layer for one in without.ranked} == {0, 1, 2}  # nor can a transform come before it
+
+
+def test_auto_keeps_what_a_trained_model_has(llama_folder: Path, texts: list[str], tmp_path: Path) -> None:
+    folder = save_with_modules(llama_folder, tmp_path / "model", pooling="max")
+    selection = select_recipe(folder, texts)
+    assert [(*one.kind, one.layer) for one in selection.candidates] == [(None, "max", 3)]
+    assert (selection.recipe.transform, selection.stability, selection.runner_up) == (None, 1, None)
+    assert any("a sentence-transformers model" in line for line in recipe_summary(selection))
+    echo = select_recipe(folder, texts, ("eol", "echo"), ("whiten",), poolings=("mean",), n_resamples=0)
+    assert {(*one.kind, one.layer) for one in echo.candidates} == {("eol", "mean", 3), ("echo", "mean", 3)}
+    assert echo.recipe.transform == "whiten:10"
 
 
 def test_the_last_layer_that_takes_no_transform_gets_none(
@@ -332,7 +350,7 @@ def test_the_last_layer_that_takes_no_transform_gets_none(
     monkeypatch.setitem(
         passes_module.MEASURES, "half_retrieval", lambda views, settings: float(views[0].shape[1] == 8) + views[0].std()
     )
-    selection = select_recipe(folder, texts, (None,), n_resamples=0)
+    selection = select_recipe(folder, texts, (None,), criterion="half-retrieval", n_resamples=0)
     assert (selection.recipe.layer, selection.recipe.transform) == (3, None)
     assert "transform: none, not measured: the last layer has modules of its own" in "\n".join(
         recipe_summary(selection)
@@ -354,7 +372,7 @@ def test_the_words_say_what_was_measured_how_sure_it_is_and_what_others_cost(fou
     assert sum(line.startswith("another template: ") for line in lines) == 2
     same = round((found.stability or 0) * 20)
     assert f"the same recipe on {same} of 20 random halves of the texts" in "\n".join(lines)
-    assert lines[-2] == "transform: whiten:10, not measured: whiten:10 suits similarity"
+    assert lines[-2] == "transform: whiten:1, not measured: it suits similarity"
     assert lines[-1].startswith(f"few texts: {found.n_texts} say little")
     rows = recipe_table(found, top=3).splitlines()
     assert [row.split()[0] for row in rows] == ["rank", "1", "2", "3"]
@@ -365,4 +383,4 @@ def test_few_texts_for_a_transform_are_told_while_it_is_fitted(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         MidLayerEncoder(llama_folder, **found.options)
-    assert "whiten:10 is fitted to 32 dimensions on" in caplog.text
+    assert "whiten:1 is fitted to 32 dimensions on" in caplog.text

@@ -52,12 +52,9 @@ def _by_criterion(name: str, values: Curve) -> int | None:
     return min(costs, key=lambda layer: (costs[layer], layer)) if costs else None
 
 
-def _lowest_mean_place(halves: Curve, drops: Curve) -> int | None:
-    """The higher a value, the better its place; of equal ones the lower layer's, of equal means the one by halves."""
-    by_halves, by_drops = (sorted(of, key=lambda layer: (-of[layer], layer)) for of in (halves, drops))
-    both = [layer for layer in halves if layer in drops]
-    means = {layer: (by_halves.index(layer) + by_drops.index(layer), by_halves.index(layer)) for layer in both}
-    return min(means, key=lambda layer: means[layer]) if means else None
+def _highest_mean(halves: Curve, drops: Curve) -> int | None:
+    means = {layer: (halves[layer] * drops[layer]) ** 0.5 for layer in halves if layer in drops}
+    return _best(means) if means else None
 
 
 def _picked(
@@ -74,7 +71,7 @@ def _picked(
         n_texts: Texts behind the values; None if that is not known.
         proxy: Mean scores of the proxy tasks; empty where these are judged on themselves.
     """
-    half_and_drop = _lowest_mean_place(values.get(_OF_HALVES, {}), values.get(_OF_DROPS, {}))
+    half_and_drop = _highest_mean(values.get(_OF_HALVES, {}), values.get(_OF_DROPS, {}))
     published = None if which.template else known.published.get(which[:2])
     if name == "half-and-drop":
         return half_and_drop
