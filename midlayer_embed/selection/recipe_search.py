@@ -20,7 +20,7 @@ from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.options import AnyModelOptions, Recipe, fold, takes_options
 from midlayer_embed.recipes.names import check_templates, check_transforms
 from midlayer_embed.selection.auto import recommended
-from midlayer_embed.selection.criteria import AUTO, CRITERIA, all_tie, cost
+from midlayer_embed.selection.criteria import AUTO, all_tie, cost, end_of, metrics_of
 from midlayer_embed.selection.profile import MAX_TEXTS
 from midlayer_embed.selection.recipe.choice import (
     POOLINGS,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _BY_LISTS = ("template", "pooling_mode")
-_DEFAULT = "half-retrieval"  # what "auto" takes
+_DEFAULT = "half-and-drop"  # what "auto" takes
 # Whatever transform is taken in the end: ranks of candidates are more like those by labels than under other transforms,
 # and far more than without any, where a few large dimensions decide.
 _MEASURED_WITH = "standardize"
@@ -85,7 +85,8 @@ def select_recipe(
         texts: Texts like those to embed, without labels. Those of fewer than two words are not measured.
         templates: Templates to try; None, or "none", for plain texts.
         transforms: Transforms that may be taken; None, or "none", for vectors as they are.
-        criterion: "half-retrieval" or "drop-retrieval", or "auto": the one that we recommend.
+        criterion: "half-retrieval", "drop-retrieval", "half-and-drop", the geometric mean of both, or "auto": the last
+            of these, but for a sentence-transformers model.
         poolings: Poolings to try; None for what the template asks for, else the model's own.
         purpose: "similarity" (search, too), "classification" or "clustering": decides which transform is taken.
         seed: Seed of all random draws.
@@ -138,8 +139,11 @@ def select_recipe(
     if trained:
         tried, allowed, pooled = (_as_trained(some) for some in (tried, allowed, pooled))
         layers = layers[-1:]
-    metric, end = CRITERIA[measured_by]
-    rows, views = word_views(sample, METRIC_TABLE[metric].views, seed)  # type: ignore[arg-type]
+    end = end_of(measured_by)
+    views = []
+    for metric in metrics_of(measured_by):
+        rows, pair = word_views(sample, METRIC_TABLE[metric].views, seed)  # type: ignore[arg-type]
+        views += pair
     if len(set(zip(*views, strict=True))) < 2:
         raise InputError(
             f"texts: {measured_by} needs at least two different texts of two words or more, got {len(found)} texts, "
@@ -149,7 +153,7 @@ def select_recipe(
     if trained:
         remarks.append(recommended(encoder.checkpoint, sample)[1])
     # Transforms are fitted on the views, to measure, and on all texts, to embed.
-    n_fitted = min(sum(map(len, views)), sum(bool(text.strip()) for text in found))
+    n_fitted = min(2 * len(rows), sum(bool(text.strip()) for text in found))
     transform_of = {
         (entry.template, pooling): transform_for(purpose, allowed, n_fitted, entry.dim(pooling))
         for entry in entries
@@ -179,7 +183,11 @@ def select_recipe(
     ]
     eligible = np.flatnonzero(np.isfinite(values))
     if not len(eligible) or all_tie(values[eligible]):
-        why = f"{metric} is the same for all {len(eligible)}" if len(eligible) else f"none of {len(values)} is eligible"
+        why = (
+            f"{measured_by} is the same for all {len(eligible)}"
+            if len(eligible)
+            else f"none of {len(values)} is eligible"
+        )
         raise InputError(
             f"texts: they cannot tell the recipes apart: {why}; got {len(rows)} texts of two words or more, pass more"
         )

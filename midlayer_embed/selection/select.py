@@ -149,7 +149,7 @@ def select_layer(
             raise InputError(
                 f"texts: criterion {criterion!r} needs at least two different texts, got {profile.n_different_texts}"
             )
-        values = _values(criterion, profile.values, layer_zero)
+        values = _values(criterion, profile.values)
         n_measured = min(map(representations.n_measured, measured))
         ranked = ranking(criterion, values, layer_zero)
         if not ranked and n_measured > 1:

@@ -10,7 +10,7 @@ from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.checks import check_installed
 from midlayer_embed.options import POOLING_MODES, Recipe, pooling_modes
 from midlayer_embed.recipes.names import some_of
-from midlayer_embed.selection.criteria import AUTO, CRITERIA
+from midlayer_embed.selection.criteria import AUTO, COMBINED, CRITERIA
 from midlayer_embed.terms import METRIC_TABLE
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ TABLES = "recipes"  # name of the files of all candidates
 # None: what the template asks for, else the model's own sentence-transformers config.
 POOLINGS = (None, "mean", "weightedmean", "lasttoken")
 # Criteria whose values can be compared between recipes: the rank of a text does not depend on the scale of vectors.
-RECIPE_CRITERIA = (AUTO, *(name for name, (metric, _) in CRITERIA.items() if METRIC_TABLE[metric].encoded))
+_ENCODED = [name for name, (metric, _) in CRITERIA.items() if METRIC_TABLE[metric].encoded]
+RECIPE_CRITERIA = (AUTO, *_ENCODED, *(name for name, parts in COMBINED.items() if set(parts) <= set(_ENCODED)))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from midlayer_embed.options import Recipe, pooling_modes
 from midlayer_embed.recipes.names import needs_covariance
 from midlayer_embed.recipes.template import length_of_all_copies
 from midlayer_embed.recipes.transform import Moments
-from midlayer_embed.selection.criteria import CRITERIA, cost
+from midlayer_embed.selection.criteria import cost, end_of, metrics_of, value_of
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
 from midlayer_embed.selection.recipe.kept_passes import KeptPasses
 from midlayer_embed.selection.select import random_halves
@@ -118,8 +118,8 @@ class Search:
 
     Args:
         entries: What competes.
-        views: Two views of each text.
-        criterion: Its metric is measured.
+        views: Two views of each text for each metric of the criterion, in their order.
+        criterion: Its metrics are measured.
         seed: Seed of the halves of the texts.
         n_resamples: Number of these halves.
         batch_tokens: Number of tokens in a forward pass; None: a default for the device.
@@ -142,7 +142,7 @@ class Search:
         layers: Sequence[int],
     ) -> None:
         self._entries, self._views = entries, views
-        self._metric, self._end = CRITERIA[criterion]
+        self._metrics, self._end = metrics_of(criterion), end_of(criterion)
         self._settings, self._batch_tokens = MetricSettings(seed=seed), batch_tokens
         self._measured_with, self._needs_transform, self._layers = measured_with, needs_transform, layers
         self._halves = random_halves(len(views[0]), n_resamples, seed)
@@ -215,50 +215,61 @@ class Search:
         for layer in range(n_layers):
             joined = states(layer)
             for number, pooling in enumerate(entry.poolings):
-                pair = self._pair(entry, joined, pooling, layer)
-                if pair is not None:
-                    values[number, layer] = MEASURES[self._metric](pair, self._settings)
+                vectors_of = self._vectors(entry, joined, pooling, layer)
+                if vectors_of is not None:
+                    values[number, layer] = self._value(vectors_of)
                 steps.measured(part)
         order = cost(values.ravel(), self._end).argsort(kind="stable")[:n_contenders]
         for number, layer in (divmod(int(candidate), n_layers) for candidate in order):
-            pair = self._pair(entry, states(layer), entry.poolings[number], layer)
+            vectors_of = self._vectors(entry, states(layer), entry.poolings[number], layer)
             for half, rows in enumerate(self._halves):
-                if pair is not None:
-                    some = [vectors[rows] for vectors in pair]
-                    halves[half, number, layer] = MEASURES[self._metric](some, self._settings)
+                if vectors_of is not None:
+                    halves[half, number, layer] = self._value([some[rows] for some in vectors_of])
                 steps.measured(part / 4)
         return Measured(values, halves)
 
-    def _pair(self, entry: Entry, joined: Sequence[np.ndarray], pooling: str, layer: int) -> list[np.ndarray] | None:
-        """The vectors of both views to measure; None if they cannot be chosen."""
+    def _value(self, views: Sequence[np.ndarray]) -> float:
+        """The criterion's value of the vectors (n, d) of all views."""
+        pairs = zip(views[::2], views[1::2], strict=True)
+        found = [MEASURES[metric](pair, self._settings) for metric, pair in zip(self._metrics, pairs, strict=True)]
+        return float(value_of([np.asarray(value) for value in found]))
+
+    def _vectors(self, entry: Entry, joined: Sequence[np.ndarray], pooling: str, layer: int) -> list[np.ndarray] | None:
+        """The vectors of all views to measure; None if they cannot be chosen."""
         if layer not in self._layers:
             return None
-        pair = [entry.part(vectors, pooling) for vectors in joined]
+        found = [entry.part(vectors, pooling) for vectors in joined]
         checkpoint = entry.encoder.checkpoint
-        if not all(np.isfinite(vectors).all() for vectors in pair):
+        if not all(np.isfinite(vectors).all() for vectors in found):
             return None
-        if all(np.abs(vectors - pair[0][0]).max() <= _SAME * np.abs(vectors).max() for vectors in pair):
+        if all(np.abs(vectors - found[0][0]).max() <= _SAME * np.abs(vectors).max() for vectors in found):
             return None
         if checkpoint.is_last(layer):
             if checkpoint.own.unsupported or (self._needs_transform and not takes_transform(checkpoint, layer)):
                 return None
             try:
-                after = AfterPooling.of(checkpoint, layer, pair[0].shape[1])
+                after = AfterPooling.of(checkpoint, layer, found[0].shape[1])
             except InputError:  # modules that take vectors of another width
                 return None
             if after.modules or after.truncate_dim is not None:
-                pair = [after(torch.from_numpy(vectors)).numpy() for vectors in pair]
+                found = [after(torch.from_numpy(vectors)).numpy() for vectors in found]
         transform = self._measured_with[entry.template, pooling]
-        return _transformed(pair, transform) if transform and takes_transform(checkpoint, layer) else pair
+        if not transform or not takes_transform(checkpoint, layer):
+            return found
+        return [
+            vectors
+            for first in range(0, len(found), 2)
+            for vectors in _transformed(found[first : first + 2], transform)
+        ]
 
     def _share_of_passes(self, entry: Entry, n_tokens: int) -> float:
         """The share of a template's work that the forward passes are, by the number of multiplications."""
         weights = sum(
             part.numel() for block in dict.fromkeys(entry.encoder.backbone.blocks) for part in block.parameters()
         )
-        n, n_layers = len(self._views[0]), entry.encoder.n_layers
+        n, n_layers = len(self._views[0]), entry.encoder.n_layers * len(self._metrics)
         comparisons = sum(entry.dim(pooling) for pooling in entry.poolings) * n_layers * 4 * n * n  # in float64
-        comparisons += entry.encoder.backbone.dim * n * n * len(self._halves) * _CONTENDERS
+        comparisons += entry.encoder.backbone.dim * n * n * len(self._halves) * _CONTENDERS * len(self._metrics)
         return n_tokens * weights / (n_tokens * weights + comparisons)
 
     def _identity(self, entry: Entry) -> dict[str, Any]:
@@ -278,14 +289,14 @@ class Search:
             "device": encoder.backbone.device.type,
             "batch_tokens": self._batch_tokens,
             "own_code": encoder.checkpoint.trust_remote_code,
-            "metric": self._metric,
+            "metrics": self._metrics,
             "texts": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
             "versions": {"midlayer-embed": __version__, **{name: version(name) for name in ("torch", "transformers")}},
         }
 
 
 def _transformed(pair: list[np.ndarray], transform: str) -> list[np.ndarray]:
-    """The vectors (n, d) of both views under a transform that is fitted on them together."""
+    """The vectors (n, d) of two views under a transform that is fitted on them together."""
     moments = Moments(1, pair[0].shape[1], full=needs_covariance(transform))
     for vectors in pair:
         moments.add(vectors[:, None])

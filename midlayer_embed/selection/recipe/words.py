@@ -3,7 +3,7 @@
 import numpy as np
 
 from midlayer_embed.recipes.names import NONE
-from midlayer_embed.selection.criteria import CRITERIA, LayerSelection, all_tie
+from midlayer_embed.selection.criteria import LayerSelection, all_tie, metrics_of
 from midlayer_embed.selection.curves import FEW_TEXTS, aligned, number
 from midlayer_embed.selection.recipe.choice import Candidate, RecipeSelection
 from midlayer_embed.terms import METRIC_TABLE
@@ -19,14 +19,13 @@ def recipe_table(selection: RecipeSelection, top: int = 10) -> str:
         top: Number of candidates.
     """
     shown = selection.ranked[:top]
-    metric, _ = CRITERIA[selection.criterion]
     return aligned(
         [
             ["rank", *(str(rank) for rank in range(1, len(shown) + 1))],
             ["template", *(_name(candidate.template) for candidate in shown)],
             ["pooling", *(candidate.pooling_mode for candidate in shown)],
             ["layer", *(str(candidate.layer) for candidate in shown)],
-            [metric, *(number(_value(candidate)) for candidate in shown)],
+            [selection.criterion, *(number(_value(candidate)) for candidate in shown)],
         ]
     )
 
@@ -34,11 +33,11 @@ def recipe_table(selection: RecipeSelection, top: int = 10) -> str:
 def recipe_summary(selection: RecipeSelection) -> list[str]:
     """What was picked, what was measured, how sure it is and what the others cost, in a few lines."""
     best, *others = selection.ranked
-    metric, _ = CRITERIA[selection.criterion]
+    meanings = " ".join(METRIC_TABLE[metric].meaning for metric in metrics_of(selection.criterion))
     lines = [
         f"picked: {_words(best)} of {selection.n_layers - 1}, by {selection.criterion} over {selection.n_texts} texts, "
         f"out of {len(selection.candidates)} candidates",
-        f"measured: {METRIC_TABLE[metric].label} {number(_value(best))}. {METRIC_TABLE[metric].meaning}",
+        f"measured: {selection.criterion} {number(_value(best))}. {meanings}",
     ]
     if left := len(selection.candidates) - len(selection.ranked):
         lines.append(f"left out: {left} of them, with vectors that are not finite, or the same for all texts")

@@ -52,7 +52,7 @@ def test_it_prints_the_table_the_pick_and_the_export_and_writes_all_candidates(
     for frame in (pl.read_parquet("out/recipes.parquet"), pl.read_csv("out/recipes.csv")):
         assert frame.select(expected.table.columns).rows() == expected.table.rows()
         assert frame["model"].unique().to_list() == ["local/tiny-llama"]
-        assert frame["criterion"].unique().to_list() == ["half-retrieval"]
+        assert frame["criterion"].unique().to_list() == ["half-and-drop"]
 
 
 @pytest.mark.usefixtures("forked_stranger")

@@ -26,9 +26,7 @@ def add(monkeypatch: pytest.MonkeyPatch) -> Add:
     def add_metric(metric: Metric, function: Callable[..., Any]) -> None:
         monkeypatch.setitem(METRIC_TABLE, metric.name, metric)
         monkeypatch.setitem(MEASURES, metric.name, function)
-        for module in (criteria, "midlayer_embed.selection.select"):
-            name = module if isinstance(module, str) else module.__name__
-            monkeypatch.setattr(f"{name}.CRITERIA", criteria.criteria_of(METRIC_TABLE.values()))
+        monkeypatch.setattr(criteria, "CRITERIA", criteria.criteria_of(METRIC_TABLE.values()))
 
     return add_metric
 

@@ -1,6 +1,7 @@
 """select_recipe against every candidate encoded on its own, and what its result can be used for."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,14 @@ def test_every_candidate_has_the_value_of_an_encoder_of_its_own(
 ) -> None:
     folder = tiny_model(family)
     selection = select_recipe(folder, texts, n_resamples=0)
-    pairs = [pair for text in texts if (pair := halves(text))]
-    expected = _oracle(folder, pairs, (None, "eol", "echo"), POOLINGS)
+    assert selection.criterion == "half-and-drop"
+    every_view = [
+        [pair for text in texts if (pair := halves(text))],
+        [(str(dropped(text, 0)), str(dropped(text, 1))) for text in texts],
+    ]
+    by_half, by_drop = (_oracle(folder, pairs, (None, "eol", "echo"), POOLINGS) for pairs in every_view)
+    assert by_half.keys() == by_drop.keys()
+    expected = {key: math.sqrt(value * by_drop[key]) for key, value in by_half.items()}
     actual = _values(selection)
     assert actual.keys() == expected.keys()
     for key, value in expected.items():
@@ -103,7 +110,7 @@ def test_drop_retrieval_joined_poolings_and_a_template_of_the_user(llama_folder:
 def test_plain_texts_without_a_transform_have_the_curve_of_select_layer(llama_folder: Path, texts: list[str]) -> None:
     curve = select_layer(llama_folder, texts, "half-retrieval", n_resamples=0).values
     assert curve is not None
-    values = _values(select_recipe(llama_folder, texts, (None,), (None,), n_resamples=0))
+    values = _values(select_recipe(llama_folder, texts, (None,), (None,), "half-retrieval", n_resamples=0))
     np.testing.assert_allclose([values[None, "mean", layer] for layer in range(4)], curve, atol=1e-3)
 
 
@@ -125,9 +132,10 @@ def test_there_is_one_pass_over_each_view_under_each_template(
     monkeypatch.setattr("midlayer_embed.models.backbone.load_base_model", loaded)
     select_recipe(llama_folder, texts)
     assert [(template, layers) for template, _, layers in passes] == [
-        (template, [0, 1, 2, 3]) for template in (None, "eol", "echo") for _ in range(2)
+        (template, [0, 1, 2, 3]) for template in (None, "eol", "echo") for _ in range(4)
     ]
     n_views = [len({pair[side] for text in texts if (pair := halves(text))}) for side in (0, 1)]
+    n_views += [len({dropped(text, view) for text in texts}) for view in (0, 1)]
     assert [number for _, number, _ in passes] == n_views * 3
     assert len(loads) == 1
 
@@ -159,7 +167,7 @@ def test_the_encoder_and_its_card_say_how_the_recipe_was_chosen(
     encoder = MidLayerEncoder(llama_folder, **found.options)
     best, *others = found.ranked
     said = (
-        f"without labels by half-retrieval, out of {len(found.candidates)} candidates (templates: 3, poolings: 3, "
+        f"without labels by half-and-drop, out of {len(found.candidates)} candidates (templates: 3, poolings: 3, "
         f"layers: 4) over {found.n_texts} texts"
     )
     assert provenance(found) == said
@@ -172,7 +180,7 @@ def test_the_encoder_and_its_card_say_how_the_recipe_was_chosen(
     encoder.save_pretrained(str(tmp_path / "saved"))
     text = (tmp_path / "saved/README.md").read_text()
     (row,) = (line for line in text.splitlines() if line.startswith("| how the layer was chosen |"))
-    assert f"by half-retrieval; with its template and pooling, {said}; stability: the same recipe on" in row
+    assert f"by half-and-drop; with its template and pooling, {said}; stability: the same recipe on" in row
     assert "## How the layer was chosen" in text
 
 
@@ -234,13 +242,14 @@ def test_stability_is_the_share_of_halves_that_pick_the_same(
     llama_folder: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
+    half = "half-retrieval"
     monkeypatch.setitem(passes_module.MEASURES, "half_retrieval", lambda views, settings: rng.random())
-    selection = select_recipe(llama_folder, texts, n_resamples=200)
+    selection = select_recipe(llama_folder, texts, criterion=half, n_resamples=200)
     assert selection.n_resamples == 200
     assert selection.stability == pytest.approx(1 / 35, abs=0.05)  # a coin with as many sides as candidates
     assert selection.kind_stability == pytest.approx(1 / 9, abs=0.08)
     monkeypatch.setitem(passes_module.MEASURES, "half_retrieval", lambda views, settings: views[0].std())
-    selection = select_recipe(llama_folder, texts, transforms=(None,), n_resamples=5)
+    selection = select_recipe(llama_folder, texts, (None,), (None,), half, n_resamples=5)
     assert (selection.stability, selection.kind_stability) == (1, 1)
 
 
@@ -264,8 +273,8 @@ def test_fewer_than_four_texts_have_no_stability(llama_folder: Path) -> None:
     ("texts", "keywords", "message"),
     [
         ([], {}, "texts: expected at least one usable text, got none"),
-        (["one", "word", "each"], {}, "texts: half-retrieval needs at least two different texts .*, got 3 texts, 0 of"),
-        (["the same text"] * 5, {}, "texts: half-retrieval needs at least two different texts"),
+        (["one", "word", "each"], {}, "texts: half-and-drop needs at least two different texts .*, got 3 texts, 0 of"),
+        (["the same text"] * 5, {}, "texts: half-and-drop needs at least two different texts"),
         (["a b", "c d"], {"templates": ()}, "templates: expected at least one, got none"),
         (["a b", "c d"], {"templates": "eol"}, "templates: expected a list such as"),
         (["a b", "c d"], {"templates": ["none of them"]}, "template: expected eol, echo, or a text with {text}"),
@@ -362,10 +371,10 @@ def test_the_words_say_what_was_measured_how_sure_it_is_and_what_others_cost(fou
     best, runner_up = found.ranked[:2]
     lines = recipe_summary(found)
     assert lines[0] == (
-        f"picked: {best.template or 'no template'}, {best.pooling_mode}, layer {best.layer} of 3, by half-retrieval "
+        f"picked: {best.template or 'no template'}, {best.pooling_mode}, layer {best.layer} of 3, by half-and-drop "
         f"over {found.n_texts} texts, out of 36 candidates"
     )
-    assert lines[1].startswith(f"measured: half-retrieval {best.value:#.4g}. ")
+    assert lines[1].startswith(f"measured: half-and-drop {best.value:#.4g}. ")
     assert lines[2] == "left out: 1 of them, with vectors that are not finite, or the same for all texts"
     assert found.runner_up == runner_up
     assert lines[3].startswith(f"runner-up: {runner_up.template or 'no template'}, {runner_up.pooling_mode}, layer")

@@ -74,7 +74,7 @@ def _cut_in(number: int, monkeypatch: pytest.MonkeyPatch, error: type[BaseExcept
     monkeypatch.setattr(LayerwiseEncoder, "pooled_batches", cut)
 
 
-@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("number", range(1, 13))
 def test_a_search_that_was_cut_runs_only_the_passes_that_are_missing(
     llama_folder: Path,
     texts: list[str],
@@ -88,7 +88,7 @@ def test_a_search_that_was_cut_runs_only_the_passes_that_are_missing(
         select_recipe(llama_folder, texts, n_resamples=3, folder=tmp_path, batch_tokens=64)
     passes.clear()
     again = select_recipe(llama_folder, texts[::-1], n_resamples=3, folder=tmp_path, batch_tokens=64)
-    assert passes == [None, None, "eol", "eol", "echo", "echo"][number - 1 :]
+    assert passes == [*[None] * 4, *["eol"] * 4, *["echo"] * 4][number - 1 :]
     assert again.recipe == whole.recipe
     for one, other in zip(again.candidates, whole.candidates, strict=True):
         assert one.value == pytest.approx(other.value, abs=1e-6)
@@ -104,9 +104,9 @@ def test_what_is_kept_gives_the_same_numbers(
     llama_folder: Path, texts: list[str], whole: RecipeSelection, tmp_path: Path, passes: list[str | None]
 ) -> None:
     first = select_recipe(llama_folder, texts, n_resamples=3, folder=tmp_path)
-    assert len(passes) == 6
+    assert len(passes) == 12
     second = select_recipe(llama_folder, texts, n_resamples=3, folder=tmp_path)
-    assert len(passes) == 6
+    assert len(passes) == 12
     assert first.candidates == second.candidates == whole.candidates
     assert first.stability == second.stability == whole.stability
     one_more = select_recipe(
@@ -117,7 +117,7 @@ def test_what_is_kept_gives_the_same_numbers(
         folder=tmp_path,
         purpose="clustering",
     )
-    assert passes[6:] == ["query: {text}"] * 2
+    assert passes[12:] == ["query: {text}"] * 4
     assert len(one_more.candidates) == 4 * 3 * 4
 
 
@@ -128,7 +128,7 @@ def test_what_is_kept_gives_the_same_numbers(
         ({"final_norm": False}, "recipe"),
         ({"max_seq_length": 40}, "recipe, limit"),
         ({"dtype": "float64"}, "dtype"),
-        ({"criterion": "drop-retrieval"}, "metric, texts"),
+        ({"criterion": "drop-retrieval"}, "metrics, texts"),
         ({"seed": 1}, "texts, seed"),
         ({"n_resamples": 2}, "n_resamples"),
         ({"poolings": ("mean",)}, "recipe, poolings"),
@@ -152,7 +152,7 @@ def test_what_was_measured_otherwise_is_not_used(
         changed = {"model": tiny_model(changed["model"])}
     with caplog.at_level(logging.WARNING):
         kept = select_recipe(**{**arguments, **changed}, folder=tmp_path)
-    assert len(passes) == 4
+    assert len(passes) == 4 + (2 if "criterion" in changed else 4)
     assert f"starting over: what was measured earlier differs in {words}" in caplog.text
     assert kept.candidates == select_recipe(**{**arguments, **changed}).candidates
 
@@ -189,7 +189,7 @@ def test_one_search_at_a_time_uses_a_folder(llama_folder: Path, texts: list[str]
 def test_an_interrupt_says_what_is_kept(llama_folder: Path, texts: list[str], tmp_path: Path, kept: bool) -> None:
     folder = tmp_path if kept else None
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt) as interrupt:
-        _cut_in(4, patch, KeyboardInterrupt)
+        _cut_in(6, patch, KeyboardInterrupt)
         select_recipe(llama_folder, texts, folder=folder)
     words = "1 template and 1 pass more are kept; run the same command again to resume" if kept else "nothing is kept"
     assert str(interrupt.value).startswith(words)
