@@ -30,7 +30,10 @@ class Leaderboard(Tables):
     """
 
     def to_parquet(self, folder: str | Path, **options: Any) -> None:
-        """Writes all tables as .parquet: scores, paper_scores, metrics, schemes, recipes, layers and associations.
+        """Writes all tables as .parquet.
+
+        These are scores, paper_scores, metrics, schemes, recipes, regret, regret_types, layers and associations. The
+        regrets are over common tasks; regret_types has them for each type of tasks.
 
         Args:
             folder: Target folder, created if needed.
@@ -100,12 +103,15 @@ class Leaderboard(Tables):
         save_figures(self, folder, **options)
 
     def _all_tables(self, options: dict[str, Any]) -> dict[str, pl.DataFrame]:
+        seed = options.get("seed", 0)
         frames = {
             "scores": self.scores,
             "paper_scores": self.paper_scores,
             "metrics": self.metrics,
             "schemes": self.schemes(**options),
             "recipes": self.recipes(tasks=options.get("tasks", "available")),
+            "regret": self.regret(seed=seed),
+            "regret_types": self.regret(per_type=True, seed=seed),
         }
         if self.models():
             frames["layers"] = self.of_every_model(self.layer_table)

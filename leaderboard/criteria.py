@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from leaderboard.config_files import config_names, read_config
+from leaderboard.models.published import published_layers
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
@@ -91,20 +91,15 @@ def published(
     checkpoint = _checkpoint(model, options)
     requested = checkpoint.requested_revision or "main"
     recipe = model.recipe if isinstance(model, LayerwiseEncoder) else checkpoint.resolved(fold(options)[1])
-    if not (checkpoint.bidirectional or checkpoint.adapters):
-        for name in config_names("published"):
-            table = read_config("published", name)
-            for row in table["models"]:
-                if (row["name"], str(row["revision"])) == (checkpoint.hub_id, requested) and (
-                    layer_zero or row["layer"]
-                ):
-                    _check_recipe(checkpoint.name, table["recipe"], recipe)
-                    of = ", ".join(_SAID[part](value) for part, value in table["recipe"].items())
-                    reason = (
-                        f"the best of {row['n_blocks'] + 1} layers over {row['n_tasks']} tasks ({of}), "
-                        f"{row['best']} against {row['last']} points at the last layer: {table['source']}"
-                    )
-                    return LayerSelection(row["layer"], row["n_blocks"] + 1, "published", reason=reason)
+    found = published_layers().get((str(checkpoint.hub_id), requested))
+    if found and (layer_zero or found.layer) and not (checkpoint.bidirectional or checkpoint.adapters):
+        _check_recipe(checkpoint.name, found.recipe, recipe)
+        of = ", ".join(_SAID[part](value) for part, value in found.recipe.items())
+        reason = (
+            f"the best of {found.n_blocks + 1} layers over {found.n_tasks} tasks ({of}), {found.best} against "
+            f"{found.last} points at the last layer: {found.source}"
+        )
+        return LayerSelection(found.layer, found.n_blocks + 1, "published", reason=reason)
     raise InputError(f"criterion: 'published' knows no scores of {checkpoint.name}, revision {requested}")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 import polars as pl
 
 from midlayer_embed.layers import n_blocks_at
-from midlayer_embed.selection.criteria import CRITERIA, cost
+from midlayer_embed.selection.criteria import CRITERIA, cost, end_of, metrics_of, value_of
 
 
 def by_criteria(values: pl.DataFrame, by: Sequence[str], criteria: Collection[str] = CRITERIA) -> pl.DataFrame:
@@ -18,23 +18,47 @@ def by_criteria(values: pl.DataFrame, by: Sequence[str], criteria: Collection[st
     Args:
         values: Finite values of raw metrics: columns `by`, layer, metric, value.
         by: Within what a layer is picked.
-        criteria: Names from `CRITERIA`.
+        criteria: Names from `CRITERIA` or `COMBINED`.
 
     Returns:
-        Columns `by`, criterion, layer. A criterion whose metric is missing has no row.
+        Columns `by`, criterion, layer. A criterion of which a metric is missing has no row.
     """
-    costs = [
-        values.filter(metric=CRITERIA[name][0]).select(
-            *by, "layer", criterion=pl.lit(name), cost=cost(pl.col("value"), CRITERIA[name][1])
+    costs = []
+    for name in criteria:
+        metrics = metrics_of(name)
+        curves, *others = (
+            values.filter(metric=metric).select(*by, "layer", pl.col("value").alias(metric)) for metric in metrics
         )
-        for name in criteria
-    ]
+        for other in others:
+            curves = curves.join(other, on=[*by, "layer"], maintain_order="left")
+        of_name = cost(value_of([pl.col(metric) for metric in metrics]), end_of(name))
+        costs.append(curves.select(*by, "layer", criterion=pl.lit(name), cost=of_name))
     none = values.clear().select(*by, "layer", criterion=pl.lit(""), cost=pl.lit(0.0))
     return (
         pl.concat([none, *costs])
         .sort("cost", "layer", maintain_order=True)
         .group_by(*by, "criterion", maintain_order=True)
         .agg(pl.col("layer").first())
+    )
+
+
+def nearest(layers: pl.DataFrame, wanted: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """The layer nearest to a wanted one; the lower one of a tie.
+
+    Args:
+        layers: Columns `by`, layer.
+        wanted: Columns wanted, the first one of `by`, and others.
+        by: Within what a layer is picked.
+
+    Returns:
+        Columns `by`, layer, and those of `wanted`.
+    """
+    return (
+        layers.select(*by, "layer")
+        .join(wanted, on=by[0])
+        .sort((pl.col("layer") - pl.col("wanted")).abs(), "layer", maintain_order=True)
+        .group_by(by, maintain_order=True)
+        .first()
     )
 
 

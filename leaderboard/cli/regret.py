@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from leaderboard.cli.options import PROGRAM, add_comparison, add_tables, check_tables, read_tables
 from midlayer_embed.cli.parser import Parser, completes
 from midlayer_embed.ground.paths import target_file
-from midlayer_embed.selection.criteria import CRITERIA
+from midlayer_embed.selection.criteria import AUTO, COMBINED, CRITERIA, OUTSIDE
 
 if TYPE_CHECKING:
     from leaderboard.board import Leaderboard
@@ -28,9 +28,9 @@ def add_regret(commands: "argparse._SubParsersAction[Parser]") -> None:
     what.add_argument("--plain", action="store_true", help="only plain layers, without recipes")
     how = add_comparison(regret, default="common", said="criterion")
     criteria = how.add_argument(
-        "--criteria", nargs="+", metavar="NAME", help="criteria to compare (default: those whose metric is there)"
+        "--criteria", nargs="+", metavar="NAME", help="criteria to compare (default: those that pick a layer here)"
     )
-    completes(criteria, CRITERIA)
+    completes(criteria, (*CRITERIA, *COMBINED, *OUTSIDE, AUTO))
     out = regret.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print everything as JSON, with every column")
     out.add_argument("--csv", metavar="FILE", help="also write all rows to FILE")

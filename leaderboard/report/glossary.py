@@ -47,9 +47,19 @@ WORDS = {
     "regret": Word("regret", "Points below the best layer, over the same tasks.", _DOWN),
     "tuned": Word(
         "tuned-depth, tuned-criterion",
-        "The depth, or the criterion, with the lowest regret on the other models: their scores are needed, but no "
-        "label of the model that it is judged on.",
+        "The depth, or the criterion of texts, with the lowest regret on the other models: their scores are needed, "
+        "but no label of the model that it is judged on.",
     ),
+    "half_and_drop": Word(
+        "half-and-drop", "The layer with the highest geometric mean of half-retrieval and drop-retrieval."
+    ),
+    "auto": Word(
+        "auto",
+        "What is recommended: the last layer of a sentence-transformers model, else half-and-drop with 200 texts or "
+        "more, else published, else depth 0.8. Without the metrics of half-and-drop, there count as no texts.",
+    ),
+    "proxy": Word("proxy", "The best layer on the starter tasks. Neither it nor any rule beside it is judged on them."),
+    "published": Word("published", "The best layer by published scores of the model, on the paper's tasks."),
     "passes": Word("passes", "Forward passes over each text that a criterion needs to pick a layer.", _DOWN),
     "interval": Word(
         "95% interval", f"Of the mean, from {N_RESAMPLES:,} resamples of the tasks; layers stay as they are."

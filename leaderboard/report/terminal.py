@@ -255,7 +255,7 @@ def print_regret(table: pl.DataFrame, of_types: pl.DataFrame, console: Console |
     console = console or _Console()
     for (reading,), of_reading in table.partition_by("reading", as_dict=True, maintain_order=True).items():
         rows = of_reading.to_dicts()
-        counts = {regret_counts(row) for row in rows}
+        counts = {regret_counts(row) for row in rows if row["n"]} or {regret_counts(row) for row in rows}
         over = f"; {counts.pop()}" if len(counts) == 1 else ""
         cells = [list(map(Text, regret_cells(row))) for row in rows]
         names = [*REGRET_COLUMNS]
@@ -269,8 +269,8 @@ def print_regret(table: pl.DataFrame, of_types: pl.DataFrame, console: Console |
     _print_table(
         console, "what it takes: forward passes over each text, and labels", ("criterion", "passes", "labels"), costs
     )
-    for note in regret.notes(table):
-        console.print(Text(note), soft_wrap=True)
+    for place, note in enumerate(regret.notes(table)):
+        console.print(Text(note if place else f"\n{note}"), soft_wrap=True)
 
 
 def _print_types(console: Console, of_types: pl.DataFrame, criteria: Sequence[str]) -> None:

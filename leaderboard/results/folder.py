@@ -171,9 +171,9 @@ class ResultsFolder:
         return Counter(path.parts[-3].replace("__", "/", 1) for path in sorted(files) if path.name != _META)
 
     def metrics(self) -> pl.DataFrame:
-        """The metrics of all models and tasks."""
+        """The metrics of all models and tasks: columns of `METRICS_SCHEMA`, max_texts, provenance and others."""
         frames = [_read_metrics(path) for path in sorted((self.root / "metrics").rglob("*.parquet"))]
-        return pl.concat([pl.DataFrame(schema=_FILE_SCHEMA), *frames]).select(list(METRICS_SCHEMA))
+        return pl.concat([pl.DataFrame(schema=_FILE_SCHEMA), *frames])
 
     def _result_path(self, task_name: str, meta: ModelMeta) -> Path:
         return _layout(self.root, task_name, meta)

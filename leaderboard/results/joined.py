@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import polars as pl
 
+from leaderboard.results.known import joined_known
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
@@ -35,6 +36,7 @@ def joined(tables: Sequence[_Tables], names: Sequence[str]) -> _Tables:
         paper_scores=_joined([one.paper_scores for one in tables], names, "main_score", list(SCORES_SCHEMA)),
         origins=origins,
         reasons=reasons,
+        known=joined_known([one.known for one in tables]),
         remarks=tuple(dict.fromkeys(remark for one in (first, *others) for remark in one.remarks)),
     )
 

@@ -16,6 +16,7 @@ from leaderboard.models.origin import Origin
 from leaderboard.models.reload import origin_of
 from leaderboard.results.arguments import check_results
 from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.known import known_by_provenance
 from leaderboard.results.provenance import entries_of, provenance_of, recipe_of
 from leaderboard.results.remarks import (
     said_of_no_scores,
@@ -24,7 +25,7 @@ from leaderboard.results.remarks import (
     said_of_passed_over,
     some_names,
 )
-from leaderboard.results.schemas import SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from leaderboard.results.scores import reason_of_no_score, score_of
 from leaderboard.results.tables import Tables
 
@@ -56,6 +57,7 @@ def read_results(results_dir: str | Path) -> Tables:
     folder = ResultsFolder(results_dir)
     rows: dict[str, list[tuple[Any, ...]]] = {"main": [], "paper": []}
     origins: dict[tuple[str, str], Origin] = {}
+    provenances: dict[tuple[str, str], tuple[str | None, Mapping[str, Any]]] = {}
     reasons: dict[tuple[Any, ...], str] = {}
     data: list[tuple[str, str, int, str]] = []
     fits: list[tuple[str, str, int, str, int, str]] = []
@@ -67,7 +69,9 @@ def read_results(results_dir: str | Path) -> Tables:
             continue
         model, revision, layer = model_label(meta), str(meta.revision), int(provenance["layer"])
         recipe = recipe_of(provenance)
-        origins.setdefault((model, revision), origin_of(meta, provenance))
+        origin = origins.setdefault((model, revision), origin_of(meta, provenance))
+        if recipe[0] is None or (model, revision) not in provenances:
+            provenances[model, revision] = (origin.hub_id, provenance)
         data.append((model, result.task_name, layer, _data_of(result, provenance)))
         if (fitted_on := recipe[-1]) is not None:
             texts = int(provenance.get("n_fit_texts", 0)), str(provenance.get("fit_sha256"))
@@ -80,7 +84,9 @@ def read_results(results_dir: str | Path) -> Tables:
         pl.DataFrame(found, schema=SCORES_SCHEMA, orient="row").sort("model", "revision", "layer", maintain_order=True)
         for found in rows.values()
     )
-    tables = Tables(scores, folder.metrics(), paper_scores, origins, reasons)
+    metrics = folder.metrics()
+    known = known_by_provenance(provenances, metrics)
+    tables = Tables(scores, metrics.select(list(METRICS_SCHEMA)), paper_scores, origins, reasons, known=known)
     scored_on = pl.DataFrame(data, schema=["model", "task", "layer", "data"], orient="row")
     fitted = pl.DataFrame(fits, schema=_FITS, orient="row")
     remarks = (

@@ -49,6 +49,7 @@ def provenance(
         **settings,
         "max_seq_length": encoder.max_seq_length,
         "own": {
+            "is_sentence_transformer": checkpoint.own.is_sentence_transformer,
             "recipe": of_every_layer(checkpoint.resolved(Recipe(template=settings["template"]))),
             "modules": [module.kind for module in checkpoint.own.modules],
             "for_the_last_layer": list(checkpoint.own.for_the_last_layer),
@@ -58,6 +59,7 @@ def provenance(
         "seed": seed,
         "hub_id": checkpoint.hub_id,
         "model_revision": checkpoint.revision,
+        "requested_revision": checkpoint.requested_revision or "main",
         "weights_sha256": checkpoint.weights_sha256,
         "quantization": checkpoint.quantization,
         **checkpoint.changes(),

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import polars as pl
 
 from leaderboard.analysis.variants import CORPUS, RECIPE, TASK, with_recipe
+from leaderboard.results.known import known_by_name
 from leaderboard.results.remarks import said_of_no_scores
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from leaderboard.results.tables import Tables
@@ -62,7 +63,8 @@ def read_tables(scores: str | Path | None = None, metrics: str | Path | None = N
         empty.scores if scores is None else _scores(_Source("scores", user_path(scores, "scores"))),
         empty.metrics if metrics is None else _metrics(_Source("metrics", user_path(metrics, "metrics"))),
     )
-    return replace(tables, remarks=(*said_of_no_scores(tables.no_scores()), *_said_of_no_values(tables.metrics)))
+    remarks = (*said_of_no_scores(tables.no_scores()), *_said_of_no_values(tables.metrics))
+    return replace(tables, remarks=remarks, known=known_by_name(tables.models()))
 
 
 def _said_of_no_values(metrics: pl.DataFrame) -> list[str]:

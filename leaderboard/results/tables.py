@@ -14,7 +14,8 @@ import polars as pl
 from leaderboard.analysis.association import associations
 from leaderboard.analysis.layer_means import WHOLE, metric_curves, score_curves
 from leaderboard.analysis.recipes import recipes
-from leaderboard.analysis.regret import regret
+from leaderboard.analysis.regret import RegretComparison
+from leaderboard.analysis.rules import Known
 from leaderboard.analysis.schemes import SchemeComparison, Tasks
 from leaderboard.analysis.variants import (
     IS_PLAIN,
@@ -33,6 +34,7 @@ from leaderboard.models.origin import Origin, origin_by_name, with_recipe_of
 from leaderboard.results.remarks import some_recipes
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
 from leaderboard.results.summary import LayerSummary
+from leaderboard.tasks.names import starter_tasks
 from midlayer_embed.errors import InputError
 from midlayer_embed.layers import n_blocks_at
 from midlayer_embed.recipes.names import asked_template, asked_transform
@@ -55,9 +57,9 @@ class Tables:
         paper_scores: The scores that the paper reports, with the columns of `scores`, for the task types where these
             are not mteb's main scores. `configs/benchmarks/paper.yaml` names them.
         origins: How to load the models again, by (name, revision). Models from table files have none.
-        reasons: Why a score is null, by (model, revision, layer, task), where that is known; of a recipe by (model,
-            revision, layer, task, template, transform, fitted_on).
+        reasons: Why a score is null, where known, by (model, revision, layer, task), followed by a recipe's columns.
         remarks: What a reader of the results has to know, one sentence each, such as results that were passed over.
+        known: What rules of `regret` go by besides scores and metrics, as far as the results say it.
     """
 
     scores: pl.DataFrame
@@ -66,6 +68,7 @@ class Tables:
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict)
     reasons: Mapping[tuple[Any, ...], str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    known: Known = field(default_factory=Known)
 
     def __post_init__(self) -> None:
         for name in ("scores", "paper_scores"):
@@ -300,21 +303,13 @@ class Tables:
     ) -> pl.DataFrame:
         """What picking a layer without labels costs, in points: one row per reading and criterion, over all models.
 
-        See `leaderboard.analysis.regret.regret`, which lists the columns and the other arguments.
-
-        Args:
-            model: Only models of this name.
-            revision: Only models of this revision.
-            criteria: Criteria to compare; None: those whose metric is there.
-            tasks: "common": all over what all of them have; "available": each over its own.
-            per_type: One row per type of tasks, too.
-            seed: Seed of the bootstrap resamples.
+        `leaderboard.analysis.regret.regret` describes the columns and the other arguments. A model or a revision leaves
+        only models of that name.
 
         Raises:
             InputError: (a ValueError) no such model or criterion, or `tasks` is neither "common" nor "available".
         """
-        tables = self.only(model, revision)
-        return regret(with_base(tables.scores), tables.metrics, criteria, tasks, per_type, seed)
+        return self.only(model, revision)._regrets.table(criteria, tasks, per_type, seed)
 
     def associations(
         self, model: str, revision: str = "main", per_task: bool = False, **recipe: "Unpack[RecipeKeywords]"
@@ -388,6 +383,10 @@ class Tables:
     @cached_property
     def _comparison(self) -> SchemeComparison:
         return SchemeComparison(self.scores, self.metrics)
+
+    @cached_property
+    def _regrets(self) -> RegretComparison:
+        return RegretComparison(with_base(self.scores), self.metrics, replace(self.known, proxies=starter_tasks()))
 
     def _refuse(self, model: str | None, revision: str | None) -> NoReturn:
         names = ", ".join(f"{m} ({r})" for m, r in self.models()) or "none"

@@ -13,9 +13,11 @@ from mteb.models.model_meta import ModelMeta
 
 from leaderboard.models.meta import model_label
 from leaderboard.results.folder import MeasuredOn, ResultsFolder
+from leaderboard.results.known import N_TEXTS
 from leaderboard.results.schemas import METRICS_SCHEMA
 from leaderboard.sweep.options import SweepOptions
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.selection.auto import n_usable
 from midlayer_embed.selection.measures import MetricSettings
 from midlayer_embed.selection.representations import (
     MetricRequest,
@@ -123,7 +125,8 @@ class TaskMetrics:
                 for layer, value in zip(layers, curve, strict=True)
             ]
             frame = pl.DataFrame(rows, schema=METRICS_SCHEMA)
-            self._folder.save_metrics(frame, self.name, self._meta, self._measured_on, made_with)
+            of_texts = {**made_with, N_TEXTS: n_usable(sample)}
+            self._folder.save_metrics(frame, self.name, self._meta, self._measured_on, of_texts)
 
     def _request(self, metrics: list[str], layers: list[int]) -> MetricRequest:
         settings = MetricSettings(seed=self._options.seed)

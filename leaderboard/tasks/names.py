@@ -63,8 +63,18 @@ def _written_names() -> frozenset[str]:
     folders = [Path(folder, "tasks") for folder in (spec and spec.submodule_search_locations) or []]
     files = [file for folder in folders for file in folder.rglob("*.py")]
     found = {name for file in files for name in _NAME.findall(file.read_text(encoding="utf-8"))}
-    ours = _CLASS.findall(Path(__file__).with_name("starter.py").read_text(encoding="utf-8"))
-    return frozenset((*found, *ours))
+    return frozenset((*found, *starter_tasks()))
+
+
+@cache
+def starter_tasks() -> tuple[str, ...]:
+    """The names of the starter tasks.
+
+    Example:
+        >>> starter_tasks()[0], len(starter_tasks())
+        ('StarterClassification', 5)
+    """
+    return tuple(_CLASS.findall(Path(__file__).with_name("starter.py").read_text(encoding="utf-8")))
 
 
 def check_limit(limit: int | None) -> int | None:

@@ -3,18 +3,14 @@
 The numbers behind it are in docs/concepts/selection-study.md; `benchmarks.selection_study` makes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.options import Recipe, of_every_layer
+from midlayer_embed.selection.criteria import auto_takes
 from midlayer_embed.selection.outside import outside_criterion
 from midlayer_embed.texts.word_views import halves
-
-# Fewer different texts than this do not tell the layers apart.
-LEAST_TEXTS = 200
-# Without texts: of the fixed depths, the one that loses the least on the models of "Layer by Layer".
-DEPTH = "depth:0.8"
 
 
 def recommended(
@@ -39,15 +35,33 @@ def recommended(
         >>> recommended(find_checkpoint("starter"), None)                      # doctest: +SKIP
         ('depth:0.8', "auto: no texts were given, and 'published' knows no scores of starter/SmolLM2-...")
     """
-    if checkpoint.own.is_sentence_transformer:
-        return "last", "auto: a sentence-transformers model, which embeds with its last layer as its author trained it"
-    usable = len({text for text in texts or [] if halves(text) is not None})
+    usable = n_usable(texts or [])
     usable = usable if max_texts is None else min(usable, max_texts)
-    if usable >= LEAST_TEXTS:
-        return "half-and-drop", f"auto: {usable:,} texts of two words or more, which search for views of each other"
+    unknown: list[str] = []
+
+    def is_published() -> bool:
+        try:
+            outside_criterion("published")(checkpoint, layer_zero=layer_zero, **of_every_layer(recipe or Recipe()))
+        except InputError as error:
+            unknown.append(str(error).partition(": ")[2])
+        return not unknown
+
+    criterion = auto_takes(
+        usable, is_sentence_transformer=checkpoint.own.is_sentence_transformer, is_published=is_published
+    )
     given = "no texts were given" if texts is None else f"{usable} different texts of two words or more are too few"
-    try:
-        outside_criterion("published")(checkpoint, layer_zero=layer_zero, **of_every_layer(recipe or Recipe()))
-    except InputError as error:
-        return DEPTH, f"auto: {given}, and {str(error).partition(': ')[2]}"
-    return "published", f"auto: {given}"
+    said = {
+        "last": "a sentence-transformers model, which embeds with its last layer as its author trained it",
+        "half-and-drop": f"{usable:,} texts of two words or more, which search for views of each other",
+    }
+    return criterion, f"auto: {said.get(criterion) or ', and '.join([given, *unknown])}"
+
+
+def n_usable(texts: Iterable[str]) -> int:
+    """The number of different texts that "auto" can go by: those of two words or more.
+
+    Example:
+        >>> n_usable(["a cat", "a cat", "cat", "two dogs"])
+        2
+    """
+    return len({text for text in texts if halves(text) is not None})

@@ -3,7 +3,7 @@
 Nothing is measured here. Neither torch nor numpy is imported, so that command lines can list the criteria.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -43,6 +43,10 @@ _DEPTH = "depth:"
 AUTO = "auto"
 # Criteria that need scores of labelled tasks, of other data than the user's: see `selection.outside`.
 OUTSIDE = ("proxy", "published")
+# Fewer different texts than this do not tell the layers apart.
+LEAST_TEXTS = 200
+# Without texts: of the fixed depths, the one that loses the least on the models of "Layer by Layer".
+GUESS = "depth:0.8"
 # Values that differ by less, relative to values of about 1 and more, are equal: states are float32.
 _ROUNDING = 1e-6
 
@@ -163,6 +167,25 @@ def takes_texts(criterion: str) -> bool:
         (True, False, False)
     """
     return criterion == AUTO or needs_texts(criterion)
+
+
+def auto_takes(n_texts: int, *, is_sentence_transformer: bool, is_published: Callable[[], bool]) -> str:
+    """The criterion that "auto" takes.
+
+    Args:
+        n_texts: Number of different texts of two words or more, 0 for none.
+        is_sentence_transformer: Whether the model is a sentence-transformers model.
+        is_published: Whether "published" knows the model; asked only where it matters.
+
+    Example:
+        >>> [auto_takes(n, is_sentence_transformer=False, is_published=lambda: False) for n in (0, 200)]
+        ['depth:0.8', 'half-and-drop']
+    """
+    if is_sentence_transformer:
+        return "last"
+    if n_texts >= LEAST_TEXTS:
+        return "half-and-drop"
+    return "published" if is_published() else GUESS
 
 
 def check_criterion(criterion: object) -> None:

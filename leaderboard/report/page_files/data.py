@@ -9,8 +9,8 @@ import polars as pl
 from leaderboard.analysis import recipes
 from leaderboard.analysis.layer_means import metric_curves, score_curves
 from leaderboard.analysis.regret import notes as notes_of_regret
+from leaderboard.analysis.rules import RULE
 from leaderboard.analysis.schemes import Tasks, notes, shown_schemes
-from leaderboard.analysis.single_regrets import RULE
 from leaderboard.analysis.task_sets import task_sets
 from leaderboard.analysis.variants import MODEL, VARIANT, Variant, distinct
 from leaderboard.config_files import read_config

@@ -11,11 +11,23 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.oracles.plain_regrets import LABELS, MEASURED, TYPES, L, Metrics, Scores, Which, expected_regrets
+from support.oracles.plain_regrets import (
+    KINDS,
+    LABELS,
+    MEASURED,
+    TYPES,
+    L,
+    Metrics,
+    Scores,
+    Which,
+    expected_regrets,
+)
 from support.web.boards import board_of, scores_of
 
 from leaderboard import Leaderboard, load_tables
-from leaderboard.analysis.regret import notes
+from leaderboard.analysis.regret import notes, regret
+from leaderboard.analysis.rules import RULES, Known
+from leaderboard.models.labels import with_base
 from leaderboard.results.schemas import METRICS_SCHEMA
 from midlayer_embed.errors import InputError
 from midlayer_embed.selection.criteria import CRITERIA
@@ -24,7 +36,7 @@ from midlayer_embed.terms import METRIC_TABLE
 
 def _board(scores: Scores, metrics: Metrics) -> Leaderboard:
     rows = [
-        (one.model, one.revision, layer, layer / L, task, TYPES[task], value, one.template, None, None)
+        (one.model, one.revision, layer, layer / L, task, KINDS[task], value, one.template, None, None)
         for (one, task, layer), value in scores.items()
     ]
     values = [
@@ -65,8 +77,11 @@ def test_tables_with_holes_give_the_regrets_of_plain_loops(
         for layer, value in enumerate(curves[place % len(curves)])
     }
     found = _board(scores, metrics).regret()
-    names = [name for name in CRITERIA if name in set(found["criterion"])]
-    expected = expected_regrets(scores, metrics, names)
+    names = [name for name in RULES if name in set(found["criterion"])]
+    _compare(found, expected_regrets(scores, metrics, names))
+
+
+def _compare(found: pl.DataFrame, expected: dict[tuple[str, str], dict[str, Any]]) -> None:
     for row in found.iter_rows(named=True):
         none = {"regret": None, "worst": None, "n_models": 0, "n": 0}
         of_row = expected.pop((row["reading"], row["criterion"]), none)
@@ -75,6 +90,63 @@ def test_tables_with_holes_give_the_regrets_of_plain_loops(
         }
         assert {name: row[name] for name in of_row} == approximately, (row["reading"], row["criterion"])
     assert expected == {}
+
+
+_keys = st.sampled_from(list(product(LABELS, ["r", "s"])))
+_known = st.builds(
+    Known,
+    published=st.dictionaries(_keys, st.integers(0, L)),
+    sentence_transformers=st.sets(_keys, max_size=2),
+    n_texts=st.dictionaries(
+        st.tuples(st.sampled_from(LABELS), st.sampled_from(["r", "s"]), st.sampled_from(list(KINDS))),
+        st.sampled_from([90, 120, 200]),
+    ),
+    proxies=st.sampled_from([(), ("P",), ("P", "Q")]),
+)
+_whole_curve = st.lists(st.one_of(_numbers, _numbers, _numbers, _values), min_size=L + 1, max_size=L + 1)
+_some_tasks = st.fixed_dictionaries({}, optional=dict.fromkeys(KINDS, _whole_curve))
+_all_tasks = st.fixed_dictionaries(dict.fromkeys(KINDS, _whole_curve))
+_of_tasks = st.dictionaries(_which, _some_tasks | _all_tasks, min_size=2, max_size=4)
+_named = st.sets(st.sampled_from(["min-dime", "half-and-drop", "auto", "proxy", "published"]), min_size=1)
+
+
+@given(_of_tasks, _holes, st.lists(_whole_curve, min_size=1, max_size=9), st.integers(0, 19), _known, _named)
+@settings(max_examples=100, deadline=None)
+def test_rules_that_are_no_single_metric_give_the_regrets_of_plain_loops(
+    tables: dict[Which, dict[str, list[float]]],
+    holes: set[tuple[str, int]],
+    curves: list[list[float]],
+    skip: int,
+    known: Known,
+    names: set[str],
+) -> None:
+    scores = {
+        (which, task, layer): value
+        for which, of_which in tables.items()
+        for task, curve in of_which.items()
+        for layer, value in enumerate(curve)
+        if (task, layer) not in holes
+    }
+    keys = product(LABELS, ["r", "s"], KINDS, ("dime", "half_retrieval", "drop_retrieval"))
+    metrics = {
+        (*key, layer): abs(value)
+        for place, key in enumerate(keys)
+        if not skip or place % 20 != skip
+        for layer, value in enumerate(curves[place % len(curves)])
+    }
+    board, asked = _board(scores, metrics), [name for name in RULES if name in names]
+    expected = {name: expected_regrets(scores, metrics, [name], known) for name in asked}
+    unknown = [name for name in asked if not expected[name]]
+    if unknown:
+        with pytest.raises(InputError, match=f"criteria: ({'|'.join(unknown)}) "):
+            regret(with_base(board.scores), board.metrics, asked, known=known)
+        return
+    found = regret(with_base(board.scores), board.metrics, asked, known=known)
+    _compare(found, expected_regrets(scores, metrics, asked, known))
+    own = regret(with_base(board.scores), board.metrics, asked, "available", known=known)
+    for name in asked:
+        of_rule = {key: value for key, value in expected[name].items() if key[1] == name}
+        _compare(own.filter(criterion=name), of_rule)
 
 
 # --- what the numbers are --------------------------------------------------------------------------------------------
@@ -228,6 +300,7 @@ def test_what_each_costs_is_said() -> None:
     assert costs["last"] == costs["random"] == (False, 0, "none")
     assert costs["tuned-depth"] == (False, 0, "other models") and costs["tuned-criterion"][2] == "other models"
     assert costs["best"] == (True, 1, "own")
+    assert costs["auto"] == (False, 0, "none")  # no metrics of halves and drops: a depth
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,34 @@ def test_what_is_written_is_what_is_printed(
     assert text.startswith("## Regret") and "| min-dime |" in text and "a\\|b" in text
 
 
+def test_rules_that_go_by_more_than_a_metric_are_shown_with_what_has_to_be_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub = "EleutherAI/pythia-410m"
+    board = board_of([hub, "mine"], ["A", "B"], 25, ("half_retrieval", "drop_retrieval"))
+    hole = (pl.col("model") == "mine") & (pl.col("layer") == 24)
+    board.scores.with_columns(main_score=pl.when(~hole).then("main_score")).write_csv(tmp_path / "s.csv")
+    board.metrics.write_csv(tmp_path / "m.csv")
+    tables = ["regret", "--scores", str(tmp_path / "s.csv"), "--metrics", str(tmp_path / "m.csv"), "--quiet"]
+    assert main([*tables, "--markdown", str(tmp_path / "r.md")]) == 0
+    out, text = capsys.readouterr().out, (tmp_path / "r.md").read_text("utf-8")
+    costs = _rows(out, "what it takes")
+    assert costs["half-and-drop"] == costs["auto"] == ["4", "-"] and costs["published"] == ["-", "published"]
+    assert _rows(out, "regret, one layer a model")["published"][0] == "-" and "; 2 models, 2 tasks" in out
+    said = [
+        "published knows only some of these models, so it is not compared; named as a criterion, it is, over those",
+        "auto takes half-and-drop",
+        "last is not the last layer where that has no score, but layer 23 of 24 of mine",
+    ]
+    for note in said:
+        assert note in out and f"{note[:1].upper()}{note[1:]}." in text
+    assert main([*tables, "--criteria", "published", "auto", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["n_models"] for row in found["regret"]} == {1}
+    assert main([*tables, "--criteria", "proxy"]) == 2
+    assert "criteria: proxy goes by the starter benchmark" in capsys.readouterr().err
+
+
 def test_one_model_and_only_plain_layers(tables: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores = pl.read_csv(tables[2])
     eol = scores.with_columns(template=pl.lit("eol"), main_score=1 - pl.col("main_score"))

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from leaderboard.config_files import read_config
+from leaderboard.models.published import Published
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder, select_layer
 from midlayer_embed.cli import main
 from midlayer_embed.encoder.card import selection_section
 from midlayer_embed.models.checkpoint import find_checkpoint
-from midlayer_embed.selection.auto import DEPTH, LEAST_TEXTS, recommended
+from midlayer_embed.selection.auto import recommended
+from midlayer_embed.selection.criteria import GUESS, LEAST_TEXTS
 from midlayer_embed.selection.curves import curve_bars, selection_summary
 from midlayer_embed.selection.outside import outside_criterion
 
@@ -39,7 +41,7 @@ def test_texts_enough_are_searched_for_by_halves_and_by_copies(llama_folder: Pat
 
 def test_only_the_texts_that_are_measured_count(llama_folder: Path, texts: list[str]) -> None:
     chosen = select_layer(llama_folder, texts, max_texts=30)
-    assert chosen.criterion == DEPTH and chosen.reason is not None
+    assert chosen.criterion == GUESS and chosen.reason is not None
     assert chosen.reason.startswith("auto: 30 different texts of two words or more are too few")
 
 
@@ -55,7 +57,7 @@ def test_without_texts_it_takes_what_is_known_of_the_model(
 ) -> None:
     found = find_checkpoint(llama_folder)
     unknown = f"'published' knows no scores of {found.name}, revision main"
-    assert recommended(found, few) == (DEPTH, f"auto: {said}, and {unknown}")
+    assert recommended(found, few) == (GUESS, f"auto: {said}, and {unknown}")
     known = replace(found, hub_id="EleutherAI/pythia-410m", name="EleutherAI/pythia-410m")
     assert recommended(known, few) == ("published", f"auto: {said}")
 
@@ -72,16 +74,15 @@ def test_without_texts_it_takes_what_is_known_of_the_model(
 def test_published_scores_say_nothing_about_other_vectors(
     llama_folder: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], said: str
 ) -> None:
-    scores = {"name": "org/tiny", "revision": "main", "layer": 1, "n_blocks": 3, "n_tasks": 2, "best": 50, "last": 40}
-    table = {"source": "a paper", "models": [scores]}
     recipe = read_config("published", "layer-by-layer")["recipe"]
-    monkeypatch.setattr("leaderboard.criteria.read_config", lambda *_: {**table, "recipe": recipe})
+    scores = Published("org/tiny", "main", 1, n_blocks=3, n_tasks=2, best=50, last=40, source="a paper", recipe=recipe)
+    monkeypatch.setattr("leaderboard.criteria.published_layers", lambda: {("org/tiny", "main"): scores})
     found = replace(find_checkpoint(llama_folder), hub_id="org/tiny", name="org/tiny")
     known = [MidLayerEncoder(found, layer="auto", pooling_mode="mean"), MidLayerEncoder(found, layer="auto")]
     other = MidLayerEncoder(found, layer="auto", **options)
     assert [encoder.selection.criterion for encoder in (*known, other) if encoder.selection is not None] == [
         *["published"] * 2,
-        DEPTH,
+        GUESS,
     ]
     assert other.selection is not None
     assert other.selection.reason == f"auto: no texts were given, and the published scores of org/tiny are of {said}"
@@ -95,7 +96,7 @@ def test_published_scores_say_nothing_about_other_vectors(
 def test_a_published_layer_that_may_not_be_chosen_is_not_taken(llama_folder: Path) -> None:
     found = replace(find_checkpoint(llama_folder), hub_id="EleutherAI/pythia-14m", name="EleutherAI/pythia-14m")
     assert recommended(found, None)[0] == "published"  # layer 0
-    assert select_layer(found, layer_zero=False).criterion == DEPTH
+    assert select_layer(found, layer_zero=False).criterion == GUESS
 
 
 def test_a_model_that_was_trained_to_embed_is_taken_as_it_is(llama_folder: Path, texts: list[str]) -> None:
@@ -108,14 +109,14 @@ def test_a_model_that_was_trained_to_embed_is_taken_as_it_is(llama_folder: Path,
 
 def test_an_encoder_needs_no_texts_for_auto(llama_folder: Path) -> None:
     encoder = MidLayerEncoder(llama_folder, layer="auto")
-    assert encoder.layer == select_layer(llama_folder).layer == select_layer(llama_folder, criterion=DEPTH).layer
-    assert encoder.selection is not None and encoder.selection.criterion == DEPTH
+    assert encoder.layer == select_layer(llama_folder).layer == select_layer(llama_folder, criterion=GUESS).layer
+    assert encoder.selection is not None and encoder.selection.criterion == GUESS
 
 
 def test_select_takes_auto_by_default(llama_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["select", str(llama_folder), "--quiet"]) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first == f"layer 2 of 3 (depth 0.67), by {DEPTH}"
+    assert first == f"layer 2 of 3 (depth 0.67), by {GUESS}"
     assert second == "auto: no texts were given, and 'published' knows no scores of local/tiny-llama, revision main"
 
 
