@@ -32,6 +32,7 @@ from midlayer_embed import LayerwiseEncoder, profile_layers
 from midlayer_embed.forward.batching import spelt
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.markdown import table
+from midlayer_embed.selection.criteria import cost, end_of, metrics_of, value_of
 
 TASKS = {
     "similarity": (
@@ -74,13 +75,11 @@ def kinds_of(names: Sequence[str]) -> dict[str, list[str]]:
     return {kind: some for kind, some in found.items() if some}
 
 
-def places(values: np.ndarray) -> np.ndarray:
-    """The place of each layer by a curve, 0 for the highest value."""
-    return np.argsort(np.argsort(-values, kind="stable"), kind="stable")
-
-
-def _mean_place(*metrics: str) -> "Rule":
-    return lambda curves, depths: int(sum(places(curves[metric]) for metric in metrics).argmin())
+def _by(criterion: str) -> "Rule":
+    """What a criterion takes, as `select_layer` does."""
+    return lambda curves, depths: int(
+        cost(value_of([curves[metric] for metric in metrics_of(criterion)]), end_of(criterion)).argmin()
+    )
 
 
 def _at(depth: float) -> "Rule":
@@ -91,15 +90,9 @@ def _at(depth: float) -> "Rule":
 # whose curves are missing is left out.
 Rule = Callable[[Curves, np.ndarray], int]
 RULES: dict[str, Rule] = {
-    "half-retrieval": _mean_place("half_retrieval"),
-    "drop-retrieval": _mean_place("drop_retrieval"),
-    "half-and-drop": _mean_place("half_retrieval", "drop_retrieval"),
-    "proxy": _mean_place("proxy"),
-    "half and proxy": _mean_place("half_retrieval", "proxy"),
-    "half, drop and proxy": _mean_place("half_retrieval", "drop_retrieval", "proxy"),
-    "min-dime": lambda curves, depths: int(curves["dime"].argmin()),
-    "min-infonce": lambda curves, depths: int(curves["infonce"].argmin()),
-    "min-entropy": lambda curves, depths: int(curves["dataset_entropy"].argmin()),
+    **{name: _by(name) for name in ("half-and-drop", "half-retrieval", "drop-retrieval")},
+    "proxy": lambda curves, depths: int(curves["proxy"].argmax()),
+    **{name: _by(name) for name in ("min-dime", "min-infonce", "min-entropy")},
     "first": _at(0),
     "middle": _at(0.5),
     "depth:0.7": _at(0.7),

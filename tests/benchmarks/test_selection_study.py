@@ -21,7 +21,7 @@ def test_regrets_by_hand() -> None:
     found = {rule: (layer, regret) for rule, layer, regret in study.regrets(score, curves)}
     assert found["half-retrieval"] == (2, 10.0)
     assert found["drop-retrieval"] == (1, 0.0)
-    assert found["auto"] == found["half-and-drop"] == (1, 0.0)  # places 1 + 0 and 0 + 1: the lower layer of the two
+    assert found["auto"] == found["half-and-drop"] == (2, 10.0)  # 0.3 x 0.8 is more than 0.2 x 0.9
     assert found["last"] == (3, 30.0)
     assert study.regrets(score, curves, embeds=True)[1] == ("auto", 3, 30.0)  # an embedding model takes its last layer
     assert found["random"] == (None, 15.0)
