@@ -1,7 +1,8 @@
 """How far the recipe that is chosen without labels is from the best one, on tasks with labels.
 
     python -m benchmarks.recipe_choice DATA_DIR [--results FOLDER] [--model FOLDER[:GGUF]] [--tasks TASK ...]
-        [--layers 0 3 ... 30] [--transforms none standardize whiten whiten:1] [--texts 1000] [--dtype bfloat16]
+        [--criteria half-and-drop ...] [--layers 0 3 ... 30] [--transforms none standardize whiten:1] [--texts 1000]
+        [--dtype bfloat16]
 
 DATA_DIR holds the datasets of the tasks (see `midlayer-leaderboard run --data-dir`). `select_recipe` gets texts of a
 task, without labels: of its other splits, or the evaluated ones where there is no other split. Then every recipe of its
@@ -45,11 +46,13 @@ if TYPE_CHECKING:
 TASKS = {
     "STSBenchmark": "similarity",
     "Banking77Classification": "classification",
+    "EmotionClassification": "classification",
+    "MTOPDomainClassification": "classification",
     "TwentyNewsgroupsClustering": "clustering",
 }
 TEMPLATES = (None, "eol", "echo")
-TRANSFORMS = ("none", "standardize", "whiten", "whiten:1")
-CRITERIA = ("half-retrieval", "drop-retrieval")
+TRANSFORMS = ("none", "standardize", "whiten:1")
+CRITERIA = ("half-and-drop", "half-retrieval", "drop-retrieval")
 _KEY = ["template", "pooling_mode", "layer", "transform"]
 
 
@@ -155,7 +158,7 @@ def searched(encoder: LayerwiseEncoder, name: str, arguments: argparse.Namespace
             folder=arguments.results / name / criterion,
             show_progress=True,
         )
-        for criterion in CRITERIA
+        for criterion in arguments.criteria
     }
 
 
@@ -193,7 +196,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results/recipe-choice"))
     parser.add_argument("--model", default="starter")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--layers", nargs="+", type=int, help="layers to score (default: all); picks are scored too")
+    parser.add_argument("--layers", nargs="*", type=int, help="layers to score, beside those picked (default: all)")
+    parser.add_argument("--criteria", nargs="+", default=list(CRITERIA), choices=CRITERIA)
     parser.add_argument("--transforms", nargs="+", default=list(TRANSFORMS))
     parser.add_argument("--texts", type=int, default=1000, help="texts to choose by (default: 1000)")
     parser.add_argument("--dtype", default="bfloat16", help="dtype of the weights (default: bfloat16)")
