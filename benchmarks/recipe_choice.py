@@ -163,10 +163,10 @@ def searched(encoder: LayerwiseEncoder, name: str, arguments: argparse.Namespace
 
 
 def rows_of(name: str, chosen: dict[str, RecipeSelection], scores: pl.DataFrame) -> list[tuple[str, ...]]:
-    """What each criterion's pick scores, before and after its transform, beside the best recipes by the labels."""
+    """What each criterion's pick scores, beside the plain last layer and the best recipes by the labels."""
 
-    def points(candidate: Candidate, transform: str | None) -> float:
-        key = (*candidate.kind, candidate.layer, transform or "none")
+    def points(candidate: Candidate, transform: str) -> float:
+        key = (*candidate.kind, candidate.layer, transform)
         same = [pl.col(column).eq_missing(pl.lit(value)) for column, value in zip(_KEY, key, strict=True)]
         return float(scores.filter(*same)["score"].item())
 
@@ -175,18 +175,20 @@ def rows_of(name: str, chosen: dict[str, RecipeSelection], scores: pl.DataFrame)
         return ", ".join(filter(None, [str(template or "plain"), str(pooling), f"layer {layer}", str(transform or "")]))
 
     plain = scores.filter(pl.col("transform") == "none")
-    best, best_of_all = (some.sort("score", descending=True).row(0) for some in (plain, scores))
-    last = plain.filter(pl.col("template").is_null(), pooling_mode="mean", layer=plain["layer"].max()).row(0)
-    rows = [(name, "plain last layer", said(*last[:3], None), f"{last[-1]:.1f}", "", "")]
+    last = plain.filter(pl.col("template").is_null(), pooling_mode="mean", layer=plain["layer"].max())
+    named = {
+        "the plain last layer": last.row(0),
+        "best by labels, no transform": plain.sort("score", descending=True).row(0),
+        "best by labels": scores.sort("score", descending=True).row(0),
+    }
     for criterion, selection in chosen.items():
-        pick, transform = selection.candidates[0], selection.recipe.transform
-        values = points(pick, None), points(pick, transform)
-        shown = said(*pick.kind, pick.layer, transform)
-        gap = f"{best[-1] - values[0]:.1f}"
-        rows.append((name, criterion, shown, f"{values[0]:.1f}", f"{values[1]:.1f}", gap))
-    rows.append((name, "best, by labels", said(*best[:3], None), f"{best[-1]:.1f}", "", "0.0"))
-    shown = said(*best_of_all[:4])
-    return [*rows, (name, "best of all, by labels", shown, "", f"{best_of_all[-1]:.1f}", "")]
+        pick, transform = selection.candidates[0], selection.recipe.transform or "none"
+        named[criterion] = (*pick.kind, pick.layer, transform, points(pick, transform))
+    best = named["best by labels"][-1]
+    return [
+        (name, by, said(*row[:3], None if row[3] == "none" else row[3]), f"{row[-1]:.1f}", f"{best - row[-1]:.1f}")
+        for by, row in named.items()
+    ]
 
 
 def main() -> None:
@@ -206,11 +208,11 @@ def main() -> None:
     model, _, gguf_file = arguments.model.partition(":")
     options = {"gguf_file": gguf_file} if gguf_file else {}
     encoder = LayerwiseEncoder(model, dtype=arguments.dtype, **options)
-    rows = [("task", "chosen by", "recipe", "untransformed", "with its transform", "below the best untransformed")]
+    rows = [("task", "chosen by", "recipe", "score", "below the best")]
     for name in arguments.tasks:
         chosen = searched(encoder, name, arguments)
         wanted = range(encoder.n_layers) if arguments.layers is None else arguments.layers
-        layers = sorted({*wanted, *(selection.recipe.layer for selection in chosen.values())})
+        layers = sorted({*wanted, encoder.n_layers - 1, *(selection.recipe.layer for selection in chosen.values())})
         rows += rows_of(name, chosen, scores_of(encoder, layers, name, arguments))
     print(table(rows))
 
