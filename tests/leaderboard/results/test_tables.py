@@ -151,7 +151,17 @@ def test_markdown_escapes_what_a_name_may_hold() -> None:
     assert "A\\|B" in text
 
 
-_TABLES = ["associations", "layers", "metrics", "paper_scores", "recipes", "schemes", "scores"]
+_TABLES = [
+    "associations",
+    "layers",
+    "metrics",
+    "paper_scores",
+    "recipes",
+    "regret",
+    "regret_types",
+    "schemes",
+    "scores",
+]
 
 
 def test_tables_are_written_as_parquet(tmp_path: Path) -> None:
