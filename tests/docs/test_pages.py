@@ -73,7 +73,10 @@ MEASURED = {
     "python -m benchmarks.evaluation.nearest_text DATA_DIR --layers all": "a test of `make test-all`, below",
     "python -m benchmarks.recipes DATA_DIR --tasks STSBenchmark": "nobody: it takes an hour and real data of MTEB",
     "python -m benchmarks.recipes DATA_DIR --dtype bfloat16 --layers 0 3 6 9 12 15 18 21 24 27 30": "nobody: the same",
-    "python -m benchmarks.selection_study DATA_DIR --models starter minilm gemma=FOLDER:FILE.gguf": "nobody: the same",
+    "python -m benchmarks.recipe_choice DATA_DIR --criteria half-and-drop "
+    "--layers 0 3 6 9 12 15 18 21 24 27 28 29 30": "nobody: the same",
+    "python -m benchmarks.selection_study DATA_DIR --models starter minilm mpnet=FOLDER e5=FOLDER "
+    "gemma=FOLDER:FILE.gguf --templates none": "nobody: the same",
     "python -m benchmarks.evaluation.scoring": "`make bench` runs it, and the page quotes what that wrote",
     "python -m benchmarks.evaluation.selection_on_mteb DATA_DIR": "nobody: it takes 40 minutes and real data of MTEB",
     "python -m benchmarks.evaluation.store_dtype": "nobody: it takes two sweeps",
