@@ -150,8 +150,8 @@ def value_of(values: "Sequence[_Values]") -> "_Values":
 
     Example:
         >>> import numpy as np
-        >>> value_of([np.array([0.5, 0.1]), np.array([0.5, 0.9])]).tolist()
-        [0.5, 0.3]
+        >>> value_of([np.array([0.25, 1.0]), np.array([0.25, 0.25])]).tolist()
+        [0.25, 0.5]
     """
     found = values[0]
     for other in values[1:]:
