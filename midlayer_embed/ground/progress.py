@@ -156,7 +156,7 @@ class Lines:
         self._what, self._unit, self._items, self._postfix = what, unit, items, ""
         self._speed = _Speed(at_once) if at_once else None
         self._start = self._last = time.monotonic()
-        self._has_written = False
+        self._written: float | None = None  # the number in the line before
         self._lock = threading.Lock()
 
     def __enter__(self) -> "Lines":
@@ -190,14 +190,14 @@ class Lines:
         self._what = what
 
     def close(self) -> None:
-        """Write the last line, if there were others."""
+        """Write the last line, if there were others and it says more."""
         with self._lock:
-            if self._has_written:
+            if self._written is not None and self._written != self.n:
                 self._write(time.monotonic())
-            self._has_written = False
+            self._written = None
 
     def _write(self, now: float) -> None:
-        self._last, self._has_written = now, True
+        self._last, self._written = now, self.n
         with suppress(OSError, ValueError):  # stderr may be gone; the work goes on
             print(self._line(now), file=sys.stderr, flush=True)
 

@@ -15,6 +15,7 @@ import logging
 import math
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,12 @@ class Transform:
         digest = hashlib.sha256(self.weight.tobytes() + self.bias.tobytes())
         return digest.hexdigest()[:12]
 
+    @cached_property
+    def _scale(self) -> np.ndarray | None:
+        """The diagonal (d,) or (n_layers, d) of a weight that has nothing else, as standardize and center have."""
+        diagonal, square = np.diagonal(self.weight, axis1=-2, axis2=-1), self.weight.shape[-2] == self.weight.shape[-1]
+        return diagonal if square and np.count_nonzero(self.weight) == np.count_nonzero(diagonal) else None
+
     def __call__(self, X: Any) -> np.ndarray:
         """Transform vectors.
 
@@ -88,12 +95,13 @@ class Transform:
             raise InputError(f"X: expected vectors of the shape (..., {shown}), got {vectors.shape}")
         dtype = np.float64 if vectors.dtype.itemsize > 4 or vectors.dtype.kind != "f" else np.float32
         exact = vectors.astype(np.float64)
-        if self.weight.ndim == 2:
+        if self._scale is not None:
+            product = exact * self._scale
+        elif self.weight.ndim == 2:
             product = exact @ self.weight.T
         else:
             product = np.stack([exact[..., k, :] @ weight.T for k, weight in enumerate(self.weight)], axis=-2)
-        transformed: np.ndarray = (product + self.bias).astype(dtype)
-        return transformed
+        return np.asarray(product + self.bias, dtype=dtype)
 
     def of_layer(self, index: int) -> "Transform":
         """The transform of one layer, from a transform of each layer.

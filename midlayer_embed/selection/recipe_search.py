@@ -141,7 +141,7 @@ def select_recipe(
         layers = layers[-1:]
     end = end_of(measured_by)
     views = []
-    for metric in metrics_of(measured_by):
+    for metric in metrics_of(measured_by):  # the same texts have views of each kind: those of two words or more
         rows, pair = word_views(sample, METRIC_TABLE[metric].views, seed)  # type: ignore[arg-type]
         views += pair
     if len(set(zip(*views, strict=True))) < 2:
@@ -179,7 +179,7 @@ def select_recipe(
         Candidate(entry.template, pooling, layer, None)
         for entry in entries
         for pooling in entry.poolings
-        for layer in range(encoder.n_layers)
+        for layer in layers
     ]
     eligible = np.flatnonzero(np.isfinite(values))
     if not len(eligible) or all_tie(values[eligible]):
@@ -195,7 +195,6 @@ def select_recipe(
     candidates = tuple(
         replace(everyone[number], value=float(values[number]) if np.isfinite(values[number]) else None)
         for number in order
-        if everyone[number].layer in layers
     )
     best = candidates[0]
     picks = [everyone[pick] for pick in _picks(cost(of_halves, end))]

@@ -105,7 +105,7 @@ class Measured:
     """The values of the candidates of one template.
 
     Attributes:
-        values: (n_poolings, n_layers), NaN where a candidate is not eligible.
+        values: (n_poolings, n_layers), over the layers that compete; NaN where a candidate is not eligible.
         halves: (n_resamples, n_poolings, n_layers), on halves of the texts; NaN also for those that are far behind.
     """
 
@@ -125,7 +125,7 @@ class Search:
         batch_tokens: Number of tokens in a forward pass; None: a default for the device.
         measured_with: The transform of each template and pooling that vectors are measured with; None for none.
         needs_transform: Whether a layer that takes no transform is not eligible.
-        layers: The layers that are eligible.
+        layers: The layers that compete.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Search:
 
     def _of_template(self, entry: Entry, kept: KeptPasses, steps: "Steps") -> Measured:
         settings = {**self._identity(entry), "seed": self._settings.seed, "n_resamples": len(self._halves)}
-        shape = (len(entry.poolings), entry.encoder.n_layers)
+        shape = (len(entry.poolings), len(self._layers))
         if (found := kept.values_of(entry.template, settings)) is not None:
             steps.skip(1)
             return Measured(np.array(found["values"]), np.array(found["halves"]).reshape(-1, *shape))
@@ -183,12 +183,11 @@ class Search:
         """The joined vectors (n_layers, n_unique, D) of the distinct texts of a view, and the row of each text."""
         encoder, view = entry.encoder, self._views[number]
         unique, where = distinct(encoder.prompted(view))
-        layers = range(encoder.n_layers)
 
         def fill(array: np.ndarray) -> None:
             for pooled in encoder.pooled_batches(
                 unique,
-                layers,
+                self._layers,
                 norms=[encoder.final_norm],
                 batch_tokens=self._batch_tokens,
                 on_tokens=steps.passed,
@@ -198,33 +197,32 @@ class Search:
         settings = self._identity(entry)
         if kept.has_vectors(entry.template, number, settings):
             steps.skip(steps.share * entry.n_tokens(view) / steps.n_tokens)
-        shape = (encoder.n_layers, len(unique), encoder.dim)
+        shape = (len(self._layers), len(unique), encoder.dim)
         with kept.vectors(entry.template, number, settings, shape, fill) as array:
             yield array, where
 
     def _measure(self, entry: Entry, vectors: Sequence[tuple[np.ndarray, np.ndarray]], steps: "Steps") -> Measured:
-        n_layers = entry.encoder.n_layers
-        values = np.full((len(entry.poolings), n_layers), np.nan)
+        values = np.full((len(entry.poolings), len(self._layers)), np.nan)
         halves = np.full((len(self._halves), *values.shape), np.nan)
         n_contenders = min(_CONTENDERS, values.size)
         part = (1 - steps.share) / (values.size + n_contenders * len(self._halves) / 4)
 
-        def states(layer: int) -> list[np.ndarray]:
-            return [array[layer][where] for array, where in vectors]
+        def states(place: int) -> list[np.ndarray]:
+            return [array[place][where] for array, where in vectors]
 
-        for layer in range(n_layers):
-            joined = states(layer)
+        for place, layer in enumerate(self._layers):
+            joined = states(place)
             for number, pooling in enumerate(entry.poolings):
                 vectors_of = self._vectors(entry, joined, pooling, layer)
                 if vectors_of is not None:
-                    values[number, layer] = self._value(vectors_of)
+                    values[number, place] = self._value(vectors_of)
                 steps.measured(part)
         order = cost(values.ravel(), self._end).argsort(kind="stable")[:n_contenders]
-        for number, layer in (divmod(int(candidate), n_layers) for candidate in order):
-            vectors_of = self._vectors(entry, states(layer), entry.poolings[number], layer)
+        for number, place in (divmod(int(candidate), len(self._layers)) for candidate in order):
+            vectors_of = self._vectors(entry, states(place), entry.poolings[number], self._layers[place])
             for half, rows in enumerate(self._halves):
                 if vectors_of is not None:
-                    halves[half, number, layer] = self._value([some[rows] for some in vectors_of])
+                    halves[half, number, place] = self._value([some[rows] for some in vectors_of])
                 steps.measured(part / 4)
         return Measured(values, halves)
 
@@ -236,8 +234,6 @@ class Search:
 
     def _vectors(self, entry: Entry, joined: Sequence[np.ndarray], pooling: str, layer: int) -> list[np.ndarray] | None:
         """The vectors of all views to measure; None if they cannot be chosen."""
-        if layer not in self._layers:
-            return None
         found = [entry.part(vectors, pooling) for vectors in joined]
         checkpoint = entry.encoder.checkpoint
         if not all(np.isfinite(vectors).all() for vectors in found):
@@ -267,7 +263,7 @@ class Search:
         weights = sum(
             part.numel() for block in dict.fromkeys(entry.encoder.backbone.blocks) for part in block.parameters()
         )
-        n, n_layers = len(self._views[0]), entry.encoder.n_layers * len(self._metrics)
+        n, n_layers = len(self._views[0]), len(self._layers) * len(self._metrics)
         comparisons = sum(entry.dim(pooling) for pooling in entry.poolings) * n_layers * 4 * n * n  # in float64
         comparisons += entry.encoder.backbone.dim * n * n * len(self._halves) * _CONTENDERS * len(self._metrics)
         return n_tokens * weights / (n_tokens * weights + comparisons)

@@ -91,20 +91,11 @@ def test_tables_are_written_beside(tables: list[str], tmp_path: Path, capsys: py
     new = tmp_path / "new"
     files = ["--parquet", str(new / "p"), "--csv", str(new / "c"), "--markdown", str(new / "m" / "report.md")]
     assert main([*tables, "--model", "org/m", "--seed", "7", "--tasks", "common", *files]) == 0
-    names = [
-        "associations",
-        "layers",
-        "metrics",
-        "paper_scores",
-        "recipes",
-        "regret",
-        "regret_types",
-        "schemes",
-        "scores",
-    ]
     found = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
-    assert found == [*(f"c/{n}.csv" for n in names), "m/report.md", *(f"p/{n}.parquet" for n in names)]
     board = load_tables(tables[2], tables[4])
+    board.to_csv(tmp_path / "expected")
+    names = sorted(path.stem for path in (tmp_path / "expected").iterdir())
+    assert found == [*(f"c/{n}.csv" for n in names), "m/report.md", *(f"p/{n}.parquet" for n in names)]
     assert pl.read_parquet(new / "p" / "regret.parquet").equals(board.only("org/m").regret(seed=7))
     assert pl.read_parquet(new / "p" / "schemes.parquet").equals(board.schemes("org/m", tasks="common", seed=7))
     assert "## org/m (step1)" in (new / "m" / "report.md").read_text()

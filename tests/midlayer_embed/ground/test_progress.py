@@ -64,17 +64,18 @@ def test_short_work_shows_no_bar_before_its_delay(monkeypatch: pytest.MonkeyPatc
     assert "views" not in terminal.getvalue()
 
 
+@pytest.mark.parametrize(("n", "n_lines"), [(3400, 17), (3450, 18)])
 def test_off_a_terminal_there_is_a_line_every_ten_seconds_and_a_last_one(
-    wait: Callable[[float], None], capsys: pytest.CaptureFixture[str]
+    wait: Callable[[float], None], capsys: pytest.CaptureFixture[str], n: int, n_lines: int
 ) -> None:
-    with progress(3400, "Encoding", "tok", True) as bar:
-        for _ in range(340):
+    with progress(n, "Encoding", "tok", True) as bar:
+        for _ in range(n // 10):
             wait(0.5)
             bar.update(10)
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 170 / 10 + 1
-    assert lines[0] == "Encoding: 6% 200/3.40k tok, 2:40 left"
-    assert lines[-1] == "Encoding: 100% 3.40k/3.40k tok, after 2:50"
+    assert len(lines) == n_lines
+    assert lines[0] == f"Encoding: 6% 200/{n / 1000:.2f}k tok, {'2:40' if n == 3400 else '2:42'} left"
+    assert lines[-1].startswith(f"Encoding: 100% {n / 1000:.2f}k/{n / 1000:.2f}k tok, after 2:5")
 
 
 def test_off_a_terminal_short_work_writes_nothing(
@@ -107,6 +108,13 @@ def test_work_that_goes_on_from_before_is_not_faster_for_it(
         bar.set_postfix_str("9 of 10 texts")
         bar.update(10)
         assert capsys.readouterr().err == "Encoding: 91% 910/1.00k char, 1:30 left, 9 of 10 texts\n"
+
+
+def test_the_last_line_is_not_written_twice(wait: Callable[[float], None], capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(2, "Resampling", "half", True) as bar:
+        wait(11)
+        bar.update(2)
+    assert capsys.readouterr().err == "Resampling: 100% 2/2 half, after 0:11\n"
 
 
 def test_a_dumb_terminal_gets_lines(wait: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> None:

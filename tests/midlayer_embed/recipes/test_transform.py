@@ -97,6 +97,14 @@ def test_each_layer_has_its_own(name: str, X: np.ndarray, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["t.safetensors"]
 
 
+@pytest.mark.parametrize("name", ["center", "standardize", "whiten:1"])
+def test_a_weight_with_a_diagonal_only_gives_the_product_without_its_zeros(name: str, X: np.ndarray) -> None:
+    layers = np.stack([X, X[::-1] * 3 + 1], axis=1)
+    for transform, vectors in ((fit_transform(X, name), X), (fit_transform(layers, name), layers)):
+        expected = np.einsum("...ij,...j->...i", transform.weight, vectors) + transform.bias
+        np.testing.assert_allclose(transform(vectors), expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max())
+
+
 def test_ridges_that_differ_have_names_that_differ() -> None:
     numbers = ["1000", "1e-7", "0.5", "10.123456789", "10.12345678", "1000001", "1e300", "5e-324"]
     names = [parse_transform(f"whiten:{number}")[2] for number in numbers]

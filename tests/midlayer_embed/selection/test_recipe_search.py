@@ -339,17 +339,6 @@ def test_the_last_layer_of_a_trained_model_is_measured_as_that_model(
     assert {one.layer for one in without.ranked} == {0, 1, 2}  # nor can a transform come before it
 
 
-def test_auto_keeps_what_a_trained_model_has(llama_folder: Path, texts: list[str], tmp_path: Path) -> None:
-    folder = save_with_modules(llama_folder, tmp_path / "model", pooling="max")
-    selection = select_recipe(folder, texts)
-    assert [(*one.kind, one.layer) for one in selection.candidates] == [(None, "max", 3)]
-    assert (selection.recipe.transform, selection.stability, selection.runner_up) == (None, 1, None)
-    assert any("a sentence-transformers model" in line for line in recipe_summary(selection))
-    echo = select_recipe(folder, texts, ("eol", "echo"), ("whiten",), poolings=("mean",), n_resamples=0)
-    assert {(*one.kind, one.layer) for one in echo.candidates} == {("eol", "mean", 3), ("echo", "mean", 3)}
-    assert echo.recipe.transform == "whiten:10"
-
-
 def test_the_last_layer_that_takes_no_transform_gets_none(
     llama_folder: Path, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
