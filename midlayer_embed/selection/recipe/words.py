@@ -34,10 +34,11 @@ def recipe_summary(selection: RecipeSelection) -> list[str]:
     """What was picked, what was measured, how sure it is and what the others cost, in a few lines."""
     best, *others = selection.ranked
     meanings = " ".join(METRIC_TABLE[metric].meaning for metric in metrics_of(selection.criterion))
+    on = "" if selection.recipe.transform is None else ", on standardized vectors"
     lines = [
         f"picked: {_words(best)} of {selection.n_layers - 1}, by {selection.criterion} over {selection.n_texts} texts, "
         f"out of {len(selection.candidates)} candidates",
-        f"measured: {selection.criterion} {number(_value(best))}. {meanings}",
+        f"measured{on}: {selection.criterion} {number(_value(best))}. {meanings}",
     ]
     if left := len(selection.candidates) - len(selection.ranked):
         lines.append(f"left out: {left} of them, with vectors that are not finite, or the same for all texts")

@@ -363,7 +363,7 @@ def test_the_words_say_what_was_measured_how_sure_it_is_and_what_others_cost(fou
         f"picked: {best.template or 'no template'}, {best.pooling_mode}, layer {best.layer} of 3, by half-and-drop "
         f"over {found.n_texts} texts, out of 36 candidates"
     )
-    assert lines[1].startswith(f"measured: half-and-drop {best.value:#.4g}. ")
+    assert lines[1].startswith(f"measured, on standardized vectors: half-and-drop {best.value:#.4g}. ")
     assert lines[2] == "left out: 1 of them, with vectors that are not finite, or the same for all texts"
     assert found.runner_up == runner_up
     assert lines[3].startswith(f"runner-up: {runner_up.template or 'no template'}, {runner_up.pooling_mode}, layer")
