@@ -21,6 +21,7 @@ from transformers import AutoConfig, PretrainedConfig
 from midlayer_embed.errors import InputError, InputTypeError, first_line
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.ground.quiet import quiet_transformers
+from midlayer_embed.layers import LAYER_SITE
 from midlayer_embed.models.adapters import Adapter, find_adapters, fingerprint_of
 from midlayer_embed.models.discovery import find_family, model_without_weights, table_of_positions
 from midlayer_embed.models.families import Family, family_of
@@ -164,8 +165,10 @@ class Checkpoint:
         """A recipe whose `final_norm` and `pooling_mode`, if the user gave none, are the template's or the model's own.
 
         Raises:
-            InputError: (a ValueError) the model leaves prompts out of its vectors, which no template allows.
+            InputError: (a ValueError) the model leaves prompts out of its vectors, which no template allows; or its
+                blocks have no such site.
         """
+        self.check_site(recipe.site)
         if recipe.template is not None and not self.own.include_prompt:
             raise InputError(
                 f"template: {self.root} leaves its prompts out of the pooling (include_prompt false), which is not "
@@ -177,6 +180,24 @@ class Checkpoint:
             final_norm=self._output[1] if recipe.final_norm is None else recipe.final_norm,
             pooling_mode=asked or self.own.pooling_mode or DEFAULT_POOLING_MODE,
         )
+
+    def check_site(self, site: str) -> None:
+        """Reject a site that the model's blocks do not have.
+
+        Raises:
+            InputError: (a ValueError) the message says why not, and which there are.
+        """
+        if site == LAYER_SITE:
+            return
+        kind, sites = self.config.model_type, self.family.sites
+        if sites is None:
+            raise InputError(
+                f"site: the parts of a {kind} block are not known, only its output, {LAYER_SITE}; got {site!r}"
+            )
+        if sites.tap(site) is None:
+            raise InputError(
+                f"site: this {kind} model has no {site}: {sites.lacking[site]}; it has {', '.join(sites.available())}"
+            )
 
     def check_layers(self, layers: Iterable[int]) -> None:
         """Reject the last layer of a model that does more than our layers can; log what lower layers do not have.
