@@ -49,12 +49,15 @@ class TokenMeasure:
     """A measurement of each text's token states, made at every layer during the forward pass.
 
     Attributes:
-        function: Maps states (b, t, d) and a mask (b, t), 1 for tokens and 0 for padding, to one value per text (b,).
+        function: Maps states (b, t, d) and a mask (b, t), 1 for tokens and 0 for padding, to one value per text (b,),
+            or to several (b, n_values).
         final_norm: Whether normed states are measured.
+        n_values: Number of values per text.
     """
 
     function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     final_norm: bool
+    n_values: int = 1
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class PooledBatch:
         rows: (b,) indices of the texts.
         n_tokens: (b,) number of tokens of each, special tokens included.
         vectors: (n_norms, n_layers, b, dim), float32.
-        measured: (n_measures, n_layers, b), float64, the results of the measurements.
+        measured: (n_measures, n_layers, b), float64, the results of the measurements; a measurement of several values
+            takes as many rows.
     """
 
     rows: np.ndarray
@@ -334,7 +338,8 @@ class LayerwiseEncoder:
         parts = in_parts(batch.n_tokens, len(layers))
         mask = batch.attention_mask.to(device)
         vectors = torch.empty((len(norms), len(layers), len(batch.rows), self.dim), device=device)
-        measured = torch.empty((len(measures), len(layers), len(batch.rows)), dtype=torch.float64)
+        widths = [measure.n_values for measure in measures]
+        measured = torch.empty((sum(widths), len(layers), len(batch.rows)), dtype=torch.float64)
         of_length = {int(n): torch.from_numpy(batch.not_pooled == n).to(device) for n in np.unique(batch.not_pooled)}
 
         def pool(states: torch.Tensor) -> torch.Tensor:
@@ -353,9 +358,10 @@ class LayerwiseEncoder:
 
             for number, normed in enumerate(norms):
                 vectors[number, slot] = pool(states(normed))
-            for number, measure in enumerate(measures):
+            for measure, rows in zip(measures, measured.split(widths), strict=True):
                 try:
-                    measured[number, slot] = measure.function(states(measure.final_norm), mask)
+                    values = measure.function(states(measure.final_norm), mask)
+                    rows[:, slot] = values.reshape(len(mask), measure.n_values).T
                 except InputError as error:
                     raise InputError(f"layer {layers[slot]}: {error}") from error
             n_tokens = next(parts)
