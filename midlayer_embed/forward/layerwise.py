@@ -358,7 +358,7 @@ class LayerwiseEncoder:
 
             for number, normed in enumerate(norms):
                 vectors[number, slot] = pool(states(normed))
-            for measure, rows in zip(measures, measured.split(widths), strict=True):
+            for measure, rows in zip(measures, torch.split(measured, widths), strict=True):
                 try:
                     values = measure.function(states(measure.final_norm), mask)
                     rows[:, slot] = values.reshape(len(mask), measure.n_values).T
