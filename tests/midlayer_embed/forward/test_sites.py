@@ -262,9 +262,28 @@ def test_only_the_layers_of_a_model_found_by_structure_are_known(
 @pytest.mark.parametrize("layers", [[0], [0.0], [-4], [1, 0]])
 def test_layer_0_has_no_sites(llama: LayerwiseEncoder, layers: list[float]) -> None:
     with pytest.raises(
-        InputError, match=r"^layers: layer 0 is what enters block 1 and has no mlp_out; expected .* 1\.\.3$"
+        InputError, match="^layer: 0 is what enters block 1 and has no mlp_out; expected a layer from 1 to 3$"
     ):
         llama.encode(["a text"], layers, site="mlp_out")
+
+
+def test_places_that_are_not_there_are_told_before_the_pass(llama: LayerwiseEncoder) -> None:
+    """What no hook writes would be whatever was in memory."""
+    for places, message in (
+        ([Place(0, "mlp_out")], "layer: 0 is what enters block 1 and has no mlp_out; expected a layer from 1 to 3"),
+        ([Place(4, "mlp_out")], "layer: 4 is out of range"),
+        ([Place(1, "mlp_out"), Place(2), Place(1, "mlp_out")], "layers: expected each once, got mlp_out of layer 1, "),
+    ):
+        with pytest.raises(InputError, match=f"^{message}"):
+            next(llama.pooled_batches(["a text"], places, norms=[True]))
+
+
+def test_a_transform_is_fitted_at_a_site(llama: LayerwiseEncoder, sentences: list[str]) -> None:
+    every = LayerwiseEncoder(llama.checkpoint, site="attn_out")
+    X = every.encode(sentences)
+    found = every.fit_transform(sentences, "center")
+    np.testing.assert_allclose(found(X), X - X.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(every.fit_transform(sentences, "center", [-1]).bias, found.bias[2:], atol=1e-6)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7])
