@@ -8,6 +8,7 @@ import polars as pl
 import vl_convert
 
 from leaderboard.experiments.names import EXPERIMENTS, Experiment
+from leaderboard.report.cells import plain_cell
 from leaderboard.report.figures import Figure, save_figure, slide, titled
 from leaderboard.report.page_files.sections import Section, sections_page
 from midlayer_embed.errors import InputError, first_line
@@ -88,37 +89,35 @@ def sections_of(folder: str | Path) -> list[Section]:
 def figure_of(table: pl.DataFrame, experiment: Experiment) -> Figure:
     """The figure of an experiment, with a title that names its models."""
     drawn: Figure = experiment.part("draw_")(table)
-    return titled(drawn, f"{experiment.title}: {_models(table)}", _made_with(table))
+    return titled(drawn, title_of(table, experiment), _made_with(table))
+
+
+def summary_of(table: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
+    """The small table of an experiment, without the model if there is only one: the title names it."""
+    summary: pl.DataFrame = experiment.part("summary_")(table)
+    alone = "model" in summary.columns and summary["model"].n_unique() == 1
+    return summary.drop("model") if alone else summary
+
+
+def title_of(table: pl.DataFrame, experiment: Experiment) -> str:
+    """The title of an experiment with its models."""
+    return f"{experiment.title}: {_models(table)}"
 
 
 def _section(table: pl.DataFrame, experiment: Experiment) -> Section:
-    summary: pl.DataFrame = experiment.part("summary_")(table)
-    if "model" in summary.columns and summary["model"].n_unique() == 1:
-        summary = summary.drop("model")  # the title names it
+    summary = summary_of(table, experiment)
     is_word = [kind == pl.String for kind in summary.dtypes]
     return Section(
         anchor=experiment.name,
         title=experiment.title,
         lead=f"The paper ({experiment.paper}): {experiment.saw}",
         svg=vl_convert.vegalite_to_svg(slide(figure_of(table, experiment))),
-        caption=f"{experiment.title}: {_models(table)}",
+        caption=title_of(table, experiment),
         columns=[name.replace("_", " ") for name in summary.columns],
-        rows=[[cell(value) for value in row] for row in summary.iter_rows()],
+        rows=[[plain_cell(value) for value in row] for row in summary.iter_rows()],
         n_names=is_word.index(False) if False in is_word else len(is_word),
         note=_made_with(table),
     )
-
-
-def cell(value: Any) -> str:
-    """A value of a summary in words.
-
-    Example:
-        >>> cell(0.12345), cell(12), cell(None), cell("attn_out")
-        ('0.123', '12', '-', 'attn_out')
-    """
-    if value is None or value != value:
-        return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _models(table: pl.DataFrame) -> str:
