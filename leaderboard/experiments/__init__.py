@@ -1,0 +1,1 @@
+"""The other experiments of the paper."""
