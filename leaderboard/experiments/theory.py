@@ -183,7 +183,7 @@ def unscaled_entropy(Z: np.ndarray) -> float:
 
 
 def directions_in_a_plane(n: int) -> np.ndarray:
-    """n directions (n, 2), evenly spread: rank 2, and no two of them the same."""
+    """N directions (n, 2), evenly spread: rank 2, and no two of them the same."""
     angles = np.linspace(0, 2 * np.pi, n, endpoint=False)
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
