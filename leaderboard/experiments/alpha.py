@@ -3,7 +3,7 @@
 The eigenvalues of a text, or of a corpus, are computed once for all orders.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,8 @@ from leaderboard.report.figures import Figure
 from midlayer_embed import metrics
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import distinct
-from midlayer_embed.forward.layerwise import LayerwiseEncoder, TokenMeasure
+from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.forward.measured import TokenMeasure
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.pictures import COLOURS, TEXT_SIZE
 from midlayer_embed.layers import layer_numbers
@@ -40,6 +41,7 @@ _SUMMARY_ALPHAS, _SHANNON = (0.5, 1.0, 2.0, 5.0), 1.0
 
 _WIDTH, _HEIGHT = 220, 220
 _LEGEND = alt.Legend(orient="bottom", direction="horizontal")
+_TICKS = [digit * 10.0**power for power in range(-3, 4) for digit in (1, 3)]
 
 _SCHEMA = {
     "source": pl.String,
@@ -55,6 +57,7 @@ _SCHEMA = {
     "n_texts": pl.Int64,
     "final_norm": pl.Boolean,
     "max_seq_length": pl.Int64,
+    "site": pl.String,
     "seed": pl.Int64,
 }
 
@@ -64,12 +67,12 @@ def alpha_curves(
     model: str | Path | LayerwiseEncoder | None = None,
     texts: Sequence[str] | None = None,
     *,
-    alphas: Sequence[float] = ALPHAS,
-    betas: Sequence[float] = BETAS,
+    alphas: float | Sequence[float] = ALPHAS,
+    betas: float | Sequence[float] = BETAS,
     n_eigenvalues: int = 100,
     layers: Sequence[int | float] | None = None,
     max_texts: int | None = 1000,
-    min_tokens: int = 2,
+    min_tokens: int = 1,
     seed: int = 0,
     batch_tokens: int | None = None,
     show_progress: bool = False,
@@ -108,7 +111,7 @@ def alpha_curves(
         >>> table.select("source", "beta", "alpha", pl.col("value").exp().round(9)).rows()
         [('power law', 0.0, 1.0, 4.0), ('power law', 0.0, 2.0, 4.0)]
     """
-    orders = tuple(dict.fromkeys(check_orders("alphas", list(alphas))[0]))
+    orders = tuple(dict.fromkeys(check_orders("alphas", alphas)[0]))
     exponents = _check_exponents(betas)
     n_eigenvalues = check_int("n_eigenvalues", n_eigenvalues, 1)
     if (model is None) != (texts is None):
@@ -134,6 +137,7 @@ def alpha_curves(
                 pl.lit(len(sample)).alias("n_texts"),
                 pl.lit(encoder.final_norm).alias("final_norm"),
                 pl.lit(encoder.max_seq_length).alias("max_seq_length"),
+                pl.lit(encoder.recipe.site).alias("site"),
                 pl.lit(seed).alias("seed"),
             )
         )
@@ -149,8 +153,8 @@ def summary_alpha_curves(table: pl.DataFrame) -> pl.DataFrame:
         table: From `alpha_curves`.
 
     Returns:
-        A row for each source, metric and some of the orders. Columns source, metric, alpha, lowest and highest (nats, of
-        the layers or exponents), lowest_layer, valley (nats by which it is below the lower one of the first and last
+        A row for each source, metric and some of the orders. Columns source, metric, alpha, lowest and highest (nats,
+        of the layers or exponents), lowest_layer, valley (nats by which it is below the lower one of the first and last
         layer; both null for power laws), spearman (rank correlation with the curve of order 1).
     """
     measured = sorted(set(table["alpha"]))
@@ -199,11 +203,14 @@ def _of_curve(curve: pl.DataFrame, shannon: pl.DataFrame | None) -> tuple[float 
 
 
 def _panel(rows: pl.DataFrame, title: str, colour: alt.Color, detail: str) -> alt.Chart:
+    first, last = min(rows["alpha"]), max(rows["alpha"])
+    ticks = [tick for tick in _TICKS if first <= tick <= last]
+    axis = alt.Axis(values=ticks, format="~g") if len(ticks) > 1 else alt.Axis(tickCount=3, format="~g")
     chart: alt.Chart = (
         alt.Chart(alt.InlineData(values=rows.select("alpha", "beta", "layer", "value").to_dicts()))
         .mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=22, opacity=1))
         .encode(
-            alt.X("alpha:Q", title="order alpha", scale=alt.Scale(type="log", nice=False)),
+            alt.X("alpha:Q", title="order alpha", scale=alt.Scale(type="log", nice=False), axis=axis),
             alt.Y("value:Q", title=None, scale=alt.Scale(zero=True)),
             colour,
             detail=f"{detail}:N",
@@ -227,12 +234,11 @@ def _exponent_colour(rows: pl.DataFrame) -> alt.Color:
     return alt.Color("beta:N", title="beta", scale=scale, legend=_LEGEND)
 
 
-def _check_exponents(betas: Iterable[float]) -> tuple[float, ...]:
-    found = np.asarray(list(betas))
-    if found.size and (
-        found.ndim != 1 or found.dtype.kind not in "iuf" or not (np.isfinite(found) & (found >= 0)).all()
-    ):
-        raise InputError(f"betas: expected finite numbers of 0 or more, got {list(betas)!r}")
+def _check_exponents(betas: float | Sequence[float]) -> tuple[float, ...]:
+    found = np.atleast_1d(np.asarray(betas))
+    are_numbers = found.dtype.kind in "iuf" and found.ndim == 1
+    if found.size and not (are_numbers and (np.isfinite(found) & (found >= 0)).all()):
+        raise InputError(f"betas: expected finite numbers of 0 or more, got {betas!r}")
     return tuple(dict.fromkeys(float(beta) for beta in found))
 
 
@@ -259,7 +265,7 @@ def _layers(
     show_progress: bool,
 ) -> pl.DataFrame:
     """Columns alpha, layer, depth, metric, value."""
-    numbers = sorted(set(layer_numbers(layers, encoder.checkpoint.n_blocks)))
+    numbers = sorted(set(layer_numbers(layers, encoder.checkpoint.n_blocks, encoder.recipe.site)))
     unique, where = distinct(encoder.prompted(texts))
     vectors = np.zeros((len(numbers), len(unique), encoder.dim), dtype=np.float32)
     prompts = np.full((len(alphas), len(numbers), len(unique)), np.nan)
