@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 import torch
 
-from leaderboard.experiments.encoders import open_encoder
+from leaderboard.experiments.encoders import open_encoder, with_settings
+from leaderboard.experiments.figures import colour_of
 from leaderboard.report.figures import Figure
 from midlayer_embed import metrics
 from midlayer_embed.errors import InputError
@@ -35,12 +36,12 @@ if TYPE_CHECKING:
 
 ALPHAS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 BETAS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
+_OF_LAYERS = ("prompt_entropy", "dataset_entropy")
 POWER_LAW, POWER_LAW_METRIC = "power law", "power_law"
 # The orders of the summary, where they were measured, and the one that they are compared with.
 _SUMMARY_ALPHAS, _SHANNON = (0.5, 1.0, 2.0, 5.0), 1.0
 
 _WIDTH, _HEIGHT = 220, 220
-_LEGEND = alt.Legend(orient="bottom", direction="horizontal")
 _TICKS = [digit * 10.0**power for power in range(-3, 4) for digit in (1, 3)]
 
 _SCHEMA = {
@@ -57,7 +58,6 @@ _SCHEMA = {
     "n_texts": pl.Int64,
     "final_norm": pl.Boolean,
     "max_seq_length": pl.Int64,
-    "site": pl.String,
     "seed": pl.Int64,
 }
 
@@ -130,17 +130,8 @@ def alpha_curves(
             min_tokens=min_tokens,
             max_length=encoder.max_seq_length,
         )
-        tables.append(
-            _layers(encoder, sample, orders, layers, batch_tokens, show_progress).with_columns(
-                pl.lit(encoder.checkpoint.name).alias("source"),
-                pl.lit(encoder.checkpoint.revision).alias("revision"),
-                pl.lit(len(sample)).alias("n_texts"),
-                pl.lit(encoder.final_norm).alias("final_norm"),
-                pl.lit(encoder.max_seq_length).alias("max_seq_length"),
-                pl.lit(encoder.recipe.site).alias("site"),
-                pl.lit(seed).alias("seed"),
-            )
-        )
+        measured = _layers(encoder, sample, orders, layers, batch_tokens, show_progress)
+        tables.append(with_settings(measured, encoder, n_texts=len(sample), seed=seed).rename({"model": "source"}))
     whole = pl.concat(tables, how="diagonal_relaxed").with_columns(normalization=pl.lit(RAW))
     missing = [pl.lit(None, dtype).alias(name) for name, dtype in _SCHEMA.items() if name not in whole.columns]
     return whole.with_columns(missing).select(pl.col(name).cast(dtype) for name, dtype in _SCHEMA.items())
@@ -178,13 +169,12 @@ def draw_alpha_curves(table: pl.DataFrame) -> Figure:
     Args:
         table: From `alpha_curves`.
     """
-    power_laws = table.filter(pl.col("metric") == POWER_LAW_METRIC)
-    charts = [_panel(power_laws, "power laws (nats)", _exponent_colour(power_laws), "beta")] if len(power_laws) else []
-    for metric in ("prompt_entropy", "dataset_entropy"):
-        rows = table.filter(metric=metric)
-        if len(rows):
-            colour = alt.Color("layer:Q", title="layer", scale=alt.Scale(scheme="viridis"), legend=_LEGEND)
-            charts.append(_panel(rows, METRIC_TABLE[metric].title, colour, "layer"))
+    titles = {POWER_LAW_METRIC: "power laws (nats)", **{name: METRIC_TABLE[name].title for name in _OF_LAYERS}}
+    charts = [
+        _panel(rows, title, "beta" if metric == POWER_LAW_METRIC else "layer")
+        for metric, title in titles.items()
+        if len(rows := table.filter(pl.col("metric") == metric))
+    ]
     return alt.concat(*charts, columns=len(charts)).resolve_scale(color="independent")
 
 
@@ -202,7 +192,11 @@ def _of_curve(curve: pl.DataFrame, shannon: pl.DataFrame | None) -> tuple[float 
     return values[lowest], values.max(), layer, valley, spearman  # type: ignore[return-value]
 
 
-def _panel(rows: pl.DataFrame, title: str, colour: alt.Color, detail: str) -> alt.Chart:
+def _panel(rows: pl.DataFrame, title: str, detail: str) -> alt.Chart:
+    """A chart with a line for each value of the column `detail`."""
+    values = sorted(set(rows[detail]))
+    named = detail == "beta" and len(values) <= len(COLOURS)
+    colour = colour_of(detail, "nominal" if named else "linear", values)
     first, last = min(rows["alpha"]), max(rows["alpha"])
     ticks = [tick for tick in _TICKS if first <= tick <= last]
     axis = alt.Axis(values=ticks, format="~g") if len(ticks) > 1 else alt.Axis(tickCount=3, format="~g")
@@ -212,7 +206,7 @@ def _panel(rows: pl.DataFrame, title: str, colour: alt.Color, detail: str) -> al
         .encode(
             alt.X("alpha:Q", title="order alpha", scale=alt.Scale(type="log", nice=False), axis=axis),
             alt.Y("value:Q", title=None, scale=alt.Scale(zero=True)),
-            colour,
+            colour.legend(orient="bottom", direction="horizontal", format="~g"),
             detail=f"{detail}:N",
             tooltip=[
                 alt.Tooltip(f"{detail}:Q", title=detail),
@@ -223,15 +217,6 @@ def _panel(rows: pl.DataFrame, title: str, colour: alt.Color, detail: str) -> al
         .properties(width=_WIDTH, height=_HEIGHT, title=alt.Title(title, fontSize=TEXT_SIZE + 1, anchor="start"))
     )
     return chart
-
-
-def _exponent_colour(rows: pl.DataFrame) -> alt.Color:
-    """A colour for each exponent: those of the house, or shades if there are more exponents than colours."""
-    exponents = sorted(set(rows["beta"]))
-    if len(exponents) > len(COLOURS):
-        return alt.Color("beta:Q", title="beta", scale=alt.Scale(scheme="viridis"), legend=_LEGEND)
-    scale = alt.Scale(domain=exponents, range=list(COLOURS[: len(exponents)]))
-    return alt.Color("beta:N", title="beta", scale=scale, legend=_LEGEND)
 
 
 def _check_exponents(betas: float | Sequence[float]) -> tuple[float, ...]:

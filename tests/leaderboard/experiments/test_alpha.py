@@ -145,7 +145,7 @@ def test_columns_settings_and_chosen_layers(llama_folder: Path) -> None:
     table = alpha_curves(llama_folder, SENTENCES, alphas=[2, 1], betas=[1], layers=[0.0, -1], seed=3, max_texts=5)
     assert table.columns == [
         "source", "revision", "beta", "alpha", "layer", "depth", "metric", "normalization", "value",
-        "n_eigenvalues", "n_texts", "final_norm", "max_seq_length", "site", "seed",
+        "n_eigenvalues", "n_texts", "final_norm", "max_seq_length", "seed",
     ]  # fmt: skip
     laws, layers = table.filter(source="power law"), table.filter(pl.col("source") != "power law")
     assert laws.select("beta", "alpha", "metric", "layer", "n_texts").rows() == [
@@ -154,8 +154,8 @@ def test_columns_settings_and_chosen_layers(llama_folder: Path) -> None:
     ]
     assert set(layers["layer"]) == {0, 3}
     assert layers["beta"].is_null().all()
-    settings_ = layers.select("n_texts", "final_norm", "site", "seed", "normalization").unique()
-    assert settings_.rows() == [(5, False, "resid_post", 3, "raw")]
+    settings_ = layers.select("n_texts", "final_norm", "seed", "normalization").unique()
+    assert settings_.rows() == [(5, False, 3, "raw")]
 
 
 def test_the_order_of_texts_changes_nothing_and_short_ones_are_left_out(llama_folder: Path) -> None:
