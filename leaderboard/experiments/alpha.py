@@ -153,7 +153,7 @@ def summary_alpha_curves(table: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for (source, metric), curves in table.group_by("source", "metric", maintain_order=True):
         by_alpha = {
-            alpha: curves.filter(alpha=alpha).sort("layer", "beta", nulls_last=True).drop_nulls("value")
+            alpha: curves.filter(alpha=alpha).sort("layer", "beta", nulls_last=True).filter(pl.col("value").is_finite())
             for alpha in {*shown, *measured}
         }
         for alpha in shown:
@@ -175,21 +175,22 @@ def draw_alpha_curves(table: pl.DataFrame) -> Figure:
         for metric, title in titles.items()
         if len(rows := table.filter(pl.col("metric") == metric))
     ]
-    return alt.concat(*charts, columns=len(charts)).resolve_scale(color="independent")
+    figure: alt.ConcatChart = alt.concat(*charts, columns=len(charts)).resolve_scale(color="independent")
+    return figure
 
 
 def _of_curve(curve: pl.DataFrame, shannon: pl.DataFrame | None) -> tuple[float | None, ...]:
     """The values of a row of the summary, from the curve of an order and that of order 1."""
-    values = curve["value"]
-    if values.is_empty():
+    values = curve["value"].to_numpy()
+    if not len(values):
         return (None,) * 5
-    lowest, spearman = values.arg_min(), None
+    place = int(values.argmin())
+    layer, valley, spearman = curve["layer"][place], None, None
+    if layer is not None:
+        valley = min(values[0], values[-1]) - values[place]
     if shannon is not None and len(shannon) == len(values) > 1:
-        spearman = pl.select(pl.corr(values, shannon["value"], method="spearman")).item()
-    layer, valley = None, None
-    if curve["layer"][0] is not None:
-        layer, valley = curve["layer"][lowest], min(values[0], values[-1]) - values[lowest]
-    return values[lowest], values.max(), layer, valley, spearman  # type: ignore[return-value]
+        spearman = pl.select(pl.corr(curve["value"], shannon["value"], method="spearman")).item()
+    return values[place], values.max(), layer, valley, spearman
 
 
 def _panel(rows: pl.DataFrame, title: str, detail: str) -> alt.Chart:
@@ -264,9 +265,9 @@ def _layers(
         show_progress=show_progress,
     ):
         vectors[:, pooled.rows], prompts[:, :, pooled.rows] = pooled.vectors[0], pooled.measured
-    found = {
-        "prompt_entropy": mean_of_known(prompts[..., where]).T,
-        "dataset_entropy": [metrics.dataset_entropy(rows[where], alpha=alphas) for rows in vectors],
+    found: dict[str, Sequence[np.ndarray]] = {
+        "prompt_entropy": list(mean_of_known(prompts[..., where]).T),
+        "dataset_entropy": [np.asarray(metrics.dataset_entropy(rows[where], alpha=alphas)) for rows in vectors],
     }
     rows = [
         (alpha, layer, layer / encoder.checkpoint.n_blocks, metric, float(value))

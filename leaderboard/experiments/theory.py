@@ -102,7 +102,7 @@ def minimal_prompt_entropy(
 
 def infonce_bound(
     views: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
-    temperatures: Sequence[float] = (1.0, 0.1, 0.005),
+    temperatures: Sequence[float] = (1.0, 0.1, 0.01),
 ) -> pl.DataFrame:
     """Theorem 3 (7): the bound on information by InfoNCE, and two entropies of the texts.
 
