@@ -1,6 +1,7 @@
 """Figures of the experiments in the house style: small multiples of curves over the layers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import polars as pl
@@ -43,23 +44,27 @@ def layer_curves(
     """
     drawn = table.filter(pl.col("normalization") == RAW) if "normalization" in table.columns else table
     drawn = drawn.filter(pl.col("value").is_finite())
-    across = [None] if columns is None else drawn[columns].unique(maintain_order=True).to_list()
     values = drawn[colour].unique(maintain_order=True).to_list()
-    charts = []
+    charts: list[alt.Chart] = []
+    width = 1
     for row in _in_order(rows, drawn[rows].unique(maintain_order=True).to_list()):
+        of_row = drawn.filter(pl.col(rows) == row)
+        if columns is None:
+            charts.append(_chart(of_row, colour, scale, x, _name(rows, row), values, title))
+            continue
+        across = drawn[columns].unique(maintain_order=True).to_list()
+        width = len(across)
         for column in across:
-            some = drawn.filter(pl.col(rows) == row)
-            said = _name(rows, row)
-            if columns is not None:
-                some = some.filter(pl.col(columns) == column)
-                said = f"{said}: {_name(columns, column)}" if len(across) > 1 else said
+            some = of_row.filter(pl.col(columns) == column)
+            said = f"{_name(rows, row)}: {_name(columns, column)}" if width > 1 else _name(rows, row)
             charts.append(_chart(some, colour, scale, x, said, values, title))
-    width = len(across) if len(across) > 1 else 2 if len(charts) in (2, 4) else min(3, len(charts))
-    return alt.concat(*charts, columns=width).resolve_scale(color="shared", strokeDash="shared")
+    width = width if width > 1 else 2 if len(charts) in (2, 4) else min(3, len(charts))
+    figure: alt.ConcatChart = alt.concat(*charts, columns=width).resolve_scale(color="shared")
+    return figure
 
 
 def _chart(
-    rows: pl.DataFrame, colour: str, scale: str, x: str, said: str, values: Sequence[object], title: str | None
+    rows: pl.DataFrame, colour: str, scale: str, x: str, said: str, values: Sequence[Any], title: str | None
 ) -> alt.Chart:
     depth = alt.X(
         "depth:Q",
@@ -70,7 +75,7 @@ def _chart(
     place = depth if x == "depth" else alt.X(f"{x}:Q", title=x, axis=alt.Axis(tickMinStep=1))
     kept = list(dict.fromkeys(["model", "layer", "depth", "value", colour]))
     tips = [alt.Tooltip(f"{name}:{'N' if name in ('model', colour) else 'Q'}") for name in kept]
-    return (
+    chart: alt.Chart = (
         alt.Chart(rows.select(kept))
         .mark_line(strokeWidth=1.6, point=alt.OverlayMarkDef(size=14, opacity=1))
         .encode(
@@ -87,9 +92,10 @@ def _chart(
             title=alt.Title(said, fontSize=TEXT_SIZE + 1, anchor="start", frame="group"),
         )
     )
+    return chart
 
 
-def colour_of(column: str, scale: str, values: Sequence[object], title: str | None = None) -> alt.Color:
+def colour_of(column: str, scale: str, values: Sequence[Any], title: str | None = None) -> alt.Color:
     """The colours of a column's values, with a legend below the figure.
 
     Args:
