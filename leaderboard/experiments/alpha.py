@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 ALPHAS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 BETAS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 _OF_LAYERS = ("prompt_entropy", "dataset_entropy")
-POWER_LAW, POWER_LAW_METRIC = "power law", "power_law"
+_POWER_LAW = "power_law"
 # The orders of the summary, where they were measured, and the one that they are compared with.
 _SUMMARY_ALPHAS, _SHANNON = (0.5, 1.0, 2.0, 5.0), 1.0
 
@@ -45,7 +45,7 @@ _WIDTH, _HEIGHT = 220, 220
 _TICKS = [digit * 10.0**power for power in range(-3, 4) for digit in (1, 3)]
 
 _SCHEMA = {
-    "source": pl.String,
+    "model": pl.String,
     "revision": pl.String,
     "beta": pl.Float64,
     "alpha": pl.Float64,
@@ -98,9 +98,9 @@ def alpha_curves(
         **options: The fields of `Recipe` and `Source`, see `LayerwiseEncoder`. Raw states by default, as in the paper.
 
     Returns:
-        A row for each exponent, or layer and metric, and order. Columns source ("power law", or the model's name),
-        revision, beta (null for a model), alpha, layer, depth (null for a power law), metric ("prompt_entropy",
-        "dataset_entropy" or "power_law"), normalization ("raw"), value (nats), and the settings.
+        A row for each exponent, or layer and metric, and order. Columns model, revision, beta, alpha, layer, depth,
+        metric ("power_law", "prompt_entropy" or "dataset_entropy"), normalization ("raw"), value (nats), and the
+        settings. Power laws have no model and no layer (null), layers have no beta.
 
     Raises:
         InputError: (a ValueError) an order is not above 0 or an exponent below 0, nothing is asked for, texts without a
@@ -108,8 +108,8 @@ def alpha_curves(
 
     Example:
         >>> table = alpha_curves(alphas=[1, 2], betas=[0], n_eigenvalues=4)
-        >>> table.select("source", "beta", "alpha", pl.col("value").exp().round(9)).rows()
-        [('power law', 0.0, 1.0, 4.0), ('power law', 0.0, 2.0, 4.0)]
+        >>> table.select("metric", "beta", "alpha", pl.col("value").exp().round(9)).rows()
+        [('power_law', 0.0, 1.0, 4.0), ('power_law', 0.0, 2.0, 4.0)]
     """
     orders = tuple(dict.fromkeys(check_orders("alphas", alphas)[0]))
     exponents = _check_exponents(betas)
@@ -117,6 +117,8 @@ def alpha_curves(
     if (model is None) != (texts is None):
         got = "texts without a model" if model is None else "a model without texts"
         raise InputError(f"texts: expected a model and texts, or neither for power laws only, got {got}")
+    if model is None and layers is not None:
+        raise InputError(f"layers: expected a model and texts, because power laws have no layers, got {layers!r}")
     if model is None and not exponents:
         raise InputError("betas: expected at least one exponent, or a model and texts, got none")
     tables = [_power_laws(exponents, orders, n_eigenvalues)]
@@ -131,7 +133,7 @@ def alpha_curves(
             max_length=encoder.max_seq_length,
         )
         measured = _layers(encoder, sample, orders, layers, batch_tokens, show_progress)
-        tables.append(with_settings(measured, encoder, n_texts=len(sample), seed=seed).rename({"model": "source"}))
+        tables.append(with_settings(measured, encoder, n_texts=len(sample), seed=seed))
     whole = pl.concat(tables, how="diagonal_relaxed").with_columns(normalization=pl.lit(RAW))
     missing = [pl.lit(None, dtype).alias(name) for name, dtype in _SCHEMA.items() if name not in whole.columns]
     return whole.with_columns(missing).select(pl.col(name).cast(dtype) for name, dtype in _SCHEMA.items())
@@ -144,22 +146,22 @@ def summary_alpha_curves(table: pl.DataFrame) -> pl.DataFrame:
         table: From `alpha_curves`.
 
     Returns:
-        A row for each source, metric and some of the orders. Columns source, metric, alpha, lowest and highest (nats,
+        A row for each model, metric and some of the orders. Columns model, metric, alpha, lowest and highest (nats,
         of the layers or exponents), lowest_layer, valley (nats by which it is below the lower one of the first and last
         layer; both null for power laws), spearman (rank correlation with the curve of order 1).
     """
     measured = sorted(set(table["alpha"]))
     shown = [alpha for alpha in _SUMMARY_ALPHAS if alpha in measured] or measured[: len(_SUMMARY_ALPHAS)]
     rows = []
-    for (source, metric), curves in table.group_by("source", "metric", maintain_order=True):
+    for (model, metric), curves in table.group_by("model", "metric", maintain_order=True):
         by_alpha = {
             alpha: curves.filter(alpha=alpha).sort("layer", "beta", nulls_last=True).filter(pl.col("value").is_finite())
             for alpha in {*shown, *measured}
         }
         for alpha in shown:
-            rows.append((source, metric, alpha, *_of_curve(by_alpha[alpha], by_alpha.get(_SHANNON))))
+            rows.append((model, metric, alpha, *_of_curve(by_alpha[alpha], by_alpha.get(_SHANNON))))
     names = ("lowest", "highest", "lowest_layer", "valley", "spearman")
-    schema = {"source": pl.String, "metric": pl.String, "alpha": pl.Float64, **dict.fromkeys(names, pl.Float64)}
+    schema = {"model": pl.String, "metric": pl.String, "alpha": pl.Float64, **dict.fromkeys(names, pl.Float64)}
     return pl.DataFrame(rows, schema={**schema, "lowest_layer": pl.Int64}, orient="row")
 
 
@@ -169,9 +171,9 @@ def draw_alpha_curves(table: pl.DataFrame) -> Figure:
     Args:
         table: From `alpha_curves`.
     """
-    titles = {POWER_LAW_METRIC: "power laws (nats)", **{name: METRIC_TABLE[name].title for name in _OF_LAYERS}}
+    titles = {_POWER_LAW: "power laws (nats)", **{name: METRIC_TABLE[name].title for name in _OF_LAYERS}}
     charts = [
-        _panel(rows, title, "beta" if metric == POWER_LAW_METRIC else "layer")
+        _panel(rows, title, "beta" if metric == _POWER_LAW else "layer")
         for metric, title in titles.items()
         if len(rows := table.filter(pl.col("metric") == metric))
     ]
@@ -229,16 +231,14 @@ def _check_exponents(betas: float | Sequence[float]) -> tuple[float, ...]:
 
 
 def _power_laws(betas: Sequence[float], alphas: Sequence[float], n: int) -> pl.DataFrame:
-    """Columns source, beta, alpha, metric, value, n_eigenvalues."""
+    """Columns beta, alpha, metric, value, n_eigenvalues."""
     ranks = torch.arange(1, n + 1, dtype=torch.float64)
     eigenvalues = ranks ** -torch.tensor(betas, dtype=torch.float64).reshape(-1, 1)
     columns = {alpha: renyi(eigenvalues, alpha).tolist() for alpha in alphas}
     rows = [
-        (POWER_LAW, beta, alpha, POWER_LAW_METRIC, columns[alpha][number], n)
-        for number, beta in enumerate(betas)
-        for alpha in alphas
+        (beta, alpha, _POWER_LAW, columns[alpha][number], n) for number, beta in enumerate(betas) for alpha in alphas
     ]
-    names = ("source", "beta", "alpha", "metric", "value", "n_eigenvalues")
+    names = ("beta", "alpha", "metric", "value", "n_eigenvalues")
     return pl.DataFrame(rows, schema={name: _SCHEMA[name] for name in names}, orient="row")
 
 

@@ -144,16 +144,17 @@ def test_layers_do_not_rise_with_alpha(encoder: LayerwiseEncoder) -> None:
 def test_columns_settings_and_chosen_layers(llama_folder: Path) -> None:
     table = alpha_curves(llama_folder, SENTENCES, alphas=[2, 1], betas=[1], layers=[0.0, -1], seed=3, max_texts=5)
     assert table.columns == [
-        "source", "revision", "beta", "alpha", "layer", "depth", "metric", "normalization", "value",
+        "model", "revision", "beta", "alpha", "layer", "depth", "metric", "normalization", "value",
         "n_eigenvalues", "n_texts", "final_norm", "max_seq_length", "seed",
     ]  # fmt: skip
-    laws, layers = table.filter(source="power law"), table.filter(pl.col("source") != "power law")
-    assert laws.select("beta", "alpha", "metric", "layer", "n_texts").rows() == [
-        (1.0, 2.0, "power_law", None, None),
-        (1.0, 1.0, "power_law", None, None),
+    laws, layers = table.filter(metric="power_law"), table.filter(pl.col("metric") != "power_law")
+    assert laws.select("model", "beta", "alpha", "layer", "n_texts").rows() == [
+        (None, 1.0, 2.0, None, None),
+        (None, 1.0, 1.0, None, None),
     ]
     assert set(layers["layer"]) == {0, 3}
     assert layers["beta"].is_null().all()
+    assert set(layers["model"]) == {LayerwiseEncoder(llama_folder).checkpoint.name}
     settings_ = layers.select("n_texts", "final_norm", "seed", "normalization").unique()
     assert settings_.rows() == [(5, False, 3, "raw")]
 
@@ -192,6 +193,7 @@ def test_a_text_of_one_token_counts_for_the_dataset_only(llama_raw: LayerwiseEnc
         ({"betas": []}, "betas: expected at least one exponent, or a model and texts"),
         ({"n_eigenvalues": 0}, "n_eigenvalues: expected an int of at least 1"),
         ({"texts": ["a text"]}, "texts: expected a model and texts, .*got texts without a model"),
+        ({"layers": [0]}, r"layers: expected a model and texts, .*got \[0\]"),
         ({"model": "starter"}, "texts: expected a model and texts, .*got a model without texts"),
     ],
 )
@@ -216,7 +218,7 @@ def test_the_summary_tells_the_valley_and_the_order_of_layers() -> None:
     """Two layers change places from order 1 to order 2, and the valley moves."""
     curves = {1.0: [3.0, 1.0, 2.0, 2.5], 2.0: [2.0, 1.0, 0.5, 1.5]}
     rows = [("m", alpha, k, k / 3, "dataset_entropy", v) for alpha, of in curves.items() for k, v in enumerate(of)]
-    schema = ["source", "alpha", "layer", "depth", "metric", "value"]
+    schema = ["model", "alpha", "layer", "depth", "metric", "value"]
     given_ = pl.DataFrame(rows, schema=schema, orient="row").with_columns(beta=pl.lit(None, pl.Float64))
     found = summary_alpha_curves(given_)
     assert found.select("alpha", "lowest", "highest", "lowest_layer", "valley").rows() == [
