@@ -87,19 +87,21 @@ def find_split(folder: Path, config: str | None, split: str) -> DataFiles:
     from datasets.data_files import EmptyDatasetError, get_data_patterns, sanitize_patterns
 
     settings, base, which = _find_config(folder, config)
+    listed = settings.get("data_files")
     with _reported(folder):
         try:
-            patterns = sanitize_patterns(settings.get("data_files") or get_data_patterns(glob.escape(str(base))))
+            patterns = sanitize_patterns(listed or get_data_patterns(glob.escape(str(base))))
         except EmptyDatasetError:
-            raise InputError(f"dataset: the folder {str(base)!r} holds no data") from None
+            patterns = {}
         files = {name: _matches(base, of_split) for name, of_split in patterns.items()}
     present = [name for name, paths in files.items() if paths]
+    if not present and not listed:
+        raise InputError(f"dataset: the folder {str(base)!r} holds no data")
     asked = [part.partition("[")[0].strip() for part in split.split("+")]
     for name in asked:
         if name not in present:
-            listed = f": there are no files {' or '.join(patterns[name])}" if name in patterns else ""
-            has = f"it has {', '.join(present)}" if present else "it has none"
-            raise InputError(f"split: {which} has no split {name!r}{listed}; {has}")
+            why = f": there are no files {' or '.join(patterns[name])}" if listed and name in patterns else ""
+            raise InputError(f"split: {which} has no split {name!r}{why}; it has {', '.join(present) or 'none'}")
     return DataFiles(folder, settings, {name: files[name] for name in asked})
 
 
@@ -109,21 +111,25 @@ def read_split(found: DataFiles, split: str) -> "datasets.Dataset":
     Raises:
         InputError: (a ValueError) a file cannot be read, or has no format that the datasets library knows.
     """
-    import datasets
     from datasets.data_files import DataFilesDict
     from datasets.load import import_main_class, infer_module_for_data_files
     from datasets.packaged_modules import _MODULE_TO_EXTENSIONS, _PACKAGED_DATASETS_MODULES
 
     with _reported(found.folder):
-        builder, options = infer_module_for_data_files(DataFilesDict(found.files), path=str(found.folder))
-        known = import_main_class(_PACKAGED_DATASETS_MODULES[builder][0]).BUILDER_CONFIG_CLASS
+        format_, options = infer_module_for_data_files(DataFilesDict(found.files), path=str(found.folder))
+        module, module_hash = _PACKAGED_DATASETS_MODULES[format_]
+        builder_class = import_main_class(module)
+        known = builder_class.BUILDER_CONFIG_CLASS
         said = {key: value for key, value in found.config.items() if key not in _ABOUT_FILES and hasattr(known, key)}
-        endings = {*_MODULE_TO_EXTENSIONS[builder]}
+        endings = {*_MODULE_TO_EXTENSIONS[format_]}
         files = {  # escaped, a path is no pattern
             name: [glob.escape(path) for path in paths if endings.intersection(Path(path.lower()).suffixes)]
             for name, paths in found.files.items()
         }
-        return datasets.load_dataset(builder, data_files=files, split=split, **{**options, **said})
+        # `load_dataset` would tell a server that the format was used.
+        builder = builder_class(data_files=files, hash=module_hash, **{**options, **said})
+        builder.download_and_prepare()
+        return builder.as_dataset(split=split)
 
 
 def _find_config(folder: Path, config: str | None) -> tuple[dict[str, Any], Path, str]:
