@@ -77,6 +77,23 @@ def check_site(site: object) -> str:
     return site
 
 
+def check_is_layer(site: str, what: str) -> None:
+    """Reject a site inside of blocks, for what only layers can be.
+
+    Args:
+        site: One of `SITES`.
+        what: What only a layer can be, such as "chosen".
+
+    Raises:
+        InputError: (a ValueError) the message says why.
+    """
+    if site != LAYER_SITE:
+        raise InputError(
+            f"site: only a layer ({LAYER_SITE}) can be {what}, because stock models return the output of whole blocks, "
+            f"not {site}; LayerwiseEncoder and run_sweep measure every site"
+        )
+
+
 def first_layer(site: str = LAYER_SITE) -> int:
     """The lowest layer that has a site: only the output of blocks goes on below block 1, with what enters it.
 

@@ -7,7 +7,7 @@ memory does not grow with the number of layers.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from midlayer_embed.forward.batching import (
     tokenize,
 )
 from midlayer_embed.forward.fitting import fit_layers
+from midlayer_embed.forward.measured import PooledBatch, TokenMeasure
 from midlayer_embed.forward.pooling import Pooler, pooler
 from midlayer_embed.forward.sites import AllRecorded, Place, attach_hooks
 from midlayer_embed.ground.progress import in_parts, progress
@@ -43,36 +44,6 @@ from midlayer_embed.recipes.transform import Transform
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-
-@dataclass(frozen=True)
-class TokenMeasure:
-    """A measurement of each text's token states, made at every layer during the forward pass.
-
-    Attributes:
-        function: Maps states (b, t, d) and a mask (b, t), 1 for tokens and 0 for padding, to one value per text (b,).
-        final_norm: Whether normed states are measured, at sites of the residual stream.
-    """
-
-    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    final_norm: bool
-
-
-@dataclass(frozen=True)
-class PooledBatch:
-    """The results of one forward pass.
-
-    Attributes:
-        rows: (b,) indices of the texts.
-        n_tokens: (b,) number of tokens of each, special tokens included.
-        vectors: (n_norms, n_places, b, dim), float32.
-        measured: (n_measures, n_places, b), float64, the results of the measurements.
-    """
-
-    rows: np.ndarray
-    n_tokens: np.ndarray
-    vectors: np.ndarray
-    measured: np.ndarray
 
 
 class LayerwiseEncoder:
@@ -334,11 +305,10 @@ class LayerwiseEncoder:
         places = [layer if isinstance(layer, Place) else Place(layer, self.recipe.site) for layer in layers]
         for site in {place.site for place in places}:
             self.checkpoint.check_site(site)
-        given = isinstance(texts, TokenIds)
         token_ids = texts if isinstance(texts, TokenIds) else self.tokenized(texts)
         check_token_ids(self.backbone.tokenizer, int(token_ids.flat.max(initial=0)), self.checkpoint.n_tokens)
         not_pooled = np.full_like(token_ids.lengths, 0 if first_token else 1)
-        if not (given or self.checkpoint.own.include_prompt):
+        if not isinstance(texts, TokenIds) and not self.checkpoint.own.include_prompt:
             prompts = prompt_lengths(self.backbone.tokenizer, texts, self.backbone.truncate_to)
             not_pooled = np.maximum(not_pooled, prompts)
         total = int(token_ids.lengths.sum())
@@ -362,7 +332,8 @@ class LayerwiseEncoder:
         parts = in_parts(batch.n_tokens, len(places))
         mask = batch.attention_mask.to(device)
         vectors = torch.empty((len(norms), len(places), len(batch.rows), self.dim), device=device)
-        measured = torch.empty((len(measures), len(places), len(batch.rows)), dtype=torch.float64)
+        widths = [measure.n_values for measure in measures]
+        measured = torch.empty((sum(widths), len(places), len(batch.rows)), dtype=torch.float64)
         of_length = {int(n): torch.from_numpy(batch.not_pooled == n).to(device) for n in np.unique(batch.not_pooled)}
 
         def pool(states: torch.Tensor) -> torch.Tensor:
@@ -383,9 +354,10 @@ class LayerwiseEncoder:
 
             for number, normed in enumerate(norms):
                 vectors[number, slot] = pool(states(normed))
-            for number, measure in enumerate(measures):
+            for measure, rows in zip(measures, torch.split(measured, widths), strict=True):
                 try:
-                    measured[number, slot] = measure.function(states(measure.final_norm), mask)
+                    values = measure.function(states(measure.final_norm), mask)
+                    rows[:, slot] = values.reshape(len(mask), measure.n_values).T
                 except InputError as error:
                     raise InputError(f"{places[slot]}: {error}") from error
             n_tokens = next(parts)

@@ -150,16 +150,17 @@ class Checkpoint:
         is_normed = index == total and (getattr(self.config, "tie_last_hidden_states", True) or not has_raw_last)
         return (total, True) if is_normed else (index + recorded.first_layer, False)
 
-    def embedding_dim(self, layer: int, pooling_mode: str) -> int:
+    def embedding_dim(self, layer: int, pooling_mode: str, site: str = LAYER_SITE) -> int:
         """Width of the embeddings of a layer."""
         dim = int(self.config.get_text_config().hidden_size) * len(pooling_modes(pooling_mode))
-        for module in self.own.modules_at(is_last=self.is_last(layer)):
+        is_last = self.is_last(layer, site)
+        for module in self.own.modules_at(is_last=is_last):
             dim = module.out_features or dim
-        return min(dim, self.own.truncate_dim or dim) if self.is_last(layer) else dim
+        return min(dim, self.own.truncate_dim or dim) if is_last else dim
 
-    def is_last(self, layer: int) -> bool:
-        """Whether a layer is the last one, which is the model itself."""
-        return layer == self.n_blocks
+    def is_last(self, layer: int, site: str = LAYER_SITE) -> bool:
+        """Whether a layer is the last one, which is the model itself; a site inside of the last block is not."""
+        return layer == self.n_blocks and site == LAYER_SITE
 
     def resolved(self, recipe: Recipe) -> Recipe:
         """A recipe whose `final_norm` and `pooling_mode`, if the user gave none, are the template's or the model's own.
@@ -199,13 +200,13 @@ class Checkpoint:
                 f"site: this {kind} model has no {site}: {sites.lacking[site]}; it has {', '.join(sites.available())}"
             )
 
-    def check_layers(self, layers: Iterable[int]) -> None:
+    def check_layers(self, layers: Iterable[int], site: str = LAYER_SITE) -> None:
         """Reject the last layer of a model that does more than our layers can; log what lower layers do not have.
 
         Raises:
             InputError: (a ValueError) the message says what it is.
         """
-        are_last = {self.is_last(layer) for layer in layers}
+        are_last = {self.is_last(layer, site) for layer in layers}
         if True in are_last and self.own.unsupported:
             raise InputError(
                 f"model: the last layer of {self.root} is the model itself, which has "
