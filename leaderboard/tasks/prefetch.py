@@ -68,7 +68,7 @@ class _Fetched(BaseModel):
     """A dataset that was downloaded completely: all of its files, or those that match patterns."""
 
     revision: str
-    patterns: list[str] | None = None
+    patterns: tuple[str, ...] | None = None
     files: dict[str, _FetchedFile]
 
 
@@ -226,9 +226,8 @@ def prefetch(
                         )
                         for file in plan.files
                     }
-                    manifest.datasets[name] = _Fetched(
-                        revision=wanted.revision, patterns=wanted.patterns and [*wanted.patterns], files=files
-                    )
+                    fetched = _Fetched(revision=wanted.revision, patterns=wanted.patterns, files=files)
+                    manifest.datasets[name] = fetched
                     manifest.write(folder)
     if failures:
         raise DatasetsFailed(failures, len(all_wanted))

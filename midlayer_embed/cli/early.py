@@ -14,7 +14,8 @@ from midlayer_embed.layers import layer_number
 from midlayer_embed.models.starter import check_location
 from midlayer_embed.options import fold
 from midlayer_embed.selection.criteria import PROXY
-from midlayer_embed.texts.names import DEFAULT_SPLIT, check_dataset
+from midlayer_embed.texts.dataset_arguments import check_dataset
+from midlayer_embed.texts.names import DEFAULT_SPLIT
 
 
 def check_model(arguments: argparse.Namespace, layers: Iterable[int | float] = ()) -> None:

@@ -14,10 +14,11 @@ from transformers import PreTrainedTokenizerBase
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.forward.batching import check_texts, tokenize
 from midlayer_embed.ground.checks import check_int, check_optional_int
+from midlayer_embed.texts.dataset_arguments import check_dataset
 from midlayer_embed.texts.dataset_folder import check_datasets, find_folder, find_split, read_split
 from midlayer_embed.texts.files import describe, errors_about, find_texts, read_texts
 from midlayer_embed.texts.files.source import SAMPLE_ROWS, holds_codes
-from midlayer_embed.texts.names import DEFAULT_SPLIT, ON_HUB, SOTU, WIKITEXT, check_dataset
+from midlayer_embed.texts.names import DEFAULT_SPLIT, ON_HUB, SOTU, WIKITEXT
 from midlayer_embed.texts.sotu import paragraphs
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def dataset_texts(
         where = str(folder)
         table = read_split(find_split(folder, config, split), split)
     else:
-        table = _load_from_hub(where, config, split, known and known.revision)
+        table = _load_from_hub(where, config, split, known.revision if known else None)
     kinds = {name: getattr(feature, "dtype", None) for name, feature in table.features.items()}
     strings = [name for name, kind in kinds.items() if kind in ("string", "large_string", "string_view")]
     if column is None:

