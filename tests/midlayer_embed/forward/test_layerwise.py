@@ -7,6 +7,8 @@ import pytest
 from support.tiny_models import plain_layer_means, plain_token_states
 
 from midlayer_embed import LayerwiseEncoder
+from midlayer_embed.forward.measured import TokenMeasure
+from midlayer_embed.options import Recipe
 
 
 @pytest.mark.parametrize("final_norm", [True, False], ids=["normed", "raw"])
@@ -183,3 +185,13 @@ def test_progress_counts_every_layer_of_a_batch(llama: LayerwiseEncoder, sentenc
     assert len(batches) > 1
     assert [seen for _, seen in batches] == [3 * number for number in range(1, len(batches) + 1)]
     assert sum(counted) == sum(int(pooled.n_tokens.sum()) for pooled, _ in batches)
+
+
+def test_a_measurement_gives_one_value_of_a_text_or_several(llama: LayerwiseEncoder, sentences: list[str]) -> None:
+    n_tokens = TokenMeasure(lambda _states, mask: mask.sum(dim=1), final_norm=False)
+    ends = TokenMeasure(lambda states, _mask: states[:, 0, :2].double(), final_norm=True, n_values=2)
+    vectors = llama.with_recipe(Recipe(pooling_mode="cls")).encode(sentences, [2, 0])
+    for batch in llama.pooled_batches(sentences, [2, 0], norms=[], measures=[ends, n_tokens], batch_tokens=32):
+        assert batch.measured.shape == (3, 2, len(batch.rows))
+        np.testing.assert_array_equal(batch.measured[2], [batch.n_tokens] * 2)
+        np.testing.assert_allclose(batch.measured[:2], vectors[batch.rows][..., :2].T, atol=1e-5)
