@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import torch
 
+from leaderboard.experiments.encoders import find_model
 from leaderboard.experiments.profiles.kept import KeptProfiles
 from leaderboard.experiments.profiles.revisions import find_revisions
 from leaderboard.experiments.profiles.table import MEASURED, SCHEMA, with_scores
-from leaderboard.models.known import MAIN, known_models, resolve_known_model
+from leaderboard.models.known import known_models
 from midlayer_embed import __version__
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import check_texts
@@ -27,7 +28,7 @@ from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_int, check_optional_int
 from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.ground.paths import user_path
-from midlayer_embed.models.checkpoint import LOCAL, Checkpoint, find_checkpoint
+from midlayer_embed.models.checkpoint import LOCAL, Checkpoint
 from midlayer_embed.models.discovery import model_without_weights
 from midlayer_embed.models.weights import dtype_name, resolve_device
 from midlayer_embed.options import AnyModelOptions, Recipe, Source, fold, takes_options
@@ -128,11 +129,10 @@ def checkpoints(
         >>> table = checkpoints("EleutherAI/pythia-410m", texts, ["step1", "step512", "main"])    # doctest: +SKIP
         >>> table.filter(metric="prompt_entropy", normalization="raw", step=512)["value"]         # doctest: +SKIP
     """
-    source, recipe = fold(options)
-    how = _how(metrics, max_texts, min_tokens, seed, rates, batch_tokens, source, recipe)
+    how = _how(metrics, max_texts, min_tokens, seed, rates, batch_tokens, options)
     found = check_texts(texts)
-    revised = find_revisions(model, revisions, source)
-    label = _label_of_run(model, source, revised[0].checkpoint)
+    revised = find_revisions(model, revisions, options)
+    label = _label_of_run(model, how.source, revised[0].checkpoint)
     models = [_Measured(label, one.name, one.step, one.checkpoint) for one in revised]
     return _measure(models, found, how, KeptProfiles(folder), show_progress)
 
@@ -186,10 +186,9 @@ def compare_models(
         >>> adapted = LayerwiseEncoder(base, bidirectional=True, adapters=["mine"])               # doctest: +SKIP
         >>> table = compare_models({"base": base, "finetuned": adapted}, texts)                   # doctest: +SKIP
     """
-    source, recipe = fold(options)
-    how = _how(metrics, max_texts, min_tokens, seed, rates, batch_tokens, source, recipe)
+    how = _how(metrics, max_texts, min_tokens, seed, rates, batch_tokens, options)
     found = check_texts(texts)
-    table = _measure(_find_models(models, source), found, how, KeptProfiles(folder), show_progress)
+    table = _measure(_find_models(models, options), found, how, KeptProfiles(folder), show_progress)
     return table if scores is None else with_scores(table, scores)
 
 
@@ -200,9 +199,9 @@ def _how(
     seed: int,
     rates: str,
     batch_tokens: int | None,
-    source: Source,
-    recipe: Recipe,
+    options: Mapping[str, Any],
 ) -> _How:
+    source, recipe = fold(options)
     resolve_device(source.device)
     return _How(
         check_metrics(metrics),
@@ -225,15 +224,15 @@ def _label_of_run(model: str | Path, source: Source, checkpoint: Checkpoint) -> 
     return str(model) if str(model) in known_models() or checkpoint.hub_id is None else checkpoint.name
 
 
-def _find_models(models: "Sequence[_Model] | Mapping[str, _Model]", source: Source) -> list[_Measured]:
+def _find_models(models: "Sequence[_Model] | Mapping[str, _Model]", options: Mapping[str, Any]) -> list[_Measured]:
     """The models, none loaded; each with a label of its own."""
     if isinstance(models, (str, Path, Checkpoint, LayerwiseEncoder)):
         models = [models]
     if not models:
         raise InputError("models: expected at least one, got none")
     if isinstance(models, Mapping):
-        return [_Measured(label, None, None, _find(model, source)) for label, model in models.items()]
-    found = [(str(model), _find(model, source)) for model in models]
+        return [_Measured(label, None, None, _find(model, options)) for label, model in models.items()]
+    found = [(str(model), _find(model, options)) for model in models]
     labels = [
         name if name in known_models() else _Measured(name, None, None, model).checkpoint.name for name, model in found
     ]
@@ -245,15 +244,14 @@ def _find_models(models: "Sequence[_Model] | Mapping[str, _Model]", source: Sour
     ]
     for label, n in Counter(one.label for one in labelled).items():
         if n > 1:
-            raise InputError(f"models: {label} is named twice; different settings of one model need labels of their own")
+            raise InputError(
+                f"models: {label} is named twice; different settings of one model need labels of their own"
+            )
     return labelled
 
 
-def _find(model: _Model, source: Source) -> Checkpoint | LayerwiseEncoder:
-    if isinstance(model, (Checkpoint, LayerwiseEncoder)):
-        return model
-    name, known = resolve_known_model(model, source)
-    return find_checkpoint(name, known)
+def _find(model: _Model, options: Mapping[str, Any]) -> Checkpoint | LayerwiseEncoder:
+    return model if isinstance(model, LayerwiseEncoder) else find_model(model, options)[0]
 
 
 def _measure(

@@ -20,8 +20,7 @@ PUBLISHED = "published"
 # exceeds what 1,000 texts can have. They are not comparable with the others, and have a source of their own.
 PUBLISHED_EARLIER = "published earlier"
 _EARLIER_NAME = "entropy_sentence"
-_SIZE_PATTERN = r"\b(\d+(?:\.\d+)?)([mb])\b"
-_SIZE = re.compile(_SIZE_PATTERN, re.IGNORECASE)
+_SIZE = re.compile(r"\b(\d+(?:\.\d+)?)([mb])\b", re.IGNORECASE)
 _NOT_TOLD = ("n_texts", "final_norm", "max_seq_length", "seed")
 _UNITS = {"m": 10**6, "b": 10**9}
 
@@ -89,6 +88,16 @@ def size_of(name: str) -> int | None:
     return None if found is None else round(float(found[1]) * _UNITS[found[2].lower()])
 
 
+def without_size(name: str) -> str:
+    """The name of a model's family.
+
+    Example:
+        >>> without_size("Pythia-1.4b"), without_size("LLM2Vec-mntp-8B")
+        ('Pythia', 'LLM2Vec-mntp')
+    """
+    return _SIZE.sub("", name).strip("-_ ")
+
+
 def published_checkpoints(published: pl.DataFrame, model: str | None = None) -> pl.DataFrame:
     """The checkpoints of one published model, for `checkpoints`.
 
@@ -118,7 +127,7 @@ def published_models(published: pl.DataFrame, models: Sequence[str] | None = Non
         {name: place for place, name in enumerate(in_order(published["revision"].unique().to_list()))}
     )
     last = published.filter(place == place.max().over("model"))
-    family = pl.col("model").str.replace(f"(?i){_SIZE_PATTERN}", "")
+    family = pl.col("model").map_elements(without_size, return_dtype=pl.String)
     ordered = last.sort("source", family, "n_parameters", maintain_order=True)
     return _only(ordered, models, "of this name", several=True)
 

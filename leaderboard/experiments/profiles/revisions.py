@@ -1,15 +1,17 @@
 """The checkpoints of a training run: found by their names, and in the order of their steps, before any is loaded."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from leaderboard.models.known import MAIN, resolve_known_model
+from leaderboard.experiments.encoders import find_model
+from leaderboard.models.known import MAIN, known_models
 from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.ground.paths import user_path
-from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
-from midlayer_embed.options import Source
+from midlayer_embed.models.checkpoint import Checkpoint
 
 _CONFIG = "config.json"
 # "step512", "global_step1000", "checkpoint-500", "stage1-step1000-tokens5B", "iter_0001000", "512"
@@ -57,14 +59,16 @@ def in_order(names: Sequence[str]) -> list[str]:
     return sorted(names, key=place)
 
 
-def find_revisions(model: str | Path, revisions: Sequence[str | Path] | None, source: Source) -> list[Revision]:
+def find_revisions(
+    model: str | Path, revisions: Sequence[str | Path] | None, options: Mapping[str, Any]
+) -> list[Revision]:
     """The checkpoints, in the order of their steps. All are found before this returns, and no weights are read.
 
     Args:
         model: A Hub id or a name of `configs/models`; or a folder, whose folders are checkpoints.
         revisions: Revisions of a model on the Hub, or names of folders in `model`; folders elsewhere by their paths.
             None: all checkpoints in the folder `model`.
-        source: How they are loaded, without a revision.
+        options: Fields of `Recipe` and `Source`, without a revision.
 
     Raises:
         InputError: (a ValueError) a revision or folder does not exist or cannot be loaded, is named twice, or is no
@@ -81,13 +85,17 @@ def find_revisions(model: str | Path, revisions: Sequence[str | Path] | None, so
         revisions = _checkpoints_in(run, str(model))
     if not revisions:
         raise InputError("revisions: expected at least one, got none")
-    found: dict[str, Revision] = {}
+    folders: dict[str, Path | None] = {}
     for given in revisions:
         folder = _folder_of(given, run)
         name = str(given) if folder is None else _name_of(folder, run)
-        if name in found:
+        if name in folders:
             raise InputError(f"revisions: {name!r} is named twice")
-        found[name] = Revision(name, step_of(name), _find(model, str(given), folder, source))
+        if folder is None and str(model) in known_models():  # a wrong name is told before the Hub is asked
+            with _about(name):
+                known_models()[str(model)].check_revision(name)
+        folders[name] = folder
+    found = {name: Revision(name, step_of(name), _find(model, name, folders[name], options)) for name in folders}
     first, *others = found.values()
     for other in others:
         if other.checkpoint.n_blocks != first.checkpoint.n_blocks:
@@ -98,15 +106,21 @@ def find_revisions(model: str | Path, revisions: Sequence[str | Path] | None, so
     return [found[name] for name in in_order(list(found))]
 
 
-def _find(model: str | Path, revision: str, folder: Path | None, source: Source) -> Checkpoint:
+def _find(model: str | Path, name: str, folder: Path | None, options: Mapping[str, Any]) -> Checkpoint:
+    with _about(name):
+        if folder is None:
+            return find_model(model, {**options, "revision": name})[0]
+        return find_model(folder, options)[0]
+
+
+@contextmanager
+def _about(revision: str) -> Iterator[None]:
+    """Have an error about a model name the revision."""
     try:
-        if folder is not None:
-            return find_checkpoint(folder, replace(source, revision=None))
-        name, known = resolve_known_model(model, replace(source, revision=revision))
-        return find_checkpoint(name, known)
+        yield
     except InputError as error:
-        named = str(error).removeprefix("model: ").removeprefix("revision: ")
-        raise InputError(f"revisions: {revision}: {named}") from error
+        said = str(error).removeprefix("model: ").removeprefix("revision: ")
+        raise InputError(f"revisions: {revision}: {said}") from error
 
 
 def _folder_of(given: str | Path, run: Path) -> Path | None:

@@ -66,7 +66,7 @@ def summary_checkpoints(table: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema)
 
 
-def summary_models(table: pl.DataFrame) -> pl.DataFrame:
+def summary_compare_models(table: pl.DataFrame) -> pl.DataFrame:
     """Models beside each other: how deep their prompt entropy dips, and the mean of each metric over the layers.
 
     Args:
@@ -86,7 +86,9 @@ def summary_models(table: pl.DataFrame) -> pl.DataFrame:
         row = dict(zip((*_RUN, "revision", "n_blocks", "n_parameters"), key, strict=True))
         dip, depth = _dip(curves.filter(pl.col("metric") == _DIPS, pl.col("value").is_finite()).sort("layer"))
         found = {name: means.get(name) for name in metrics}
-        rows.append({**row, "dip": dip, "dip_depth": depth, **found, **({SCORE: scores.max()} if SCORE in found else {})})
+        rows.append(
+            {**row, "dip": dip, "dip_depth": depth, **found, **({SCORE: scores.max()} if SCORE in found else {})}
+        )
     words = dict.fromkeys((*_RUN, "revision"), pl.String) | dict.fromkeys(("n_blocks", "n_parameters"), pl.Int64)
     return pl.DataFrame(rows, schema={name: words.get(name, pl.Float64) for name in rows[0]})
 
@@ -118,7 +120,7 @@ def _curves(
 
 
 def _middle(steps: list[int | None]) -> int:
-    """The place of the first checkpoint in the second half of a run, on a scale of log steps; without steps, by count."""
+    """The place of the first checkpoint in the second half of a run, by log steps; without steps, by count."""
     numbered = [(place, step) for place, step in enumerate(steps) if step is not None]
     if len(numbered) < 2:
         return len(steps) // 2

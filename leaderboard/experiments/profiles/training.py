@@ -183,7 +183,7 @@ def _tokenizer(texts: Sequence[str], n_vocabulary: int) -> PreTrainedTokenizerFa
         vocab_size=n_vocabulary, special_tokens=[_END], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=_END)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=_END)  # type: ignore[no-untyped-call]
 
 
 def _finished(folder: Path, asked: dict[str, object]) -> dict[str, float] | None:
