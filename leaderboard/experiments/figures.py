@@ -47,23 +47,27 @@ def layer_curves(
     """
     drawn = table.filter(pl.col("normalization") == RAW) if "normalization" in table.columns else table
     drawn = drawn.filter(pl.col("value").is_finite())
-    across = [None] if columns is None else drawn[columns].unique(maintain_order=True).to_list()
     values = drawn[colour].unique(maintain_order=True).to_list()
     colours: list[Any] = [colour_of(colour, scale, values, title, names)]
     if scale == "nominal" and len(values) > len(COLOURS):  # colours come again, with another dash
         dashes = alt.Scale(domain=values, range=LINE_DASHES)
         colours.append(alt.StrokeDash(f"{colour}:N", title=None, scale=dashes, legend=colours[0]["legend"]))
-    charts = []
+    charts: list[alt.Chart] = []
+    width = 1
     for row in _in_order(rows, drawn[rows].unique(maintain_order=True).to_list()):
+        of_row = drawn.filter(pl.col(rows) == row)
+        if columns is None:
+            charts.append(_chart(of_row, x, _name(rows, row), colours, colour))
+            continue
+        across = drawn[columns].unique(maintain_order=True).to_list()
+        width = len(across)
         for column in across:
-            some = drawn.filter(pl.col(rows) == row)
-            said = _name(rows, row)
-            if columns is not None:
-                some = some.filter(pl.col(columns) == column)
-                said = f"{said}: {_name(columns, column)}" if len(across) > 1 else said
+            some = of_row.filter(pl.col(columns) == column)
+            said = f"{_name(rows, row)}: {_name(columns, column)}" if width > 1 else _name(rows, row)
             charts.append(_chart(some, x, said, colours, colour))
-    width = len(across) if len(across) > 1 else 2 if len(charts) in (2, 4) else min(3, len(charts))
-    return alt.concat(*charts, columns=width).resolve_scale(color="shared", strokeDash="shared")
+    width = width if width > 1 else 2 if len(charts) in (2, 4) else min(3, len(charts))
+    figure: alt.ConcatChart = alt.concat(*charts, columns=width).resolve_scale(color="shared", strokeDash="shared")
+    return figure
 
 
 def _chart(rows: pl.DataFrame, x: str, said: str, colours: Sequence[Any], colour: str) -> alt.Chart:
@@ -76,7 +80,7 @@ def _chart(rows: pl.DataFrame, x: str, said: str, colours: Sequence[Any], colour
     place = depth if x == "depth" else alt.X(f"{x}:Q", title=x, axis=alt.Axis(tickMinStep=1))
     kept = list(dict.fromkeys(["model", "layer", "depth", "value", colour]))
     tips = [alt.Tooltip(f"{name}:{'N' if name in ('model', colour) else 'Q'}") for name in kept]
-    return (
+    chart: alt.Chart = (
         alt.Chart(rows.select(kept))
         .mark_line(strokeWidth=1.6, point=alt.OverlayMarkDef(size=14, opacity=1))
         .encode(
@@ -93,12 +97,13 @@ def _chart(rows: pl.DataFrame, x: str, said: str, colours: Sequence[Any], colour
             title=alt.Title(said, fontSize=TEXT_SIZE + 1, anchor="start", frame="group"),
         )
     )
+    return chart
 
 
 def colour_of(
     column: str,
     scale: str,
-    values: Sequence[object],
+    values: Sequence[Any],
     title: str | None = None,
     names: Mapping[float, str] | None = None,
 ) -> alt.Color:
@@ -119,25 +124,17 @@ def colour_of(
     kind = alt.Scale(type=scale, scheme=_SCHEME)  # type: ignore[arg-type]
     if len(values) <= _MOST_NAMES:
         numbers = sorted(value for value in values if isinstance(value, (int, float)))
-        legend = alt.Legend(
-            orient="right",
-            type="symbol",
-            values=numbers,
-            labelExpr=_label_of_number(names),
-            symbolType="stroke",
-            symbolStrokeWidth=2,
-            labelLimit=0,
-        )
+        strokes = {"symbolType": "stroke", "symbolStrokeWidth": 2, "labelLimit": 0}
+        legend = alt.Legend(orient="right", type="symbol", values=numbers, labelExpr=_in_words(names), **strokes)
     else:
-        legend = alt.Legend(orient="right", type="gradient", gradientLength=200, labelExpr=_label_of_number(names))
+        legend = alt.Legend(orient="right", type="gradient", gradientLength=200, labelExpr=_in_words(names))
     return alt.Color(f"{column}:Q", title=said, scale=kind, legend=legend)
 
 
-def _label_of_number(names: Mapping[float, str] | None) -> str:
+def _in_words(names: Mapping[float, str] | None) -> str:
     """The expression of Vega for the label of a number: its name if it has one."""
-    plain = "format(datum.value, '~s')"
     cases = [f"datum.value == {number!r} ? {json.dumps(name)}" for number, name in (names or {}).items()]
-    return " : ".join([*cases, plain])
+    return " : ".join([*cases, f"format(datum.value, '{'~s' if names else '~g'}')"])
 
 
 def _in_order(column: str, values: Sequence[str]) -> list[str]:
