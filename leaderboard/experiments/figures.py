@@ -124,7 +124,7 @@ def colour_of(
     kind = alt.Scale(type=scale, scheme=_SCHEME)  # type: ignore[arg-type]
     if len(values) <= _MOST_NAMES:
         numbers = sorted(value for value in values if isinstance(value, (int, float)))
-        strokes = {"symbolType": "stroke", "symbolStrokeWidth": 2, "labelLimit": 0}
+        strokes: dict[str, Any] = {"symbolType": "stroke", "symbolStrokeWidth": 2, "labelLimit": 0}
         legend = alt.Legend(orient="right", type="symbol", values=numbers, labelExpr=_in_words(names), **strokes)
     else:
         legend = alt.Legend(orient="right", type="gradient", gradientLength=200, labelExpr=_in_words(names))

@@ -7,6 +7,7 @@ makes the checkpoints of a tiny run.
 from leaderboard.experiments.profiles.drawings import draw_checkpoints, draw_compare_models
 from leaderboard.experiments.profiles.measure import checkpoints, compare_models
 from leaderboard.experiments.profiles.published import (
+    beside_published,
     published_checkpoints,
     published_models,
     read_published,
@@ -15,6 +16,7 @@ from leaderboard.experiments.profiles.published import (
 from leaderboard.experiments.profiles.summaries import summary_checkpoints, summary_compare_models
 
 __all__ = [
+    "beside_published",
     "checkpoints",
     "compare_models",
     "draw_checkpoints",

@@ -19,21 +19,22 @@ from midlayer_embed.ground.paths import target_folder
 
 logger = logging.getLogger(__name__)
 
-_SUBFOLDER, _LOCK = "parts", "lock"
+_LOCK = "lock"
+_DIGEST = "[0-9a-f]" * 16
 
 
 class KeptProfiles:
     """Finished profiles; a context manager, which only one process may be in.
 
     Args:
-        folder: Where they are kept, in a folder of their own, "parts"; None: nowhere.
+        folder: Where they are kept; None: nowhere.
 
     Raises:
         InputError: (a ValueError) another process uses the folder, or it cannot be written.
     """
 
     def __init__(self, folder: str | Path | None) -> None:
-        self._folder = None if folder is None else target_folder(folder, "folder") / _SUBFOLDER
+        self._folder = None if folder is None else target_folder(folder, "folder")
         self._lock: FileLock | None = None
 
     def __enter__(self) -> "KeptProfiles":
@@ -43,10 +44,10 @@ class KeptProfiles:
                 self._lock = FileLock(self._folder / _LOCK, timeout=0)
                 self._lock.acquire()
             except Timeout:
-                raise InputError(f"folder: another process is measuring in {self._folder.parent}") from None
+                raise InputError(f"folder: another process is measuring in {self._folder}") from None
             except OSError as error:
                 raise InputError(f"folder: {self._folder} cannot be written: {error.strerror}") from error
-            for left in self._folder.glob(f".*{PARTIAL_MARK}*"):  # what a kill left
+            for left in self._folder.glob(f".{_DIGEST}.parquet{PARTIAL_MARK}*"):  # what a kill left
                 left.unlink(missing_ok=True)
         return self
 
@@ -79,7 +80,7 @@ class KeptProfiles:
         """What an interrupt leaves behind, in words."""
         if self._folder is None:
             return "nothing is kept; with a folder (--out) an experiment can be resumed"
-        n_kept = len(list(self._folder.glob("[!.]*.parquet")))
+        n_kept = len(list(self._folder.glob(f"{_DIGEST}.parquet")))
         return f"{n_kept} profile{'s' * (n_kept != 1)} kept; run the same command again to resume"
 
     def _file(self, settings: Mapping[str, Any]) -> Path:

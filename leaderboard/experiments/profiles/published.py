@@ -117,8 +117,8 @@ def published_models(published: pl.DataFrame, models: Sequence[str] | None = Non
 
     Args:
         published: From `read_published`.
-        models: Their names, with an owner or without, in any case of letters. None: all, families by their names and
-            each in the order of its sizes.
+        models: Their names, with an owner or without, in any case of letters. None: all but those of an earlier
+            measurement, families by their names and each in the order of its sizes.
 
     Raises:
         InputError: (a ValueError) no such model.
@@ -128,6 +128,8 @@ def published_models(published: pl.DataFrame, models: Sequence[str] | None = Non
     )
     last = published.filter(place == place.max().over("model"))
     family = pl.col("model").map_elements(without_size, return_dtype=pl.String)
+    if models is None and PUBLISHED in set(last["source"]):
+        last = last.filter(source=PUBLISHED)
     ordered = last.sort("source", family, "n_parameters", maintain_order=True)
     return _only(ordered, models, "of this name", several=True)
 
@@ -140,6 +142,34 @@ def with_published(table: pl.DataFrame | None, published: pl.DataFrame) -> pl.Da
         published: From `published_checkpoints` or `published_models`.
     """
     return published if table is None else pl.concat([table, published], how="diagonal").select(table.columns)
+
+
+def beside_published(
+    table: pl.DataFrame | None, metrics: str | Path, experiment: str, models: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """The table of an experiment, followed by what a file has for it.
+
+    Args:
+        table: From `checkpoints` or `compare_models`; None: nothing was measured.
+        metrics: As for `read_published`.
+        experiment: "checkpoints" or "compare_models".
+        models: Models of the file. None: those of `published_models`; of checkpoints the model that was measured, if
+            the file has checkpoints of it, else the only one with several revisions.
+
+    Raises:
+        InputError: (a ValueError) as `read_published`; no such model, or not one model for its checkpoints.
+    """
+    published = read_published(metrics)
+    if experiment != "checkpoints":
+        return with_published(table, published_models(published, models))
+    if models is not None and len(models) != 1:
+        raise InputError(f"model: checkpoints takes one model of the published table, got {len(models)}")
+    model = None if models is None else models[0]
+    if model is None and table is not None:
+        several = published.filter(pl.col("revision").n_unique().over("model") > 1)["model"].unique()
+        measured = {_plain(name) for name in table["model"].unique()}
+        model = next((name for name in several if _plain(name) in measured), None)
+    return with_published(table, published_checkpoints(published, model))
 
 
 def _only(table: pl.DataFrame, models: Sequence[str] | None, what: str, *, several: bool) -> pl.DataFrame:

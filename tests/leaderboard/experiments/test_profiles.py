@@ -16,6 +16,7 @@ from support.architectures import FAMILIES
 
 from leaderboard.experiments import checkpoints, compare_models
 from leaderboard.experiments.profiles import (
+    beside_published,
     draw_checkpoints,
     draw_compare_models,
     measure,
@@ -197,11 +198,12 @@ def test_a_failure_loses_nothing_that_is_finished(
     with monkeypatch.context() as patch, pytest.raises(OSError, match="out of memory"):
         patch.setattr(measure, "profile_layers", fails_at_16)
         checkpoints(run_folder, sentences, metrics=FAST, folder=tmp_path)
-    (tmp_path / "parts" / ".a.parquet.partial-0").touch()
-    next((tmp_path / "parts").glob("*.parquet")).write_bytes(b"PAR1 and nothing else")
+    left = tmp_path / f".{'0' * 16}.parquet.partial-0"
+    left.touch()
+    next(tmp_path.glob("*.parquet")).write_bytes(b"PAR1 and nothing else")
     checkpoints(run_folder, sentences, metrics=FAST, folder=tmp_path)
     assert len(passes) == 5 and passes[:2] == ["step1", "step2"]  # a damaged file is one of them, measured again
-    assert not list((tmp_path / "parts").glob(".*.partial-*"))
+    assert not left.exists()
 
 
 @pytest.mark.parametrize(
@@ -427,7 +429,9 @@ def test_a_published_table_is_read_as_one_that_was_measured(published_file: Path
     sources = dict(published.select("model", "source").unique().iter_rows())
     assert sources == {"Pythia-70m": "published", "Pythia-1.4b": "published earlier"}
     models = published_models(published)
-    assert set(models.select("model", "revision").iter_rows()) == {("Pythia-70m", "main"), ("Pythia-1.4b", "main")}
+    assert set(models.select("model", "revision").iter_rows()) == {("Pythia-70m", "main")}
+    named = published_models(published, ["eleutherai/pythia-1.4B", "Pythia-70m"])
+    assert named["model"].unique(maintain_order=True).to_list() == ["Pythia-1.4b", "Pythia-70m"]
 
 
 def test_what_was_published_is_drawn_beside_what_was_measured(
@@ -444,6 +448,10 @@ def test_what_was_published_is_drawn_beside_what_was_measured(
     drawn = (tmp_path / "figure.svg").read_text("utf-8")
     assert "local/tiny-run, measured" in drawn and "Pythia-70m, published" in drawn
     assert with_published(None, table) is table
+    beside = beside_published(measured, published_file, "checkpoints")  # the only run of the file
+    assert_frame_equal(beside, table)
+    alone = beside_published(None, published_file, "compare_models", ["pythia-70m"])
+    assert alone.select("model", "revision").unique().rows() == [("Pythia-70m", "main")]
 
 
 def test_a_wrong_published_table_is_told_in_one_line(published_file: Path, tmp_path: Path) -> None:
@@ -454,6 +462,8 @@ def test_a_wrong_published_table_is_told_in_one_line(published_file: Path, tmp_p
         published_checkpoints(published, "x")
     with pytest.raises(InputError, match=r"^metrics: expected one model with several revisions, got none; name one$"):
         published_checkpoints(published.filter(revision="main"))
+    with pytest.raises(InputError, match="^model: checkpoints takes one model of the published table, got 2$"):
+        beside_published(None, published_file, "checkpoints", ["a", "b"])
     of_tasks = tmp_path / "tasks.csv"
     pl.read_csv(published_file).with_columns(task=pl.lit("STS12")).write_csv(of_tasks)
     with pytest.raises(
