@@ -1,12 +1,20 @@
-"""Layer numbers, the same for every architecture. No model is needed.
+"""Layer numbers and sites, the same for every architecture. No model is needed.
 
-Layer 0 is the input of block 1, layer k the output of block k, layer L the output of the last block: L + 1 layers.
+Layer 0 is the input of block 1, layer k the output of block k, layer L the output of the last block: L + 1 layers. A
+site is a place in a block, so there are L of each.
 """
 
 import numbers
 from collections.abc import Iterable
 
 from midlayer_embed.errors import InputError, InputTypeError
+
+# The output of a block: the only site that is a layer, and that stock models return.
+LAYER_SITE = "resid_post"
+# Places in a block, with the names of TransformerLens: the residual stream before attention, between attention and MLP
+# and after the MLP; and what attention, the MLP, or the mixer of a state-space model adds to it.
+RESIDUAL_SITES = ("resid_pre", "resid_mid", LAYER_SITE)
+SITES = (*RESIDUAL_SITES, "attn_out", "mlp_out", "mixer_out")
 
 
 def layer_number(layer: int | float, n_blocks: int) -> int:
@@ -54,28 +62,76 @@ def check_layer(layer: int | float) -> None:
         raise InputTypeError(f"layer: expected an int or a depth as a float, got {layer!r}")
 
 
-def layer_numbers(layers: str | Iterable[int | float] | None, n_blocks: int) -> list[int]:
+def check_site(site: object) -> str:
+    """A site by name.
+
+    Raises:
+        InputError: (a ValueError) the message lists the sites.
+
+    Example:
+        >>> check_site("attn_out")
+        'attn_out'
+    """
+    if not isinstance(site, str) or site not in SITES:
+        raise InputError(f"site: expected one of {', '.join(SITES)}, got {site!r}")
+    return site
+
+
+def check_is_layer(site: str, what: str) -> None:
+    """Reject a site inside of blocks, for what only layers can be.
+
+    Args:
+        site: One of `SITES`.
+        what: What only a layer can be, such as "chosen".
+
+    Raises:
+        InputError: (a ValueError) the message says why.
+    """
+    if site != LAYER_SITE:
+        raise InputError(
+            f"site: only a layer ({LAYER_SITE}) can be {what}, because stock models return the output of whole blocks, "
+            f"not {site}; LayerwiseEncoder and run_sweep measure every site"
+        )
+
+
+def first_layer(site: str = LAYER_SITE) -> int:
+    """The lowest layer that has a site: only the output of blocks goes on below block 1, with what enters it.
+
+    Example:
+        >>> first_layer(), first_layer("attn_out")
+        (0, 1)
+    """
+    return 0 if site == LAYER_SITE else 1
+
+
+def layer_numbers(layers: str | Iterable[int | float] | None, n_blocks: int, site: str = LAYER_SITE) -> list[int]:
     """Resolve layers or depths to layer numbers, in the order given. A layer that is named twice is there twice.
 
     Args:
-        layers: None or "all" for every layer, or the layers and depths that `layer_number` accepts.
+        layers: None or "all" for every layer that has the site, or the layers and depths that `layer_number` accepts.
         n_blocks: L, the number of blocks of the model.
+        site: The site, one of `SITES`: sites other than a block's output are in blocks 1..L.
 
     Raises:
-        InputError: (a ValueError) a layer is out of range, or there is none.
+        InputError: (a ValueError) a layer is out of range or lacks the site, or there is none.
         InputTypeError: (a ValueError and a TypeError) not a list, or an item is neither an int nor a float.
 
     Example:
-        >>> layer_numbers([0, 6, -1, 12], 12), layer_numbers("all", 3)
-        ([0, 6, 12, 12], [0, 1, 2, 3])
+        >>> layer_numbers([0, 6, -1, 12], 12), layer_numbers("all", 3), layer_numbers("all", 3, "attn_out")
+        ([0, 6, 12, 12], [0, 1, 2, 3], [1, 2, 3])
     """
+    first = first_layer(site)
     if layers is None or (isinstance(layers, str) and layers == "all"):
-        return list(range(n_blocks + 1))
+        return list(range(first, n_blocks + 1))
     if isinstance(layers, str) or not isinstance(layers, Iterable):
         raise InputTypeError(f'layers: expected "all" or a list of layers such as [0, 6, -1], got {layers!r}')
     numbers = [layer_number(layer, n_blocks) for layer in layers]
     if not numbers:
         raise InputError("layers: expected at least one layer, got an empty list")
+    if min(numbers) < first:
+        raise InputError(
+            f"layers: layer 0 is what enters block 1 and has no {site}; expected layers {first}..{n_blocks}"
+        )
     return numbers
 
 

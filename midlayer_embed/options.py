@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_bool, check_optional_int
+from midlayer_embed.layers import LAYER_SITE, SITES, check_site
 from midlayer_embed.recipes.names import TEMPLATES, TEXT, TRANSFORMS, find_template, parse_transform
 
 if TYPE_CHECKING:
@@ -142,6 +143,8 @@ class Recipe:
         max_seq_length: Number of tokens to which a text is truncated, at least 1; its template and both of its copies
             count. None: the limit of the folder's own sentence-transformers config if it has one, else the smaller of
             the model's limit and 512.
+        site: The place in a block whose states are pooled, one of `midlayer_embed.layers.SITES`. "resid_post" (default)
+            is the block's output, the layer; the others are for measuring and cannot be exported.
     """
 
     layer: int | None = None
@@ -181,8 +184,17 @@ class Recipe:
             "--max-seq-length", "truncate texts to this many tokens (default: the model's limit)", type=int, metavar="N"
         ),
     )
+    site: str = field(
+        default=LAYER_SITE,
+        metadata=_flag(
+            "--site",
+            f"place in a block: {', '.join(SITES)} (default: {LAYER_SITE}, which is the layer)",
+            metavar="SITE",
+        ),
+    )
 
     def __post_init__(self) -> None:
+        check_site(self.site)
         if self.pooling_mode is not None and not pooling_modes(self.pooling_mode):
             raise InputError(
                 f"pooling_mode: expected one of {', '.join(POOLING_MODES)}, or several joined by +, "
@@ -235,6 +247,7 @@ class ModelOptions(TypedDict, total=False):
     template: str | None
     pooling_mode: str | None
     max_seq_length: int | None
+    site: str
     revision: str | None
     bidirectional: bool
     adapters: Sequence[str | Path]

@@ -63,7 +63,7 @@ def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: Mapping[str,
     experiment |= {key: value for key, value in settings.items() if value != default_of(key, template)}
     if template is not None:
         experiment["template"] = template_name(template)
-    dim = checkpoint.embedding_dim(0 if layer is None else layer, settings["pooling_mode"])
+    dim = checkpoint.embedding_dim(0 if layer is None else layer, settings["pooling_mode"], settings["site"])
     return ModelMeta.create_empty(
         overwrites={
             "name": checkpoint.name,

@@ -88,7 +88,7 @@ class TaskMetrics:
             scored: The layers of the pass.
         """
         wanted = self.wanted(layers)
-        if layers != scored or not TextPass.is_needed(wanted) or layers_beside(wanted, layers, encoder.n_layers):
+        if layers != scored or not TextPass.is_needed(wanted) or layers_beside(wanted, layers, encoder.layers):
             return None
         if not set(encoder.prompted(sample)) <= set(texts):  # metrics take the default prompt
             return None

@@ -161,10 +161,11 @@ def run_sweep(
     wanted_transforms = check_transforms(transforms)
     check_transform_texts(transform_texts)
     n_fit, seed = check_fit_texts(fit_texts), check_seed(seed)
+    site = swept.checkpoint.resolved(swept.asked).site
     is_fitted = any(name is not None for name in wanted_transforms)
     folder = ResultsFolder(results_dir)
     wanted = SweepOptions(
-        layers=list(dict.fromkeys(layer_numbers(layers, swept.checkpoint.n_blocks))),
+        layers=list(dict.fromkeys(layer_numbers(layers, swept.checkpoint.n_blocks, site))),
         metrics=metric_names(metrics),
         metric_texts=check_metric_texts(metric_texts),
         seed=seed,
@@ -182,7 +183,7 @@ def run_sweep(
     if wanted.metrics and None not in asked:
         logger.info("no metrics are measured: they are those of plain texts, and the templates have no None")
         wanted = replace(wanted, metrics=[])
-    swept.checkpoint.check_layers(wanted.layers)
+    swept.checkpoint.check_layers(wanted.layers, site)
     settings = [
         {**swept.settings(template), "limit": wanted.limit, "store_dtype": wanted.store_dtype} for template in asked
     ]

@@ -196,9 +196,10 @@ class TemplateSweep:
 
     def _after(self, encoder: LayerwiseEncoder, layer: int) -> AfterPooling:
         """What turns the pooled vectors of a layer into its embeddings."""
-        is_last = self._checkpoint.is_last(layer)
+        site = encoder.recipe.site
+        is_last = self._checkpoint.is_last(layer, site)
         if is_last not in self._after_pooling:
-            self._after_pooling[is_last] = AfterPooling.of(self._checkpoint, layer, encoder.dim)
+            self._after_pooling[is_last] = AfterPooling.of(self._checkpoint, layer, encoder.dim, site)
         return self._after_pooling[is_last]
 
     def _score(

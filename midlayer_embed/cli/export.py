@@ -28,7 +28,7 @@ from midlayer_embed.cli.parser import (
 from midlayer_embed.encoder.target import check_target
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import user_path
-from midlayer_embed.layers import parse_layer_or_name
+from midlayer_embed.layers import check_is_layer, parse_layer_or_name
 from midlayer_embed.options import OF_ONE_LAYER
 from midlayer_embed.selection.criteria import AUTO, COMBINED, CRITERIA, OUTSIDE, LayerSelection, check_layer, is_raw
 
@@ -85,6 +85,7 @@ def _export(arguments: argparse.Namespace) -> int:
     check_transform_texts(arguments)
     if isinstance(layer, str):
         check_texts_for(layer, arguments)
+    check_is_layer(arguments.site, "exported")
     check_model(arguments, [] if isinstance(layer, str) else [layer])
     needed = (arguments.model, *arguments.adapters, *filter(None, [arguments.texts, arguments.transform_texts]))
     check_target(arguments.folder, overwrite=arguments.overwrite, needed=needed)

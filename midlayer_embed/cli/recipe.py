@@ -19,6 +19,7 @@ from midlayer_embed.cli.parser import (
 )
 from midlayer_embed.ground.checks import check_installed
 from midlayer_embed.ground.paths import target_folder
+from midlayer_embed.layers import check_is_layer
 from midlayer_embed.options import POOLING_MODES, Recipe, Source
 from midlayer_embed.recipes.names import NONE, TEMPLATES, TEXT, TRANSFORMS, check_templates, check_transforms
 from midlayer_embed.selection.criteria import AUTO
@@ -107,6 +108,7 @@ def _recipe(arguments: argparse.Namespace) -> None:
     if folder is not None:
         check_installed("polars", "out")
     check_texts(arguments)
+    check_is_layer(arguments.site, "chosen")
     check_model(arguments)
     from midlayer_embed.selection.recipe.words import recipe_summary, recipe_table
     from midlayer_embed.selection.recipe_search import select_recipe

@@ -13,6 +13,7 @@ from midlayer_embed.cli.options import (
 )
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, completes, model_options
 from midlayer_embed.ground.streams import output_width
+from midlayer_embed.layers import check_is_layer
 from midlayer_embed.selection.criteria import AUTO, COMBINED, CRITERIA, OUTSIDE, check_criterion, check_of_proxy
 
 
@@ -48,6 +49,7 @@ def _select(arguments: argparse.Namespace) -> None:
     check_criterion(arguments.criterion)
     check_of_proxy(arguments.criterion, proxy_tasks=arguments.proxy_tasks, data_dir=arguments.data_dir)
     check_texts_for(arguments.criterion, arguments)
+    check_is_layer(arguments.site, "chosen")
     check_model(arguments)
     from midlayer_embed.selection.curves import curve_bars, selection_summary
     from midlayer_embed.selection.select import select_layer

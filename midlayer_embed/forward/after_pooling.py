@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.layers import LAYER_SITE
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.sentence_transformers_config import OwnModule
 from midlayer_embed.models.weights import loading_errors
@@ -35,18 +36,19 @@ class AfterPooling:
     dim: int
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, layer: int, pooled_dim: int) -> "AfterPooling":
+    def of(cls, checkpoint: Checkpoint, layer: int, pooled_dim: int, site: str = LAYER_SITE) -> "AfterPooling":
         """Loads the modules that a layer has.
 
         Args:
             checkpoint: The model.
             layer: The layer.
             pooled_dim: Width of a pooled vector.
+            site: Its site.
 
         Raises:
             InputError: (a ValueError) modules that cannot be loaded, or that take vectors of another width.
         """
-        own, is_last = checkpoint.own, checkpoint.is_last(layer)
+        own, is_last = checkpoint.own, checkpoint.is_last(layer, site)
         modules, dim = [], pooled_dim
         for entry in own.modules_at(is_last=is_last):
             module = _load(checkpoint, entry)

@@ -7,10 +7,10 @@ memory does not grow with the number of layers.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import (
     Batch,
     Text,
+    TokenIds,
     batches,
     check_texts,
     check_token_ids,
@@ -30,11 +31,12 @@ from midlayer_embed.forward.batching import (
     tokenize,
 )
 from midlayer_embed.forward.fitting import fit_layers
-from midlayer_embed.forward.hooks import LastLayerReached, attach_hooks
+from midlayer_embed.forward.measured import PooledBatch, TokenMeasure
 from midlayer_embed.forward.pooling import Pooler, pooler
+from midlayer_embed.forward.sites import AllRecorded, Place, attach_hooks
 from midlayer_embed.ground.progress import in_parts, progress
 from midlayer_embed.ground.threads import OneAtATime
-from midlayer_embed.layers import layer_numbers
+from midlayer_embed.layers import RESIDUAL_SITES, first_layer, layer_numbers
 from midlayer_embed.models.backbone import Backbone, load_backbone, load_tokenizer, with_recipe
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.options import AnyModelOptions, Recipe, check_every_layer, fold, pooling_modes, takes_options
@@ -42,40 +44,6 @@ from midlayer_embed.recipes.transform import Transform
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-
-@dataclass(frozen=True)
-class TokenMeasure:
-    """A measurement of each text's token states, made at every layer during the forward pass.
-
-    Attributes:
-        function: Maps states (b, t, d) and a mask (b, t), 1 for tokens and 0 for padding, to one value per text (b,),
-            or to several (b, n_values).
-        final_norm: Whether normed states are measured.
-        n_values: Number of values per text.
-    """
-
-    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    final_norm: bool
-    n_values: int = 1
-
-
-@dataclass(frozen=True)
-class PooledBatch:
-    """The results of one forward pass.
-
-    Attributes:
-        rows: (b,) indices of the texts.
-        n_tokens: (b,) number of tokens of each, special tokens included.
-        vectors: (n_norms, n_layers, b, dim), float32.
-        measured: (n_measures, n_layers, b), float64, the results of the measurements; a measurement of several values
-            takes as many rows.
-    """
-
-    rows: np.ndarray
-    n_tokens: np.ndarray
-    vectors: np.ndarray
-    measured: np.ndarray
 
 
 class LayerwiseEncoder:
@@ -101,6 +69,10 @@ class LayerwiseEncoder:
             - max_seq_length: Number of tokens to which a text is truncated; its template and both copies count. None
               (default): the limit of the folder's own sentence-transformers config if it has one, else the smaller of
               the model's limit and 512.
+            - site: The place in a block whose states are pooled: "resid_post" (default), its output, which is the
+              layer; "resid_pre" or "resid_mid", the residual stream before attention and before the MLP; "attn_out",
+              "mlp_out" or "mixer_out", what a part adds to it. Sites other than a block's output are in layers 1..L.
+              final_norm: applies to the residual stream only, never to what a part adds.
             - device: None (default): CUDA, MPS or CPU, the fastest that is available.
             - dtype: dtype of the weights, "float32" by default. The vectors are float32 in any case.
             - revision: Branch, tag or commit on the Hub.
@@ -190,6 +162,11 @@ class LayerwiseEncoder:
         return self.checkpoint.n_blocks + 1
 
     @property
+    def layers(self) -> list[int]:
+        """The layers that have the site of the recipe: 0..L, or 1..L for a site inside of blocks."""
+        return list(range(first_layer(self.recipe.site), self.n_layers))
+
+    @property
     def dim(self) -> int:
         """Width of a vector: that of a state, for each pooling mode."""
         return self.backbone.dim * len(pooling_modes(self.pooling_mode))
@@ -204,6 +181,10 @@ class LayerwiseEncoder:
         """Number of tokens to which a text is truncated, its template and both copies included."""
         return self.backbone.max_seq_length
 
+    def tokenized(self, texts: Sequence[Text]) -> TokenIds:
+        """The token ids of texts as they go through the model: with special tokens and template, truncated."""
+        return tokenize(self.backbone.tokenizer, texts, self.backbone.truncate_to)
+
     def prompted(self, texts: Sequence[str]) -> list[Text]:
         """The texts under the model's own default prompt, if it has one."""
         prompt = self.checkpoint.own.default_prompt
@@ -214,6 +195,7 @@ class LayerwiseEncoder:
         texts: str | Sequence[str],
         layers: str | Sequence[int | float] | None = None,
         *,
+        site: str | None = None,
         batch_tokens: int | None = None,
         show_progress: bool = False,
     ) -> np.ndarray:
@@ -227,26 +209,34 @@ class LayerwiseEncoder:
                 first axis of the result.
             layers: None for all, or layers in the order of the result: ints (negative from the end) or depths. A layer
                 that is named twice is given twice.
+            site: Another site than the encoder's own, see the constructor.
             batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
             show_progress: Show a bar with an ETA on stderr.
 
         Returns:
-            float32 (n_texts, n_layers, dim), in the order of the texts.
+            float32 (n_texts, n_layers, dim), in the order of the texts. All layers are L + 1, or L at a site inside of
+            blocks: then the first is that of block 1.
 
         Raises:
-            InputError: (a ValueError) a layer out of range.
+            InputError: (a ValueError) a layer out of range, or a site that the model does not have.
             InputTypeError: (a ValueError and a TypeError) a text is not a string.
+
+        Example:
+            >>> every = LayerwiseEncoder("starter")                                # doctest: +SKIP
+            >>> every.encode(["one text", "another"], site="attn_out").shape       # doctest: +SKIP
+            (2, 30, 576)
         """
+        options: dict[str, Any] = {"batch_tokens": batch_tokens, "show_progress": show_progress}
+        if site is not None and site != self.recipe.site:
+            return self.with_recipe(replace(self.recipe, site=site)).encode(texts, layers, **options)
         if isinstance(texts, str):
-            return np.asarray(self.encode([texts], layers, batch_tokens=batch_tokens, show_progress=show_progress)[0])
+            return np.asarray(self.encode([texts], layers, **options)[0])
         found = self.prompted(check_texts(texts))
-        numbers = layer_numbers(layers, self.checkpoint.n_blocks)
+        numbers = layer_numbers(layers, self.checkpoint.n_blocks, self.recipe.site)
         unique, where = distinct(found)
         once = list(dict.fromkeys(numbers))
         vectors = np.zeros((len(unique), len(once), self.dim), dtype=np.float32)
-        for pooled in self.pooled_batches(
-            unique, once, norms=[self.final_norm], batch_tokens=batch_tokens, show_progress=show_progress
-        ):
+        for pooled in self.pooled_batches(unique, once, norms=[self.final_norm], **options):
             vectors[pooled.rows] = pooled.vectors[0].swapaxes(0, 1)
         if len(once) < len(numbers):
             vectors = vectors[:, [once.index(number) for number in numbers]]
@@ -279,8 +269,8 @@ class LayerwiseEncoder:
 
     def pooled_batches(
         self,
-        texts: Sequence[Text],
-        layers: Sequence[int],
+        texts: Sequence[Text] | TokenIds,
+        layers: Sequence[int | Place],
         *,
         norms: Sequence[bool],
         measures: Sequence[TokenMeasure] = (),
@@ -293,8 +283,9 @@ class LayerwiseEncoder:
         """The forward passes behind `encode`, batch by batch, for callers that keep the vectors elsewhere.
 
         Args:
-            texts: Distinct texts. A string is encoded without a prompt, not under the default one: see `prompted`.
-            layers: Layer numbers 0..L.
+            texts: Distinct texts. A string is encoded without a prompt, not under the default one: see `prompted`. Or
+                token ids, which go through the model as they are.
+            layers: Layer numbers 0..L, at the site of the recipe; or sites of layers, each once.
             norms: True pools the normed states, False the raw ones; several are pooled in the same pass.
             measures: Measurements of token states, made in the same pass. Token states are never kept.
             first_token: Whether the first token of each text is pooled; without it a text of one token becomes zero.
@@ -311,16 +302,19 @@ class LayerwiseEncoder:
                 layer.
         """
         budget = token_budget(batch_tokens, self.backbone.device)
-        token_ids = tokenize(self.backbone.tokenizer, texts, self.backbone.truncate_to)
+        places = [layer if isinstance(layer, Place) else Place(layer, self.recipe.site) for layer in layers]
+        for site in {place.site for place in places}:
+            self.checkpoint.check_site(site)
+        token_ids = texts if isinstance(texts, TokenIds) else self.tokenized(texts)
         check_token_ids(self.backbone.tokenizer, int(token_ids.flat.max(initial=0)), self.checkpoint.n_tokens)
         not_pooled = np.full_like(token_ids.lengths, 0 if first_token else 1)
-        if not self.checkpoint.own.include_prompt:
+        if not isinstance(texts, TokenIds) and not self.checkpoint.own.include_prompt:
             prompts = prompt_lengths(self.backbone.tokenizer, texts, self.backbone.truncate_to)
             not_pooled = np.maximum(not_pooled, prompts)
         total = int(token_ids.lengths.sum())
         with progress(total, description, "tok", show_progress) as bar:
             for batch in batches(token_ids, self.backbone.pad_id, budget, not_pooled):
-                vectors, measured = self._forward(batch, layers, norms, measures, (bar.update, on_tokens))
+                vectors, measured = self._forward(batch, places, norms, measures, (bar.update, on_tokens))
                 n_tokens = batch.attention_mask.sum(dim=1).numpy()
                 vectors[:, :, (n_tokens <= batch.not_pooled) & (not first_token)] = 0
                 yield PooledBatch(batch.rows, n_tokens, vectors, measured)
@@ -329,17 +323,17 @@ class LayerwiseEncoder:
     def _forward(
         self,
         batch: Batch,
-        layers: Sequence[int],
+        places: Sequence[Place],
         norms: Sequence[bool],
         measures: Sequence[TokenMeasure],
         listeners: Sequence[Callable[[int], object]],
     ) -> tuple[np.ndarray, np.ndarray]:
         device = self.backbone.device
-        parts = in_parts(batch.n_tokens, len(layers))
+        parts = in_parts(batch.n_tokens, len(places))
         mask = batch.attention_mask.to(device)
-        vectors = torch.empty((len(norms), len(layers), len(batch.rows), self.dim), device=device)
+        vectors = torch.empty((len(norms), len(places), len(batch.rows), self.dim), device=device)
         widths = [measure.n_values for measure in measures]
-        measured = torch.empty((sum(widths), len(layers), len(batch.rows)), dtype=torch.float64)
+        measured = torch.empty((sum(widths), len(places), len(batch.rows)), dtype=torch.float64)
         of_length = {int(n): torch.from_numpy(batch.not_pooled == n).to(device) for n in np.unique(batch.not_pooled)}
 
         def pool(states: torch.Tensor) -> torch.Tensor:
@@ -350,10 +344,12 @@ class LayerwiseEncoder:
                 pooled[rows] = self._pool(states[rows], mask[rows], length).to(pooled.dtype)
             return pooled
 
-        def record_layer(slot: int, raw: torch.Tensor) -> None:
+        def record(slot: int, raw: torch.Tensor) -> None:
+            in_stream = places[slot].site in RESIDUAL_SITES
+
             @cache
             def states(normed: bool) -> torch.Tensor:
-                norm = self.backbone.final_norm if normed else None
+                norm = self.backbone.final_norm if normed and in_stream else None
                 return raw if norm is None else norm(raw)
 
             for number, normed in enumerate(norms):
@@ -363,14 +359,14 @@ class LayerwiseEncoder:
                     values = measure.function(states(measure.final_norm), mask)
                     rows[:, slot] = values.reshape(len(mask), measure.n_values).T
                 except InputError as error:
-                    raise InputError(f"layer {layers[slot]}: {error}") from error
+                    raise InputError(f"{places[slot]}: {error}") from error
             n_tokens = next(parts)
             for listener in listeners:
                 listener(n_tokens)
 
         # the hooks of one thread would record the states of another
         with self._hooked, ExitStack() as hooks:
-            attach_hooks(hooks, self.backbone, layers, record_layer)
-            with suppress(LastLayerReached):
+            attach_hooks(hooks, self.backbone, places, record)
+            with suppress(AllRecorded):
                 self.backbone.model(input_ids=batch.input_ids.to(device), attention_mask=mask, use_cache=False)
         return vectors.cpu().numpy(), measured.numpy()

@@ -15,6 +15,7 @@ from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.families import blocks_of, family_of, final_norm_of
+from midlayer_embed.models.sites import BlockSites
 from midlayer_embed.models.weights import load_base_model, resolve_device, resolve_dtype
 from midlayer_embed.options import Recipe
 from midlayer_embed.recipes.template import check_room, length_of_one_copy, put_template
@@ -38,6 +39,7 @@ class Backbone:
         tokenizer: Its tokenizer.
         blocks: Blocks 1..L in the order they are called; a block that is called several times appears as often.
         final_norm: The norm after the last block, or None.
+        sites: Where the sites within a block are; None if unknown.
         max_seq_length: Number of tokens to which a text is truncated, its template and both copies included.
         truncate_to: The same as the tokenizer counts: one copy of the text.
         pad_id: Token that pads short texts; the mask hides it.
@@ -47,6 +49,7 @@ class Backbone:
     tokenizer: PreTrainedTokenizerBase
     blocks: Sequence[nn.Module]
     final_norm: nn.Module | None
+    sites: BlockSites | None
     max_seq_length: int
     truncate_to: int
     pad_id: int
@@ -89,6 +92,7 @@ def load_backbone(
         tokenizer=tokenizer,
         blocks=blocks_of(model, checkpoint.family),
         final_norm=final_norm_of(model, checkpoint.family),
+        sites=checkpoint.family.sites,
         max_seq_length=limit,
         truncate_to=one_copy,
         pad_id=_pad_id(tokenizer),

@@ -21,6 +21,7 @@ from transformers import AutoConfig, PretrainedConfig
 from midlayer_embed.errors import InputError, InputTypeError, first_line
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.ground.quiet import quiet_transformers
+from midlayer_embed.layers import LAYER_SITE
 from midlayer_embed.models.adapters import Adapter, find_adapters, fingerprint_of
 from midlayer_embed.models.discovery import find_family, model_without_weights, table_of_positions
 from midlayer_embed.models.families import Family, family_of
@@ -149,23 +150,26 @@ class Checkpoint:
         is_normed = index == total and (getattr(self.config, "tie_last_hidden_states", True) or not has_raw_last)
         return (total, True) if is_normed else (index + recorded.first_layer, False)
 
-    def embedding_dim(self, layer: int, pooling_mode: str) -> int:
+    def embedding_dim(self, layer: int, pooling_mode: str, site: str = LAYER_SITE) -> int:
         """Width of the embeddings of a layer."""
         dim = int(self.config.get_text_config().hidden_size) * len(pooling_modes(pooling_mode))
-        for module in self.own.modules_at(is_last=self.is_last(layer)):
+        is_last = self.is_last(layer, site)
+        for module in self.own.modules_at(is_last=is_last):
             dim = module.out_features or dim
-        return min(dim, self.own.truncate_dim or dim) if self.is_last(layer) else dim
+        return min(dim, self.own.truncate_dim or dim) if is_last else dim
 
-    def is_last(self, layer: int) -> bool:
-        """Whether a layer is the last one, which is the model itself."""
-        return layer == self.n_blocks
+    def is_last(self, layer: int, site: str = LAYER_SITE) -> bool:
+        """Whether a layer is the last one, which is the model itself; a site inside of the last block is not."""
+        return layer == self.n_blocks and site == LAYER_SITE
 
     def resolved(self, recipe: Recipe) -> Recipe:
         """A recipe whose `final_norm` and `pooling_mode`, if the user gave none, are the template's or the model's own.
 
         Raises:
-            InputError: (a ValueError) the model leaves prompts out of its vectors, which no template allows.
+            InputError: (a ValueError) the model leaves prompts out of its vectors, which no template allows; or its
+                blocks have no such site.
         """
+        self.check_site(recipe.site)
         if recipe.template is not None and not self.own.include_prompt:
             raise InputError(
                 f"template: {self.root} leaves its prompts out of the pooling (include_prompt false), which is not "
@@ -178,13 +182,31 @@ class Checkpoint:
             pooling_mode=asked or self.own.pooling_mode or DEFAULT_POOLING_MODE,
         )
 
-    def check_layers(self, layers: Iterable[int]) -> None:
+    def check_site(self, site: str) -> None:
+        """Reject a site that the model's blocks do not have.
+
+        Raises:
+            InputError: (a ValueError) the message says why not, and which there are.
+        """
+        if site == LAYER_SITE:
+            return
+        kind, sites = self.config.model_type, self.family.sites
+        if sites is None:
+            raise InputError(
+                f"site: the parts of a {kind} block are not known, only its output, {LAYER_SITE}; got {site!r}"
+            )
+        if sites.tap(site) is None:
+            raise InputError(
+                f"site: this {kind} model has no {site}: {sites.lacking[site]}; it has {', '.join(sites.available())}"
+            )
+
+    def check_layers(self, layers: Iterable[int], site: str = LAYER_SITE) -> None:
         """Reject the last layer of a model that does more than our layers can; log what lower layers do not have.
 
         Raises:
             InputError: (a ValueError) the message says what it is.
         """
-        are_last = {self.is_last(layer) for layer in layers}
+        are_last = {self.is_last(layer, site) for layer in layers}
         if True in are_last and self.own.unsupported:
             raise InputError(
                 f"model: the last layer of {self.root} is the model itself, which has "

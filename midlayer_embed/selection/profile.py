@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.forward.batching import TokenIds
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.checks import check_installed, check_int
+from midlayer_embed.layers import LAYER_SITE
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.selection.layer_states import Representations
 from midlayer_embed.selection.measures import MetricSettings
@@ -43,6 +45,7 @@ class Profile:
         values: For each metric float64 (L + 1,), unnormalised.
         normalized: For each (metric, normalization) float64 (L + 1,), InfoNCE's `mi_lower_bound` included.
         encoded_norm: Whether normed states were measured by the metrics that are measured as the encoder pools.
+        site: The place in a block that was measured; sites inside of blocks have no values (NaN) at layer 0.
     """
 
     model: str
@@ -55,6 +58,7 @@ class Profile:
     values: dict[str, np.ndarray]
     normalized: dict[tuple[str, str], np.ndarray] = field(repr=False)
     encoded_norm: bool = True
+    site: str = LAYER_SITE
 
     def states_of(self, metric: str) -> str:
         """The states that a metric was measured on: "normed" or "raw"."""
@@ -230,20 +234,90 @@ def open_profile(
         min_tokens=min_tokens if first_token else max(2, check_int("min_tokens", min_tokens, 1)),
         max_length=encoder.max_seq_length,
     )
-    request = MetricRequest(wanted, list(range(encoder.n_layers)), normed, settings, encoded_norm, rates)
+    request = MetricRequest(wanted, encoder.layers, normed, settings, encoded_norm, rates)
     options = PassOptions(workers, batch_tokens, show_progress=show_progress)
     with build_representations(encoder, sample, request, options) as representations:
         curves = representations.curves(wanted, divisors, show_progress=show_progress)
-        profile = Profile(
-            model=encoder.checkpoint.name,
-            revision=encoder.checkpoint.revision,
-            n_texts=len(sample),
-            n_different_texts=len(set(sample)),
-            final_norm=normed,
-            max_seq_length=encoder.max_seq_length,
-            settings=settings,
-            values={metric: curves[metric, RAW] for metric in wanted},
-            normalized={key: curve for key, curve in curves.items() if key[1] != RAW},
-            encoded_norm=encoded_norm,
-        )
-        yield profile, representations
+        yield _profile(encoder, request, curves, len(sample), len(set(sample))), representations
+
+
+def profile_tokens(
+    encoder: LayerwiseEncoder,
+    token_ids: TokenIds,
+    metrics: Sequence[str],
+    *,
+    final_norm: bool | None = None,
+    normalizations: Sequence[str] = NORMALIZATIONS,
+    alpha: float = 1.0,
+    first_token: bool = True,
+    batch_tokens: int | None = None,
+    show_progress: bool = False,
+    description: str = "Encoding",
+) -> Profile:
+    """Measure every layer over token ids as they are, in one forward pass.
+
+    Args:
+        encoder: The model.
+        token_ids: The ids of each text, special ones included, as `LayerwiseEncoder.tokenized` gives them, or changed.
+        metrics: Metrics that need no views of the texts.
+        final_norm: Whether to measure normed states. None: the setting of the encoder.
+        normalizations: What entropies are divided by.
+        alpha: Order of the matrix entropy.
+        first_token: Whether the first token of each text counts.
+        batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
+        show_progress: Show a bar with an ETA on stderr.
+        description: Label of the bar.
+
+    Returns:
+        The profile; its texts are counted by their ids.
+
+    Raises:
+        InputError: (a ValueError) a metric that needs views, no token ids, states that are not finite.
+
+    Example:
+        >>> every = LayerwiseEncoder("starter")                                                    # doctest: +SKIP
+        >>> p = profile_tokens(every, every.tokenized(["a text", "another"]), ["prompt_entropy"])  # doctest: +SKIP
+    """
+    wanted = check_metrics(metrics)
+    divisors = check_normalizations(normalizations)
+    settings = MetricSettings(alpha=alpha, first_token=first_token)
+    for metric in wanted:
+        if METRIC_TABLE[metric].n_views:
+            raise InputError(f"metrics: {metric} needs views of the texts, and there are only token ids")
+    if not len(token_ids.flat):
+        raise InputError("token_ids: expected at least one token, got none")
+    normed = encoder.final_norm if final_norm is None else final_norm
+    request = MetricRequest(wanted, encoder.layers, normed, settings, normed)
+    options = PassOptions(batch_tokens=batch_tokens, show_progress=show_progress, description=description)
+    with build_representations(encoder, token_ids, request, options) as representations:
+        curves = representations.curves(wanted, divisors, show_progress=show_progress)
+    distinct = {token_ids[row].tobytes() for row in range(len(token_ids.lengths))}
+    return _profile(encoder, request, curves, len(token_ids.lengths), len(distinct))
+
+
+def _profile(
+    encoder: LayerwiseEncoder,
+    request: MetricRequest,
+    curves: dict[tuple[str, str], np.ndarray],
+    n_texts: int,
+    n_different_texts: int,
+) -> Profile:
+    curves = {key: _of_every_layer(curve, encoder) for key, curve in curves.items()}
+    return Profile(
+        model=encoder.checkpoint.name,
+        revision=encoder.checkpoint.revision,
+        n_texts=n_texts,
+        n_different_texts=n_different_texts,
+        final_norm=request.final_norm,
+        max_seq_length=encoder.max_seq_length,
+        settings=request.settings,
+        values={metric: curves[metric, RAW] for metric in request.metrics},
+        normalized={key: curve for key, curve in curves.items() if key[1] != RAW},
+        encoded_norm=bool(request.encoded_norm),
+        site=encoder.recipe.site,
+    )
+
+
+def _of_every_layer(curve: np.ndarray, encoder: LayerwiseEncoder) -> np.ndarray:
+    """The curve with NaN at layer 0, if the site is inside of blocks."""
+    return np.concatenate([np.full(encoder.n_layers - len(curve), np.nan), curve])

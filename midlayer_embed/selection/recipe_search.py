@@ -16,6 +16,7 @@ from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.ground.paths import target_folder
+from midlayer_embed.layers import check_is_layer
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.options import AnyModelOptions, Recipe, fold, takes_options
 from midlayer_embed.recipes.names import check_templates, check_transforms
@@ -122,8 +123,10 @@ def select_recipe(
     if isinstance(model, LayerwiseEncoder):
         if options:
             raise InputError(f"{', '.join(options)}: pass settings of a LayerwiseEncoder to its constructor")
+        check_is_layer(model.recipe.site, "chosen")
         encoder, base = model, replace(model.recipe, template=None, pooling_mode=None)
     else:
+        check_is_layer(fold(options)[1].site, "chosen")
         encoder, base = LayerwiseEncoder(model, **options), fold(options)[1]
     sample = sample_texts(
         found,

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from midlayer_embed.forward.batching import distinct
-from midlayer_embed.forward.layerwise import LayerwiseEncoder, PooledBatch, TokenMeasure
+from midlayer_embed.forward.batching import Text, TokenIds, distinct
+from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.forward.measured import PooledBatch, TokenMeasure
 from midlayer_embed.selection.layer_states import Representations, Views
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
 from midlayer_embed.selection.scratch import scratch_array
@@ -56,6 +57,7 @@ class PassOptions:
         scratch: Folder for the vectors of the views; None: the system's temporary folder.
         show_progress: Show bars with an ETA on stderr.
         label: Prefix of the labels of the bars.
+        description: Label of the bar of the pass over the texts.
     """
 
     workers: int | None = None
@@ -63,6 +65,7 @@ class PassOptions:
     scratch: Path | None = None
     show_progress: bool = False
     label: str = ""
+    description: str = "Encoding"
 
 
 class TextPass:
@@ -114,22 +117,22 @@ class TextPass:
             values[:, rows] = measured[:, sources]
 
 
-def layers_beside(metrics: Collection[str], layers: Sequence[int], n_layers: int) -> list[int]:
+def layers_beside(metrics: Collection[str], layers: Sequence[int], available: Collection[int]) -> list[int]:
     """The layers next to these that metrics of adjacent layers need as well.
 
     Args:
         metrics: Names of metrics.
         layers: Layers 0..L.
-        n_layers: L + 1.
+        available: All layers that there are.
 
     Example:
-        >>> layers_beside(["agreement"], [0, 1, 6], 7), layers_beside(["dime"], [0, 1, 6], 7)
+        >>> layers_beside(["agreement"], [0, 1, 6], range(7)), layers_beside(["dime"], [0, 1, 6], range(7))
         ([2, 5], [])
     """
     if not any(METRIC_TABLE[name].measured_on == "layers" for name in metrics):
         return []
     near = {layer + step for layer in layers for step in (-1, 1)}
-    return sorted(near.intersection(range(n_layers)).difference(layers))
+    return sorted(near.intersection(available).difference(layers))
 
 
 def _measure_tokens(
@@ -144,7 +147,7 @@ def _measure_tokens(
 @contextmanager
 def build_representations(
     encoder: LayerwiseEncoder,
-    texts: Sequence[str],
+    texts: Sequence[str] | TokenIds,
     request: MetricRequest,
     options: PassOptions,
     text_pass: TextPass | None = None,
@@ -153,7 +156,7 @@ def build_representations(
 
     Args:
         encoder: The model.
-        texts: From `corpora.sample_texts`.
+        texts: From `corpora.sample_texts`; or token ids, for metrics that need no views.
         request: The metrics to compute.
         options: Options of the forward passes.
         text_pass: The pass over the texts, if the caller has run it already.
@@ -161,17 +164,25 @@ def build_representations(
     Yields:
         The representations; their scratch file is deleted when the block ends.
     """
+    n_texts = len(texts.lengths) if isinstance(texts, TokenIds) else len(texts)
     if text_pass is None and TextPass.is_needed(request.metrics):
-        beside = layers_beside(request.metrics, request.layers, encoder.n_layers)
-        text_pass = TextPass(len(texts), encoder.dim, request, beside)
+        beside = layers_beside(request.metrics, request.layers, encoder.layers)
+        text_pass = TextPass(n_texts, encoder.dim, request, beside)
         for rows, sources, pooled in _batches(
-            encoder, texts, text_pass.layers, request, request.final_norm, options, text_pass.measures, "Encoding"
+            encoder,
+            texts,
+            text_pass.layers,
+            request,
+            request.final_norm,
+            options,
+            text_pass.measures,
+            options.description,
         ):
             text_pass.add(rows, sources, pooled, pooled.vectors[0])
     n_layers = len(request.layers)
     found = Representations(
         layers=request.layers,
-        n_texts=len(texts),
+        n_texts=n_texts,
         dim=encoder.dim,
         n_tokens=np.zeros(0, dtype=np.int64) if text_pass is None else text_pass.n_tokens,
         token_values={}
@@ -184,10 +195,10 @@ def build_representations(
         skips_not_finite=request.skips_not_finite,
     )
     with ExitStack() as scratch:
-        views = {
-            kind: scratch.enter_context(_encoded_views(encoder, texts, kind, count, request, options))
-            for kind, count in views_of(request.metrics).items()
-        }
+        views: dict[ViewKind, Views] = {}
+        if not isinstance(texts, TokenIds):
+            for kind, count in views_of(request.metrics).items():
+                views[kind] = scratch.enter_context(_encoded_views(encoder, texts, kind, count, request, options))
         yield replace(found, views=views)
 
 
@@ -224,7 +235,7 @@ def _encoded_views(
 
 def _batches(
     encoder: LayerwiseEncoder,
-    texts: Sequence[str],
+    texts: Sequence[str] | TokenIds,
     layers: Sequence[int],
     request: MetricRequest,
     final_norm: bool,
@@ -233,8 +244,13 @@ def _batches(
     description: str,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, PooledBatch]]:
     """Encode each distinct text once: the indices of the texts of a batch, the row of each, and the batch."""
-    unique, where = distinct(encoder.prompted(texts))
-    texts_of_row = np.split(np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=len(unique)))[:-1])
+    unique: Sequence[Text] | TokenIds
+    if isinstance(texts, TokenIds):
+        unique, where = texts, np.arange(len(texts.lengths))
+    else:
+        unique, where = distinct(encoder.prompted(texts))
+    n_unique = int(where.max(initial=-1)) + 1
+    texts_of_row = np.split(np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=n_unique))[:-1])
     for pooled in encoder.pooled_batches(
         unique,
         layers,

@@ -11,6 +11,7 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.progress import progress
+from midlayer_embed.layers import check_is_layer
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.options import OF_ONE_LAYER, Recipe, Source, fold
 from midlayer_embed.selection.auto import recommended
@@ -94,6 +95,7 @@ def select_layer(
     n_resamples = check_int("n_resamples", n_resamples, 0)
     check_of_proxy(criterion, proxy_tasks=proxy_tasks, data_dir=data_dir)
     of_model = {name: options[name] for name in options if name in _OF_MODELS}
+    check_is_layer(model.recipe.site if isinstance(model, LayerwiseEncoder) else fold(of_model)[1].site, "chosen")
     if final_norm is not None and not isinstance(model, LayerwiseEncoder):
         of_model["final_norm"] = final_norm
     if criterion == AUTO:

@@ -7,7 +7,7 @@ import pytest
 from support.tiny_models import plain_layer_means, plain_token_states
 
 from midlayer_embed import LayerwiseEncoder
-from midlayer_embed.forward.layerwise import TokenMeasure
+from midlayer_embed.forward.measured import TokenMeasure
 from midlayer_embed.options import Recipe
 
 
