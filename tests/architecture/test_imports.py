@@ -18,6 +18,7 @@ WINGS = {
     ),
     "leaderboard": (
         *("config_files", "quiet", "analysis", "tasks", "models", "scoring", "results", "report", "board", "sweep"),
+        *("experiments",),
         *("criteria", "registry", "cli", "__main__"),
     ),
 }
