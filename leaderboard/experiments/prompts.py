@@ -1,4 +1,4 @@
-"""Extreme prompts: repeated tokens, random tokens, and prompts of several lengths (the paper's Figure 6, appendix F)."""
+"""Extreme prompts: repeated tokens, random tokens, prompts of several lengths (the paper's Figure 6 and appendix F)."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -196,7 +196,7 @@ def no_template(encoder_or_options: Any) -> None:
         else encoder_or_options.get("template")
     )
     if template is not None:
-        raise InputError(f"template: this experiment changes the tokens of plain texts; expected none, got {template!r}")
+        raise InputError(f"template: the tokens of plain texts are changed; expected no template, got {template!r}")
 
 
 def _check(metrics: Sequence[str], normalizations: Sequence[str], options: Any) -> tuple[list[str], list[str]]:
