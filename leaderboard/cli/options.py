@@ -7,6 +7,7 @@ from leaderboard.results.arguments import check_results
 from leaderboard.tasks.names import BENCHMARKS, check_benchmark, check_task_names
 from midlayer_embed.cli.parser import completes
 from midlayer_embed.errors import InputError
+from midlayer_embed.layers import parse_layer_or_name
 
 if TYPE_CHECKING:
     from leaderboard.board import Leaderboard
@@ -47,6 +48,25 @@ def add_task_options(parser: argparse.ArgumentParser, default: str) -> None:
         metavar="FOLDER",
         help="read datasets from FOLDER/<org>/<name>, laid out as on the Hub (default: from the Hub)",
     )
+
+
+def parse_layers(text: str) -> str | list[int | float]:
+    """The layers of an option: "all", or layers and depths with commas between them.
+
+    Raises:
+        InputError: (a ValueError) neither.
+
+    Example:
+        >>> parse_layers("0,0.5,-1")
+        [0, 0.5, -1]
+    """
+    if text == "all":
+        return text
+    layers = [parse_layer_or_name(part.strip()) for part in text.split(",")]
+    numbers = [layer for layer in layers if not isinstance(layer, str)]
+    if len(numbers) < len(layers):
+        raise InputError(f'layers: expected "all" or layers such as 0,6,-1, got {text!r}')
+    return numbers
 
 
 def add_tables(parser: argparse.ArgumentParser, nargs: str) -> "argparse._ArgumentGroup":

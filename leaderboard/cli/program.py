@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from leaderboard.cli.card import add_card
+from leaderboard.cli.experiment import add_experiment
 from leaderboard.cli.options import PROGRAM
 from leaderboard.cli.prefetch import add_prefetch
 from leaderboard.cli.regret import add_regret
@@ -26,4 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     description = "MTEB scores of every layer of a language model, with one forward pass per task."
-    return program(PROGRAM, description, (add_run, add_tasks, add_prefetch, add_card, add_report, add_regret))
+    return program(
+        PROGRAM, description, (add_run, add_tasks, add_prefetch, add_card, add_report, add_regret, add_experiment)
+    )

@@ -3,16 +3,19 @@
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from leaderboard.cli.options import PROGRAM, add_comparison, add_tables, check_tables, read_tables
 from midlayer_embed.cli.parser import Parser
+from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import target_file, target_folder
 
 if TYPE_CHECKING:
     import polars as pl
 
     from leaderboard.board import Leaderboard
+    from leaderboard.report.page_files.sections import Section
 
 # The checks of the output's targets.
 _TARGETS = {
@@ -40,12 +43,18 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
     out.add_argument("--csv", metavar="FOLDER", help="also write all tables to FOLDER as .csv")
     out.add_argument("--markdown", metavar="FILE", help="also write schemes, layers and associations to FILE")
     out.add_argument("--html", metavar="FILE", help="also write an HTML page to FILE; it needs no network")
+    out.add_argument(
+        "--experiments",
+        metavar="FOLDER",
+        help="add a section to the page for every experiment in FOLDER, which `experiment --out FOLDER` wrote",
+    )
     out.add_argument("--figures", metavar="FOLDER", help="also draw the paper's figures to FOLDER, as .png and .svg")
 
 
 def _report(arguments: argparse.Namespace) -> None:
     _check_targets(arguments)
     check_tables(arguments)
+    sections = _sections(arguments)
     board = read_tables(arguments)
     board = board.only(arguments.model, arguments.revision)
     options = {"tasks": arguments.tasks, "complete_only": arguments.complete_only, "seed": arguments.seed}
@@ -54,7 +63,7 @@ def _report(arguments: argparse.Namespace) -> None:
         "parquet": board.to_parquet,
         "csv": board.to_csv,
         "markdown": board.save_markdown,
-        "html": board.to_html,
+        "html": partial(board.to_html, sections=sections),
         "figures": board.save_figures,
     }
     for name, write in writers.items():
@@ -74,6 +83,21 @@ def _report(arguments: argparse.Namespace) -> None:
         print(json.dumps(found, indent=1, allow_nan=False))
     else:
         _print(board, schemes, arguments)
+
+
+def _sections(arguments: argparse.Namespace) -> "list[Section]":
+    """The sections of --experiments.
+
+    Raises:
+        InputError: (a ValueError) there is no page to add them to, or no experiment.
+    """
+    if arguments.experiments is None:
+        return []
+    if arguments.html is None:
+        raise InputError("experiments: they are sections of the page; expected --html FILE, too")
+    from leaderboard.experiments.files import sections_of
+
+    return sections_of(arguments.experiments)
 
 
 def _check_targets(arguments: argparse.Namespace) -> None:

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leaderboard.cli.options import PROGRAM, add_task_options, check_task_choice
+from leaderboard.cli.options import PROGRAM, add_task_options, check_task_choice, parse_layers
 from leaderboard.models.known import known_models
 from leaderboard.sweep.arguments import check_results_folder, check_sweep
 from leaderboard.tasks.names import TASK, TRAIN, check_data_dir
 from midlayer_embed.cli.early import check_layers, check_model
 from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, completes, model_options
-from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import user_path
-from midlayer_embed.layers import parse_layer_or_name
 from midlayer_embed.recipes.names import NONE, TEMPLATES, TEXT, TRANSFORMS
 from midlayer_embed.terms import METRIC_TABLE, views_needed
 
@@ -115,7 +113,7 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
 def _run(arguments: argparse.Namespace) -> int:
     # Unless this is set, tokenizers warn when a process forks after it has used their threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    layers = _layers(arguments.layers)
+    layers = parse_layers(arguments.layers)
     metrics = arguments.metrics[0] if arguments.metrics in (["all"], ["none"]) else arguments.metrics
     sizes = {
         name: getattr(arguments, name)
@@ -183,13 +181,3 @@ def _show(board: "Leaderboard", results: str) -> None:
         print_layers(board, model, revision)
     table = Path(results) / "leaderboard.md"
     print(f"tables: {table}; layers, schemes, scores, metrics and more as .parquet in {Path(results)}")
-
-
-def _layers(text: str) -> str | list[int | float]:
-    if text == "all":
-        return text
-    layers = [parse_layer_or_name(part.strip()) for part in text.split(",")]
-    numbers = [layer for layer in layers if not isinstance(layer, str)]
-    if len(numbers) < len(layers):
-        raise InputError(f'layers: expected "all" or layers such as 0,6,-1, got {text!r}')
-    return numbers

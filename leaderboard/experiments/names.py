@@ -7,7 +7,10 @@ from typing import Any
 from midlayer_embed.errors import InputError
 
 # Options of the command that only some experiments take; the keyword of the function is the same.
-OPTIONS = ("revisions", "p", "lengths", "sites", "alphas", "betas", "layers", "metrics", "scores")
+OPTIONS = (
+    *("revisions", "p", "lengths", "sites", "alphas", "betas", "layers"),
+    *("metrics", "scores", "rates", "first_token"),
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Experiment:
         module: Where the function is.
         takes: Those of `OPTIONS` that it takes.
         several: Whether it compares several models.
-        published: Whether the table of the paper's own metrics can be drawn beside.
+        published: Whether a published table of metrics can be drawn beside, or alone.
+        resumes: Whether finished models are kept in the folder that is its keyword `folder`, and not measured again.
         without_model: Whether it runs without a model, too.
     """
 
@@ -36,6 +40,7 @@ class Experiment:
     takes: tuple[str, ...]
     several: bool = False
     published: bool = False
+    resumes: bool = False
     without_model: bool = False
 
     def part(self, prefix: str = "") -> Any:
@@ -53,8 +58,9 @@ EXPERIMENTS = {
             "Figures 4 and 11",
             "The metrics of layers in the middle change the most in training; those of early layers settle soon.",
             f"{_HOME}.profiles",
-            ("revisions", "metrics"),
+            ("revisions", "metrics", "rates"),
             published=True,
+            resumes=True,
         ),
         Experiment(
             "compare_models",
@@ -63,9 +69,10 @@ EXPERIMENTS = {
             "Decoders compress in the middle, larger ones more; BERT and Mamba are flatter. Finetuning for embeddings "
             "makes layers more alike for augmented copies of a text.",
             f"{_HOME}.profiles",
-            ("metrics", "scores"),
+            ("metrics", "scores", "rates"),
             several=True,
             published=True,
+            resumes=True,
         ),
         Experiment(
             "sequence_length",
@@ -107,7 +114,7 @@ EXPERIMENTS = {
             "The valley in the middle layers is one of the residual stream: what attention and MLP add is compressed "
             "only mildly.",
             f"{_HOME}.blocks",
-            ("sites", "layers", "metrics"),
+            ("sites", "layers", "metrics", "first_token"),
         ),
         Experiment(
             "alpha_curves",

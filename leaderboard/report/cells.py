@@ -32,6 +32,18 @@ def format_coefficient(value: float | int | None) -> str:
     return f"{value:.3f}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
+def plain_cell(value: object) -> str:
+    """Format a value of any table: numbers with 3 digits that count.
+
+    Example:
+        >>> plain_cell(0.12345), plain_cell(12), plain_cell(None), plain_cell("attn_out")
+        ('0.123', '12', '-', 'attn_out')
+    """
+    if value is None or value != value:
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 SCHEME_COLUMNS = ("scheme", "score", "95% interval", "regret", "tasks")
 
 

@@ -7,11 +7,11 @@ in `page_files`.
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 import altair as alt
-import jinja2
 import polars as pl
 import vl_convert
 from markupsafe import Markup
@@ -24,6 +24,7 @@ from leaderboard.report.cells import format_cell
 from leaderboard.report.figure_rows import marks, score_figure
 from leaderboard.report.glossary import PAPER, glossary
 from leaderboard.report.page_files.data import page_data
+from leaderboard.report.page_files.sections import Section, page_style, templates
 from leaderboard.results.tables import Tables
 from midlayer_embed import __version__
 from midlayer_embed.ground.pictures import COLOURS
@@ -34,11 +35,12 @@ _FILES = files("leaderboard.report") / "page_files"
 _SCRIPTS = ("dom.js", "table.js", "rows.js", "charts.js", "page.js")
 
 
-def page(board: Tables, **options: Any) -> str:
+def page(board: Tables, *, sections: Sequence[Section] = (), **options: Any) -> str:
     """The page as HTML.
 
     Args:
         board: The tables, with at least one score.
+        sections: Further sections.
         **options: Options of `Leaderboard.schemes`: tasks (the initial choice of the table), complete_only, seed.
     """
     scripts = {
@@ -47,29 +49,31 @@ def page(board: Tables, **options: Any) -> str:
     }
     # A browser ends a script at the first "</script", even inside a string.
     assert not any("</script" in script or "<!--" in script for script in scripts.values())
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        (_FILES / "page.html.j2").read_text(encoding="utf-8")
-    )
     data = page_data(board, options)
     data["charts"] = {
         theme: _charts(dark=theme == "dark", recipes=bool(data["recipes"])) for theme in ("light", "dark")
     }
     headline, answers = _answers(board, data["groups"]["available"], data["recipes"])
-    return template.render(
-        version=__version__,
-        page=data,
-        answer=headline,
-        answers=answers,
-        names=_names(board),
-        glossary=glossary(),
-        paper=PAPER,
-        picture=_picture(board, options),
-        points=lambda value: format_cell("score", value),
-        arrow=_arrow,
-        style=Markup((_FILES / "page.css").read_text(encoding="utf-8")),
-        data=Markup(_script_json(data)),
-        hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts.values()),
-        **{name: Markup(script) for name, script in scripts.items()},
+    return (
+        templates()
+        .get_template("page.html.j2")
+        .render(
+            version=__version__,
+            page=data,
+            answer=headline,
+            answers=answers,
+            names=_names(board),
+            glossary=glossary(),
+            paper=PAPER,
+            picture=_picture(board, options),
+            points=lambda value: format_cell("score", value),
+            arrow=_arrow,
+            sections=sections,
+            style=page_style(),
+            data=Markup(_script_json(data)),
+            hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts.values()),
+            **{name: Markup(script) for name, script in scripts.items()},
+        )
     )
 
 

@@ -24,6 +24,7 @@ from leaderboard.report.cells import (
     fewer_tasks,
     format_cell,
     format_coefficient,
+    plain_cell,
     recipe_cells,
     regret_cells,
     regret_cost,
@@ -300,6 +301,18 @@ def print_associations(variant: Variant, associations: pl.DataFrame, console: Co
     ]
     title = variant.label(f"{variant.model} ({variant.revision})")
     _print_table(console, f"{title}, metrics against scores over the layers", names, rows)
+
+
+def print_frame(title: str, frame: pl.DataFrame, console: Console | None = None) -> None:
+    """Print a small table as it is.
+
+    Args:
+        title: Title of the table.
+        frame: The table.
+        console: Console to print to. None: stdout.
+    """
+    rows = [[Text(plain_cell(value)) for value in row] for row in frame.iter_rows()]
+    _print_table(console or _Console(), title, [name.replace("_", " ") for name in frame.columns], rows)
 
 
 def print_tasks(tasks: Sequence[tuple[AbsTask, int | None]]) -> None:

@@ -40,15 +40,22 @@ class Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
-def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False, without: Collection[str] = ()) -> None:
+def add_model_options(
+    parser: argparse.ArgumentParser, *, several: bool = False, raw: bool = False, without: Collection[str] = ()
+) -> None:
     """Add MODEL, and the options for loading and pooling it: the fields of `Source` and `Recipe`.
 
     Args:
         parser: Parser of the command.
+        several: Whether the command takes any number of models, `models`.
         raw: Whether the command measures metrics, some of them on raw states by default, as `profile` and `select` do.
-        without: Fields of `Recipe` that the command takes in another way.
+        without: Fields of both records that the command does not take, or takes in another way.
     """
-    parser.add_argument("model", metavar="MODEL", help='a Hub id, a folder, or "starter"')
+    words = {"metavar": "MODEL", "help": 'a Hub id, a folder, or "starter"'}
+    if several:
+        parser.add_argument("models", nargs="*", **words)  # type: ignore[arg-type]
+    else:
+        parser.add_argument("model", **words)  # type: ignore[arg-type]
     pooling = parser.add_argument_group("pooling")
     norm = pooling.add_mutually_exclusive_group()
     normed = "default, unless the model's own sentence-transformers config says otherwise"
@@ -59,7 +66,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, raw: bool = False, wit
         action = "store_true" if final_norm else "store_false"
         norm.add_argument(flag, dest="final_norm", action=action, default=None, help=help_)
     _add_fields(pooling, Recipe, without=(*OF_ONE_LAYER, *without))
-    _add_fields(parser.add_argument_group("loading"), Source, without=FILE_OPTIONS)
+    _add_fields(parser.add_argument_group("loading"), Source, without=(*FILE_OPTIONS, *without))
 
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:
