@@ -81,7 +81,8 @@ def reached_lengths(lengths: list[int] | None, n_tokens: np.ndarray) -> tuple[li
         while np.count_nonzero(n_tokens >= 2 * lengths[-1]) >= needed:
             lengths.append(2 * lengths[-1])
     if longest < lengths[-1]:
-        raise InputError(f"lengths: the longest text has {longest} tokens, none has {lengths[-1]}")
+        tokens = f"{longest} token{'s' * (longest != 1)}"
+        raise InputError(f"lengths: the longest text has {tokens}, none has {lengths[-1]}")
     return lengths, np.flatnonzero(n_tokens >= lengths[-1])
 
 
