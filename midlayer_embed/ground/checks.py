@@ -91,7 +91,7 @@ def check_above_zero(name: str, value: Any) -> float:
         >>> check_above_zero("alpha", 2)
         2.0
     """
-    if not (isinstance(value, Real) and 0 < value < math.inf):
+    if not (isinstance(value, Real) and 0 < float(value) < math.inf):
         raise InputError(f"{name}: expected a finite number above 0, got {value!r}")
     return float(value)
 
