@@ -28,20 +28,20 @@ def check_model(arguments: argparse.Namespace, layers: Iterable[int | float] = (
     Raises:
         InputError: (a ValueError) the message names what is wrong.
     """
-    source, _ = fold(model_options(arguments))
+    source, recipe = fold(model_options(arguments))
     check_location(arguments.model, source.gguf_file)
-    check_layers(layers, n_blocks_at_a_glance(arguments.model, source.gguf_file, source.revision))
+    check_layers(layers, n_blocks_at_a_glance(arguments.model, source.gguf_file, source.revision), recipe.site)
 
 
-def check_layers(layers: Iterable[int | float], n_blocks: int | None) -> None:
-    """Check layers against the number of blocks; if that is not known, only depths.
+def check_layers(layers: Iterable[int | float], n_blocks: int | None, site: str) -> None:
+    """Check layers against the number of blocks and a site; if the number is not known, only depths.
 
     Raises:
-        InputError: (a ValueError) a layer is out of range.
+        InputError: (a ValueError) a layer is out of range, or lacks the site.
     """
     for layer in layers:
         if n_blocks is not None:
-            layer_number(layer, n_blocks)
+            layer_number(layer, n_blocks, site)
         elif isinstance(layer, float):
             layer_number(layer, 1)
 

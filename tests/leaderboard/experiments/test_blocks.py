@@ -67,9 +67,7 @@ def test_neither_order_nor_duplicates_nor_batches_matter(tiny_folders: dict[str,
 
 
 def test_layers_sites_and_first_token_can_be_chosen(tiny_folders: dict[str, Path]) -> None:
-    table = sublayers(
-        tiny_folders["llama"], SENTENCES, ["attn_out", "resid_post"], layers=[0, -1], first_token=False
-    )
+    table = sublayers(tiny_folders["llama"], SENTENCES, ["attn_out", "resid_post"], layers=[0, -1], first_token=False)
     assert table.filter(site="attn_out")["layer"].unique().to_list() == [3]
     assert table.filter(site="resid_post")["layer"].unique().sort().to_list() == [0, 3]
     assert table["first_token"].unique().to_list() == [False]
