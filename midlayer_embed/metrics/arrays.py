@@ -83,8 +83,8 @@ def read_pair(A: Any, B: Any) -> tuple[Batch, Batch]:
 
 
 def restore_shape(values: torch.Tensor, batch: Batch) -> Array:
-    """Reshape one value per item, (m,), to the leading dimensions of the argument; numpy if the argument was."""
-    shaped = values.reshape(batch.shape)
+    """Reshape values per item, (m, ...), to the leading dimensions of the argument; numpy if the argument was."""
+    shaped = values.reshape((*batch.shape, *values.shape[1:]))
     return shaped.numpy() if batch.as_numpy else shaped
 
 
@@ -105,21 +105,6 @@ def reject_items(bad: torch.Tensor, batch: Batch, message: str, start: int = 0) 
     place = np.unravel_index(start + int(bad.to(torch.uint8).argmax()), batch.shape) if batch.shape else ()
     where = f" in item {tuple(int(index) for index in place)}" if batch.shape else ""
     raise InputError(f"{batch.name}: {message}{where}")
-
-
-def check_above_zero(name: str, value: Any) -> float:
-    """Check that an argument is a finite number above 0.
-
-    Raises:
-        InputError: (a ValueError) it is not.
-
-    Example:
-        >>> check_above_zero("alpha", 2)
-        2.0
-    """
-    if not (isinstance(value, (int, float, np.integer, np.floating)) and 0 < value < math.inf):
-        raise InputError(f"{name}: expected a finite number above 0, got {value!r}")
-    return float(value)
 
 
 def _tensor(name: str, value: Any) -> tuple[torch.Tensor, bool]:
