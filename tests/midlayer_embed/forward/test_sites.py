@@ -18,9 +18,15 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.forward.sites import Place
 from midlayer_embed.layers import SITES
 
-# Beside every architecture: blocks that do their parts one after the other where most models of the family do not.
+# Beside every architecture: blocks that do their parts one after the other where most models of the family do not, other
+# norms, causal BERT, and states that are not kept in float32.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "gpt_neox-sequential": ("gpt_neox", {"use_parallel_residual": False})
+    "bert-decoder": ("bert", {"is_decoder": True, "pad_token_id": 0}),
+    "falcon-one-norm": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1}),
+    "falcon-sequential": ("falcon", {"parallel_attn": False}),
+    "gpt_neox-sequential": ("gpt_neox", {"use_parallel_residual": False}),
+    "mamba-rounded": ("mamba", {"state_size": 4, "residual_in_fp32": False}),
+    "phi-qk-norm": ("phi", {"qk_layernorm": True}),
 }
 
 

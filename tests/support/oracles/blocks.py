@@ -70,12 +70,12 @@ def _gpt_neox(block: Any, x: torch.Tensor, given: Given) -> Sites:
 
 
 def _falcon(block: Any, x: torch.Tensor, given: Given) -> Sites:
-    if block.config.new_decoder_architecture:
+    if hasattr(block, "ln_attn"):
         attn_out = _attend(block.self_attention, block.ln_attn(x), given)
         return _in_parallel(x, attn_out, block.mlp(block.ln_mlp(x)))
     normed = block.input_layernorm(x)
     attn_out = _attend(block.self_attention, normed, given)
-    if block.config.parallel_attn:
+    if block.config.parallel_attn or block.config.new_decoder_architecture:
         return _in_parallel(x, attn_out, block.mlp(normed))
     return _in_turn(x, attn_out, lambda mid: block.mlp(block.post_attention_layernorm(mid)))
 
