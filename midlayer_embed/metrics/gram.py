@@ -4,7 +4,7 @@ All tensors are float64 (m, ...), for m matrices at once. Arguments are checked 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -168,21 +168,27 @@ def entropy(K: torch.Tensor, alpha: float) -> torch.Tensor:
     return renyi(found, alpha)
 
 
-def row_entropy(Z: torch.Tensor, alpha: float) -> torch.Tensor:
-    """Entropy S_alpha of the Gram matrices of rows.
+def row_entropies(Z: torch.Tensor, alphas: Sequence[float]) -> torch.Tensor:
+    """Entropies S_alpha of the Gram matrices of rows, all orders from one decomposition.
 
     Below order 1 small eigenvalues matter. They are inaccurate in a Gram matrix, so singular values are used.
 
     Args:
         Z: (m, n, d).
-        alpha: Order of the entropy, above 0.
+        alphas: k orders, above 0. Order 2 alone needs no eigenvalues.
 
     Returns:
-        (m,), in nats.
+        (m, k), in nats.
     """
-    if alpha < 1:
-        return renyi(singular_values(Z).square(), alpha)
-    return entropy(gram(Z) if alpha == 2 else lower_gram(Z), alpha)
+    if set(alphas) == {2}:
+        return entropy(gram(Z), 2).unsqueeze(-1).expand(-1, len(alphas))
+    found = singular_values(Z).square() if min(alphas) < 1 else torch.linalg.eigvalsh(lower_gram(Z))
+    return torch.stack([renyi(found, alpha) for alpha in alphas], dim=-1)
+
+
+def row_entropy(Z: torch.Tensor, alpha: float) -> torch.Tensor:
+    """Like `row_entropies`, for one order: (m,)."""
+    return row_entropies(Z, [alpha]).squeeze(-1)
 
 
 def renyi(weights: torch.Tensor, alpha: float) -> torch.Tensor:

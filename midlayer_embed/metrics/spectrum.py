@@ -1,18 +1,19 @@
 """Metrics based on the eigenvalues of a set of vectors: entropies, effective rank, isotropy, decay of the spectrum."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from midlayer_embed.metrics.arrays import Array, check_above_zero, read_batch, restore_shape
+from midlayer_embed.metrics.arrays import Array, check_orders, read_batch, restore_shape
 from midlayer_embed.metrics.gram import (
     centred_rows,
     centred_unit_rows,
     divisor,
     gram,
     renyi,
-    row_entropy,
+    row_entropies,
     singular_values,
 )
 from midlayer_embed.metrics.portions import Portion, in_portions
@@ -25,7 +26,7 @@ _SKIPPED_RANKS, _LAST_RANK = 10, 100
 _ROUNDING = 1e-7
 
 
-def matrix_entropy(Z: Any, alpha: float = 1.0, normalization: str = "raw") -> Array:
+def matrix_entropy(Z: Any, alpha: float | Sequence[float] = 1.0, normalization: str = "raw") -> Array:
     """Matrix-based Renyi entropy S_alpha of the rows of Z: how evenly they fill their dimensions.
 
     The Renyi entropy of order alpha of the eigenvalues of the Gram matrix, scaled to sum to 1. The Gram matrix is
@@ -37,12 +38,12 @@ def matrix_entropy(Z: Any, alpha: float = 1.0, normalization: str = "raw") -> Ar
         Z: (..., n, d), n rows of d dimensions, with any leading batch dimensions; numpy or torch. Neither centred nor
             scaled.
         alpha: Order of the entropy, above 0. Order 1 is the limit, the Shannon entropy; order 2 needs no eigenvalues.
-            The entropy falls as alpha rises.
+            The entropy falls as alpha rises. Several orders, from one decomposition, are the last axis of the result.
         normalization: "raw"; "maxEntropy" (/ min(ln n, ln d)); "logN"; "logD"; "logNlogD" (/ (ln n ln d)).
 
     Returns:
-        float64 (...), numpy or torch like Z; in nats and in 0..min(ln n, ln d) when raw. 0 where Z is all zero or has
-        one direction only.
+        float64 (...), or (..., k) for k orders, numpy or torch like Z; in nats and in 0..min(ln n, ln d) when raw. 0
+        where Z is all zero or has one direction only.
 
     Raises:
         InputError: (a ValueError) Z has fewer than two axes, an empty axis, or NaN or infinity (the message names the
@@ -53,12 +54,14 @@ def matrix_entropy(Z: Any, alpha: float = 1.0, normalization: str = "raw") -> Ar
         >>> import numpy as np
         >>> float(matrix_entropy(np.eye(4))) == float(np.log(4))
         True
+        >>> matrix_entropy(np.diag([3.0, 1.0]), alpha=[0.5, 1, 2]).round(3).tolist()  # of eigenvalues 0.9 and 0.1
+        [0.47, 0.325, 0.198]
     """
-    alpha = check_above_zero("alpha", alpha)
+    alphas, several = check_orders("alpha", alpha)
     batch = read_batch("Z", Z, "n, d")
     scale = divisor(normalization, *batch.values.shape[1:])
-    found = in_portions(lambda rows: row_entropy(rows.values, alpha), batch, copies=2)
-    return restore_shape(found / scale, batch)
+    found = in_portions(lambda rows: row_entropies(rows.values, alphas), batch, copies=2) / scale
+    return restore_shape(found if several else found.squeeze(-1), batch)
 
 
 def effective_rank(Z: Any) -> Array:
@@ -85,7 +88,7 @@ def effective_rank(Z: Any) -> Array:
     return restore_shape(in_portions(_effective_rank, batch, copies=3), batch)
 
 
-def dataset_entropy(Z: Any, alpha: float = 1.0, normalization: str = "raw") -> Array:
+def dataset_entropy(Z: Any, alpha: float | Sequence[float] = 1.0, normalization: str = "raw") -> Array:
     """Entropy of a corpus at one layer: of the pooled vectors of its texts, centred and scaled to length 1.
 
     Section 3.3.1 of "Layer by Layer" (ICML 2025). High: texts differ in many directions. Low: they have collapsed onto
@@ -94,11 +97,12 @@ def dataset_entropy(Z: Any, alpha: float = 1.0, normalization: str = "raw") -> A
     Args:
         Z: (..., n, d), the vectors of n texts; numpy or torch. A vector that equals the mean up to rounding has no
             direction and counts as zero.
-        alpha: Order of the entropy, see `matrix_entropy`.
+        alpha: Order of the entropy, or several, see `matrix_entropy`.
         normalization: Normalization of the entropy, see `matrix_entropy`.
 
     Returns:
-        float64 (...), numpy or torch like Z; in nats and in 0..min(ln n, ln d) when raw; 0 where all vectors are equal.
+        float64 (...), or (..., k) for k orders, numpy or torch like Z; in nats and in 0..min(ln n, ln d) when raw; 0
+        where all vectors are equal.
 
     Raises:
         InputError: (a ValueError) as in `matrix_entropy`.
@@ -107,11 +111,11 @@ def dataset_entropy(Z: Any, alpha: float = 1.0, normalization: str = "raw") -> A
         >>> float(dataset_entropy([[1.0, 2.0], [1.0, 2.0]]))
         0.0
     """
-    alpha = check_above_zero("alpha", alpha)
+    alphas, several = check_orders("alpha", alpha)
     batch = read_batch("Z", Z, "n, d")
     scale = divisor(normalization, *batch.values.shape[1:])
-    found = in_portions(lambda rows: row_entropy(centred_unit_rows(rows.values), alpha), batch, copies=2)
-    return restore_shape(found / scale, batch)
+    found = in_portions(lambda rows: row_entropies(centred_unit_rows(rows.values), alphas), batch, copies=2) / scale
+    return restore_shape(found if several else found.squeeze(-1), batch)
 
 
 def isotropy(Z: Any) -> Array:

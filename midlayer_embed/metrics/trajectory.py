@@ -1,17 +1,18 @@
 """Metrics of the tokens of one text: prompt entropy, curvature and sink. Batches may be padded."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.metrics.arrays import Array, check_above_zero, read_batch, reject_items, restore_shape
-from midlayer_embed.metrics.gram import centred_unit_rows, divisor, row_entropy
+from midlayer_embed.metrics.arrays import Array, check_orders, read_batch, reject_items, restore_shape
+from midlayer_embed.metrics.gram import centred_unit_rows, divisor, row_entropies
 from midlayer_embed.metrics.portions import Portion, in_portions
 
 
-def prompt_entropy(Z: Any, mask: Any = None, alpha: float = 1.0, normalization: str = "raw") -> Array:
+def prompt_entropy(Z: Any, mask: Any = None, alpha: float | Sequence[float] = 1.0, normalization: str = "raw") -> Array:
     """Entropy of the tokens of a text: how widely they spread. Tokens are centred, then scaled to length 1.
 
     Section 3.3.1 of "Layer by Layer" (ICML 2025), after Wei et al. (2024). High: diverse tokens. Low: redundant,
@@ -21,12 +22,12 @@ def prompt_entropy(Z: Any, mask: Any = None, alpha: float = 1.0, normalization: 
     Args:
         Z: (..., T, d), the states of the T tokens of a text; numpy or torch.
         mask: (..., T), nonzero for the tokens that count. Z may hold anything elsewhere, NaN included.
-        alpha: Order of the entropy, see `matrix_entropy`.
+        alpha: Order of the entropy, or several, see `matrix_entropy`.
         normalization: Normalization of the entropy, see `matrix_entropy`; n is the number of tokens that count.
 
     Returns:
-        float64 (...), numpy or torch like Z; in nats and in 0..min(ln T, ln d) when raw; 0 where all tokens are equal.
-        With a mask, NaN for texts with fewer than two tokens.
+        float64 (...), or (..., k) for k orders, numpy or torch like Z; in nats and in 0..min(ln T, ln d) when raw; 0
+        where all tokens are equal. With a mask, NaN for texts with fewer than two tokens.
 
     Raises:
         InputError: (a ValueError) as in `matrix_entropy`, or the shape of the mask is not (..., T).
@@ -37,15 +38,18 @@ def prompt_entropy(Z: Any, mask: Any = None, alpha: float = 1.0, normalization: 
         >>> prompt_entropy(tokens, mask=[[1, 1, 0], [1, 0, 0]]).tolist()
         [0.0, nan]
     """
-    alpha = check_above_zero("alpha", alpha)
+    alphas, several = check_orders("alpha", alpha)
     batch = read_batch("Z", Z, "T, d", mask)
     n_tokens, d = batch.values.shape[1:]
     counts = None if batch.mask is None else batch.mask.sum(-1)
-    scale = divisor(normalization, n_tokens if counts is None else counts, d)
+    scale = divisor(normalization, n_tokens if counts is None else counts, d).unsqueeze(-1)
     found = in_portions(
-        lambda tokens: row_entropy(centred_unit_rows(tokens.values, tokens.mask), alpha), batch, copies=2
+        lambda tokens: row_entropies(centred_unit_rows(tokens.values, tokens.mask), alphas), batch, copies=2
     )
-    return restore_shape((found if counts is None else found.where(counts >= 2, math.nan)) / scale, batch)
+    if counts is not None:
+        found = found.where((counts >= 2).unsqueeze(-1), math.nan)
+    found = found / scale
+    return restore_shape(found if several else found.squeeze(-1), batch)
 
 
 def curvature(Z: Any, mask: Any = None) -> Array:

@@ -81,7 +81,8 @@ class Representations:
         measured_on = METRIC_TABLE[metric].measured_on
         if measured_on == "tokens":
             on_layers(len(self.layers))
-            return _mean_of_known(self.token_values[metric], rows)
+            of_texts = self.token_values[metric]
+            return mean_of_known(of_texts if rows is None else of_texts[:, rows])
         known = {*self.layers, *self.beside}
         value = cache(partial(self._value, metric, rows))
         values: list[float] = []
@@ -151,7 +152,7 @@ class Representations:
         if counted == "texts":
             return np.asarray(values / self._divisors(normalization, torch.tensor([self.n_texts])))
         shares = self.token_values[metric] / self._divisors(normalization, torch.from_numpy(self.n_tokens))
-        return _mean_of_known(shares, None)
+        return mean_of_known(shares)
 
     def _divisors(self, normalization: str, n: torch.Tensor) -> np.ndarray:
         if self.dim == 1 and normalization != "logN":  # ln 1
@@ -180,11 +181,18 @@ class Representations:
         return np.asarray(self.vectors[slot, slice(None) if rows is None else rows])
 
 
-def _mean_of_known(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
-    """The mean over the texts that are long enough, (n_layers,); NaN if none is, or if a value is not finite."""
-    values = values if rows is None else values[:, rows]
-    values = np.where(np.isinf(values).any(axis=1, keepdims=True), np.nan, values)
+def mean_of_known(values: np.ndarray) -> np.ndarray:
+    """The mean over the texts that are long enough; NaN if none is, or if a value is not finite.
+
+    Args:
+        values: (..., n), NaN for texts that are too short.
+
+    Example:
+        >>> mean_of_known(np.array([[1.0, np.nan, 3.0], [np.nan] * 3, [1.0, 2.0, np.inf]])).tolist()
+        [2.0, nan, nan]
+    """
+    values = np.where(np.isinf(values).any(axis=-1, keepdims=True), np.nan, values)
     known = np.isfinite(values)
-    counts = known.sum(axis=1)
-    sums = np.where(known, values, 0.0).sum(axis=1)
-    return np.asarray(np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0))
+    counts = known.sum(axis=-1)
+    sums = np.where(known, values, 0.0).sum(axis=-1)
+    return np.asarray(np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0))

@@ -105,12 +105,13 @@ def test_wikitext_is_read_without_headings(monkeypatch: pytest.MonkeyPatch) -> N
     asked = []
 
     def load_dataset(*arguments: str | None, **keywords: str) -> datasets.Dataset:
-        asked.append((*arguments, keywords["split"]))
+        asked.append((*arguments, keywords["split"], keywords["revision"]))
         return datasets.Dataset.from_dict({"text": [" = Title = \n", " A paragraph . \n", ""]})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert dataset_texts("wikitext", split="train") == ["A paragraph .", ""]
-    assert asked == [("Salesforce/wikitext", "wikitext-103-raw-v1", "train")]
+    pinned = "b08601e04326c79dfdd32d625aee71d232d685c3"
+    assert asked == [("Salesforce/wikitext", "wikitext-103-raw-v1", "train", pinned)]
 
 
 def test_a_dataset_that_is_not_there_is_named(tmp_path: Path) -> None:
