@@ -206,3 +206,12 @@ def test_the_figure_and_the_small_table_need_only_the_table(
         assert row["low"] == pytest.approx(before.mean()) and row["high"] == pytest.approx(after.mean())
         assert row["change"] == pytest.approx(after.mean() / before.mean() - 1)
         assert row["most_at"] == layers[int(np.abs(after - before).argmax())]
+
+
+def test_the_first_token_can_be_left_out(llama_raw: LayerwiseEncoder) -> None:
+    for experiment in (repetition, randomness):
+        table = experiment(llama_raw, SENTENCES, [0.0], first_token=False)
+        profile = profile_layers(llama_raw, SENTENCES, ["prompt_entropy", "dataset_entropy"], first_token=False)
+        for metric, curve in profile.values.items():
+            np.testing.assert_allclose(_curve(table, metric), curve, rtol=1e-5)
+        assert not table["first_token"].any()
