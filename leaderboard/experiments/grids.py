@@ -1,4 +1,4 @@
-"""What an experiment varies in numbers: probabilities and lengths. Imports nothing heavy."""
+"""What an experiment varies in numbers: probabilities, lengths and exponents. Imports nothing heavy."""
 
 from collections.abc import Iterable
 from numbers import Real
@@ -56,6 +56,23 @@ def check_lengths(lengths: Any, first_token: bool = True) -> list[int] | None:
     if not found:
         raise InputError("lengths: expected at least one number of tokens, got none")
     return sorted(found)
+
+
+def check_exponents(betas: Any) -> tuple[float, ...]:
+    """Exponents of power laws, each once, in the order given; there may be none.
+
+    Raises:
+        InputError: (a ValueError) not a finite number of 0 or more.
+
+    Example:
+        >>> check_exponents([0, 1, 1])
+        (0.0, 1.0)
+    """
+    found = np.atleast_1d(np.asarray(betas))
+    are_numbers = found.dtype.kind in "iuf" and found.ndim == 1
+    if found.size and not (are_numbers and (np.isfinite(found) & (found >= 0)).all()):
+        raise InputError(f"betas: expected finite numbers of 0 or more, got {betas!r}")
+    return tuple(dict.fromkeys(float(beta) for beta in found))
 
 
 def reached_lengths(lengths: list[int] | None, n_tokens: np.ndarray) -> tuple[list[int], np.ndarray]:

@@ -124,7 +124,10 @@ def _load_from_hub(dataset: str, config: str | None, split: str, revision: str |
     try:
         return datasets.load_dataset(dataset, config, split=split, revision=revision)
     except (OSError, ValueError, ConnectionError) as error:
-        raise InputError(f"dataset: {dataset!r} (split {split!r}) cannot be loaded: {first_line(error)}") from error
+        instead = f"; {SOTU!r} needs no hub" if revision is not None else ""
+        raise InputError(
+            f"dataset: {dataset!r} (split {split!r}) cannot be loaded: {first_line(error)}{instead}"
+        ) from error
 
 
 def is_heading(line: str) -> bool:

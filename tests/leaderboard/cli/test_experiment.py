@@ -58,7 +58,7 @@ def test_experiments_are_sections_of_the_leaderboards_page(
         ("repetition --starter-texts", "model: repetition needs a MODEL, got none"),
         ("repetition m", "texts: repetition needs texts"),
         ("repetition m n --starter-texts", "model: repetition takes one MODEL, got 2"),
-        ("repetition m --starter-texts --sites attn_out", "sites: repetition does not take it; it takes --p, --measure"),
+        ("repetition m --starter-texts --sites resid_mid", "sites: repetition does not take it; it takes --p, "),
         ("sublayers m --starter-texts --no-first-token --p 1", "p: sublayers does not take it"),
         ("sublayers m --starter-texts --sites attention", "site: expected one of resid_pre"),
         ("sublayers m --starter-texts --layers x", 'layers: expected "all" or layers'),

