@@ -244,7 +244,7 @@ def draw_sequence_length(table: pl.DataFrame) -> Figure:
     charts: list[Figure] = []
     for _, shown in layers.group_by("place", maintain_order=True):
         rows = drawn.join(shown, on=["model", "layer"], how="semi").with_columns(
-            low=pl.col("value") - pl.col("std"), high=pl.col("value") + pl.col("std")
+            low=(pl.col("value") - pl.col("std")).clip(lower_bound=0), high=pl.col("value") + pl.col("std")
         )
         same = shown["layer"].n_unique() == 1
         said = f"layer {shown['layer'][0]}" if same else f"depth {np.mean(shown['depth'].to_numpy()):.0%}"
@@ -260,18 +260,18 @@ def _chart(rows: pl.DataFrame, said: str, colour: alt.Color) -> Figure:
         scale=alt.Scale(type="log", base=2, nice=False),
         axis=alt.Axis(values=sorted(set(rows["length"])), format="d", labelOverlap=True),
     )
-    zero = alt.Scale(zero=False)
+    zero, said_value = alt.Scale(zero=False), METRIC_TABLE[METRIC].title
     base = alt.Chart(rows)
-    band = base.mark_area(opacity=0.2).encode(x, alt.Y("low:Q", title=None, scale=zero), alt.Y2("high:Q"), colour)
+    band = base.mark_area(opacity=0.2).encode(x, alt.Y("low:Q", title=said_value, scale=zero), alt.Y2("high:Q"), colour)
     line = base.mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=22, opacity=1)).encode(
         x,
-        alt.Y("value:Q", title=None, scale=zero),
+        alt.Y("value:Q", title=said_value, scale=zero),
         colour,
         tooltip=[
             alt.Tooltip("model:N"),
             alt.Tooltip("layer:Q"),
             alt.Tooltip("length:Q", title="tokens"),
-            alt.Tooltip("value:Q", title=METRIC_TABLE[METRIC].title, format=".4~g"),
+            alt.Tooltip("value:Q", title=said_value, format=".4~g"),
             alt.Tooltip("std:Q", title="standard deviation", format=".3~g"),
         ],
     )
