@@ -20,7 +20,7 @@ from midlayer_embed.terms import METRIC_TABLE, check_metrics
 # Where finished models are kept, for experiments that measure several.
 _PARTS = "parts"
 # The option of the command for a keyword that has another name.
-_FLAGS = {"metrics": "measure", "first_token": "no-first-token"}
+_FLAGS = {"metrics": "measure", "first_token": "no-first-token", "one_token": "one-token"}
 
 
 # What can be told of them without a model or texts.
@@ -86,12 +86,19 @@ def add_experiment(commands: "argparse._SubParsersAction[Parser]") -> None:
     what.add_argument(
         "--layers", metavar="LAYERS", help="only these, e.g. 0,6,-1; 0.5 is a depth (default: all, or a few of them)"
     )
+    without = [one.name for one in EXPERIMENTS.values() if "first_token" in one.takes]
     what.add_argument(
         "--no-first-token",
         dest="first_token",
         action="store_false",
         default=None,
-        help="sublayers: leave the first token of each text out, on which decoders park attention",
+        help=f"{', '.join(without)}: leave the first token of each text out, on which decoders park attention",
+    )
+    what.add_argument(
+        "--one-token",
+        action="store_true",
+        default=None,
+        help="repetition: one token of a prompt replaces all that are replaced (default: one drawn for each)",
     )
     what.add_argument(
         "--scores",
