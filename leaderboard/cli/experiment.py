@@ -1,15 +1,18 @@
 """The command `experiment`: the paper's other experiments, each with a table, a figure and a section of a page."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from leaderboard.cli.options import PROGRAM, parse_layers
+from leaderboard.experiments.grids import check_exponents, check_lengths, check_probabilities
 from leaderboard.experiments.names import EXPERIMENTS, OPTIONS, Experiment, find_experiment
 from leaderboard.models.known import known_models
 from midlayer_embed.cli.early import check_model, check_texts
 from midlayer_embed.cli.options import add_text_options, measuring_options, read_texts
 from midlayer_embed.cli.parser import Parser, add_model_options, completes, model_options
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_orders
 from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.layers import SITES, check_site
 from midlayer_embed.terms import METRIC_TABLE, check_metrics
@@ -18,6 +21,17 @@ from midlayer_embed.terms import METRIC_TABLE, check_metrics
 _PARTS = "parts"
 # The option of the command for a keyword that has another name.
 _FLAGS = {"metrics": "measure", "first_token": "no-first-token"}
+
+
+# What can be told of them without a model or texts.
+_CHECKS: dict[str, Callable[[Any], object]] = {
+    "p": check_probabilities,
+    "lengths": check_lengths,
+    "sites": lambda sites: [check_site(site) for site in sites],
+    "alphas": lambda alphas: check_orders("alphas", alphas),
+    "betas": check_exponents,
+    "metrics": check_metrics,
+}
 
 
 def add_experiment(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -128,10 +142,9 @@ def _keywords(experiment: Experiment, arguments: argparse.Namespace) -> dict[str
         if name not in experiment.takes:
             takes = ", ".join(f"--{_FLAGS.get(one, one)}" for one in experiment.takes)
             raise InputError(f"{_FLAGS.get(name, name)}: {experiment.name} does not take it; it takes {takes}")
-    if "metrics" in given:
-        check_metrics(given["metrics"])
-    for site in given.get("sites", ()):
-        check_site(site)
+    for name, check in _CHECKS.items():
+        if name in given:
+            check(given[name])
     if "layers" in given:
         given["layers"] = parse_layers(given["layers"])
     return given

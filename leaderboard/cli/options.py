@@ -36,7 +36,8 @@ def check_task_choice(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: (a ValueError) no such benchmark or task.
     """
-    check_benchmark(arguments.benchmark)
+    if arguments.benchmark is not None:
+        check_benchmark(arguments.benchmark)
     check_task_names(arguments.tasks or ())
 
 

@@ -163,7 +163,7 @@ def _check_model(arguments: argparse.Namespace, layers: Sequence[int | float]) -
         check_model(arguments, layers)
     else:
         known.check_revision(arguments.revision)
-        check_layers(layers, known.n_blocks)
+        check_layers(layers, known.n_blocks, arguments.site)
 
 
 def _print_plan(plan: "Plan") -> bool:

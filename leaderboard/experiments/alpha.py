@@ -15,16 +15,16 @@ import torch
 
 from leaderboard.experiments.encoders import open_encoder, with_settings
 from leaderboard.experiments.figures import colour_of
+from leaderboard.experiments.grids import check_exponents
 from leaderboard.report.figures import Figure
 from midlayer_embed import metrics
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import distinct
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.forward.measured import TokenMeasure
-from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.checks import check_int, check_orders
 from midlayer_embed.ground.pictures import COLOURS, TEXT_SIZE
 from midlayer_embed.layers import layer_numbers
-from midlayer_embed.metrics.arrays import check_orders
 from midlayer_embed.metrics.gram import renyi
 from midlayer_embed.options import AnyModelOptions, takes_options
 from midlayer_embed.selection.layer_states import mean_of_known
@@ -112,7 +112,7 @@ def alpha_curves(
         [('power_law', 0.0, 1.0, 4.0), ('power_law', 0.0, 2.0, 4.0)]
     """
     orders = tuple(dict.fromkeys(check_orders("alphas", alphas)[0]))
-    exponents = _check_exponents(betas)
+    exponents = check_exponents(betas)
     n_eigenvalues = check_int("n_eigenvalues", n_eigenvalues, 1)
     if (model is None) != (texts is None):
         got = "texts without a model" if model is None else "a model without texts"
@@ -221,14 +221,6 @@ def _panel(rows: pl.DataFrame, title: str, detail: str) -> alt.Chart:
         .properties(width=_WIDTH, height=_HEIGHT, title=alt.Title(title, fontSize=TEXT_SIZE + 1, anchor="start", frame="group"))
     )
     return chart
-
-
-def _check_exponents(betas: float | Sequence[float]) -> tuple[float, ...]:
-    found = np.atleast_1d(np.asarray(betas))
-    are_numbers = found.dtype.kind in "iuf" and found.ndim == 1
-    if found.size and not (are_numbers and (np.isfinite(found) & (found >= 0)).all()):
-        raise InputError(f"betas: expected finite numbers of 0 or more, got {betas!r}")
-    return tuple(dict.fromkeys(float(beta) for beta in found))
 
 
 def _power_laws(betas: Sequence[float], alphas: Sequence[float], n: int) -> pl.DataFrame:

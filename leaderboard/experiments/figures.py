@@ -1,12 +1,13 @@
 """Figures of the experiments in the house style: small multiples of curves over the layers."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
 import polars as pl
 
-from leaderboard.report.figures import Figure
+from leaderboard.report.figures import LINE_DASHES, Figure
 from midlayer_embed.ground.pictures import COLOURS, TEXT_SIZE
 from midlayer_embed.terms import METRIC_TABLE, RAW
 
@@ -14,7 +15,7 @@ from midlayer_embed.terms import METRIC_TABLE, RAW
 _SCHEME = alt.SchemeParams("viridis", extent=[0.95, 0.08])
 _WIDTH, _HEIGHT = 150, 100
 # More values than this are not named one by one, but by a colour bar.
-_MOST_NAMES = 12
+_MOST_NAMES = 20
 
 
 def layer_curves(
@@ -26,6 +27,7 @@ def layer_curves(
     columns: str | None = None,
     x: str = "depth",
     title: str | None = None,
+    names: Mapping[float, str] | None = None,
 ) -> Figure:
     """Small multiples of curves over the layers.
 
@@ -38,6 +40,7 @@ def layer_curves(
         columns: Column with a column of charts for each value; None: the charts of `rows` stand side by side.
         x: "depth" or "layer".
         title: What the colours mean; None: the name of the column.
+        names: What some of the numbers are called in the legend.
 
     Returns:
         The figure, for `leaderboard.report.figures.save_figure`.
@@ -45,27 +48,29 @@ def layer_curves(
     drawn = table.filter(pl.col("normalization") == RAW) if "normalization" in table.columns else table
     drawn = drawn.filter(pl.col("value").is_finite())
     values = drawn[colour].unique(maintain_order=True).to_list()
+    colours: list[Any] = [colour_of(colour, scale, values, title, names)]
+    if scale == "nominal" and len(values) > len(COLOURS):  # colours come again, with another dash
+        dashes = alt.Scale(domain=values, range=LINE_DASHES)
+        colours.append(alt.StrokeDash(f"{colour}:N", title=None, scale=dashes, legend=colours[0]["legend"]))
     charts: list[alt.Chart] = []
     width = 1
     for row in _in_order(rows, drawn[rows].unique(maintain_order=True).to_list()):
         of_row = drawn.filter(pl.col(rows) == row)
         if columns is None:
-            charts.append(_chart(of_row, colour, scale, x, _name(rows, row), values, title))
+            charts.append(_chart(of_row, x, _name(rows, row), colours, colour))
             continue
         across = drawn[columns].unique(maintain_order=True).to_list()
         width = len(across)
         for column in across:
             some = of_row.filter(pl.col(columns) == column)
             said = f"{_name(rows, row)}: {_name(columns, column)}" if width > 1 else _name(rows, row)
-            charts.append(_chart(some, colour, scale, x, said, values, title))
+            charts.append(_chart(some, x, said, colours, colour))
     width = width if width > 1 else 2 if len(charts) in (2, 4) else min(3, len(charts))
-    figure: alt.ConcatChart = alt.concat(*charts, columns=width).resolve_scale(color="shared")
+    figure: alt.ConcatChart = alt.concat(*charts, columns=width).resolve_scale(color="shared", strokeDash="shared")
     return figure
 
 
-def _chart(
-    rows: pl.DataFrame, colour: str, scale: str, x: str, said: str, values: Sequence[Any], title: str | None
-) -> alt.Chart:
+def _chart(rows: pl.DataFrame, x: str, said: str, colours: Sequence[Any], colour: str) -> alt.Chart:
     depth = alt.X(
         "depth:Q",
         title="depth",
@@ -81,7 +86,7 @@ def _chart(
         .encode(
             place,
             alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)),
-            colour_of(colour, scale, values, title),
+            *colours,
             detail=list(dict.fromkeys(["model:N", f"{colour}:N"])),
             order="layer:Q",
             tooltip=tips,
@@ -95,7 +100,13 @@ def _chart(
     return chart
 
 
-def colour_of(column: str, scale: str, values: Sequence[Any], title: str | None = None) -> alt.Color:
+def colour_of(
+    column: str,
+    scale: str,
+    values: Sequence[Any],
+    title: str | None = None,
+    names: Mapping[float, str] | None = None,
+) -> alt.Color:
     """The colours of a column's values, with a legend below the figure.
 
     Args:
@@ -103,6 +114,7 @@ def colour_of(column: str, scale: str, values: Sequence[Any], title: str | None 
         scale: As for `layer_curves`.
         values: Its values, in the order of a nominal scale.
         title: Title of the legend; None: the name of the column.
+        names: What some of the numbers are called in the legend.
     """
     said = column if title is None else title
     if scale == "nominal":
@@ -112,10 +124,17 @@ def colour_of(column: str, scale: str, values: Sequence[Any], title: str | None 
     kind = alt.Scale(type=scale, scheme=_SCHEME)  # type: ignore[arg-type]
     if len(values) <= _MOST_NAMES:
         numbers = sorted(value for value in values if isinstance(value, (int, float)))
-        legend = alt.Legend(orient="right", type="symbol", values=numbers, format="~g", symbolType="stroke")
+        strokes: dict[str, Any] = {"symbolType": "stroke", "symbolStrokeWidth": 2, "labelLimit": 0}
+        legend = alt.Legend(orient="right", type="symbol", values=numbers, labelExpr=_in_words(names), **strokes)
     else:
-        legend = alt.Legend(orient="right", gradientLength=200, format="~g")
+        legend = alt.Legend(orient="right", type="gradient", gradientLength=200, labelExpr=_in_words(names))
     return alt.Color(f"{column}:Q", title=said, scale=kind, legend=legend)
+
+
+def _in_words(names: Mapping[float, str] | None) -> str:
+    """The expression of Vega for the label of a number: its name if it has one."""
+    cases = [f"datum.value == {number!r} ? {json.dumps(name)}" for number, name in (names or {}).items()]
+    return " : ".join([*cases, f"format(datum.value, '{'~s' if names else '~g'}')"])
 
 
 def _in_order(column: str, values: Sequence[str]) -> list[str]:

@@ -34,12 +34,27 @@ def without_pooling(label: str) -> tuple[str, str | None]:
         >>> without_pooling("a/b (pooling_mode=cls)"), without_pooling("a/b (v2)")
         (('a/b', 'cls'), ('a/b (v2)', None))
     """
-    found = _SETTINGS.search(label)
-    settings = {} if found is None else dict(part.split("=", 1) for part in found[1].split(", "))
-    if found is None or _POOLING not in settings:
+    settings = _settings_of(label)
+    if _POOLING not in settings:
         return label, None
     pooling = settings.pop(_POOLING)
-    return label_of(label[: found.start()], settings), pooling
+    return label_of(_SETTINGS.sub("", label), settings), pooling
+
+
+def of_layers(scores: pl.DataFrame) -> pl.DataFrame:
+    """The scores without those of sites within blocks: only a layer can be chosen.
+
+    Example:
+        >>> of_layers(pl.DataFrame({"model": ["a/b", "a/b (pooling_mode=cls, site=mlp_out)"]}))["model"].to_list()
+        ['a/b']
+    """
+    names = scores["model"].unique().to_list()
+    return scores.filter(pl.col("model").is_in([name for name in names if "site" not in _settings_of(name)]))
+
+
+def _settings_of(label: str) -> dict[str, str]:
+    found = _SETTINGS.search(label)
+    return {} if found is None else dict(part.split("=", 1) for part in found[1].split(", "))
 
 
 def with_base(scores: pl.DataFrame) -> pl.DataFrame:

@@ -27,7 +27,7 @@ def origin_of(meta: ModelMeta, provenance: Mapping[str, Any]) -> Origin:
     template = provenance.get("template")
     without = provenance.get("own", {}).get("recipe", {})  # what the model is without the keyword, under the template
     settings = {} if template is None else {"template": template}
-    for key in (*_OWN, "dtype"):
+    for key in (*_OWN, "dtype", "site"):
         default = default_of(key, template)
         scored = own.get(key, default)
         settings |= {key: scored} if scored != without.get(key, default) else {}

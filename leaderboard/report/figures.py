@@ -24,7 +24,7 @@ Figure = alt.Chart | alt.LayerChart | alt.FacetChart | alt.ConcatChart
 
 # From the eighth model on, lines are dashed as well.
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4])
-_LINE_DASHES = [dash for dash in _DASHES for _ in COLOURS]
+LINE_DASHES = [dash for dash in _DASHES for _ in COLOURS]
 _MODELS = "models"
 _COEFFICIENTS = ("dcor", "spearman", "kendall")
 _WIDTH, _HEIGHT = 300, 220
@@ -300,7 +300,7 @@ def _build_over_depth(
     )
     names = alt.ExprRef(_MODELS)
     colour = alt.Color("model:N", title=None, legend=legend, scale=alt.Scale(domain=names, range=list(COLOURS)))
-    dash = alt.StrokeDash("model:N", title=None, legend=legend, scale=alt.Scale(domain=names, range=_LINE_DASHES))
+    dash = alt.StrokeDash("model:N", title=None, legend=legend, scale=alt.Scale(domain=names, range=LINE_DASHES))
     value = alt.Tooltip("value:Q", title=title or "value", format=number)
     lines = (
         _build_chart(rows)

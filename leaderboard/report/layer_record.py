@@ -20,7 +20,8 @@ from leaderboard.results.remarks import said_of_nothing, some_recipes
 from leaderboard.results.tables import Tables
 from leaderboard.tasks.names import OTHER_COLUMNS
 from midlayer_embed.errors import InputError
-from midlayer_embed.layers import layer_number
+from midlayer_embed.layers import check_is_layer, layer_number
+from midlayer_embed.options import fold
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -136,6 +137,7 @@ def find_layer(
 
     Raises:
         InputError: (a ValueError) if there is no such folder, model, recipe or layer; the message lists what there is.
+            Or the results are of a site within blocks, which cannot be saved.
     """
     board = read_results(results_dir)
     if board.scores.is_empty():
@@ -155,6 +157,7 @@ def find_layer(
         raise InputError(f"layer: no layer of {variant.label()} has all tasks, so there is no best layer; pass a layer")
     by_task = {result.task_name: (meta, result) for provenance, meta, result in every if provenance["layer"] == number}
     layers = board.layer_table(name, which, **variant.recipe())
+    check_is_layer(fold(every[0][0])[1].site, "the subject of a card")
     if not by_task:
         scored = ", ".join(map(str, layers["layer"]))
         raise InputError(f"layer: expected a scored layer ({scored}), got {layer}")

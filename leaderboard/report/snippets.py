@@ -56,6 +56,16 @@ def _literal(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str | list) else repr(value)
 
 
+def encode_command(model: str, layer: int, settings: Mapping[str, Any]) -> str:
+    """Command that embeds a file of texts. Takes the arguments of `encoder_snippet`.
+
+    Example:
+        >>> encode_command("org/model", 7, {"site": "mlp_out"})
+        'midlayer-embed encode org/model --layer 7 --site mlp_out --input texts.txt --output vectors.npy'
+    """
+    return _command("encode", [model], layer, settings, ["--input", "texts.txt", "--output", "vectors.npy"])
+
+
 def export_command(model: str, folder: str, layer: int, settings: Mapping[str, Any]) -> str:
     """Command that saves the encoder to a folder. Takes the arguments of `encoder_snippet`, and the folder.
 
@@ -65,9 +75,13 @@ def export_command(model: str, folder: str, layer: int, settings: Mapping[str, A
         >>> export_command("org/model", "m", 7, {"template": "echo", "transform": "whiten:10"})
         'midlayer-embed export org/model m --layer 7 --template echo --transform whiten:10 --transform-texts texts.txt'
     """
-    arguments = [model, folder, "--layer", str(layer), *model_arguments(settings)]
+    return _command("export", [model, folder], layer, settings, [])
+
+
+def _command(name: str, places: list[str], layer: int, settings: Mapping[str, Any], files: list[str]) -> str:
+    arguments = [*places, "--layer", str(layer), *model_arguments(settings)]
     arguments += ["--transform-texts", "texts.txt"] if _TRANSFORM in settings else []
-    return " ".join(map(_quoted, ["midlayer-embed", "export", *arguments]))
+    return " ".join(map(_quoted, ["midlayer-embed", name, *arguments, *files]))
 
 
 def _quoted(argument: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,6 +68,36 @@ def read_tables(scores: str | Path | None = None, metrics: str | Path | None = N
     return replace(tables, remarks=remarks, known=known_by_name(tables.models()))
 
 
+def read_corpus_metrics(metrics: str | Path) -> pl.DataFrame:
+    """Metrics that were measured over one corpus, not over tasks.
+
+    Args:
+        metrics: A .csv, .csv.gz or .parquet file with the columns model, metric, normalization, layer and value, and
+            revision ("main" where there is none).
+
+    Returns:
+        Columns model, revision, metric, named (the metric's name in the file), normalization, layer, value, n_rows. A
+        value that the file has several times is their mean, and n_rows says of how many; missing values have no row.
+
+    Raises:
+        InputError: (a ValueError) as `read_tables`; or the file has a column of tasks.
+    """
+    source = _Source("metrics", user_path(metrics, "metrics"))
+    schema = {column: dtype for column, dtype in METRICS_SCHEMA.items() if column != "task"}
+    found = _with_revision(source.read(schema))
+    if "task" in source.whole.columns:
+        raise InputError(f"metrics: {source.path} has a column 'task'; expected metrics over one corpus")
+    source.check(found, "layer", pl.col("layer") >= 0, "0 or more")
+    key = ["model", "revision", "metric", "named", "normalization", "layer"]
+    return (
+        found.with_columns(named=pl.col("metric"))
+        .with_columns(pl.col(column).replace(names) for column, names in _OLDER_NAMES.items())
+        .filter(pl.col("value").is_finite())
+        .group_by(key, maintain_order=True)
+        .agg(pl.col("value").mean(), n_rows=pl.len().cast(pl.Int64))
+    )
+
+
 def _said_of_no_values(metrics: pl.DataFrame) -> list[str]:
     missing = metrics.filter(pl.col("value").is_null(), pl.col("normalization") == RAW)
     if missing.is_empty():
@@ -84,7 +115,7 @@ class _Source:
 
     def read(self, schema: dict[str, Any]) -> pl.DataFrame:
         """The columns of the schema that the file has, with the types of the schema."""
-        found = self._read()
+        found = self.whole
         missing = [column for column in schema if column not in found.columns and column not in _MAY_BE_ABSENT]
         if missing:
             has = ", ".join(found.columns) or "none"
@@ -120,7 +151,9 @@ class _Source:
     def refuse(self, column: str, row: int, message: str) -> NoReturn:
         raise InputError(f"{self.name}: {self.path}, column {column!r}, row {row + 1}: {message}")
 
-    def _read(self) -> pl.DataFrame:
+    @cached_property
+    def whole(self) -> pl.DataFrame:
+        """The file with all of its columns, as they are."""
         ending = next((known for known in _READERS if self.path.name.lower().endswith(known)), None)
         if ending is None:
             raise InputError(f"{self.name}: expected a file with suffix {', '.join(_READERS)}, got {str(self.path)!r}")

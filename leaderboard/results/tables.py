@@ -29,7 +29,7 @@ from leaderboard.analysis.variants import (
     variants_of,
     with_recipe,
 )
-from leaderboard.models.labels import with_base, without_pooling
+from leaderboard.models.labels import of_layers, with_base, without_pooling
 from leaderboard.models.origin import Origin, origin_by_name, with_recipe_of
 from leaderboard.results.remarks import some_recipes
 from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
@@ -304,7 +304,7 @@ class Tables:
         """What picking a layer without labels costs, in points: one row per reading and criterion, over all models.
 
         `leaderboard.analysis.regret.regret` describes the columns and the other arguments. A model or a revision leaves
-        only models of that name.
+        only models of that name. Sites within blocks are left out: only a layer can be picked.
 
         Raises:
             InputError: (a ValueError) no such model or criterion, or `tasks` is neither "common" nor "available".
@@ -386,7 +386,9 @@ class Tables:
 
     @cached_property
     def _regrets(self) -> RegretComparison:
-        return RegretComparison(with_base(self.scores), self.metrics, replace(self.known, proxies=starter_tasks()))
+        return RegretComparison(
+            with_base(of_layers(self.scores)), self.metrics, replace(self.known, proxies=starter_tasks())
+        )
 
     def _refuse(self, model: str | None, revision: str | None) -> NoReturn:
         names = ", ".join(f"{m} ({r})" for m, r in self.models()) or "none"

@@ -12,6 +12,7 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_optional_int
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.terms import METRICS
+from midlayer_embed.texts.names import ON_HUB, SOTU
 
 STARTER_BENCHMARK = "starter"
 PAPER_BENCHMARK = "paper"
@@ -75,6 +76,22 @@ def starter_tasks() -> tuple[str, ...]:
         ('StarterClassification', 5)
     """
     return tuple(_CLASS.findall(Path(__file__).with_name("starter.py").read_text(encoding="utf-8")))
+
+
+def check_corpora(names: Iterable[str]) -> None:
+    """Reject corpora that `prefetch` does not know.
+
+    Raises:
+        InputError: (a ValueError) the message says how to fetch other datasets.
+    """
+    for name in names:
+        if name == SOTU:
+            raise InputError(f"dataset: {name!r} is on no hub: it is read from an installed package")
+        if name not in ON_HUB:
+            raise InputError(
+                f"dataset: expected one of {', '.join(ON_HUB)}, got {name!r}; copy another one with: "
+                "hf download ORG/NAME --repo-type dataset --local-dir FOLDER/ORG/NAME"
+            )
 
 
 def check_limit(limit: int | None) -> int | None:

@@ -1,6 +1,7 @@
-"""Downloads the datasets of tasks into a folder, each in the revision that the task pins, and verifies them.
+"""Downloads the datasets of tasks and corpora into a folder, each in its pinned revision, and verifies them.
 
-`mirror` reads such a folder on a machine without access to the hub. Does not load the data.
+`mirror`, and `midlayer_embed.texts.dataset_folder`, read such a folder on a machine without access to the hub. Does not
+load the data.
 """
 
 import hashlib
@@ -11,20 +12,20 @@ import shutil
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi
 from huggingface_hub.constants import ENV_VARS_TRUE_VALUES
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils.tqdm import tqdm as hub_tqdm
-from mteb.abstasks.abstask import AbsTask
 from pydantic import BaseModel, ValidationError
 from rich.filesize import decimal
 from tqdm.auto import tqdm
 
-from leaderboard.tasks.names import check_data_dir
+from leaderboard.tasks.names import check_corpora, check_data_dir
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.failures import report_failures
@@ -32,6 +33,10 @@ from midlayer_embed.ground.paths import followed, user_path
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.ground.whole_files import file_sha256
+from midlayer_embed.texts.names import ON_HUB
+
+if TYPE_CHECKING:
+    from mteb.abstasks.abstask import AbsTask
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +65,10 @@ class _FetchedFile(BaseModel):
 
 
 class _Fetched(BaseModel):
-    """A dataset that was downloaded completely."""
+    """A dataset that was downloaded completely: all of its files, or those that match patterns."""
 
     revision: str
+    patterns: tuple[str, ...] | None = None
     files: dict[str, _FetchedFile]
 
 
@@ -106,6 +112,43 @@ class _HubFile:
 
 
 @dataclass
+class _Wanted:
+    """What is wanted of a dataset.
+
+    Attributes:
+        asked: The revisions, each with the names of the tasks and corpora that ask for it.
+        patterns: Of the files; None for all of them.
+    """
+
+    asked: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    patterns: tuple[str, ...] | None = ()
+
+    @property
+    def revision(self) -> str:
+        """The only revision.
+
+        Raises:
+            InputError: (a ValueError) several are asked for.
+        """
+        if len(self.asked) > 1:
+            listed = ", ".join(f"{revision} for {' and '.join(names)}" for revision, names in self.asked.items())
+            raise InputError(f"tasks: expected one revision of each dataset in a folder, got {listed}")
+        return next(iter(self.asked))
+
+    def is_part_of(self, fetched: _Fetched) -> bool:
+        """Whether all that is wanted was downloaded, as far as the names of files tell."""
+        if fetched.patterns is None:
+            return True
+        return self.patterns is not None and set(self.patterns) <= set(fetched.patterns)
+
+    def has(self, path: str) -> bool:
+        """Whether a file is wanted; hidden ones are not."""
+        if any(part.startswith(".") for part in path.split("/")):
+            return False
+        return self.patterns is None or any(fnmatchcase(path, pattern) for pattern in self.patterns)
+
+
+@dataclass
 class _Plan:
     """All files of a dataset, and those still to download."""
 
@@ -118,9 +161,14 @@ class _Plan:
 
 
 def prefetch(
-    tasks: Iterable[AbsTask], data_dir: str | Path, *, endpoint: str | None = None, show_progress: bool = True
+    tasks: "Iterable[AbsTask]",
+    data_dir: str | Path,
+    *,
+    corpora: Iterable[str] = (),
+    endpoint: str | None = None,
+    show_progress: bool = True,
 ) -> None:
-    """Download the datasets of tasks into FOLDER/<org>/<name>, and record size and SHA-256 of every file.
+    """Download the datasets of tasks and corpora into FOLDER/<org>/<name>, and record size and SHA-256 of every file.
 
     Files are moved into place when complete. If a run is killed, the next one downloads only the missing files. For a
     finished dataset the hub is not contacted, but its files are verified: a damaged file is reported and downloaded
@@ -129,11 +177,13 @@ def prefetch(
     Args:
         tasks: Tasks whose datasets are downloaded. Tasks that build their own data are skipped.
         data_dir: Target folder; created if missing.
+        corpora: Names of corpora: "wikitext". Only those files that are read by default are downloaded.
         endpoint: URL of the hub. None: the default of huggingface_hub (`HF_ENDPOINT`).
         show_progress: Show a progress bar with an ETA on stderr.
 
     Raises:
-        InputError: (a ValueError) if the folder cannot be used, or if the hub is needed but HF_HUB_OFFLINE is set.
+        InputError: (a ValueError) an unknown corpus, the folder cannot be used, or the hub is needed but HF_HUB_OFFLINE
+            is set.
         DatasetsFailed: (a RuntimeError) if datasets failed; raised after all others are complete.
     """
     folder = followed(user_path(data_dir, "data_dir"))
@@ -143,13 +193,12 @@ def prefetch(
         raise InputError(f"data_dir: cannot create the folder {str(data_dir)!r}: {first_line(error)}") from error
     manifest = _Manifest.read(folder)
     failures: dict[str, Exception] = {}
-    revisions = _revisions(tasks)
+    all_wanted = _wanted(tasks, corpora)
     unfinished = {}
-    for name, asked in revisions.items():
+    for name, wanted in all_wanted.items():
         with report_failures(name, failures, logger, reason=_reason):
-            revision = _single_revision(asked)
-            if not _is_finished(folder / name, manifest.datasets.get(name), revision):
-                unfinished[name] = revision
+            if not _is_finished(folder / name, manifest.datasets.get(name), wanted):
+                unfinished[name] = wanted
     offline = [name for name in _OFFLINE if os.environ.get(name, "").upper() in ENV_VARS_TRUE_VALUES]
     if unfinished and offline:
         raise InputError(f"the hub is needed to fetch {', '.join(unfinished)}, but {' and '.join(offline)} is set")
@@ -158,9 +207,9 @@ def prefetch(
         logger.info("listing the files of %d datasets at %s", len(unfinished), api.endpoint)
     with quiet_transformers():
         plans = {}
-        for name, revision in unfinished.items():
+        for name, wanted in unfinished.items():
             with report_failures(name, failures, logger, reason=_reason):
-                plans[name] = _plan_downloads(api, name, revision, folder / name)
+                plans[name] = _plan_downloads(api, name, wanted, folder / name)
         size = sum(plan.size for plan in plans.values())
         if plans:
             free = decimal(shutil.disk_usage(folder).free)
@@ -169,22 +218,29 @@ def prefetch(
             for name, plan in plans.items():
                 bar.set_description(name)
                 with report_failures(name, failures, logger, reason=_reason):
-                    _fetch(api, name, unfinished[name], plan, folder / name, bar)
+                    wanted = unfinished[name]
+                    _fetch(api, name, wanted.revision, plan, folder / name, bar)
                     files = {
                         file.path: _FetchedFile(
                             size=file.size, sha256=file.sha256 or file_sha256(folder / name / file.path)
                         )
                         for file in plan.files
                     }
-                    manifest.datasets[name] = _Fetched(revision=unfinished[name], files=files)
+                    fetched = _Fetched(revision=wanted.revision, patterns=wanted.patterns, files=files)
+                    manifest.datasets[name] = fetched
                     manifest.write(folder)
     if failures:
-        raise DatasetsFailed(failures, len(revisions))
-    logger.info("%d datasets are complete in %s", len(revisions), folder)
+        raise DatasetsFailed(failures, len(all_wanted))
+    logger.info("%d datasets are complete in %s", len(all_wanted), folder)
 
 
-def check(tasks: Iterable[AbsTask], data_dir: str | Path) -> None:
-    """Verify the datasets of tasks against the sizes and hashes recorded at download, without contacting the hub.
+def check(tasks: "Iterable[AbsTask]", data_dir: str | Path, *, corpora: Iterable[str] = ()) -> None:
+    """Verify datasets against the sizes and hashes recorded at download, without contacting the hub.
+
+    Args:
+        tasks: Tasks whose datasets are verified.
+        data_dir: The folder.
+        corpora: Names of corpora.
 
     Raises:
         InputError: (a ValueError) if the folder does not exist.
@@ -194,40 +250,43 @@ def check(tasks: Iterable[AbsTask], data_dir: str | Path) -> None:
     folder = check_data_dir(data_dir)
     manifest = _Manifest.read(folder)
     failures: dict[str, Exception] = {}
-    revisions = _revisions(tasks)
-    for name, asked in revisions.items():
+    all_wanted = _wanted(tasks, corpora)
+    for name, wanted in all_wanted.items():
         with report_failures(name, failures, logger, reason=_reason):
-            revision = _single_revision(asked)
+            revision = wanted.revision
             fetched = manifest.datasets.get(name)
-            if fetched is None:
+            if fetched is None or not wanted.is_part_of(fetched):
                 raise InputError(f"not downloaded completely: {folder / MANIFEST} does not list it")
             if fetched.revision != revision:
                 raise InputError(f"{str(folder / name)!r} holds revision {fetched.revision}, expected {revision}")
-            _check_unknown_files(folder / name, fetched.files, revision)
+            _check_unknown_files(folder / name, fetched.files, wanted)
             if damaged := _find_damaged(folder / name, fetched):
                 raise InputError(", ".join(f"{path} is {what}" for path, what in damaged.items()))
     if failures:
-        raise DatasetsFailed(failures, len(revisions))
-    logger.info("%d datasets in %s are verified", len(revisions), folder)
+        raise DatasetsFailed(failures, len(all_wanted))
+    logger.info("%d datasets in %s are verified", len(all_wanted), folder)
 
 
-def _revisions(tasks: Iterable[AbsTask]) -> dict[str, dict[str, list[str]]]:
-    """Revisions that the tasks need of each dataset, with the names of the tasks."""
-    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+def _wanted(tasks: "Iterable[AbsTask]", corpora: Iterable[str]) -> dict[str, _Wanted]:
+    """What tasks and corpora need of each dataset, by its name."""
+    found: dict[str, _Wanted] = defaultdict(_Wanted)
     for task in tasks:
         if not getattr(task, "makes_its_own_data", False):
-            found[task.metadata.dataset["path"]][task.metadata.revision].append(task.metadata.name)
+            wanted = found[task.metadata.dataset["path"]]
+            wanted.asked[task.metadata.revision].append(task.metadata.name)
+            wanted.patterns = None
+    names = list(dict.fromkeys(corpora))
+    check_corpora(names)
+    for name in names:
+        wanted = found[ON_HUB[name].dataset]
+        wanted.asked[ON_HUB[name].revision].append(name)
+        if wanted.patterns is not None:
+            wanted.patterns += ON_HUB[name].files
     return found
 
 
-def _single_revision(asked: dict[str, list[str]]) -> str:
-    if len(asked) > 1:
-        listed = ", ".join(f"{revision} for {' and '.join(tasks)}" for revision, tasks in asked.items())
-        raise InputError(f"tasks: expected one revision of each dataset in a folder, got {listed}")
-    return next(iter(asked))
-
-
-def _is_finished(folder: Path, fetched: _Fetched | None, revision: str) -> bool:
+def _is_finished(folder: Path, fetched: _Fetched | None, wanted: _Wanted) -> bool:
+    revision = wanted.revision
     if fetched is None or not folder.is_dir():
         return False
     if fetched.revision != revision:
@@ -235,7 +294,9 @@ def _is_finished(folder: Path, fetched: _Fetched | None, revision: str) -> bool:
             f"{str(folder)!r} holds revision {fetched.revision}, expected {revision}; remove it, "
             "or choose another data_dir"
         )
-    _check_unknown_files(folder, fetched.files, revision)
+    if not wanted.is_part_of(fetched):
+        return False
+    _check_unknown_files(folder, fetched.files, wanted)
     return not _find_damaged(folder, fetched)
 
 
@@ -251,25 +312,23 @@ def _find_damaged(folder: Path, fetched: _Fetched) -> dict[str, str]:
     return damaged
 
 
-def _check_unknown_files(folder: Path, known: Iterable[str], revision: str) -> None:
+def _check_unknown_files(folder: Path, known: Iterable[str], wanted: _Wanted) -> None:
     """Reject files that are not part of the dataset: the datasets library would load them with it."""
     existing = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    if unknown := sorted(name for name in existing - set(known) if not _is_hidden(name)):
-        raise InputError(f"{str(folder)!r} holds files that are not in revision {revision}: {', '.join(unknown)}")
+    if unknown := sorted(name for name in existing - set(known) if wanted.has(name)):
+        raise InputError(
+            f"{str(folder)!r} holds files that are not in revision {wanted.revision}: {', '.join(unknown)}"
+        )
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
-
-
-def _plan_downloads(api: HfApi, name: str, revision: str, folder: Path) -> _Plan:
-    info = api.dataset_info(name, revision=revision, files_metadata=True)
+def _plan_downloads(api: HfApi, name: str, wanted: _Wanted, folder: Path) -> _Plan:
+    info = api.dataset_info(name, revision=wanted.revision, files_metadata=True)
     files = [
         _HubFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None, file.blob_id)
         for file in info.siblings or []
-        if not _is_hidden(file.rfilename)
+        if wanted.has(file.rfilename)
     ]
-    _check_unknown_files(folder, {file.path for file in files}, revision)
+    _check_unknown_files(folder, {file.path for file in files}, wanted)
     missing = [file for file in files if not file.matches(folder / file.path)]
     for file in missing:
         if (folder / file.path).exists():

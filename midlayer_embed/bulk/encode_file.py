@@ -101,7 +101,7 @@ def encode_file(
     device = resolve_device(weights.device)
     token_budget(batch_tokens, device)
     checkpoint = find_checkpoint(model, weights)
-    number = layer_number(layer, checkpoint.n_blocks)
+    number = layer_number(layer, checkpoint.n_blocks, checkpoint.resolved(recipe).site)
     tokenizer = load_tokenizer(checkpoint, recipe.template)
     limit_in_force(checkpoint, tokenizer, recipe.max_seq_length, recipe.template)  # before the input is read
 

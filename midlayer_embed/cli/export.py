@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from midlayer_embed.cli.early import check_model
+from midlayer_embed.cli.early import check_model, check_source
 from midlayer_embed.cli.options import (
     PROGRAM,
     add_card_options,
@@ -30,7 +30,16 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.layers import check_is_layer, parse_layer_or_name
 from midlayer_embed.options import OF_ONE_LAYER
-from midlayer_embed.selection.criteria import AUTO, COMBINED, CRITERIA, OUTSIDE, LayerSelection, check_layer, is_raw
+from midlayer_embed.selection.criteria import (
+    AUTO,
+    COMBINED,
+    CRITERIA,
+    OUTSIDE,
+    PROXY,
+    LayerSelection,
+    check_layer,
+    is_raw,
+)
 
 
 def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -60,7 +69,7 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="say what others make of the folder: older sentence-transformers, TEI, vLLM, llama.cpp, transformers",
     )
     add_transform_options(export, default="those to measure on")
-    add_text_options(export, required=False)
+    add_text_options(export, required=False, of_proxy=True)
     add_card_options(export).add_argument(
         "--how-chosen",
         metavar="WORDS",
@@ -85,6 +94,8 @@ def _export(arguments: argparse.Namespace) -> int:
     check_transform_texts(arguments)
     if isinstance(layer, str):
         check_texts_for(layer, arguments)
+    else:
+        check_source(arguments)
     check_is_layer(arguments.site, "exported")
     check_model(arguments, [] if isinstance(layer, str) else [layer])
     needed = (arguments.model, *arguments.adapters, *filter(None, [arguments.texts, arguments.transform_texts]))
@@ -108,6 +119,7 @@ def _export(arguments: argparse.Namespace) -> int:
             checkpoint,
             read_texts_for(layer, arguments),
             criterion=layer,
+            data_dir=arguments.data_dir if layer == PROXY else None,
             **measuring_options(arguments),
             **of_every_layer,
         )

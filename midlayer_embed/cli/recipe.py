@@ -31,6 +31,7 @@ from midlayer_embed.selection.recipe.choice import (
 )
 from midlayer_embed.selection.recipe.purposes import PURPOSES, check_purpose
 from midlayer_embed.selection.recipe.purposes import TRANSFORMS as DEFAULT_TRANSFORMS
+from midlayer_embed.texts.names import DEFAULT_SPLIT
 
 if TYPE_CHECKING:
     from midlayer_embed.selection.recipe.choice import RecipeSelection
@@ -159,10 +160,12 @@ def _texts_of_transform(arguments: argparse.Namespace) -> list[str]:
         return ["--transform-texts", arguments.texts, *column]
     if arguments.starter_texts:
         return ["--starter-texts"]
-    words = ["--dataset", arguments.dataset, "--split", arguments.split]
-    for name in ("config", "column"):
+    words = ["--dataset", arguments.dataset]
+    if arguments.split != DEFAULT_SPLIT:
+        words += ["--split", arguments.split]
+    for name in ("config", "column", "data_dir"):
         if (value := getattr(arguments, name)) is not None:
-            words += [f"--{name}", value]
+            words += [f"--{name.replace('_', '-')}", value]
     return words
 
 

@@ -14,7 +14,7 @@ from midlayer_embed.cli.options import (
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, completes, model_options
 from midlayer_embed.ground.streams import output_width
 from midlayer_embed.layers import check_is_layer
-from midlayer_embed.selection.criteria import AUTO, COMBINED, CRITERIA, OUTSIDE, check_criterion, check_of_proxy
+from midlayer_embed.selection.criteria import AUTO, COMBINED, CRITERIA, OUTSIDE, PROXY, check_criterion, check_of_proxy
 
 
 def add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -28,7 +28,7 @@ def add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
     select.set_defaults(command=_select)
     add_model_options(select, raw=True)
     add_file_options(select)
-    add_text_options(select, required=False)
+    add_text_options(select, required=False, of_proxy=True)
     criterion = select.add_argument(
         "--criterion",
         default=AUTO,
@@ -41,13 +41,12 @@ def add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
     select.add_argument(
         "--proxy-tasks", nargs="+", metavar="TASK", help="tasks of MTEB for proxy (default: the starter benchmark)"
     )
-    select.add_argument("--data-dir", metavar="FOLDER", help="folder with the datasets of the proxy tasks")
     select.add_argument("--no-layer-zero", action="store_true", help="do not choose layer 0, the embeddings")
 
 
 def _select(arguments: argparse.Namespace) -> None:
     check_criterion(arguments.criterion)
-    check_of_proxy(arguments.criterion, proxy_tasks=arguments.proxy_tasks, data_dir=arguments.data_dir)
+    check_of_proxy(arguments.criterion, proxy_tasks=arguments.proxy_tasks)
     check_texts_for(arguments.criterion, arguments)
     check_is_layer(arguments.site, "chosen")
     check_model(arguments)
@@ -60,7 +59,7 @@ def _select(arguments: argparse.Namespace) -> None:
         criterion=arguments.criterion,
         layer_zero=not arguments.no_layer_zero,
         proxy_tasks=arguments.proxy_tasks,
-        data_dir=arguments.data_dir,
+        data_dir=arguments.data_dir if arguments.criterion == PROXY else None,
         **measuring_options(arguments),
         **model_options(arguments),
     )

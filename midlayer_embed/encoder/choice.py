@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.layers import check_is_layer
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.options import Recipe, Source, of_every_layer
 
@@ -42,6 +43,8 @@ def chosen(
     from midlayer_embed.selection.criteria import LayerSelection, is_raw
     from midlayer_embed.selection.select import select_layer
 
+    if isinstance(layer, (str, LayerSelection)):
+        check_is_layer(recipe.site, "chosen")
     if isinstance(layer, LayerSelection):
         if layer.n_layers != checkpoint.n_blocks + 1:
             raise InputError(

@@ -3,8 +3,9 @@
 It is built from stock modules of sentence-transformers, so that a saved folder loads without this package.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from midlayer_embed.encoder.arguments import check_prompts, check_transform_options
+from midlayer_embed.encoder.batched import batched_inference
 from midlayer_embed.encoder.card import CURVE_PICTURE, NAME_TO_COME, card, selection_section
 from midlayer_embed.encoder.choice import check_choice, chosen
 from midlayer_embed.encoder.identity import (
@@ -29,23 +31,17 @@ from midlayer_embed.encoder.serve.common_form import write_common_form
 from midlayer_embed.encoder.stock_form import oldest_transformers, stock_form
 from midlayer_embed.encoder.transforming import check_tells_apart, fitted_transform, kept_dim
 from midlayer_embed.encoder.truncated_transformer import truncated_transformer
-from midlayer_embed.errors import InputError, InputTypeError
+from midlayer_embed.errors import InputError
 from midlayer_embed.forward.after_pooling import AfterPooling
 from midlayer_embed.forward.batching import (
     TOKENIZING,
-    check_text,
     check_token_ids,
-    distinct,
-    row_batches,
-    token_budget,
-    token_counts,
 )
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
 from midlayer_embed.ground.checks import check_bool, check_optional_int
 from midlayer_embed.ground.paths import target_folder
-from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
-from midlayer_embed.layers import layer_number
+from midlayer_embed.layers import LAYER_SITE, check_is_layer, layer_number
 from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint, n_tokens_of
 from midlayer_embed.models.weights import resolve_device, resolve_dtype
@@ -59,10 +55,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from midlayer_embed.selection.criteria import LayerSelection
-
-
-# Items besides strings that `SentenceTransformer.encode` takes: messages, conversations, pairs.
-_PARENTS_ITEMS = (dict, list, tuple)
 
 
 class MidLayerEncoder(SentenceTransformer):
@@ -112,6 +104,9 @@ class MidLayerEncoder(SentenceTransformer):
             - max_seq_length: Number of tokens to which a text is truncated; its template and both copies count. None
               (default): the limit of the folder's own sentence-transformers config if it has one, else the smaller of
               the model's limit and 512.
+            - site: The place in block `layer` whose states are pooled, see LayerwiseEncoder. "resid_post" (default) is
+              its output, the layer. Encoders of other sites encode, but cannot be saved: stock models do not return
+              these states.
             - device: None (default): CUDA, MPS or CPU, the fastest that is available.
             - dtype: dtype of the weights, "float32" by default.
             - revision: Branch, tag or commit on the Hub.
@@ -169,8 +164,12 @@ class MidLayerEncoder(SentenceTransformer):
         if recipe.template is not None and include_prompt is False:
             raise InputError("include_prompt: expected True under a template, which surrounds the prompt, got False")
         selection = chosen(layer, checkpoint, selection_texts, seed, source, recipe)
-        number = layer_number(layer, checkpoint.n_blocks) if selection is None else selection.layer  # type: ignore[arg-type]
-        checkpoint.check_layers([number])
+        number = (
+            layer_number(layer, checkpoint.n_blocks, recipe.site)  # type: ignore[arg-type]
+            if selection is None
+            else selection.layer
+        )
+        checkpoint.check_layers([number], recipe.site)
         device = resolve_device(source.device)
         transformer = truncated_transformer(checkpoint, number, recipe, resolve_dtype(source.dtype), device)
         pooling = Pooling(
@@ -179,7 +178,7 @@ class MidLayerEncoder(SentenceTransformer):
             own.include_prompt if include_prompt is None else include_prompt,
         )
         pooled_dim = pooling.get_embedding_dimension()
-        after = AfterPooling.of(checkpoint, number, pooled_dim)
+        after = AfterPooling.of(checkpoint, number, pooled_dim, recipe.site)
         if transform is not None:
             after.check_takes_transform()
         super().__init__(
@@ -274,6 +273,8 @@ class MidLayerEncoder(SentenceTransformer):
             settings["final_norm"] = recipe.final_norm
         if recipe.template is not None:
             settings["template"] = template_name(recipe.template)
+        if recipe.site != LAYER_SITE:
+            settings["site"] = recipe.site
         if self._transform is not None:
             settings["transform"] = f"{recipe.transform}-{self._transform.fingerprint}"
         return result_name(self._checkpoint.name, {"layer": self.layer, **settings})
@@ -293,11 +294,22 @@ class MidLayerEncoder(SentenceTransformer):
             InputError: (a ValueError) plain sentence-transformers could not load the encoder, or would give other
                 vectors. Nothing is written.
         """
+        check_is_layer(self._recipe.site, "saved")
         folder = target_folder(path)
         with quiet_transformers(), saved_form(self, folder) as merged, atomic_folder(folder, add=True) as partial:
             self._has_merged = merged
             super().save(str(partial), *args, **kwargs)
             write_common_form(partial, self[0])  # type: ignore[arg-type]
+
+    @wraps(SentenceTransformer.push_to_hub)
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]
+        """Like the parent's method.
+
+        Raises:
+            InputError: (a ValueError) the encoder is of a site, which cannot be saved; no repository is created then.
+        """
+        check_is_layer(self._recipe.site, "saved")
+        return str(super().push_to_hub(*args, **kwargs))
 
     @classmethod
     def _load_with_module_classes(cls, *args: Any, **kwargs: Any) -> Any:
@@ -344,55 +356,5 @@ class MidLayerEncoder(SentenceTransformer):
 
     @torch.inference_mode()
     def _inference(self, inputs: list[Any], **kwargs: Any) -> Any:
-        """Like the parent's method, but with our own batches. `encode` calls it, also in each process of a pool.
-
-        The batches are those of LayerwiseEncoder: duplicates removed, similar lengths together. Texts are tokenised
-        twice, here to count tokens and again by the parent, which does not accept token ids. A text without tokens (the
-        empty text, if the tokenizer adds no special tokens) is pooled to a zero vector.
-        """
-        inherited: Callable[..., Any] = super()._inference
-        for index, item in enumerate(inputs):
-            if len(inputs) == 1 and isinstance(item, Iterable) and not isinstance(item, (str, bytes, *_PARENTS_ITEMS)):
-                # The parent takes what it does not know as a batch, such as a Series, for one item.
-                raise InputTypeError(f"texts: expected a list of strings, got {type(item).__name__}; pass a list")
-            if not isinstance(item, _PARENTS_ITEMS):
-                check_text(f"texts[{index}]", item)
-        strings = all(isinstance(item, str) for item in inputs)
-        if not inputs or not strings or kwargs["output_value"] != "sentence_embedding":
-            return inherited(inputs, **kwargs)
-        one_pass = {**kwargs, "show_progress_bar": False}
-        unique, where = distinct(inputs)
-        transformer: Any = self[0]
-        counts = token_counts(self.tokenizer, unique, transformer.max_seq_length, prompt=kwargs["prompt"] or "")
-        budget = token_budget(self.batch_tokens, torch.device(kwargs.get("device") or self.device))
-        vectors: torch.Tensor | None = None
-        total, done = int(counts.sum()), 0
-        bar = progress(total, "Encoding", "tok", kwargs["show_progress_bar"])
-        with bar:
-            for rows in row_batches(counts, budget, kwargs["batch_size"]):
-                found = inherited([unique[row] for row in rows], **{**one_pass, "batch_size": len(rows)})
-                if vectors is None:
-                    vectors = self._vectors_of_no_tokens(len(unique), found, kwargs["normalize_embeddings"])
-                vectors[rows] = found
-                n_tokens = int(counts[rows].sum())
-                bar.update(n_tokens)
-                done += n_tokens
-                if self.on_progress is not None:
-                    self.on_progress(done / total)
-        if vectors is None:  # no text has a token
-            found = inherited(unique, **one_pass)
-            vectors = self._vectors_of_no_tokens(len(unique), found, kwargs["normalize_embeddings"])
-        return vectors if len(unique) == len(inputs) else vectors[where]
-
-    def _vectors_of_no_tokens(self, number: int, like: torch.Tensor, normalize: bool) -> torch.Tensor:
-        """What the modules after pooling make of zero vectors, with the width, dtype and device of other vectors."""
-        modules: list[Any] = list(self.children())
-        parameter = next(modules[0].parameters())
-        pooled = torch.zeros(
-            (number, modules[1].get_embedding_dimension()), dtype=parameter.dtype, device=parameter.device
-        )
-        features = {"sentence_embedding": pooled}
-        for module in modules[2:]:
-            features = module(features)
-        vectors = features["sentence_embedding"][:, : like.shape[1]].to(like)
-        return torch.nn.functional.normalize(vectors, dim=1) if normalize else vectors
+        """Like the parent's method, but with our own batches. `encode` calls it, also in each process of a pool."""
+        return batched_inference(self, super()._inference, inputs, **kwargs)

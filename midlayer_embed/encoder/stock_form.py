@@ -70,6 +70,11 @@ def stock_form(checkpoint: Checkpoint, layer: int, final_norm: bool) -> StockFor
     )
 
 
+def form_of_site(checkpoint: Checkpoint, layer: int) -> StockForm:
+    """How many blocks a site of a layer needs; its states are taken out of the last of them by a hook."""
+    return StockForm(layer if _keeps_calls(checkpoint, layer) else checkpoint.n_stored_blocks, "last_hidden_state", {})
+
+
 def oldest_transformers(checkpoint: Checkpoint, form: StockForm) -> str | None:
     """The oldest version of transformers that returns these states, if older ones silently return other ones.
 

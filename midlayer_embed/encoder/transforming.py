@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.layers import first_layer
 from midlayer_embed.recipes.names import needs_covariance, parse_transform
 from midlayer_embed.recipes.transform import Moments, Transform, check_number
 
@@ -35,11 +36,13 @@ def fitted_transform(
     if isinstance(transform, Transform):
         if transform.weight.ndim == 2:
             return transform
-        if len(transform.weight) != encoder.n_layers:
+        first = first_layer(encoder.recipe.site)
+        n_layers = encoder.n_layers - first
+        if len(transform.weight) != n_layers:
             raise InputError(
-                f"transform: expected one of the layer or of all {encoder.n_layers} layers, got {len(transform.weight)}"
+                f"transform: expected one of the layer or of all {n_layers} layers, got {len(transform.weight)}"
             )
-        return transform.of_layer(encoder.layer)
+        return transform.of_layer(encoder.layer - first)
     assert texts is not None
     times = Counter(texts)
     unique = sorted(times)  # the same texts make the same batches, so the same transform

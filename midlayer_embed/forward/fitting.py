@@ -44,7 +44,7 @@ def fit_layers(
         InputError: (a ValueError) an argument is invalid; too few texts; a vector that is not finite.
     """
     name = check_transform(transform, dim)
-    numbers = layer_numbers(layers, encoder.checkpoint.n_blocks)
+    numbers = layer_numbers(layers, encoder.checkpoint.n_blocks, encoder.recipe.site)
     times = Counter(encoder.prompted(check_texts(texts)))
     unique = sorted(times, key=lambda text: (spelt(text), text))
     counts = np.array([times[text] for text in unique])

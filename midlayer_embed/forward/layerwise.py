@@ -36,7 +36,7 @@ from midlayer_embed.forward.pooling import Pooler, pooler
 from midlayer_embed.forward.sites import AllRecorded, Place, attach_hooks
 from midlayer_embed.ground.progress import in_parts, progress
 from midlayer_embed.ground.threads import OneAtATime
-from midlayer_embed.layers import RESIDUAL_SITES, first_layer, layer_numbers
+from midlayer_embed.layers import RESIDUAL_SITES, first_layer, layer_number, layer_numbers
 from midlayer_embed.models.backbone import Backbone, load_backbone, load_tokenizer, with_recipe
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.options import AnyModelOptions, Recipe, check_every_layer, fold, pooling_modes, takes_options
@@ -303,8 +303,11 @@ class LayerwiseEncoder:
         """
         budget = token_budget(batch_tokens, self.backbone.device)
         places = [layer if isinstance(layer, Place) else Place(layer, self.recipe.site) for layer in layers]
-        for site in {place.site for place in places}:
-            self.checkpoint.check_site(site)
+        for place in places:
+            self.checkpoint.check_site(place.site)
+            layer_number(place.layer, self.checkpoint.n_blocks, place.site)
+        if len(set(places)) < len(places):
+            raise InputError(f"layers: expected each once, got {', '.join(map(str, places))}")
         token_ids = texts if isinstance(texts, TokenIds) else self.tokenized(texts)
         check_token_ids(self.backbone.tokenizer, int(token_ids.flat.max(initial=0)), self.checkpoint.n_tokens)
         not_pooled = np.full_like(token_ids.lengths, 0 if first_token else 1)
@@ -366,7 +369,7 @@ class LayerwiseEncoder:
 
         # the hooks of one thread would record the states of another
         with self._hooked, ExitStack() as hooks:
-            attach_hooks(hooks, self.backbone, places, record)
+            attach_hooks(hooks, self.backbone.blocks, self.backbone.sites, places, record)
             with suppress(AllRecorded):
                 self.backbone.model(input_ids=batch.input_ids.to(device), attention_mask=mask, use_cache=False)
         return vectors.cpu().numpy(), measured.numpy()

@@ -5,10 +5,10 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from midlayer_embed.layers import LAYER_SITE
-from midlayer_embed.models.backbone import Backbone
-from midlayer_embed.models.sites import Tap
+from midlayer_embed.models.sites import BlockSites, Tap
 
 
 class Place(NamedTuple):
@@ -31,7 +31,11 @@ class AllRecorded(Exception):
 
 
 def attach_hooks(
-    hooks: ExitStack, backbone: Backbone, places: Sequence[Place], record: Callable[[int, torch.Tensor], None]
+    hooks: ExitStack,
+    blocks: Sequence[nn.Module],
+    sites: BlockSites | None,
+    places: Sequence[Place],
+    record: Callable[[int, torch.Tensor], None],
 ) -> None:
     """Add hooks that pass the states of each place to `record(slot, states)` and stop after the last one.
 
@@ -39,7 +43,8 @@ def attach_hooks(
 
     Args:
         hooks: Removes the hooks.
-        backbone: The model.
+        blocks: Blocks 1, 2, ... of the model, up to the highest of the places or more, as `Backbone.blocks`.
+        sites: Where the sites within a block are; None if unknown.
         places: Distinct places, all of which the model has.
         record: Is called once for each, in the order of the forward pass, with states (b, t, d).
     """
@@ -78,8 +83,8 @@ def attach_hooks(
     def at_output(site: str) -> Callable[..., None]:
         return lambda _module, _args, out: hand_out(Place(calls + 1, site), out)
 
-    taps = _taps(backbone, places)
-    for block in dict.fromkeys(backbone.blocks[: max(1, *(place.layer for place in places))]):
+    taps = _taps(sites, places)
+    for block in dict.fromkeys(blocks[: max(1, *(place.layer for place in places))]):
         hooks.callback(block.register_forward_pre_hook(before_block, with_kwargs=True).remove)
         for site, tap in taps.items():
             module = block.get_submodule(tap.module)
@@ -95,11 +100,11 @@ def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     return found
 
 
-def _taps(backbone: Backbone, places: Sequence[Place]) -> dict[str, Tap]:
+def _taps(sites: BlockSites | None, places: Sequence[Place]) -> dict[str, Tap]:
     """Where the sites inside a block are; the block's own input and output are left out."""
     inside: dict[str, Tap] = {}
     for site in dict.fromkeys(place.site for place in places):
-        tap = None if backbone.sites is None else backbone.sites.tap(site)
+        tap = None if sites is None else sites.tap(site)
         if tap is not None and tap.module:
             inside[site] = tap
     return inside

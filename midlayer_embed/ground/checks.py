@@ -1,7 +1,9 @@
 """Checks of arguments that many functions share, each with one wording."""
 
+import math
+from collections.abc import Sequence
 from importlib.util import find_spec
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 from midlayer_embed.errors import InputError, InputTypeError
@@ -77,3 +79,37 @@ def check_installed(package: str, what: str) -> None:
     """
     if find_spec(package) is None:
         raise InputError(f"{what}: needs {package}; run: pip install 'midlayer-embed[select]'")
+
+
+def check_above_zero(name: str, value: Any) -> float:
+    """Check that an argument is a finite number above 0.
+
+    Raises:
+        InputError: (a ValueError) it is not.
+
+    Example:
+        >>> check_above_zero("alpha", 2)
+        2.0
+    """
+    if not (isinstance(value, Real) and 0 < float(value) < math.inf):
+        raise InputError(f"{name}: expected a finite number above 0, got {value!r}")
+    return float(value)
+
+
+def check_orders(name: str, value: Any) -> tuple[tuple[float, ...], bool]:
+    """Check that an argument is a finite number above 0, or a sequence of them.
+
+    Returns:
+        The numbers, and whether the argument was a sequence.
+
+    Raises:
+        InputError: (a ValueError) a number is not, or there is none.
+
+    Example:
+        >>> check_orders("alpha", 2), check_orders("alpha", [0.5, 2])
+        (((2.0,), False), ((0.5, 2.0), True))
+    """
+    several = (isinstance(value, Sequence) and not isinstance(value, str)) or getattr(value, "ndim", 0) == 1
+    if several and not len(value):
+        raise InputError(f"{name}: expected a finite number above 0, or several, got none")
+    return tuple(check_above_zero(name, one) for one in (value if several else [value])), several

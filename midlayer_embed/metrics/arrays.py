@@ -4,7 +4,6 @@ numpy arrays are viewed as tensors, without a copy, and results are converted ba
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -106,40 +105,6 @@ def reject_items(bad: torch.Tensor, batch: Batch, message: str, start: int = 0) 
     place = np.unravel_index(start + int(bad.to(torch.uint8).argmax()), batch.shape) if batch.shape else ()
     where = f" in item {tuple(int(index) for index in place)}" if batch.shape else ""
     raise InputError(f"{batch.name}: {message}{where}")
-
-
-def check_above_zero(name: str, value: Any) -> float:
-    """Check that an argument is a finite number above 0.
-
-    Raises:
-        InputError: (a ValueError) it is not.
-
-    Example:
-        >>> check_above_zero("alpha", 2)
-        2.0
-    """
-    if not (isinstance(value, (int, float, np.integer, np.floating)) and 0 < value < math.inf):
-        raise InputError(f"{name}: expected a finite number above 0, got {value!r}")
-    return float(value)
-
-
-def check_orders(name: str, value: Any) -> tuple[tuple[float, ...], bool]:
-    """Check that an argument is a finite number above 0, or a sequence of them.
-
-    Returns:
-        The numbers, and whether the argument was a sequence.
-
-    Raises:
-        InputError: (a ValueError) a number is not, or there is none.
-
-    Example:
-        >>> check_orders("alpha", 2), check_orders("alpha", [0.5, 2])
-        (((2.0,), False), ((0.5, 2.0), True))
-    """
-    several = isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) and np.ndim(value) == 1
-    if several and not len(value):
-        raise InputError(f"{name}: expected a finite number above 0, or several, got none")
-    return tuple(check_above_zero(name, one) for one in (value if several else [value])), several
 
 
 def _tensor(name: str, value: Any) -> tuple[torch.Tensor, bool]:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.checks import check_above_zero, check_int
 from midlayer_embed.metrics.arrays import (
     Array,
-    check_above_zero,
     read_batch,
     read_pair,
     reject_items,

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from midlayer_embed.metrics.arrays import Array, check_orders, read_batch, restore_shape
+from midlayer_embed.ground.checks import check_orders
+from midlayer_embed.metrics.arrays import Array, read_batch, restore_shape
 from midlayer_embed.metrics.gram import (
     centred_rows,
     centred_unit_rows,

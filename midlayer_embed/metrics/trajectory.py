@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.metrics.arrays import Array, check_orders, read_batch, reject_items, restore_shape
+from midlayer_embed.ground.checks import check_orders
+from midlayer_embed.metrics.arrays import Array, read_batch, reject_items, restore_shape
 from midlayer_embed.metrics.gram import centred_unit_rows, divisor, row_entropies
 from midlayer_embed.metrics.portions import Portion, in_portions
 

@@ -81,6 +81,17 @@ def prove_bidirectional(model: "PreTrainedModel", original: PretrainedConfig) ->
     )
 
 
+def is_causal(model: "PreTrainedModel") -> bool:
+    """Whether the states of a text's first tokens do not depend on those that follow, as measured.
+
+    Runs two forward passes of a few tokens.
+
+    Args:
+        model: Base model of at least one block.
+    """
+    return bool((_measure_changes(model) <= _LEAST_CHANGE).all())
+
+
 @contextmanager
 def _restore_causality(config: PretrainedConfig, original: PretrainedConfig) -> Iterator[None]:
     if hasattr(original, "is_causal"):

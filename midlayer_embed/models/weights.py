@@ -104,6 +104,8 @@ def load_base_model(
     original = deepcopy(config)
     if checkpoint.bidirectional:
         ask_for_bidirectional(config)
+    if getattr(config, "chunk_size_feed_forward", 0):
+        config.chunk_size_feed_forward = 0  # saves memory in training, and takes only lengths that chunks divide
     n_blocks = int(config.get_text_config().num_hidden_layers)
     exact = torch.promote_types(dtype, torch.float32) if configs else dtype
     is_quantised = method_of_quantization(config) is not None

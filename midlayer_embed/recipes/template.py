@@ -38,7 +38,7 @@ def put_template(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
         raise InputError(
             f"template: expected a tokenizer of the tokenizers library, got {type(tokenizer).__name__}, a slow one"
         )
-    start, end = _own_tokens(tokenizer)
+    start, end = own_tokens(tokenizer)
     added = {_START: start, _END: end}
     pieces = [_START]
     for number, part in enumerate(found.parts):
@@ -100,12 +100,18 @@ def length_of_all_copies(tokenizer: PreTrainedTokenizerBase, template: str | Non
     return added + (length - added) * 2
 
 
-def _own_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """The special tokens that a tokenizer puts before and after a text."""
+def own_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The special tokens that a tokenizer puts before and after every text.
+
+    Args:
+        tokenizer: Without a template.
+
+    Raises:
+        InputError: (a ValueError) it puts more than special tokens around a text.
+    """
     plain = _ids(tokenizer, _PROBE)
     whole = list(tokenizer(_PROBE)["input_ids"])
-    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special |= set(tokenizer.all_special_ids)
+    special = special_tokens(tokenizer)
     for place in range(len(whole) - len(plain) + 1):
         start, end = whole[:place], whole[place + len(plain) :]
         if whole[place : place + len(plain)] == plain and special.issuperset([*start, *end]):
@@ -113,6 +119,12 @@ def _own_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int
     raise InputError(
         "template: the tokenizer puts more than special tokens around a text already; expected one without a template"
     )
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids of a tokenizer's special tokens, those that it does not use included."""
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return added.union(tokenizer.all_special_ids)
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -42,7 +42,8 @@ _DEPTH = "depth:"
 # The criterion that takes another one, for the model and the texts at hand: see `selection.auto`.
 AUTO = "auto"
 # Criteria that need scores of labelled tasks, of other data than the user's: see `selection.outside`.
-OUTSIDE = ("proxy", "published")
+PROXY = "proxy"
+OUTSIDE = (PROXY, "published")
 # Fewer different texts than this do not tell the layers apart.
 LEAST_TEXTS = 200
 # Without texts: of the fixed depths, the one that loses the least on the models of "Layer by Layer".
@@ -205,8 +206,8 @@ def check_of_proxy(criterion: str, **arguments: object) -> None:
         InputError: (a ValueError) the message names the argument.
     """
     for name, value in arguments.items():
-        if value is not None and criterion != "proxy":
-            raise InputError(f"{name}: only the criterion 'proxy' takes it, got criterion {criterion!r}")
+        if value is not None and criterion != PROXY:
+            raise InputError(f"{name}: only the criterion {PROXY!r} takes it, got criterion {criterion!r}")
 
 
 def check_layer(layer: object) -> None:

@@ -23,6 +23,7 @@ from midlayer_embed.ground.pictures import (
     TITLE_SIZE,
     wrapped,
 )
+from midlayer_embed.layers import LAYER_SITE
 from midlayer_embed.selection.criteria import all_tie
 from midlayer_embed.terms import METRIC_TABLE
 
@@ -70,7 +71,8 @@ def measured_on(profile: "Profile") -> str:
     """What the metrics of a profile were measured on, in a few words."""
     states = {profile.states_of(metric) for metric in profile.values}
     kinds = " and ".join(kind for kind in ("raw", "normed") if kind in states)
-    return f"{kinds} states of {profile.n_texts} text{'s' * (profile.n_texts != 1)}{_tokens(profile)}"
+    where = "" if profile.site == LAYER_SITE else f"{profile.site}, "
+    return f"{where}{kinds} states of {profile.n_texts} text{'s' * (profile.n_texts != 1)}{_tokens(profile)}"
 
 
 def _tokens(profile: "Profile") -> str:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from midlayer_embed import metrics
-from midlayer_embed.ground.checks import check_bool
-from midlayer_embed.metrics.arrays import check_above_zero
+from midlayer_embed.ground.checks import check_above_zero, check_bool
 from midlayer_embed.metrics.trajectory import without_first
 
 if TYPE_CHECKING:

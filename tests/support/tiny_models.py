@@ -20,7 +20,7 @@ from transformers import (
 
 from support.architectures import N_BLOCKS, NORMS, SENTENCES, VOCABULARY
 
-_ENCODERS = {"mt5": MT5EncoderModel, "t5": T5EncoderModel, "umt5": UMT5EncoderModel}
+ENCODERS = {"mt5": MT5EncoderModel, "t5": T5EncoderModel, "umt5": UMT5EncoderModel}
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 # Tiny tensors: more threads cost more than they save.
@@ -36,7 +36,7 @@ def _tokenizer(model_type: str) -> PreTrainedTokenizerFast:
         special, template = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}, "[CLS] $A [SEP]"
     elif model_type in ("camembert", "roberta", "xlm-roberta"):
         special, template = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>"}, "<s> $A </s>"
-    elif model_type in _ENCODERS:
+    elif model_type in ENCODERS:
         special, template = {"pad_token": "<pad>", "eos_token": "</s>"}, "$A </s>"
     tokens = list(special.values())
     tokenizer = Tokenizer(models.BPE())
@@ -67,7 +67,7 @@ def save_model(model_type: str, entries: dict[str, Any], folder: Path) -> Path:
 def plain_layer_means(folder: Path, text: str, final_norm: bool) -> torch.Tensor:
     """Every layer's vector of one text the slow plain way: `output_hidden_states`, one text at a time, mean."""
     model_type = AutoConfig.from_pretrained(folder).model_type
-    model = _ENCODERS.get(model_type, AutoModel).from_pretrained(folder).eval()
+    model = ENCODERS.get(model_type, AutoModel).from_pretrained(folder).eval()
     projected = "projected" in folder.name  # the OPT that has no final norm
     input_ids = torch.tensor([AutoTokenizer.from_pretrained(folder)(text)["input_ids"]])
     with torch.inference_mode():

@@ -27,7 +27,7 @@ from leaderboard.report.cells import (
 )
 from leaderboard.report.figure_rows import RecipeCurves, association_rows, heat_map, marks, recipe_curves
 from leaderboard.report.glossary import metric_words, scheme_words
-from leaderboard.report.snippets import encoder_snippet, export_command, folder_name
+from leaderboard.report.snippets import encode_command, encoder_snippet, export_command, folder_name
 from leaderboard.results.remarks import some_names
 from leaderboard.results.tables import Tables
 from midlayer_embed.ground.pictures import COLOURS
@@ -35,6 +35,11 @@ from midlayer_embed.terms import METRIC_TABLE, RAW
 
 # Key of all tasks together in the data of the page.
 _ALL = "all"
+# What the command below the snippet does.
+_OF_LAYERS = "Or export a folder that plain sentence-transformers loads:"
+_OF_SITES = (
+    "Stock models return the output of whole blocks, so only a layer can be exported. To embed a file at this site:"
+)
 
 
 def page_data(board: Tables, options: dict[str, Any]) -> dict[str, Any]:
@@ -277,7 +282,7 @@ def _use(board: Tables, variant: Variant) -> dict[str, Any]:
     """Snippets that load and export each layer, in the order of the layers."""
     origin = board.origin(variant.model, variant.revision, variant.template, variant.transform)
     layers = board.of_variant(variant).scores["layer"].unique().sort().to_list()
-    name = origin.loaded_from
+    name, is_site = origin.loaded_from, "site" in origin.settings
     note = ""
     if variant[:2] not in board.origins:
         note = f"{name} is the name in the table: replace it with the hub id or folder of the model."
@@ -286,8 +291,12 @@ def _use(board: Tables, variant: Variant) -> dict[str, Any]:
     return {
         "note": note,
         "python": [encoder_snippet(name, layer, origin.settings, variant.fitted_on) for layer in layers],
+        "way": _OF_SITES if is_site else _OF_LAYERS,
         "command": [
-            export_command(name, folder_name(origin.hub_id or name, layer), layer, origin.settings) for layer in layers
+            encode_command(name, layer, origin.settings)
+            if is_site
+            else export_command(name, folder_name(origin.hub_id or name, layer), layer, origin.settings)
+            for layer in layers
         ],
     }
 

@@ -92,6 +92,7 @@ class LeaderboardPage {
       return [layer, `${layer} (depth ${model.depths[i].toFixed(2)})${mark ? `, ${mark}` : ""}`];
     }), state.layer);
     byId("python").textContent = model.use.python[this.layerIndex];
+    byId("use-way").textContent = model.use.way;
     byId("command").textContent = model.use.command[this.layerIndex];
     byId("use-note").textContent = model.use.note;
   }

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from transformers import AutoTokenizer
 
 from midlayer_embed import profile_layers, select_layer
 from midlayer_embed.cli.program import main
+from midlayer_embed.errors import InputError
 from midlayer_embed.selection.curves import curve_bars, profile_table, selection_summary
 
 
@@ -211,3 +213,61 @@ def test_an_interrupted_command_says_how_to_go_on_only_where_it_can(
     options = {"select": [], "encode": ["--layer", "1", "--input", "a.txt", "--output", "a.npy"]}[command]
     assert main([command, "model", *options]) == 130
     assert ("run the same command again to resume" in capsys.readouterr().err) is goes_on
+
+
+@pytest.mark.parametrize(
+    ("source", "given", "at_least"),
+    [
+        (["--dataset", "wikitext", "--data-dir", "data"], {"data_dir": "data"}, 30),
+        (["--dataset", "sotu"], {}, 30),
+        (["--dataset", "sotu", "--min-tokens", "5"], {}, 5),
+        (["--dataset", "org/data", "--split", "dev"], {"split": "dev"}, 1),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_paragraphs_of_datasets_are_measured_if_they_are_long(
+    llama_folder: Path,
+    sentences: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    source: list[str],
+    given: dict[str, str],
+    at_least: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/Salesforce/wikitext/wikitext-103-raw-v1").mkdir(parents=True)
+    Path("data/Salesforce/wikitext/wikitext-103-raw-v1/test.jsonl").write_text('{"text": "a"}\n')
+    read = []
+
+    def dataset_texts(dataset: str, **keywords: str) -> list[str]:
+        read.append({name: value for name, value in keywords.items() if value not in (None, "test")})
+        return [*sentences, "too short", " ".join(sentences), " ".join(sentences[::-1])]
+
+    monkeypatch.setattr("midlayer_embed.texts.corpora.dataset_texts", dataset_texts)
+    command = ["profile", str(llama_folder), *source, "--metrics", "dataset_entropy", "--quiet"]
+    assert main(command) == 0
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    lengths = map(len, tokenizer(dataset_texts(""))["input_ids"])
+    expected = sum(length >= at_least for length in lengths)
+    assert capsys.readouterr().out.splitlines()[-1] == f"raw states of {expected} texts"
+    assert read[0] == given
+
+
+def test_proxy_tasks_and_datasets_are_read_from_one_option(
+    llama_folder: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def select_layer(*_: object, data_dir: str | None = None, criterion: str, **__: object) -> None:
+        asked.append((criterion, data_dir))
+        raise InputError("enough")
+
+    monkeypatch.chdir(texts.parent)
+    texts.with_name("org").mkdir()
+    texts.with_name("org").joinpath("test.txt").write_text("a line\nanother line\n")
+    monkeypatch.setattr("midlayer_embed.selection.select.select_layer", select_layer)
+    for command in (["select", str(llama_folder), "--criterion"], ["export", str(llama_folder), "out", "--layer"]):
+        assert main([*command, "proxy", "--data-dir", "."]) == 2
+        assert main([*command, "min-entropy", "--data-dir", ".", "--dataset", "org"]) == 2
+    assert asked == [("proxy", "."), ("min-entropy", None)] * 2

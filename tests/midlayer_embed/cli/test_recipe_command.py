@@ -118,6 +118,20 @@ def test_texts_of_a_dataset_are_named_in_the_export(
     assert words[start:] == ["--dataset", "org/some data", "--split", "train", "--config", "a b", "--column", "c"]
 
 
+@pytest.mark.process
+def test_the_folder_of_a_dataset_is_named_in_the_export(
+    llama_folder: Path, texts: list[str], workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path("my data/org/data")
+    data.mkdir(parents=True)
+    pl.DataFrame({"text": texts}).write_ndjson(data / "test.jsonl")
+    given = ["--dataset", "org/data", "--data-dir", "my data"]
+    assert main(["recipe", str(llama_folder), *given, "--quiet"]) == 0
+    _, *words = shlex.split(_last_line(capsys).removeprefix("export it: "))
+    assert words[words.index("--dataset") :] == given
+    assert main([*words, "--quiet"]) == 0
+
+
 def test_a_transform_is_fitted_on_the_texts_to_measure_on_if_no_others_are_given(
     llama_folder: Path, texts: list[str], workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

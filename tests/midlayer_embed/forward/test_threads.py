@@ -9,9 +9,10 @@ import pytest
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 
 
-@pytest.mark.parametrize("kind", ["every layer", "one layer"])
+@pytest.mark.parametrize("kind", ["every layer", "one layer", "a site"])
 def test_threads_get_the_vectors_of_their_own_texts(llama_folder: Path, sentences: list[str], kind: str) -> None:
-    encoder = LayerwiseEncoder(llama_folder) if kind == "every layer" else MidLayerEncoder(llama_folder, 2)
+    site = "attn_out" if kind == "a site" else "resid_post"
+    encoder = MidLayerEncoder(llama_folder, 2) if kind == "one layer" else LayerwiseEncoder(llama_folder, site=site)
     parts = [sentences[: 1 + number % 8] for number in range(160)]
     expected = [encoder.encode(part) for part in parts[:8]]
     with ThreadPoolExecutor(8) as threads:

@@ -8,6 +8,7 @@ import pytest
 
 from midlayer_embed import LayerSelection
 from midlayer_embed.encoder.card import selection_section
+from midlayer_embed.options import Recipe
 from midlayer_embed.selection.curves import (
     curve_bars,
     curve_markdown,
@@ -27,7 +28,20 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 @pytest.fixture
 def profile() -> Profile:
     values = {metric: np.array([3.0, 1.0, 1.25, float("nan")]) for metric in METRICS}
-    return Profile("org/model", "main", 70, 70, False, 512, MetricSettings(), values, {})
+    return Profile(
+        "org/model", "main", 70, 70, Recipe(final_norm=False, max_seq_length=512), MetricSettings(), values, {}
+    )
+
+
+def test_the_site_is_told(profile: Profile) -> None:
+    states = "states of 70 texts"
+    for site, expected in (("resid_post", f"raw {states}"), ("mlp_out", f"mlp_out, raw {states}")):
+        at_site = replace(profile, recipe=Recipe(final_norm=False, site=site), encoded_norm=False)
+        assert measured_on(at_site) == expected
+    normed = replace(profile, recipe=Recipe(final_norm=True, site="mlp_out"))
+    assert measured_on(normed) == f"mlp_out, raw {states}"  # the final norm does not apply
+    mid = replace(profile, recipe=Recipe(final_norm=True, site="resid_mid"), encoded_norm=True)
+    assert measured_on(mid) == f"resid_mid, normed {states}"
 
 
 @pytest.fixture

