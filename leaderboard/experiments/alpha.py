@@ -218,7 +218,9 @@ def _panel(rows: pl.DataFrame, title: str, detail: str) -> alt.Chart:
                 alt.Tooltip("value:Q", title=title, format=".4~g"),
             ],
         )
-        .properties(width=_WIDTH, height=_HEIGHT, title=alt.Title(title, fontSize=TEXT_SIZE + 1, anchor="start", frame="group"))
+        .properties(
+            width=_WIDTH, height=_HEIGHT, title=alt.Title(title, fontSize=TEXT_SIZE + 1, anchor="start", frame="group")
+        )
     )
     return chart
 
