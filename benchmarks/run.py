@@ -41,6 +41,7 @@ PROGRAMS: tuple[tuple[str, ...], ...] = (
     ("benchmarks.encoding.matrix_work", "--texts", "32"),
     ("benchmarks.metrics.layer_metrics",),
     ("benchmarks.metrics.profile_layers", "--texts", "10"),
+    ("benchmarks.experiments.prompt_grid", "--texts", "16"),
     ("benchmarks.evaluation.scoring_jobs",),
     ("benchmarks.encoding.cold_start", "--starts", "1"),
     ("benchmarks.encoding.growth", "--texts", "32", "--lines", "40000"),

@@ -28,6 +28,7 @@ _SETTINGS: dict[str, Callable[[Any], str]] = {
     "final_norm": lambda normed: "states after the final norm" if normed else "raw states",
     "max_seq_length": lambda n: f"at most {n} tokens of each",
     "first_token": lambda counts: "" if counts else "without the first token",
+    "one_token": lambda same: "one token of a prompt for all that are replaced" if same else "",
     "seed": lambda seed: f"seed {seed}",
 }
 

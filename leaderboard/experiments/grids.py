@@ -36,14 +36,15 @@ def check_probabilities(p: Any) -> list[float]:
     return list(dict.fromkeys(float(value) for value in found))
 
 
-def check_lengths(lengths: Any) -> list[int] | None:
+def check_lengths(lengths: Any, first_token: bool = True) -> list[int] | None:
     """Numbers of tokens, each once, in rising order; None stays None.
 
     Args:
         lengths: A list of them, or a single one.
+        first_token: Whether the first token of a text counts.
 
     Raises:
-        InputError: (a ValueError) not an int of at least 2, the fewest tokens that have an entropy; or none at all.
+        InputError: (a ValueError) not an int, fewer than two tokens that count, which have no entropy, or none at all.
 
     Example:
         >>> check_lengths([16, 4, 4])
@@ -51,7 +52,7 @@ def check_lengths(lengths: Any) -> list[int] | None:
     """
     if lengths is None:
         return None
-    found = {check_int("lengths", value, 2) for value in _listed(lengths)}
+    found = {check_int("lengths", value, 2 if first_token else 3) for value in _listed(lengths)}
     if not found:
         raise InputError("lengths: expected at least one number of tokens, got none")
     return sorted(found)

@@ -9,7 +9,7 @@ from midlayer_embed.errors import InputError
 # Options of the command that only some experiments take; the keyword of the function is the same.
 OPTIONS = (
     *("revisions", "p", "lengths", "sites", "alphas", "betas", "layers"),
-    *("metrics", "scores", "rates", "first_token"),
+    *("metrics", "scores", "rates", "first_token", "one_token"),
 )
 
 
@@ -80,7 +80,7 @@ EXPERIMENTS = {
             "Figure 5",
             "Qwen2.5-Math keeps a higher prompt entropy than Qwen2.5, with less spread over the texts.",
             f"{_HOME}.prefixes",
-            ("lengths", "layers"),
+            ("lengths", "layers", "first_token"),
             several=True,
         ),
         Experiment(
@@ -89,7 +89,7 @@ EXPERIMENTS = {
             "Figure 6a",
             "The more tokens are repeated, the lower is prompt entropy, above all in the middle layers.",
             f"{_HOME}.prompts",
-            ("p", "metrics"),
+            ("p", "metrics", "first_token", "one_token"),
         ),
         Experiment(
             "randomness",
@@ -97,7 +97,7 @@ EXPERIMENTS = {
             "Figure 6b",
             "Random tokens raise prompt entropy, above all in the first layers; later layers are more robust.",
             f"{_HOME}.prompts",
-            ("p", "metrics"),
+            ("p", "metrics", "first_token"),
         ),
         Experiment(
             "prompt_length",
@@ -105,7 +105,7 @@ EXPERIMENTS = {
             "Figure 6c",
             "Prompt entropy grows with the length of a prompt, and each further token adds less.",
             f"{_HOME}.prompts",
-            ("lengths", "metrics"),
+            ("lengths", "metrics", "first_token"),
         ),
         Experiment(
             "sublayers",

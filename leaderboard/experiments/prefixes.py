@@ -58,6 +58,7 @@ def sequence_length(
     max_texts: int | None = MAX_TEXTS,
     min_tokens: int = 1,
     seed: int = 0,
+    first_token: bool = True,
     batch_tokens: int | None = None,
     show_progress: bool = False,
     **options: "Unpack[AnyModelOptions]",
@@ -81,6 +82,8 @@ def sequence_length(
         max_texts: Maximum number of texts, drawn by the seed; None for all.
         min_tokens: Texts with fewer tokens of the first model, special ones included, are left out.
         seed: Seed of the sample of texts.
+        first_token: Whether the first token of each text counts. Decoders park attention on it, and its large state
+            hides the others in the middle layers. Without it, a length is at least 3.
         batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
         show_progress: Show bars with an ETA on stderr.
         **options: The fields of `Recipe` and `Source`, as for LayerwiseEncoder, without a template; raw states by
@@ -104,8 +107,8 @@ def sequence_length(
     if not given:
         raise InputError("models: expected at least one model, got none")
     no_template(options)
-    asked, divisors = check_lengths(lengths), check_normalizations(normalizations)
-    seed = check_int("seed", seed, 0)
+    seed, settings = check_int("seed", seed, 0), MetricSettings(first_token=first_token)
+    asked, divisors = check_lengths(lengths, settings.first_token), check_normalizations(normalizations)
     # Only one model is loaded at a time. A single one stays.
     one = _open(given[0], options) if len(given) == 1 else None
     sample: list[str] = []
@@ -129,11 +132,11 @@ def sequence_length(
         encoder = one or _open(model, options)
         numbers = list(dict.fromkeys(layer_numbers(layers, encoder.checkpoint.n_blocks, encoder.recipe.site)))
         token_ids = TokenIds.of([about.token_ids[row].tolist() for row in rows])
-        entropies = _prefix_entropies(encoder, token_ids, found, numbers, about, batch_tokens, show_progress)
-        table = _tidy(entropies, found, numbers, encoder, divisors)
+        entropies = _prefix_entropies(encoder, token_ids, found, numbers, about, settings, batch_tokens, show_progress)
+        table = _tidy(entropies, found, numbers, encoder, divisors, settings)
         tables.append(with_settings(table, encoder, n_texts=len(rows), seed=seed))
         del encoder
-    table = pl.concat(tables)
+    table = pl.concat(tables).with_columns(first_token=pl.lit(settings.first_token))
     if len(table) > len(table.unique(["model", "revision", "length", "layer", "normalization"])):
         raise InputError("models: a model is there twice, with the same weights and settings")
     return table
@@ -175,6 +178,7 @@ def _prefix_entropies(
     lengths: Sequence[int],
     layers: Sequence[int],
     known: _Known,
+    settings: MetricSettings,
     batch_tokens: int | None,
     show_progress: bool,
 ) -> np.ndarray:
@@ -183,7 +187,7 @@ def _prefix_entropies(
     passes = [list(lengths)] if known.causal else [[length] for length in lengths]
     found = []
     for together in passes:
-        measure = TokenMeasure(partial(_of_prefixes, together), encoder.final_norm, len(together))
+        measure = TokenMeasure(partial(_of_prefixes, together, settings), encoder.final_norm, len(together))
         values = np.full((len(together), len(layers), len(token_ids.lengths)), np.nan)
         for pooled in encoder.pooled_batches(
             cut_tokens(token_ids, together[-1], known.n_end),
@@ -199,9 +203,10 @@ def _prefix_entropies(
     return np.concatenate(found)
 
 
-def _of_prefixes(lengths: Sequence[int], states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _of_prefixes(
+    lengths: Sequence[int], settings: MetricSettings, states: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
     """The metric of the first tokens of each text: (b, n_lengths)."""
-    settings = MetricSettings()
     return torch.stack([MEASURES[METRIC](states[:, :n], mask[:, :n], settings) for n in lengths], dim=1)
 
 
@@ -211,13 +216,15 @@ def _tidy(
     layers: Sequence[int],
     encoder: LayerwiseEncoder,
     normalizations: Sequence[str],
+    settings: MetricSettings,
 ) -> pl.DataFrame:
     """Mean and spread over the texts, raw and divided."""
+    not_counted = 0 if settings.first_token else 1
     means, spreads = entropies.mean(axis=2), entropies.std(axis=2)
     rows = []
     for normalization in dict.fromkeys([RAW, *normalizations]):
         for place, length in enumerate(lengths):
-            scale = float(divisor(normalization, length, encoder.backbone.dim))
+            scale = float(divisor(normalization, length - not_counted, encoder.backbone.dim))
             for slot, layer in enumerate(layers):
                 named = {"length": length, "layer": layer, "depth": layer / encoder.checkpoint.n_blocks}
                 values = {"value": means[place, slot] / scale, "std": spreads[place, slot] / scale}
@@ -237,7 +244,7 @@ def draw_sequence_length(table: pl.DataFrame) -> Figure:
     charts: list[Figure] = []
     for _, shown in layers.group_by("place", maintain_order=True):
         rows = drawn.join(shown, on=["model", "layer"], how="semi").with_columns(
-            low=pl.col("value") - pl.col("std"), high=pl.col("value") + pl.col("std")
+            low=(pl.col("value") - pl.col("std")).clip(lower_bound=0), high=pl.col("value") + pl.col("std")
         )
         same = shown["layer"].n_unique() == 1
         said = f"layer {shown['layer'][0]}" if same else f"depth {np.mean(shown['depth'].to_numpy()):.0%}"
@@ -253,18 +260,18 @@ def _chart(rows: pl.DataFrame, said: str, colour: alt.Color) -> Figure:
         scale=alt.Scale(type="log", base=2, nice=False),
         axis=alt.Axis(values=sorted(set(rows["length"])), format="d", labelOverlap=True),
     )
-    zero = alt.Scale(zero=False)
+    zero, said_value = alt.Scale(zero=False), METRIC_TABLE[METRIC].title
     base = alt.Chart(rows)
-    band = base.mark_area(opacity=0.2).encode(x, alt.Y("low:Q", title=None, scale=zero), alt.Y2("high:Q"), colour)
+    band = base.mark_area(opacity=0.2).encode(x, alt.Y("low:Q", title=said_value, scale=zero), alt.Y2("high:Q"), colour)
     line = base.mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=22, opacity=1)).encode(
         x,
-        alt.Y("value:Q", title=None, scale=zero),
+        alt.Y("value:Q", title=said_value, scale=zero),
         colour,
         tooltip=[
             alt.Tooltip("model:N"),
             alt.Tooltip("layer:Q"),
             alt.Tooltip("length:Q", title="tokens"),
-            alt.Tooltip("value:Q", title=METRIC_TABLE[METRIC].title, format=".4~g"),
+            alt.Tooltip("value:Q", title=said_value, format=".4~g"),
             alt.Tooltip("std:Q", title="standard deviation", format=".3~g"),
         ],
     )

@@ -46,6 +46,7 @@ def repetition(
     max_texts: int | None = MAX_TEXTS,
     min_tokens: int = 1,
     seed: int = 0,
+    first_token: bool = True,
     batch_tokens: int | None = None,
     show_progress: bool = False,
     **options: "Unpack[AnyModelOptions]",
@@ -66,6 +67,8 @@ def repetition(
         max_texts: Maximum number of texts, drawn by the seed; None for all.
         min_tokens: Texts with fewer tokens, special ones included, are left out.
         seed: Seed of the sample of texts, and of the draws, which depend on nothing else but a text's own tokens.
+        first_token: Whether the first token of each text counts. Decoders park attention on it, and its large state
+            hides the others in the middle layers.
         batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
         show_progress: Show a bar with an ETA on stderr.
         **options: The fields of `Recipe` and `Source`, as for LayerwiseEncoder, without a template; raw states by
@@ -85,11 +88,13 @@ def repetition(
         ['p', 'layer', 'depth']
     """
     grid, same = check_probabilities(p), check_bool("one_token", one_token)
+    first_token = check_bool("first_token", first_token)
     wanted = _check(metrics, normalizations, options)
-    encoder, token_ids = _prompts(model, texts, max_texts, min_tokens, seed, options)
+    encoder, token_ids = _prompts(model, texts, max_texts, min_tokens, seed, first_token, options)
     fixed = fixed_tokens(token_ids, encoder.plain_tokenizer)
     made = {value: lambda p: repeat_tokens(token_ids, p, fixed, seed=seed, one_token=same) for value in grid}
-    return _measured(encoder, "p", made, wanted, seed, batch_tokens, show_progress)
+    table = _measured(encoder, "p", made, wanted, seed, first_token, batch_tokens, show_progress)
+    return table.with_columns(one_token=pl.lit(same))
 
 
 @takes_options()
@@ -103,6 +108,7 @@ def randomness(
     max_texts: int | None = MAX_TEXTS,
     min_tokens: int = 1,
     seed: int = 0,
+    first_token: bool = True,
     batch_tokens: int | None = None,
     show_progress: bool = False,
     **options: "Unpack[AnyModelOptions]",
@@ -123,12 +129,13 @@ def randomness(
     Example:
         >>> table = randomness("starter", texts, p=[0, 0.5])       # doctest: +SKIP
     """
-    grid, wanted = check_probabilities(p), _check(metrics, normalizations, options)
-    encoder, token_ids = _prompts(model, texts, max_texts, min_tokens, seed, options)
+    grid, first_token = check_probabilities(p), check_bool("first_token", first_token)
+    wanted = _check(metrics, normalizations, options)
+    encoder, token_ids = _prompts(model, texts, max_texts, min_tokens, seed, first_token, options)
     fixed = fixed_tokens(token_ids, encoder.plain_tokenizer)
     words = plain_vocabulary(encoder.plain_tokenizer, encoder.checkpoint.n_tokens)
     made = {value: lambda p: randomize_tokens(token_ids, p, fixed, words, seed=seed) for value in grid}
-    return _measured(encoder, "p", made, wanted, seed, batch_tokens, show_progress)
+    return _measured(encoder, "p", made, wanted, seed, first_token, batch_tokens, show_progress)
 
 
 @takes_options()
@@ -142,6 +149,7 @@ def prompt_length(
     max_texts: int | None = MAX_TEXTS,
     min_tokens: int = 1,
     seed: int = 0,
+    first_token: bool = True,
     batch_tokens: int | None = None,
     show_progress: bool = False,
     **options: "Unpack[AnyModelOptions]",
@@ -160,6 +168,7 @@ def prompt_length(
         max_texts: Maximum number of texts, drawn by the seed; None for all.
         min_tokens: Texts with fewer tokens, special ones included, are left out.
         seed: Seed of the sample of texts.
+        first_token: As for `repetition`. Without it, a length is at least 3.
         batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
         show_progress: Show a bar with an ETA on stderr.
         **options: As for `repetition`.
@@ -175,13 +184,14 @@ def prompt_length(
     Example:
         >>> table = prompt_length("starter", texts, lengths=[8, 32])       # doctest: +SKIP
     """
-    asked, wanted = check_lengths(lengths), _check(metrics, normalizations, options)
-    encoder, token_ids = _prompts(model, texts, max_texts, min_tokens, seed, options)
+    first_token = check_bool("first_token", first_token)
+    asked, wanted = check_lengths(lengths, first_token), _check(metrics, normalizations, options)
+    encoder, token_ids = _prompts(model, texts, max_texts, min_tokens, seed, first_token, options)
     found, rows = reached_lengths(asked, token_ids.lengths)
     n_end = len(own_tokens(encoder.plain_tokenizer)[1])
     kept = TokenIds.of([token_ids[row].tolist() for row in rows])
     made = {length: lambda length: cut_tokens(kept, length, n_end) for length in found}
-    return _measured(encoder, "length", made, wanted, seed, batch_tokens, show_progress)
+    return _measured(encoder, "length", made, wanted, seed, first_token, batch_tokens, show_progress)
 
 
 def no_template(encoder_or_options: Any) -> None:
@@ -214,6 +224,7 @@ def _prompts(
     max_texts: int | None,
     min_tokens: int,
     seed: int,
+    first_token: bool,
     options: Any,
 ) -> tuple[LayerwiseEncoder, TokenIds]:
     """The model, and the token ids of the texts that are drawn."""
@@ -225,7 +236,7 @@ def _prompts(
         max_texts,
         seed=seed,
         tokenizer=encoder.plain_tokenizer,
-        min_tokens=min_tokens,
+        min_tokens=min_tokens if first_token else max(2, check_int("min_tokens", min_tokens, 1)),
         max_length=encoder.max_seq_length,
     )
     return encoder, encoder.tokenized(sample)
@@ -237,6 +248,7 @@ def _measured(
     made: dict[Any, Callable[[Any], TokenIds]],
     wanted: tuple[list[str], list[str]],
     seed: int,
+    first_token: bool,
     batch_tokens: int | None,
     show_progress: bool,
 ) -> pl.DataFrame:
@@ -249,13 +261,17 @@ def _measured(
             make(value),
             metrics,
             normalizations=normalizations,
+            first_token=first_token,
             batch_tokens=batch_tokens,
             show_progress=show_progress,
             description=f"{column} {value:g}",
         )
         n_texts = profile.n_texts
-        tables.append(profile.to_frame().select(pl.lit(value).alias(column), pl.all()))
-    return with_settings(pl.concat(tables), encoder, n_texts=n_texts, seed=seed)
+        tables.append(
+            profile.to_frame().select(pl.lit(value, pl.Float64 if column == "p" else pl.Int64).alias(column), pl.all())
+        )
+    table = with_settings(pl.concat(tables), encoder, n_texts=n_texts, seed=seed)
+    return table.with_columns(first_token=pl.lit(first_token))
 
 
 def draw_repetition(table: pl.DataFrame) -> Figure:

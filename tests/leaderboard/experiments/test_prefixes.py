@@ -228,3 +228,23 @@ def test_a_layer_out_of_range_is_said_before_a_pass(
     monkeypatch.setattr(prefixes, "_prefix_entropies", None)
     with pytest.raises(InputError, match="layer: 9 is out of range"):
         sequence_length(llama_raw, SENTENCES, layers=[9])
+
+
+def test_the_first_token_can_be_left_out(llama_raw: LayerwiseEncoder) -> None:
+    found = sequence_length(llama_raw, SENTENCES, [3, 8], first_token=False)
+    texts = [llama_raw.backbone.tokenizer(text)["input_ids"] for text in SENTENCES]
+    states = [_states(llama_raw, ids) for ids in texts if len(ids) >= 8]
+    for length in (3, 8):
+        curve = found.filter(length=length, normalization="raw").sort("layer")["value"].to_numpy()
+        expected = [[float(metrics.prompt_entropy(layer[1:length])) for layer in text] for text in states]
+        np.testing.assert_allclose(curve, np.mean(expected, axis=0), atol=1e-5)
+        divided = found.filter(length=length, normalization="logN").sort("layer")["value"].to_numpy()
+        np.testing.assert_allclose(divided * np.log(length - 1), curve, rtol=1e-12)
+    assert not found["first_token"].any()
+    with pytest.raises(InputError, match="lengths: expected an int of at least 3, got 2"):
+        sequence_length("no/such-model", SENTENCES, [2, 8], first_token=False)
+    cut = prompt_length(llama_raw, SENTENCES, [3, 8], metrics=["prompt_entropy"], first_token=False)
+    for normalization in ("raw", "logN"):
+        np.testing.assert_allclose(
+            _table(found, "value", normalization), _table(cut, "value", normalization), atol=1e-5
+        )

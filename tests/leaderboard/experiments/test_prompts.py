@@ -63,6 +63,7 @@ def test_p_0_is_the_profile_of_the_texts(
         np.testing.assert_allclose(_curve(table, metric, p=0), curve, rtol=1e-5)
         assert np.abs(_curve(table, metric, p=1) - curve).max() > 1e-3
     assert table["final_norm"].to_list() == [False] * len(table)
+    assert table.schema["p"] == pl.Float64
     assert table.columns[:8] == ["model", "revision", "p", "layer", "depth", "metric", "normalization", "value"]
 
 
@@ -136,6 +137,7 @@ def test_lengths_are_measured_on_the_same_texts(tiny_folders: dict[str, Path]) -
     reach = np.sort([len(every.backbone.tokenizer(text)["input_ids"]) for text in SENTENCES])
     lengths = [2**k for k in range(2, 10) if (reach >= 2**k).sum() >= 2]
     assert table["length"].unique(maintain_order=True).to_list() == lengths
+    assert table.schema["length"] == pl.Int64
     assert table["n_texts"].unique().to_list() == [int((reach >= lengths[-1]).sum())]
     raw = [_curve(table, "prompt_entropy", length=length) for length in lengths]
     for length, curve in zip(lengths, raw, strict=True):
@@ -206,3 +208,12 @@ def test_the_figure_and_the_small_table_need_only_the_table(
         assert row["low"] == pytest.approx(before.mean()) and row["high"] == pytest.approx(after.mean())
         assert row["change"] == pytest.approx(after.mean() / before.mean() - 1)
         assert row["most_at"] == layers[int(np.abs(after - before).argmax())]
+
+
+def test_the_first_token_can_be_left_out(llama_raw: LayerwiseEncoder) -> None:
+    for experiment in (repetition, randomness):
+        table = experiment(llama_raw, SENTENCES, [0.0], first_token=False)
+        profile = profile_layers(llama_raw, SENTENCES, ["prompt_entropy", "dataset_entropy"], first_token=False)
+        for metric, curve in profile.values.items():
+            np.testing.assert_allclose(_curve(table, metric), curve, rtol=1e-5)
+        assert not table["first_token"].any()

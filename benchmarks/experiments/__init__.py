@@ -1,0 +1,1 @@
+"""Time of the paper's other experiments."""
