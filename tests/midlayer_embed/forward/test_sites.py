@@ -18,8 +18,8 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.forward.sites import Place
 from midlayer_embed.layers import SITES
 
-# Beside every architecture: blocks that do their parts one after the other where most models of the family do not, other
-# norms, causal BERT, and states that are not kept in float32.
+# Beside every architecture: blocks that do their parts one after the other where most models of the family do not,
+# other norms, causal BERT, and states that are not kept in float32.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert-decoder": ("bert", {"is_decoder": True, "pad_token_id": 0}),
     "falcon-one-norm": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1}),
