@@ -36,6 +36,7 @@ LIBRARIES = (
 PROGRAMS: tuple[tuple[str, ...], ...] = (
     ("benchmarks.evaluation.sweep", "--every", "30"),
     ("benchmarks.encoding.all_layers_pass", "--texts", "48"),
+    ("benchmarks.encoding.sites", "--texts", "48"),
     ("benchmarks.encoding.encode_at_a_layer", "--texts", "200"),
     ("benchmarks.encoding.matrix_work", "--texts", "32"),
     ("benchmarks.metrics.layer_metrics",),

@@ -123,12 +123,17 @@ def _experiment(arguments: argparse.Namespace) -> None:
     from leaderboard.experiments.files import save, summary_of, title_of
     from leaderboard.report.terminal import print_frame
 
+    if arguments.published is not None:  # a wrong file, or a wrong name, is told before hours of measuring
+        from leaderboard.experiments.profiles import beside_published, read_published
+
+        if arguments.only is None:
+            read_published(arguments.published)
+        else:
+            beside_published(None, arguments.published, experiment.name, arguments.only)
     table = None
     if arguments.models or experiment.without_model:
         table = _measured(experiment, arguments, keywords)
     if arguments.published is not None:
-        from leaderboard.experiments.profiles import beside_published
-
         table = beside_published(table, arguments.published, experiment.name, arguments.only)
     assert table is not None
     files = save(table, experiment, arguments.out)
@@ -169,6 +174,8 @@ def _check(experiment: Experiment, arguments: argparse.Namespace) -> None:
         raise InputError(f"metrics: {experiment.name} has no published table; to choose metrics, use --measure")
     if arguments.only is not None and arguments.published is None:
         raise InputError("model: it chooses models of the table of --metrics FILE, and none was given")
+    if "revisions" in experiment.takes and arguments.revision is not None:
+        raise InputError(f"revision: {experiment.name} takes several, expected --revisions, got {arguments.revision!r}")
     target_folder(arguments.out, "out")
     check_texts(arguments)
     has_source = arguments.texts is not None or arguments.dataset is not None or arguments.starter_texts
@@ -185,6 +192,8 @@ def _measured(experiment: Experiment, arguments: argparse.Namespace, keywords: d
     from leaderboard.experiments.encoders import find_model
 
     options = model_options(arguments)
+    if "revisions" in experiment.takes:
+        options.pop("revision")
     for model in arguments.models:
         if "revisions" not in experiment.takes:  # a folder of checkpoints is no model itself
             find_model(model, options)  # a wrong one is told before texts are read

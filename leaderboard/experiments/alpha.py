@@ -146,9 +146,9 @@ def summary_alpha_curves(table: pl.DataFrame) -> pl.DataFrame:
         table: From `alpha_curves`.
 
     Returns:
-        A row for each model, metric and some of the orders. Columns model, metric, alpha, lowest and highest (nats,
-        of the layers or exponents), lowest_layer, valley (nats by which it is below the lower one of the first and last
-        layer; both null for power laws), spearman (rank correlation with the curve of order 1).
+        A row for each model, metric and some of the orders. Columns model (if there are several), metric, alpha, lowest
+        and highest (nats, of the layers or exponents), lowest_layer, valley (nats by which it is below the lower one of
+        the first and last layer; both null for power laws), spearman (rank correlation with the curve of order 1).
     """
     measured = sorted(set(table["alpha"]))
     shown = [alpha for alpha in _SUMMARY_ALPHAS if alpha in measured] or measured[: len(_SUMMARY_ALPHAS)]
@@ -162,7 +162,8 @@ def summary_alpha_curves(table: pl.DataFrame) -> pl.DataFrame:
             rows.append((model, metric, alpha, *_of_curve(by_alpha[alpha], by_alpha.get(_SHANNON))))
     names = ("lowest", "highest", "lowest_layer", "valley", "spearman")
     schema = {"model": pl.String, "metric": pl.String, "alpha": pl.Float64, **dict.fromkeys(names, pl.Float64)}
-    return pl.DataFrame(rows, schema={**schema, "lowest_layer": pl.Int64}, orient="row")
+    found = pl.DataFrame(rows, schema={**schema, "lowest_layer": pl.Int64}, orient="row")
+    return found if table["model"].drop_nulls().n_unique() > 1 else found.drop("model")
 
 
 def draw_alpha_curves(table: pl.DataFrame) -> Figure:
@@ -217,7 +218,9 @@ def _panel(rows: pl.DataFrame, title: str, detail: str) -> alt.Chart:
                 alt.Tooltip("value:Q", title=title, format=".4~g"),
             ],
         )
-        .properties(width=_WIDTH, height=_HEIGHT, title=alt.Title(title, fontSize=TEXT_SIZE + 1, anchor="start"))
+        .properties(
+            width=_WIDTH, height=_HEIGHT, title=alt.Title(title, fontSize=TEXT_SIZE + 1, anchor="start", frame="group")
+        )
     )
     return chart
 

@@ -254,7 +254,6 @@ def _measured(
 ) -> pl.DataFrame:
     """The metrics for each value of a column, from prompts that a function makes of it."""
     metrics, normalizations = wanted
-    kind = pl.Float64 if column == "p" else pl.Int64
     tables, n_texts = [], 0
     for value, make in made.items():
         profile = profile_tokens(

@@ -261,18 +261,29 @@ def _measure(
     with kept, tell_interrupt(kept.what_is_kept):
         # The numbers do not depend on the order of the texts.
         digest = hashlib.sha256(repr(sorted(texts)).encode()).hexdigest()
+        has_loaded = False
         for number, one in enumerate(models, start=1):
             settings = _identity(one, how, digest) if kept.is_used else {}
             said = f"{one.label} {one.revision or ''}".strip()
             profile = kept.find(settings)
             if profile is None:
+                if has_loaded:
+                    _free_memory()
                 logger.info("measuring %s (%d of %d)", said, number, len(models))
+                has_loaded = isinstance(one.model, Checkpoint)
                 profile = _profile(one, texts, how, show_progress)
                 kept.keep(settings, profile)
             else:
                 logger.info("%s was measured earlier (%d of %d)", said, number, len(models))
             parts.append(_labelled(one, profile, len(models)))
     return pl.concat(parts)
+
+
+def _free_memory() -> None:
+    """The weights of the last model go before those of the next one come; frames of its loading refer to it."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _profile(one: _Measured, texts: Sequence[str], how: _How, show_progress: bool) -> pl.DataFrame:
@@ -293,9 +304,6 @@ def _profile(one: _Measured, texts: Sequence[str], how: _How, show_progress: boo
         show_progress=show_progress,
         **loading,
     )
-    gc.collect()  # the weights go before those of the next model come
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
     normed = [name for name in profile.values if profile.states_of(name) == "normed"]
     return profile.to_frame().with_columns(
         n_texts=pl.lit(profile.n_texts, pl.Int64),

@@ -13,6 +13,7 @@ from midlayer_embed.terms import METRIC_TABLE, RAW
 THIRDS = ("early", "middle", "late")
 _BOUNDS = (1 / 3, 2 / 3)
 _RUN = ["source", "model"]
+_MODEL = ["model", "source"]
 _DIPS = "prompt_entropy"
 
 
@@ -23,7 +24,7 @@ def summary_checkpoints(table: pl.DataFrame) -> pl.DataFrame:
         table: From `checkpoints`, with published checkpoints or without.
 
     Returns:
-        One row for each run and metric, unnormalised: source, model, metric, checkpoints (first and last); moved_layer
+        One row for each run and metric, unnormalised: metric, source, model, checkpoints (first and last); moved_layer
         and moved, the layer with the largest sum of absolute changes from checkpoint to checkpoint, and that sum;
         changed_layer and changed, the layer with the largest difference between the last and the first, and this
         difference; early, middle and late, the mean absolute difference in each third of depth; since, the checkpoint
@@ -45,9 +46,9 @@ def summary_checkpoints(table: pl.DataFrame) -> pl.DataFrame:
             later = None if middle is None else values[-1] - values[middle]
             rows.append(
                 {
+                    "metric": metric,
                     "source": source,
                     "model": model,
-                    "metric": metric,
                     "checkpoints": f"{names[0]} to {names[-1]}",
                     "moved_layer": layers[moved.argmax()],
                     "moved": moved.max(),
@@ -73,23 +74,23 @@ def summary_compare_models(table: pl.DataFrame) -> pl.DataFrame:
         table: From `compare_models`, with published models or without.
 
     Returns:
-        One row for each model: source, model, revision, n_blocks, n_parameters; dip, prompt entropy of layer 0 minus
+        One row for each model: model, source, revision, n_blocks, n_parameters; dip, prompt entropy of layer 0 minus
         the lowest one, and dip_depth, where that is (both null if it was not measured at layer 0); then for each metric
         its mean over the layers, and for scores, under "score", the highest one.
     """
     rows = []
     raw = _raw(table)
     metrics = _metrics_of(raw)
-    for key, curves in raw.group_by(*_RUN, "revision", "n_blocks", "n_parameters", maintain_order=True):
+    for key, curves in raw.group_by(*_MODEL, "revision", "n_blocks", "n_parameters", maintain_order=True):
         means = dict(curves.group_by("metric").agg(pl.col("value").mean()).iter_rows())
         scores = curves.filter(metric=SCORE)["value"]
-        row = dict(zip((*_RUN, "revision", "n_blocks", "n_parameters"), key, strict=True))
+        row = dict(zip((*_MODEL, "revision", "n_blocks", "n_parameters"), key, strict=True))
         dip, depth = _dip(curves.filter(pl.col("metric") == _DIPS, pl.col("value").is_finite()).sort("layer"))
         found = {name: means.get(name) for name in metrics}
         rows.append(
             {**row, "dip": dip, "dip_depth": depth, **found, **({SCORE: scores.max()} if SCORE in found else {})}
         )
-    words = dict.fromkeys((*_RUN, "revision"), pl.String) | dict.fromkeys(("n_blocks", "n_parameters"), pl.Int64)
+    words = dict.fromkeys((*_MODEL, "revision"), pl.String) | dict.fromkeys(("n_blocks", "n_parameters"), pl.Int64)
     return pl.DataFrame(rows, schema={name: words.get(name, pl.Float64) for name in rows[0]})
 
 

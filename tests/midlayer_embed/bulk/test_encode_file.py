@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from midlayer_embed import MidLayerEncoder
+from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.bulk.encode_file import encode_file
+from midlayer_embed.cli.program import main
 
 N_TEXTS = 60
 
@@ -163,3 +164,17 @@ def test_a_transform_that_is_fitted_on_other_texts_starts_over(
         monkeypatch.setattr(module, "_encode", whole)
         assert run(fit, "cut.npy") == expected[name]
         (tmp_path / "cut.npy").unlink()
+
+
+def test_a_site_is_embedded(
+    llama_folder: Path, source: Path, texts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encode = ["encode", str(llama_folder), "--input", str(source), "--output", str(tmp_path / "v.npy"), "--quiet"]
+    assert main([*encode, "--layer", "2", "--site", "attn_out"]) == 0
+    expected = LayerwiseEncoder(llama_folder, site="attn_out").encode(texts, [2])[:, 0]
+    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, atol=1e-5)
+    capsys.readouterr()
+    told = "midlayer-embed: layer: 0 is what enters block 1 and has no attn_out; expected a layer from 1 to 3\n"
+    for layer in ("0", "0.0", "-4"):
+        assert main([*encode, f"--layer={layer}", "--site", "attn_out", "--overwrite"]) == 2
+        assert capsys.readouterr().err == told

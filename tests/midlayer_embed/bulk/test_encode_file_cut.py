@@ -93,7 +93,9 @@ def test_a_cut_run_goes_on_and_ends_the_same(
 
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
-    "change", ["input", {"layer": 1}, {"final_norm": False}, {"max_seq_length": 4}, {"normalize": True}], ids=str
+    "change",
+    ["input", {"layer": 1}, {"final_norm": False}, {"max_seq_length": 4}, {"normalize": True}, {"site": "mlp_out"}],
+    ids=str,
 )
 def test_what_changes_the_vectors_starts_afresh(
     llama_folder: Path,

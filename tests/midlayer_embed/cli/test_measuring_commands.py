@@ -215,6 +215,44 @@ def test_an_interrupted_command_says_how_to_go_on_only_where_it_can(
     assert ("run the same command again to resume" in capsys.readouterr().err) is goes_on
 
 
+def test_profile_of_a_site(
+    llama_folder: Path, texts: Path, sentences: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    arguments = ["profile", str(llama_folder), "--texts", str(texts), "--metrics", "dime", "curvature", "--normed"]
+    assert main([*arguments, "--site", "mlp_out", "--quiet", "--out", str(tmp_path / "out")]) == 0
+    expected = profile_layers(llama_folder, sentences, ["dime", "curvature"], final_norm=True, site="mlp_out")
+    out = capsys.readouterr().out
+    assert out.startswith(f"{profile_table(expected)}\nmlp_out, raw states of 8 texts\n")
+    assert out.splitlines()[1].split() == ["0", "0.00", "-", "-"]
+    table = pl.read_parquet(tmp_path / "out" / "profile.parquet")
+    assert table["site"].unique().to_list() == ["mlp_out"]
+    assert table["value"].is_nan().to_list() == (table["layer"] == 0).to_list()
+    assert (tmp_path / "out" / "profile.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("command", ["select", "recipe"])
+def test_a_site_is_not_chosen(
+    llama_folder: Path, texts: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert main([command, str(llama_folder), "--texts", str(texts), "--site", "mlp_out"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("midlayer-embed: site: only a layer (resid_post) can be chosen, because stock")
+    assert len(captured.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("site", ["mixer_out", "mlp", "RESID_MID"])
+def test_a_site_that_is_not_there_is_one_line(
+    llama_folder: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], site: str
+) -> None:
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["profile", str(llama_folder), "--texts", str(texts), "--site", site, *out]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("midlayer-embed: ") and "site: " in captured.err
+    assert captured.err.strip().splitlines()[-1].endswith("mlp_out") or repr(site) in captured.err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("source", "given", "at_least"),
     [
