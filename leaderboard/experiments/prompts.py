@@ -267,7 +267,9 @@ def _measured(
             description=f"{column} {value:g}",
         )
         n_texts = profile.n_texts
-        tables.append(profile.to_frame().select(pl.lit(value, kind).alias(column), pl.all()))
+        tables.append(
+            profile.to_frame().select(pl.lit(value, pl.Float64 if column == "p" else pl.Int64).alias(column), pl.all())
+        )
     table = with_settings(pl.concat(tables), encoder, n_texts=n_texts, seed=seed)
     return table.with_columns(first_token=pl.lit(first_token))
 
