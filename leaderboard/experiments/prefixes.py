@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from leaderboard.experiments.encoders import open_encoder, with_settings
+from leaderboard.experiments.encoders import label, open_encoder, with_settings
 from leaderboard.experiments.figures import colour_of
 from leaderboard.experiments.grids import check_lengths, reached_lengths
 from leaderboard.experiments.prompts import no_template
@@ -113,6 +113,7 @@ def sequence_length(
     one = _open(given[0], options) if len(given) == 1 else None
     sample: list[str] = []
     known: list[_Known] = []
+    names: set[tuple[str, str]] = set()
     for model in given:
         encoder = one or _open(model, options)
         layer_numbers(layers, encoder.checkpoint.n_blocks, encoder.recipe.site)
@@ -125,6 +126,10 @@ def sequence_length(
             max_length=encoder.max_seq_length,
         )
         known.append(_know(encoder, sample))
+        name = (label(encoder), encoder.checkpoint.revision)
+        if name in names:
+            raise InputError(f"models: {name[0]} is there twice, with the same weights")
+        names.add(name)
         del encoder
     found, rows = reached_lengths(asked, np.min([about.token_ids.lengths for about in known], axis=0))
     tables = []
@@ -136,10 +141,7 @@ def sequence_length(
         table = _tidy(entropies, found, numbers, encoder, divisors, settings)
         tables.append(with_settings(table, encoder, n_texts=len(rows), seed=seed))
         del encoder
-    table = pl.concat(tables).with_columns(first_token=pl.lit(settings.first_token))
-    if len(table) > len(table.unique(["model", "revision", "length", "layer", "normalization"])):
-        raise InputError("models: a model is there twice, with the same weights and settings")
-    return table
+    return pl.concat(tables).with_columns(first_token=pl.lit(settings.first_token))
 
 
 @dataclass(frozen=True)
@@ -290,7 +292,8 @@ def summary_sequence_length(table: pl.DataFrame) -> pl.DataFrame:
     raw = _raw(table)
     layers = _spread_layers(raw, max(1, min(_MOST_CHARTS, _MOST_ROWS // max(1, raw["model"].n_unique()))))
     rows = []
-    for model, layer in layers.select("model", "layer").sort("model", maintain_order=True).iter_rows():
+    in_order = layers.join(raw.select("model").unique(maintain_order=True), on="model", maintain_order="right")
+    for model, layer in in_order.select("model", "layer").iter_rows():
         curve = raw.filter(pl.col("model") == model, pl.col("layer") == layer).sort("length")
         first, last = curve.row(0, named=True), curve.row(-1, named=True)
         doublings = np.log2(last["length"] / first["length"])

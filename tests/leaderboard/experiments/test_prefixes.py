@@ -185,7 +185,7 @@ def test_models_of_one_name_are_told_apart(
     small = summary_sequence_length(table)
     assert small["model"].n_unique() == 2
     assert len(small) <= 12
-    with pytest.raises(InputError, match="models: a model is there twice"):
+    with pytest.raises(InputError, match="models: local/tiny-llama is there twice, with the same weights"):
         sequence_length([llama_raw, llama_raw], SENTENCES)
 
 
@@ -198,6 +198,7 @@ def test_the_figure_and_the_small_table_need_only_the_table(tiny_folders: dict[s
     assert all(f">layer {layer}<" in drawn for layer in range(4))
     small = summary_sequence_length(read)
     assert small.columns == ["model", "layer", "first", "last", "std_last", "a_doubling"]
+    assert small.select("model", "layer").rows() == table.select("model", "layer").unique(maintain_order=True).rows()
     for row in small.iter_rows(named=True):
         curve = table.filter(model=row["model"], layer=row["layer"], normalization="raw").sort("length")
         assert (row["first"], row["last"]) == (curve["value"][0], curve["value"][-1])
