@@ -62,10 +62,16 @@ EXCEPTIONS = {
     "make bench": ("dry run", "it takes 15 minutes; what it writes is in the repository"),
 }
 # What printed a table, but is not run with its page, and why.
+_WIKITEXT = "midlayer-leaderboard experiment {} --metrics metrics_wikitext.csv.gz --model {} --out experiments"
 _PAPER = "midlayer-leaderboard report --scores scores_as_published.csv.gz --metrics metrics.csv.gz"
 ELSEWHERE = {
     _PAPER: "the paper's tables are no part of the repository; `make test-all` runs it where they are",
     f"{_PAPER} --model Pythia-410m": "the same",
+    _WIKITEXT.format("checkpoints", "Pythia-410m"): "the same",
+    _WIKITEXT.format(
+        "compare_models", "Pythia-14m Pythia-70m Pythia-160m Pythia-410m Pythia-1b Pythia-6.9b"
+    ): "the same",
+    _WIKITEXT.format("compare_models", "Llama3-8B LLM2Vec-mntp-unsup-simcse-8B LLM2Vec-mntp-supervised-8B"): "the same",
     "midlayer-embed select starter --starter-texts": "a minute and more; `make test-all` runs it",
 }
 # Programs behind figures in running text, and who compares these.

@@ -34,7 +34,7 @@ def _state(encoder: Any) -> dict[str, str]:
     state = {name: repr(value) for name, value in vars(encoder).items() if isinstance(value, plain) and name[:1] != "_"}
     digest = hashlib.sha256()
     for tensor in module.state_dict().values():
-        digest.update(tensor.float().numpy().tobytes())
+        digest.update(tensor.cpu().float().numpy().tobytes())
     state["weights"] = digest.hexdigest()
     for part in module.modules():
         hooks = len(part._forward_hooks) + len(part._forward_pre_hooks)
