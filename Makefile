@@ -39,9 +39,8 @@ TEXTS ?= --dataset sotu --max-texts 100
 EXPERIMENT := $(BIN)/midlayer-leaderboard experiment --out $(EXPERIMENTS)
 experiments: setup
 	@$(BIN)/python -m leaderboard.experiments.profiles.training $(EXPERIMENTS)/tiny-pythia
-	@$(EXPERIMENT) checkpoints $(EXPERIMENTS)/tiny-pythia $(TEXTS)
-	@$(EXPERIMENT) compare_models starter $(EXPERIMENTS)/tiny-pythia/main $(TEXTS) \
-		--measure prompt_entropy dataset_entropy curvature infonce dime
+	@$(EXPERIMENT) checkpoints $(EXPERIMENTS)/tiny-pythia $(TEXTS) --measure $(METRICS)
+	@$(EXPERIMENT) compare_models starter $(EXPERIMENTS)/tiny-pythia/main $(TEXTS) --measure $(METRICS)
 	@$(EXPERIMENT) sequence_length starter $(EXPERIMENTS)/tiny-pythia/main $(TEXTS)
 	@$(EXPERIMENT) repetition starter $(TEXTS)
 	@$(EXPERIMENT) randomness starter $(TEXTS)
