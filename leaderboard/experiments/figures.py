@@ -119,7 +119,9 @@ def colour_of(
     said = column if title is None else title
     if scale == "nominal":
         domain = alt.Scale(domain=list(values), range=list(COLOURS))
-        legend = alt.Legend(orient="bottom", columns=4, symbolType="stroke", symbolStrokeWidth=2, labelLimit=0)
+        legend = alt.Legend(
+            orient="bottom", columns=4, symbolType="stroke", symbolStrokeWidth=2, symbolOpacity=1, labelLimit=0
+        )
         return alt.Color(f"{column}:N", title=None if column == "model" else said, scale=domain, legend=legend)
     kind = alt.Scale(type=scale, scheme=_SCHEME)  # type: ignore[arg-type]
     if len(values) <= _MOST_NAMES:
