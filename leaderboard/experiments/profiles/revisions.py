@@ -1,5 +1,6 @@
 """The checkpoints of a training run: found by their names, and in the order of their steps, before any is loaded."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -147,7 +148,9 @@ def _folder_of(given: str | Path, run: Path) -> Path | None:
 
 
 def _name_of(folder: Path, run: Path) -> str:
-    return MAIN if folder == run else folder.resolve().name
+    return (
+        MAIN if folder == run else Path(os.path.normpath(folder)).name
+    )  # a link is called as it is, not as its target
 
 
 def _checkpoints_in(run: Path, model: str) -> list[str | Path]:
