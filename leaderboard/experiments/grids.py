@@ -52,9 +52,11 @@ def check_lengths(lengths: Any, first_token: bool = True) -> list[int] | None:
     """
     if lengths is None:
         return None
-    found = {check_int("lengths", value, 2 if first_token else 3) for value in _listed(lengths)}
+    found = {check_int("lengths", value, 2) for value in _listed(lengths)}
     if not found:
         raise InputError("lengths: expected at least one number of tokens, got none")
+    if not first_token and min(found) < 3:
+        raise InputError(f"lengths: expected at least 3 tokens, of which the first does not count, got {min(found)}")
     return sorted(found)
 
 

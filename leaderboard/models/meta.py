@@ -7,6 +7,7 @@ from mteb.models.model_meta import ModelMeta, ScoringFunction
 
 from leaderboard.analysis.variants import default_pooling
 from leaderboard.models.labels import label_of
+from midlayer_embed.layers import LAYER_SITE
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.weights import dtype_name
 from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source, of_every_layer
@@ -63,7 +64,9 @@ def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: Mapping[str,
     experiment |= {key: value for key, value in settings.items() if value != default_of(key, template)}
     if template is not None:
         experiment["template"] = template_name(template)
-    dim = checkpoint.embedding_dim(0 if layer is None else layer, settings["pooling_mode"], settings["site"])
+    dim = checkpoint.embedding_dim(
+        0 if layer is None else layer, settings["pooling_mode"], settings.get("site", LAYER_SITE)
+    )
     return ModelMeta.create_empty(
         overwrites={
             "name": checkpoint.name,

@@ -119,7 +119,8 @@ def cut_tokens(token_ids: TokenIds, length: int, n_end: int = 0) -> TokenIds:
         >>> cut_tokens(TokenIds.of([[1, 5, 6, 7, 2], [1, 5, 2]]), 4, n_end=1).flat.tolist()
         [1, 5, 6, 2, 1, 5, 2]
     """
-    check_int("length", length, n_end + 1)
+    if check_int("length", length, 1) <= n_end:
+        raise InputError(f"length: expected more than the {n_end} tokens at the end, got {length}")
     kept = np.ones(len(token_ids.flat), dtype=bool)
     for first, last in pairwise(_bounds(token_ids)):
         kept[first + length - n_end : last - n_end] = False

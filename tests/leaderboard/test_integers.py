@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,15 @@ import torch
 
 from leaderboard import run_sweep
 from leaderboard.cli import main as leaderboard_main
+from leaderboard.experiments import (
+    alpha_curves,
+    compare_models,
+    prompt_length,
+    repetition,
+    sequence_length,
+    sublayers,
+)
+from leaderboard.experiments.profiles.training import Training, train_checkpoints
 from leaderboard.sweep.arguments import check_jobs
 from leaderboard.tasks.names import check_limit
 from midlayer_embed import (
@@ -26,15 +36,24 @@ from midlayer_embed import (
 )
 from midlayer_embed.cli import main
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import token_budget
+from midlayer_embed.forward.batching import TokenIds, token_budget
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.options import Recipe
 from midlayer_embed.texts.corpora import sample_texts
+from midlayer_embed.texts.prompts import cut_tokens, repeat_tokens
 from midlayer_embed.texts.views import augmented_views
 
 VIEWS = np.eye(4)
 TEXTS: dict[str, Any] = {"texts": ["a"], "tokenizer": None}
+TOKENS = TokenIds.of([[1, 2, 3]])
+FREE = np.zeros(3, dtype=bool)
 Place = tuple[str, str]  # the module that checks, the name of the argument
+
+
+def _trained(name: str, value: Any, folder: Path) -> object:
+    return train_checkpoints(folder / "results", ["a"], Training(**{name: value}))
+
+
 # For each place its bound, and a call with a value and the folder of a model.
 FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
     ("midlayer_embed.metrics.invariance", "n_permutations"): (
@@ -83,6 +102,37 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
         lambda value, folder: setattr(MidLayerEncoder(folder, 1), "max_seq_length", value),
     ),
     ("midlayer_embed.recipes.names", "dim"): (1, lambda value, _: fit_transform(VIEWS, "whiten", dim=value)),
+    ("midlayer_embed.texts.prompts", "length"): (1, lambda value, _: cut_tokens(TOKENS, value)),
+    ("midlayer_embed.texts.prompts", "seed"): (0, lambda value, _: repeat_tokens(TOKENS, 0.5, FREE, seed=value)),
+    ("leaderboard.experiments.alpha", "n_eigenvalues"): (1, lambda value, _: alpha_curves(n_eigenvalues=value)),
+    ("leaderboard.experiments.blocks", "seed"): (0, lambda value, folder: sublayers(folder, ["a"], seed=value)),
+    ("leaderboard.experiments.blocks", "min_tokens"): (
+        1,
+        lambda value, folder: sublayers(folder, ["a b"], min_tokens=value, first_token=False),
+    ),
+    ("leaderboard.experiments.grids", "lengths"): (2, lambda value, folder: prompt_length(folder, ["a"], [value])),
+    ("leaderboard.experiments.prefixes", "seed"): (0, lambda value, folder: sequence_length(folder, ["a"], seed=value)),
+    ("leaderboard.experiments.prompts", "seed"): (0, lambda value, folder: repetition(folder, ["a"], seed=value)),
+    ("leaderboard.experiments.prompts", "min_tokens"): (
+        1,
+        lambda value, folder: repetition(folder, ["a b"], min_tokens=value, first_token=False),
+    ),
+    ("leaderboard.experiments.profiles.measure", "max_texts"): (
+        1,
+        lambda value, folder: compare_models([folder], ["a"], max_texts=value),
+    ),
+    ("leaderboard.experiments.profiles.measure", "min_tokens"): (
+        1,
+        lambda value, folder: compare_models([folder], ["a"], min_tokens=value),
+    ),
+    ("leaderboard.experiments.profiles.measure", "seed"): (
+        0,
+        lambda value, folder: compare_models([folder], ["a"], seed=value),
+    ),
+    **{
+        ("leaderboard.experiments.profiles.training", name): (1, partial(_trained, name))
+        for name in ("n_steps", "n_blocks", "context", "batch_size")
+    },
     ("leaderboard.tasks.names", "limit"): (2, lambda value, _: check_limit(value)),
     ("leaderboard.sweep.arguments", "jobs"): (1, lambda value, _: check_jobs(value)),
     ("leaderboard.sweep.arguments", "seed"): (

@@ -91,8 +91,10 @@ def train_checkpoints(
         InputError: (a ValueError) a number of the settings is below 1, or there are too few texts for an example.
     """
     training = training or Training()
-    for name in ("n_steps", "n_blocks", "context", "batch_size"):
-        check_int(name, getattr(training, name), 1)
+    check_int("n_steps", training.n_steps, 1)
+    check_int("n_blocks", training.n_blocks, 1)
+    check_int("context", training.context, 1)
+    check_int("batch_size", training.batch_size, 1)
     out = target_folder(folder, "folder")
     found = check_texts(_starter_texts() if texts is None else texts)
     asked = {**asdict(training), "texts": hashlib.sha256(repr(found).encode()).hexdigest()}

@@ -50,6 +50,8 @@ def test_every_experiment_takes_every_kind_of_model(
     changed = {"sequence_length": "length", "prompt_length": "length", "sublayers": "site", "alpha_curves": "alpha"}
     column = changed.get(name, "p" if "p" in experiment.takes else "revision")
     assert of_model[column].n_unique() >= (1 if column == "revision" else 2)
-    files = save(table, experiment, tmp_path / "out")
-    assert all(path.stat().st_size for path in files)
-    assert pl.read_parquet(files[0]).equals(table)
+    assert not experiment.part("summary_")(table).is_empty()
+    if kind == "gpt_neox":  # a picture takes a second, and does not depend on the model
+        files = save(table, experiment, tmp_path / "out")
+        assert all(path.stat().st_size for path in files)
+        assert pl.read_parquet(files[0]).equals(table)

@@ -242,7 +242,9 @@ def test_the_first_token_can_be_left_out(llama_raw: LayerwiseEncoder) -> None:
         divided = found.filter(length=length, normalization="logN").sort("layer")["value"].to_numpy()
         np.testing.assert_allclose(divided * np.log(length - 1), curve, rtol=1e-12)
     assert not found["first_token"].any()
-    with pytest.raises(InputError, match="lengths: expected an int of at least 3, got 2"):
+    with pytest.raises(
+        InputError, match="lengths: expected at least 3 tokens, of which the first does not count, got 2"
+    ):
         sequence_length("no/such-model", SENTENCES, [2, 8], first_token=False)
     cut = prompt_length(llama_raw, SENTENCES, [3, 8], metrics=["prompt_entropy"], first_token=False)
     for normalization in ("raw", "logN"):

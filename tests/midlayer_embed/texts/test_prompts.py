@@ -110,7 +110,7 @@ def test_a_cut_is_what_a_loop_cuts(prompts: list[list[int]], length: int, n_end:
 
 
 def test_a_cut_keeps_a_token_of_the_text() -> None:
-    with pytest.raises(InputError, match="length: expected an int of at least 2, got 1"):
+    with pytest.raises(InputError, match="length: expected more than the 1 tokens at the end, got 1"):
         cut_tokens(TokenIds.of([[1, 2, 3]]), 1, n_end=1)
 
 
