@@ -337,6 +337,7 @@ def test_what_is_not_run_with_its_page_prints_what_the_page_shows(
             (tmp_path / path.name).symlink_to(path)
     module = {"midlayer-embed": "midlayer_embed", "midlayer-leaderboard": "leaderboard"}[program]
     width = max(80, *map(len, block.text.splitlines()))  # of the terminal in which the page's table was printed
-    code = f"import os, sys; os.environ['COLUMNS'] = '{width}'; from {module}.cli import main; sys.exit(main(sys.argv[1:]))"
+    as_wide = f"import os, sys; os.environ['COLUMNS'] = '{width}'"
+    code = f"{as_wide}; from {module}.cli import main; sys.exit(main(sys.argv[1:]))"
     printed = forks.run_code(code, *arguments, cwd=tmp_path, timeout=1800)
     assert missing_lines(block.text, printed, block.within) == [], printed
