@@ -44,7 +44,7 @@ def add_experiment(commands: "argparse._SubParsersAction[Parser]") -> None:
         + ". Writes its table, its figure and a page with all experiments of the folder.",
         epilog=f"example: {PROGRAM} experiment repetition starter --starter-texts --out experiments",
     )
-    experiment.set_defaults(command=_experiment, resumes=True)
+    experiment.set_defaults(command=_experiment)
     name = experiment.add_argument("name", metavar="NAME", help=", ".join(EXPERIMENTS))
     completes(name, EXPERIMENTS)
     add_model_options(experiment, several=True, raw=True, without=("site",))
@@ -126,15 +126,14 @@ def _experiment(arguments: argparse.Namespace) -> None:
     if arguments.published is not None:  # a wrong file, or a wrong name, is told before hours of measuring
         from leaderboard.experiments.profiles import beside_published, read_published
 
-        if arguments.only is None:
-            read_published(arguments.published)
-        else:
-            beside_published(None, arguments.published, experiment.name, arguments.only)
+        published = read_published(arguments.published)
+        if arguments.only is not None:
+            beside_published(None, published, experiment.name, arguments.only)
     table = None
     if arguments.models or experiment.without_model:
         table = _measured(experiment, arguments, keywords)
     if arguments.published is not None:
-        table = beside_published(table, arguments.published, experiment.name, arguments.only)
+        table = beside_published(table, published, experiment.name, arguments.only)
     assert table is not None
     files = save(table, experiment, arguments.out)
     print_frame(title_of(table, experiment), summary_of(table, experiment))

@@ -28,8 +28,8 @@ from midlayer_embed.layers import layer_numbers
 from midlayer_embed.metrics.gram import renyi
 from midlayer_embed.options import AnyModelOptions, takes_options
 from midlayer_embed.selection.layer_states import mean_of_known
+from midlayer_embed.selection.profile import draw_texts
 from midlayer_embed.terms import METRIC_TABLE, RAW
-from midlayer_embed.texts.corpora import sample_texts
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -124,14 +124,7 @@ def alpha_curves(
     tables = [_power_laws(exponents, orders, n_eigenvalues)]
     if model is not None and texts is not None:
         encoder = open_encoder(model, options)
-        sample = sample_texts(
-            texts,
-            max_texts,
-            seed=seed,
-            tokenizer=encoder.plain_tokenizer,
-            min_tokens=min_tokens,
-            max_length=encoder.max_seq_length,
-        )
+        sample = draw_texts(encoder, texts, max_texts, min_tokens=min_tokens, seed=seed)
         measured = _layers(encoder, sample, orders, layers, batch_tokens, show_progress)
         tables.append(with_settings(measured, encoder, n_texts=len(sample), seed=seed))
     whole = pl.concat(tables, how="diagonal_relaxed").with_columns(normalization=pl.lit(RAW))

@@ -12,7 +12,6 @@ from leaderboard.experiments.encoders import open_encoder, with_settings
 from leaderboard.experiments.figures import layer_curves
 from leaderboard.report.figures import Figure
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import distinct
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.forward.sites import Place
 from midlayer_embed.ground.checks import check_int
@@ -20,10 +19,15 @@ from midlayer_embed.layers import SITES, check_site, first_layer, layer_numbers
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.options import takes_options
 from midlayer_embed.selection.measures import MetricSettings
-from midlayer_embed.selection.profile import MAX_TEXTS
-from midlayer_embed.selection.representations import MetricRequest, PassOptions, TextPass, build_representations
+from midlayer_embed.selection.profile import MAX_TEXTS, draw_texts
+from midlayer_embed.selection.representations import (
+    MetricRequest,
+    PassOptions,
+    TextPass,
+    build_representations,
+    text_batches,
+)
 from midlayer_embed.terms import METRIC_TABLE, RAW, check_metrics, check_normalizations
-from midlayer_embed.texts.corpora import sample_texts
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -102,14 +106,7 @@ def sublayers(
     of_site = {site: [layer for layer in dict.fromkeys(numbers) if layer >= first_layer(site)] for site in asked}
     if not all(of_site.values()):
         raise InputError(f"layers: layer 0 is what enters block 1; expected a layer from 1 to {checkpoint.n_blocks}")
-    sample = sample_texts(
-        texts,
-        max_texts,
-        seed=seed,
-        tokenizer=encoder.plain_tokenizer,
-        min_tokens=min_tokens if first_token else max(2, check_int("min_tokens", min_tokens, 1)),
-        max_length=encoder.max_seq_length,
-    )
+    sample = draw_texts(encoder, texts, max_texts, min_tokens=min_tokens, seed=seed, first_token=first_token)
     measuring = _Measuring(
         encoder,
         of_site,
@@ -154,21 +151,11 @@ class _Measuring:
         passes = {site: TextPass(len(texts), encoder.dim, request) for site, request in self._requests.items()}
         places = [Place(layer, site) for site, request in self._requests.items() for layer in request.layers]
         ends = np.cumsum([len(request.layers) for request in self._requests.values()])
-        unique, where = distinct(encoder.prompted(texts))
-        for pooled in encoder.pooled_batches(
-            unique,
-            places,
-            norms=[encoder.final_norm],
-            measures=next(iter(passes.values())).measures,  # the same at every site
-            first_token=next(iter(self._requests.values())).settings.first_token,
-            batch_tokens=options.batch_tokens,
-            show_progress=options.show_progress,
-            description="Sites",
+        # the same at every site
+        request, measures = next(iter(self._requests.values())), next(iter(passes.values())).measures
+        for rows, sources, pooled in text_batches(
+            encoder, texts, places, request, encoder.final_norm, options, measures, "Sites"
         ):
-            place_of = np.full(len(unique), -1)
-            place_of[pooled.rows] = np.arange(len(pooled.rows))
-            rows = np.flatnonzero(place_of[where] >= 0)
-            sources = place_of[where[rows]]
             for text_pass, end in zip(passes.values(), ends, strict=True):
                 own = slice(end - len(text_pass.layers), end)
                 text_pass.add(rows, sources, replace(pooled, measured=pooled.measured[:, own]), pooled.vectors[0, own])

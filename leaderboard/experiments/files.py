@@ -102,7 +102,9 @@ def summary_of(table: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
 
 def title_of(table: pl.DataFrame, experiment: Experiment) -> str:
     """The title of an experiment with its models."""
-    return f"{experiment.title}: {_models(table)}"
+    names = table["model"].drop_nulls().unique(maintain_order=True).to_list()
+    said = ", ".join(names) if len(names) <= _MOST_NAMED else f"{len(names)} models"
+    return f"{experiment.title}: {said}" if names else experiment.title
 
 
 def _section(table: pl.DataFrame, experiment: Experiment) -> Section:
@@ -119,11 +121,6 @@ def _section(table: pl.DataFrame, experiment: Experiment) -> Section:
         n_names=is_word.index(False) if False in is_word else len(is_word),
         note=_made_with(table),
     )
-
-
-def _models(table: pl.DataFrame) -> str:
-    names = table["model"].drop_nulls().unique(maintain_order=True).to_list() if "model" in table.columns else []
-    return ", ".join(names) if 0 < len(names) <= _MOST_NAMED else f"{len(names)} models" if names else "no model"
 
 
 def _made_with(table: pl.DataFrame) -> str:

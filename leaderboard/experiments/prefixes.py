@@ -29,9 +29,8 @@ from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.options import takes_options
 from midlayer_embed.recipes.template import own_tokens
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
-from midlayer_embed.selection.profile import MAX_TEXTS
+from midlayer_embed.selection.profile import MAX_TEXTS, draw_texts
 from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS, RAW, check_normalizations
-from midlayer_embed.texts.corpora import sample_texts
 from midlayer_embed.texts.prompts import cut_tokens
 
 if TYPE_CHECKING:
@@ -117,14 +116,7 @@ def sequence_length(
     for model in given:
         encoder = one or _open(model, options)
         layer_numbers(layers, encoder.checkpoint.n_blocks, encoder.recipe.site)
-        sample = sample or sample_texts(
-            texts,
-            max_texts,
-            seed=seed,
-            tokenizer=encoder.plain_tokenizer,
-            min_tokens=min_tokens,
-            max_length=encoder.max_seq_length,
-        )
+        sample = sample or draw_texts(encoder, texts, max_texts, min_tokens=min_tokens, seed=seed)
         known.append(_know(encoder, sample))
         name = (label(encoder), encoder.checkpoint.revision)
         if name in names:

@@ -18,9 +18,8 @@ from midlayer_embed.ground.checks import check_bool, check_int
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.options import takes_options
 from midlayer_embed.recipes.template import own_tokens
-from midlayer_embed.selection.profile import MAX_TEXTS, profile_tokens
+from midlayer_embed.selection.profile import MAX_TEXTS, draw_texts, profile_tokens
 from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS, RAW, check_metrics, check_normalizations
-from midlayer_embed.texts.corpora import sample_texts
 from midlayer_embed.texts.prompts import cut_tokens, fixed_tokens, plain_vocabulary, randomize_tokens, repeat_tokens
 
 if TYPE_CHECKING:
@@ -231,14 +230,7 @@ def _prompts(
     check_int("seed", seed, 0)
     encoder = open_encoder(model, options)
     no_template(encoder)
-    sample = sample_texts(
-        texts,
-        max_texts,
-        seed=seed,
-        tokenizer=encoder.plain_tokenizer,
-        min_tokens=min_tokens if first_token else max(2, check_int("min_tokens", min_tokens, 1)),
-        max_length=encoder.max_seq_length,
-    )
+    sample = draw_texts(encoder, texts, max_texts, min_tokens=min_tokens, seed=seed, first_token=first_token)
     return encoder, encoder.tokenized(sample)
 
 

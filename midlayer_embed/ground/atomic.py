@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import followed, is_special, stream_number, target_file, target_folder
 
@@ -196,3 +198,31 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def only_process_in(folder: Path, doing: str) -> FileLock:
+    """Make a folder, and have it for this process alone until the lock is released.
+
+    Args:
+        folder: The folder.
+        doing: What another process would be doing there, for the message.
+
+    Raises:
+        InputError: (a ValueError) another process has it, or it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> lock = only_process_in(Path(tempfile.mkdtemp()) / "kept", "measuring")
+        >>> lock.is_locked
+        True
+        >>> lock.release()
+    """
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"folder: another process is {doing} in {folder}") from None
+    except OSError as error:
+        raise InputError(f"folder: {folder} cannot be written: {error.strerror}") from error
+    return lock

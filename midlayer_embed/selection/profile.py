@@ -242,7 +242,37 @@ def open_profile(
         encoder = LayerwiseEncoder(model, final_norm=final_norm, **model_options)
     encoded_norm = encoder.final_norm if final_norm is None else final_norm
     normed = encoded_norm if encoder is model else bool(final_norm)
-    sample = sample_texts(
+    sample = draw_texts(encoder, texts, max_texts, min_tokens=min_tokens, seed=seed, first_token=first_token)
+    request = MetricRequest(wanted, encoder.layers, normed, settings, encoded_norm, rates)
+    options = PassOptions(workers, batch_tokens, show_progress=show_progress)
+    with build_representations(encoder, sample, request, options) as representations:
+        curves = representations.curves(wanted, divisors, show_progress=show_progress)
+        yield _profile(encoder, request, curves, len(sample), len(set(sample))), representations
+
+
+def draw_texts(
+    encoder: LayerwiseEncoder,
+    texts: Sequence[str],
+    max_texts: int | None = MAX_TEXTS,
+    *,
+    min_tokens: int = 1,
+    seed: int = 0,
+    first_token: bool = True,
+) -> list[str]:
+    """The texts that are measured: a sample that does not depend on their order, see `corpora.sample_texts`.
+
+    Args:
+        encoder: The model, whose tokens are counted without its template.
+        texts: The corpus.
+        max_texts: Maximum number of texts; None for all.
+        min_tokens: Texts with fewer tokens, special ones included, are left out.
+        seed: Seed of the sample.
+        first_token: Whether the first token of each text counts; without it, texts of one token are left out.
+
+    Raises:
+        InputError: (a ValueError) as `sample_texts`.
+    """
+    return sample_texts(
         texts,
         max_texts,
         seed=seed,
@@ -250,11 +280,6 @@ def open_profile(
         min_tokens=min_tokens if first_token else max(2, check_int("min_tokens", min_tokens, 1)),
         max_length=encoder.max_seq_length,
     )
-    request = MetricRequest(wanted, encoder.layers, normed, settings, encoded_norm, rates)
-    options = PassOptions(workers, batch_tokens, show_progress=show_progress)
-    with build_representations(encoder, sample, request, options) as representations:
-        curves = representations.curves(wanted, divisors, show_progress=show_progress)
-        yield _profile(encoder, request, curves, len(sample), len(set(sample))), representations
 
 
 def profile_tokens(

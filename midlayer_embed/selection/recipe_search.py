@@ -22,7 +22,7 @@ from midlayer_embed.options import AnyModelOptions, Recipe, fold, takes_options
 from midlayer_embed.recipes.names import check_templates, check_transforms
 from midlayer_embed.selection.auto import recommended
 from midlayer_embed.selection.criteria import AUTO, all_tie, cost, end_of, metrics_of
-from midlayer_embed.selection.profile import MAX_TEXTS
+from midlayer_embed.selection.profile import MAX_TEXTS, draw_texts
 from midlayer_embed.selection.recipe.choice import (
     POOLINGS,
     Candidate,
@@ -36,7 +36,6 @@ from midlayer_embed.selection.recipe.purposes import TRANSFORMS, check_purpose, 
 from midlayer_embed.selection.recipe.words import choice_of_layer
 from midlayer_embed.selection.select import N_RESAMPLES
 from midlayer_embed.terms import METRIC_TABLE
-from midlayer_embed.texts.corpora import sample_texts
 from midlayer_embed.texts.word_views import word_views
 
 if TYPE_CHECKING:
@@ -128,14 +127,7 @@ def select_recipe(
     else:
         check_is_layer(fold(options)[1].site, "chosen")
         encoder, base = LayerwiseEncoder(model, **options), fold(options)[1]
-    sample = sample_texts(
-        found,
-        max_texts,
-        seed=seed,
-        tokenizer=encoder.plain_tokenizer,
-        min_tokens=min_tokens,
-        max_length=encoder.max_seq_length,
-    )
+    sample = draw_texts(encoder, found, max_texts, min_tokens=min_tokens, seed=seed)
     measured_by = _DEFAULT if criterion == AUTO else criterion
     layers: Sequence[int] = range(encoder.n_layers)
     trained = criterion == AUTO and encoder.checkpoint.own.is_sentence_transformer

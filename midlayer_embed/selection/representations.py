@@ -16,6 +16,7 @@ import torch
 from midlayer_embed.forward.batching import Text, TokenIds, distinct
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.forward.measured import PooledBatch, TokenMeasure
+from midlayer_embed.forward.sites import Place
 from midlayer_embed.selection.layer_states import Representations, Views
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
 from midlayer_embed.selection.scratch import scratch_array
@@ -168,7 +169,7 @@ def build_representations(
     if text_pass is None and TextPass.is_needed(request.metrics):
         beside = layers_beside(request.metrics, request.layers, encoder.layers)
         text_pass = TextPass(n_texts, encoder.dim, request, beside)
-        for rows, sources, pooled in _batches(
+        for rows, sources, pooled in text_batches(
             encoder,
             texts,
             text_pass.layers,
@@ -226,24 +227,38 @@ def _encoded_views(
     with scratch_array(shape, options.scratch) as vectors:
         flat = vectors.reshape(shape[0], count * len(rows), encoder.dim)
         together = [text for view in made for text in view]
-        for places, sources, pooled in _batches(
+        for places, sources, pooled in text_batches(
             encoder, together, request.layers, request, norm, options, [], "Encoding views"
         ):
             flat[:, places] = pooled.vectors[0][:, sources]
         yield Views(np.array(rows, dtype=np.int64), vectors)
 
 
-def _batches(
+def text_batches(
     encoder: LayerwiseEncoder,
     texts: Sequence[str] | TokenIds,
-    layers: Sequence[int],
+    layers: Sequence[int | Place],
     request: MetricRequest,
     final_norm: bool,
     options: PassOptions,
     measures: Sequence[TokenMeasure],
     description: str,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, PooledBatch]]:
-    """Encode each distinct text once: the indices of the texts of a batch, the row of each, and the batch."""
+    """Encode each distinct text once.
+
+    Args:
+        encoder: The model.
+        texts: The texts, or token ids.
+        layers: Layers, or sites of layers.
+        request: The settings of the metrics.
+        final_norm: Whether normed states are pooled.
+        options: Options of the forward passes.
+        measures: Measurements of token states.
+        description: Label of the bar.
+
+    Yields:
+        The indices of the texts of a batch, the row of each in the batch, and the batch.
+    """
     unique: Sequence[Text] | TokenIds
     if isinstance(texts, TokenIds):
         unique, where = texts, np.arange(len(texts.lengths))

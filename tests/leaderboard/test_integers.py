@@ -106,17 +106,9 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
     ("midlayer_embed.texts.prompts", "seed"): (0, lambda value, _: repeat_tokens(TOKENS, 0.5, FREE, seed=value)),
     ("leaderboard.experiments.alpha", "n_eigenvalues"): (1, lambda value, _: alpha_curves(n_eigenvalues=value)),
     ("leaderboard.experiments.blocks", "seed"): (0, lambda value, folder: sublayers(folder, ["a"], seed=value)),
-    ("leaderboard.experiments.blocks", "min_tokens"): (
-        1,
-        lambda value, folder: sublayers(folder, ["a b"], min_tokens=value, first_token=False),
-    ),
     ("leaderboard.experiments.grids", "lengths"): (2, lambda value, folder: prompt_length(folder, ["a"], [value])),
     ("leaderboard.experiments.prefixes", "seed"): (0, lambda value, folder: sequence_length(folder, ["a"], seed=value)),
     ("leaderboard.experiments.prompts", "seed"): (0, lambda value, folder: repetition(folder, ["a"], seed=value)),
-    ("leaderboard.experiments.prompts", "min_tokens"): (
-        1,
-        lambda value, folder: repetition(folder, ["a b"], min_tokens=value, first_token=False),
-    ),
     ("leaderboard.experiments.profiles.measure", "max_texts"): (
         1,
         lambda value, folder: compare_models([folder], ["a"], max_texts=value),

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from midlayer_embed.errors import InputError
-from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file
+from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file, only_process_in
 from midlayer_embed.ground.paths import target_folder
 
 logger = logging.getLogger(__name__)
 
-_LOCK = "lock"
 _DIGEST = "[0-9a-f]" * 16
 
 
@@ -39,14 +37,7 @@ class KeptProfiles:
 
     def __enter__(self) -> "KeptProfiles":
         if self._folder is not None:
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._lock = FileLock(self._folder / _LOCK, timeout=0)
-                self._lock.acquire()
-            except Timeout:
-                raise InputError(f"folder: another process is measuring in {self._folder}") from None
-            except OSError as error:
-                raise InputError(f"folder: {self._folder} cannot be written: {error.strerror}") from error
+            self._lock = only_process_in(self._folder, "measuring")
             for left in self._folder.glob(f".{_DIGEST}.parquet{PARTIAL_MARK}*"):  # what a kill left
                 left.unlink(missing_ok=True)
         return self

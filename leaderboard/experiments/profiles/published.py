@@ -145,21 +145,20 @@ def with_published(table: pl.DataFrame | None, published: pl.DataFrame) -> pl.Da
 
 
 def beside_published(
-    table: pl.DataFrame | None, metrics: str | Path, experiment: str, models: Sequence[str] | None = None
+    table: pl.DataFrame | None, published: pl.DataFrame, experiment: str, models: Sequence[str] | None = None
 ) -> pl.DataFrame:
-    """The table of an experiment, followed by what a file has for it.
+    """The table of an experiment, followed by what was published for it.
 
     Args:
         table: From `checkpoints` or `compare_models`; None: nothing was measured.
-        metrics: As for `read_published`.
+        published: From `read_published`.
         experiment: "checkpoints" or "compare_models".
-        models: Models of the file. None: those of `published_models`; of checkpoints the model that was measured, if
-            the file has checkpoints of it, else the only one with several revisions.
+        models: Published models. None: those of `published_models`; of checkpoints the model that was measured, if
+            there are checkpoints of it, else the only one with several revisions.
 
     Raises:
-        InputError: (a ValueError) as `read_published`; no such model, or not one model for its checkpoints.
+        InputError: (a ValueError) no such model, or not one model for its checkpoints.
     """
-    published = read_published(metrics)
     if experiment != "checkpoints":
         return with_published(table, published_models(published, models))
     if models is not None and len(models) != 1:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from midlayer_embed.errors import InputError
-from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file
+from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file, only_process_in
 from midlayer_embed.ground.whole_files import write_json
 from midlayer_embed.recipes.names import NONE, template_name
 from midlayer_embed.selection.recipe.choice import TABLES
@@ -24,7 +23,7 @@ from midlayer_embed.selection.scratch import array_in, scratch_array
 
 logger = logging.getLogger(__name__)
 
-_SUBFOLDER, _LOCK = "passes", "lock"
+_SUBFOLDER = "passes"
 
 
 class KeptPasses:
@@ -43,14 +42,7 @@ class KeptPasses:
 
     def __enter__(self) -> "KeptPasses":
         if self._folder is not None:
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._lock = FileLock(self._folder / _LOCK, timeout=0)
-                self._lock.acquire()
-            except Timeout:
-                raise InputError(f"folder: another process is searching in {self._folder.parent}") from None
-            except OSError as error:
-                raise InputError(f"folder: {self._folder} cannot be written: {error.strerror}") from error
+            self._lock = only_process_in(self._folder, "searching")
             # what a kill left, of the tables as well
             for folder, name in ((self._folder, ""), (self._folder.parent, TABLES)):
                 for left in folder.glob(f".{name}*{PARTIAL_MARK}*"):

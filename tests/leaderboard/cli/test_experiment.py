@@ -8,6 +8,7 @@ import pytest
 from support.architectures import SENTENCES
 
 from leaderboard.cli.program import main
+from midlayer_embed import LayerwiseEncoder
 
 
 @pytest.fixture
@@ -88,3 +89,26 @@ def test_a_target_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "out").write_text("mine")
     assert main(["experiment", "repetition", "m", "--starter-texts", "--out", str(tmp_path / "out")]) == 2
     assert "it is a file; expected a folder" in capsys.readouterr().err
+
+
+@pytest.mark.model
+def test_an_interrupt_does_not_promise_to_resume_what_nothing_keeps(
+    texts: str,
+    tiny_folders: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LayerwiseEncoder, "pooled_batches", stopped)
+    model = str(tiny_folders["llama"])
+    for name, said in (
+        ("repetition", "interrupted"),
+        ("compare_models", "0 profiles kept; run the same command again"),
+    ):
+        command = ["experiment", name, model, "--texts", texts, "--out", str(tmp_path / "out"), "--quiet"]
+        assert main(command) == 130
+        err = capsys.readouterr().err
+        assert said in err and ("resume" in err) is (name == "compare_models")

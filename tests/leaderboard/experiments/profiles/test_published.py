@@ -54,9 +54,9 @@ def test_what_was_published_is_drawn_beside_what_was_measured(
     drawn = (tmp_path / "figure.svg").read_text("utf-8")
     assert "local/tiny-run, measured" in drawn and "Pythia-70m, published" in drawn
     assert with_published(None, table) is table
-    beside = beside_published(measured, published_file, "checkpoints")  # the only run of the file
+    beside = beside_published(measured, read_published(published_file), "checkpoints")  # the only run of the file
     assert_frame_equal(beside, table)
-    alone = beside_published(None, published_file, "compare_models", ["pythia-70m"])
+    alone = beside_published(None, read_published(published_file), "compare_models", ["pythia-70m"])
     assert alone.select("model", "revision").unique().rows() == [("Pythia-70m", "main")]
 
 
@@ -69,7 +69,7 @@ def test_a_wrong_published_table_is_told_in_one_line(published_file: Path, tmp_p
     with pytest.raises(InputError, match=r"^metrics: expected one model with several revisions, got none; name one$"):
         published_checkpoints(published.filter(revision="main"))
     with pytest.raises(InputError, match="^model: checkpoints takes one model of the published table, got 2$"):
-        beside_published(None, published_file, "checkpoints", ["a", "b"])
+        beside_published(None, read_published(published_file), "checkpoints", ["a", "b"])
     of_tasks = tmp_path / "tasks.csv"
     pl.read_csv(published_file).with_columns(task=pl.lit("STS12")).write_csv(of_tasks)
     with pytest.raises(
