@@ -35,3 +35,11 @@ def test_a_unit_test_starts_no_process_and_loads_no_model() -> None:
     for start in (lambda: subprocess.run([sys.executable, "-c", "pass"]), lambda: BertModel(BertConfig())):
         with pytest.raises(pytest.fail.Exception, match="is of another tier"):
             start()
+
+
+@pytest.mark.unit
+def test_after_a_test_that_skips_or_fails_fixtures_may_load_models(request: pytest.FixtureRequest) -> None:
+    for stop in (pytest.skip.Exception, AssertionError):
+        with pytest.raises(stop), tiers.within_tier(request.node):
+            raise stop("as a test does")
+        assert tiers._running == "process"

@@ -83,8 +83,10 @@ def within_tier(item: pytest.Item) -> Iterator[None]:
     """Lets a test fail that does what its tier may not."""
     global _running
     _running = next(tier for tier in TIERS if item.get_closest_marker(tier))
-    yield
-    _running = "process"
+    try:
+        yield
+    finally:  # of a test that fails or skips, too: the fixtures of the next one may load models
+        _running = "process"
 
 
 def watch() -> None:
