@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[2]
 WINGS = {
     "midlayer_embed": (
         *("errors", "layers", "terms", "ground", "recipes", "options", "metrics"),
-        *("models", "forward", "texts", "selection"),
+        *("images", "models", "forward", "texts", "selection"),
         *("encoder", "bulk", "families", "cli", "__main__"),
     ),
     "leaderboard": (
         *("config_files", "quiet", "analysis", "tasks", "models", "scoring", "results", "report", "board", "sweep"),
-        *("experiments",),
+        *("experiments", "probes"),
         *("criteria", "registry", "cli", "__main__"),
     ),
 }

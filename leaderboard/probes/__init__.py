@@ -1,0 +1,1 @@
+"""Probes: small classifiers that are trained on the frozen states of every layer."""
