@@ -38,7 +38,10 @@ class TokenBatch(NamedTuple):
 
 def token_batch(states: torch.Tensor) -> TokenBatch:
     """The batch of these states (n_layers, b, T, d), with its moments."""
-    variance, mean = torch.var_mean(states, dim=2, correction=0)
+    mean = states.mean(dim=2)
+    variance = torch.stack(
+        [(of_layer - its_mean[:, None]).square_().mean(dim=1) for of_layer, its_mean in zip(states, mean, strict=True)]
+    )
     return TokenBatch(states, mean, variance)
 
 
