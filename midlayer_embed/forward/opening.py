@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from midlayer_embed.errors import InputError
 from midlayer_embed.forward.images import ImageLayerwiseEncoder
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.forward.one_pass import OnePassEncoder

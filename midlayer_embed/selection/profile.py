@@ -16,7 +16,7 @@ from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.forward.opening import open_encoder
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.ground.checks import check_installed, check_int
+from midlayer_embed.ground.checks import check_installed
 from midlayer_embed.layers import RESIDUAL_SITES
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.options import Recipe
@@ -24,7 +24,6 @@ from midlayer_embed.selection.layer_states import Representations
 from midlayer_embed.selection.measures import MetricSettings
 from midlayer_embed.selection.representations import MetricRequest, PassOptions, build_representations
 from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS, PAPER_METRICS, RAW, check_metrics, check_normalizations
-from midlayer_embed.texts.corpora import sample_texts
 from midlayer_embed.texts.tokens import TokenIds
 
 if TYPE_CHECKING:
@@ -162,7 +161,7 @@ def profile_layers(
         model: A folder, a Hub id, "starter", a checkpoint that has been found already, a LayerwiseEncoder or an
             ImageLayerwiseEncoder.
         texts: The corpus, without labels: texts, or images for an image encoder (see `ImageLayerwiseEncoder.encode`).
-            Prompt entropy and curvature of an image are over its patches; its views are random crops, flips and colours.
+            Prompt entropy and curvature of an image are over its patches; its views are crops, flips and colours.
         metrics: Some of `midlayer_embed.terms.METRICS`; those of the paper by default.
         max_texts: Maximum number of texts to measure, sampled with the seed; None for all. The paper takes 1,000.
         final_norm: Whether to measure normed states. None: the setting of a given encoder; of other models

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.forward.measured import PooledBatch, TokenMeasure
+from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.forward.sites import Place
 from midlayer_embed.selection.layer_states import Representations, Views
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
