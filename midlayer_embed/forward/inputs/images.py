@@ -145,7 +145,7 @@ class ImageInputs:
             raise InputError(f"metrics: images have no {kind} views, which are made of words")
         from midlayer_embed.images.views import augmented_pictures
 
-        return list(range(len(items))), augmented_pictures(items, n_views, seed=seed, show_progress=show_progress)
+        return list(range(len(items))), augmented_pictures(items, n_views, seed=seed)
 
     def stream(
         self, items: Sequence[Picture], batch_tokens: int | None, device: torch.device, *, first_token: bool = True

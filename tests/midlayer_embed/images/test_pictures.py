@@ -166,7 +166,10 @@ def test_arrays_have_their_channels_last(array: np.ndarray, expected: np.ndarray
         (["a.png"], "got list"),
         (b"", "images[0]: expected an encoded image, got no bytes"),
         (b"no image", "images[0]: these 8 bytes: no image, of a format that is not read, or broken"),
-        ({"bytes": None, "path": None}, "expected a dict with bytes or path, got one with bytes, path, each of them None"),
+        (
+            {"bytes": None, "path": None},
+            "expected a dict with bytes or path, got one with bytes, path, each of them None",
+        ),
         ({"image": 1, "label": 2}, "expected a dict with bytes or path, got one with image, label"),
         ("", "images[0]: expected a path, got an empty string"),
         ("no\0name", "images[0]: a path has no null character"),
