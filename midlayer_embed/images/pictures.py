@@ -5,6 +5,7 @@ alone would clip 16-bit grey to white, so that is scaled here. What could mean t
 """
 
 import hashlib
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -316,9 +317,8 @@ def _formats() -> list[str]:
 
 
 def _is_pil(value: Any) -> "TypeGuard[Image.Image]":
-    from PIL import Image
-
-    return isinstance(value, Image.Image)
+    pillow = sys.modules.get("PIL.Image")  # before it is imported, there is no such image
+    return pillow is not None and isinstance(value, pillow.Image)
 
 
 def _is_image(value: Any) -> bool:
