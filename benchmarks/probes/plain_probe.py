@@ -1,4 +1,4 @@
-"""An attention probe of one layer as anyone would write it: modules of torch, keys and values of every token, a loop."""
+"""An attention probe of one layer as anyone would write it: modules of torch, keys and values of every token."""
 
 import copy
 import math
@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from leaderboard.probes.arguments import Settings
 from leaderboard.probes.attention import EPS, AttentionProbes
-from leaderboard.probes.training import Settings
 
 
 class PlainProbe(nn.Module):

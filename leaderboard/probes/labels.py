@@ -89,7 +89,7 @@ def hold_out(targets: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, 
     counts = np.bincount(targets)
     exact = np.minimum(counts * share, np.maximum(counts - 1, 0))
     numbers = np.floor(exact).astype(int)
-    missing = int(round(exact.sum())) - int(numbers.sum())
+    missing = round(exact.sum()) - int(numbers.sum())
     larger = np.argsort(numbers - exact, kind="stable")  # the largest remainder first
     numbers[[one for one in larger if numbers[one] < exact[one]][: max(missing, 0)]] += 1
     held = [random.permutation(np.flatnonzero(targets == one))[:number] for one, number in enumerate(numbers)]

@@ -1,21 +1,17 @@
 """The attention probe of frozen tokens: from an array of states and labels to an accuracy."""
 
 from collections.abc import Sequence
-
 from typing import Any
 
 import numpy as np
 import torch
 
+from leaderboard.probes.arguments import Settings, check_heads, check_together, split_test
 from leaderboard.probes.labels import check_labels, classes_of, hold_out, numbered
 from leaderboard.probes.tokens import KeptTokens
-from leaderboard.probes.training import Settings, Tokens, Trained, predict, train
+from leaderboard.probes.training import Tokens, Trained, predict, train
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.checks import check_above_zero, check_int
 from midlayer_embed.models.weights import resolve_device
-
-# Share of the images that is the test if none are given.
-TEST_SHARE = 0.2
 
 
 def attention_probe(
@@ -71,7 +67,7 @@ def attention_probe(
         >>> attention_probe(tokens, labels, heads=2, device="cpu")
         1.0
     """
-    settings = check_settings(
+    settings = Settings(
         heads=heads,
         epochs=epochs,
         batch_size=batch_size,
@@ -79,16 +75,14 @@ def attention_probe(
         seed=seed,
         held_out=held_out,
         patience=patience,
-    )
+    ).checked()
     states = _by_layer(tokens, "tokens")
     check_heads(settings.heads, states.shape[-1])
     targets = check_labels(labels, states.shape[1])
     classes = classes_of(targets)
     numbers = numbered(targets, classes, "labels")
     where = resolve_device(device)
-    if (test_tokens is None) != (test_labels is None):
-        missing = "test_tokens" if test_tokens is None else "test_labels"
-        raise InputError(f"{missing}: test_tokens and test_labels belong together; one is missing")
+    check_together("tokens", test_tokens, test_labels)
     if test_tokens is None:
         train_rows, test_rows = split_test(numbers, seed)
         kept = KeptTokens(states, where)
@@ -102,58 +96,6 @@ def attention_probe(
     trained = fit(kept, numbers, train_rows, settings, where, len(classes), show_progress=show_progress)
     found = accuracy(trained, tested, test_rows, goal, settings)
     return found if np.ndim(tokens) == 4 else float(found[0])
-
-
-def check_settings(**options: Any) -> Settings:
-    """The settings of training, checked.
-
-    Raises:
-        InputError: (a ValueError) one of them is out of range.
-
-    Example:
-        >>> check_settings(heads=4).heads
-        4
-        >>> check_settings(held_out=1)
-        Traceback (most recent call last):
-        midlayer_embed.errors.InputError: held_out: expected a share of at least 0 and below 1, got 1
-    """
-    checked: dict[str, Any] = {}
-    for name in ("heads", "epochs", "batch_size", "patience"):
-        if name in options:
-            checked[name] = check_int(name, options[name], 1)
-    if "seed" in options:
-        checked["seed"] = check_int("seed", options["seed"], 0)
-    if "lr" in options:
-        checked["lr"] = check_above_zero("lr", options["lr"])
-    if "held_out" in options:
-        share = options["held_out"]
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
-            raise InputError(f"held_out: expected a share of at least 0 and below 1, got {share!r}")
-        checked["held_out"] = float(share)
-    return Settings(**checked)
-
-
-def check_heads(heads: int, dim: int) -> None:
-    """Reject heads that do not divide the width of a token.
-
-    Raises:
-        InputError: (a ValueError) the message has the numbers that do.
-    """
-    if dim % heads:
-        divide = ", ".join(str(n) for n in range(1, min(dim, 32) + 1) if dim % n == 0)
-        raise InputError(f"heads: expected a number that divides the width of a token, {dim} ({divide}), got {heads}")
-
-
-def split_test(targets: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on and rows to test on: a fifth of each class.
-
-    Raises:
-        InputError: (a ValueError) there are too few images for a test.
-    """
-    train_rows, test_rows = hold_out(targets, TEST_SHARE, seed)
-    if not len(test_rows):
-        raise InputError(f"labels: {len(targets)} images of {targets.max() + 1} classes are too few to test on some")
-    return train_rows, test_rows
 
 
 def fit(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from leaderboard.probes.attention import TokenBatch, token_batch
+from leaderboard.probes.training import Tokens
 from midlayer_embed.errors import InputError
 
 # Rows whose moments are computed at a time.
@@ -73,3 +74,24 @@ class StreamedTokens:
         if not (batch.mean.isfinite().all() and batch.variance.isfinite().all()):
             raise InputError("tokens: the states of a layer are not finite in float32")
         return batch
+
+
+class WindowTokens:
+    """States that are averaged over layers.
+
+    Args:
+        tokens: States of single layers.
+        groups: The layers of each group.
+    """
+
+    def __init__(self, tokens: Tokens, groups: Sequence[range]) -> None:
+        self.n_layers, self.dim = len(groups), tokens.dim
+        self._tokens, self._groups = tokens, groups
+
+    def batch(self, rows: np.ndarray, layers: np.ndarray) -> TokenBatch:
+        """See `training.Tokens`; layers are numbers of groups."""
+        groups = [self._groups[number] for number in layers]
+        needed = sorted({layer for group in groups for layer in group})
+        states = self._tokens.batch(rows, np.array(needed)).states
+        places = {layer: place for place, layer in enumerate(needed)}
+        return token_batch(torch.stack([states[[places[layer] for layer in group]].mean(dim=0) for group in groups]))

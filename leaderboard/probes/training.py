@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from leaderboard.probes.arguments import Settings
 from leaderboard.probes.attention import AttentionProbes, TokenBatch
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.progress import progress
@@ -26,29 +27,6 @@ class Tokens(Protocol):
 
     def batch(self, rows: np.ndarray, layers: np.ndarray) -> TokenBatch:
         """The states of images at some of the layers, both by their numbers from 0."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How probes are trained.
-
-    Attributes:
-        heads: Number of heads of the attention.
-        epochs: Number of passes over the images, at most.
-        batch_size: Number of images in a step, at most; batches of an epoch are of nearly the same size.
-        lr: Learning rate of Adam.
-        seed: Seed of the weights, of the order of the images and of what is held out.
-        held_out: Share of the images to train on that only decides when to stop.
-        patience: Number of epochs without a lower loss on these after which a layer stops.
-    """
-
-    heads: int = 8
-    epochs: int = 100
-    batch_size: int = 128
-    lr: float = 1e-3
-    seed: int = 0
-    held_out: float = 0.1
-    patience: int = 10
 
 
 @dataclass(frozen=True)

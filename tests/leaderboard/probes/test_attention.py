@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from benchmarks.probes.plain_probe import train_plainly
 
+from benchmarks.probes.plain_probe import train_plainly
+from leaderboard.probes.arguments import Settings
 from leaderboard.probes.attention import AttentionProbes, token_batch
 from leaderboard.probes.labels import hold_out
 from leaderboard.probes.tokens import KeptTokens, StreamedTokens
-from leaderboard.probes.training import Settings, Tokens, Trained, predict, train
+from leaderboard.probes.training import Tokens, Trained, predict, train
 
 CPU = torch.device("cpu")
 N, LAYERS, T, D, CLASSES = 90, 4, 5, 12, 3
