@@ -31,7 +31,7 @@ class Embedder(Protocol):
         ...
 
     def batches(self, items: Sequence[Any]) -> Iterator[tuple[list[Any], np.ndarray, np.ndarray]]:
-        """The batches of a chunk, which depend on the chunk and the settings alone. Items without a vector are left out.
+        """The batches of a chunk. They depend on it and the settings alone; items without a vector are left out.
 
         Yields:
             Distinct items; the rows of the chunk that hold them, rising; and for each such row, which of the items it

@@ -134,6 +134,7 @@ def encode_folder(
     check_modality(checkpoint)
     number = layer_number(layer, checkpoint.n_blocks, checkpoint.resolved(recipe).site)
     processor = load_processor(checkpoint)
+    check_pooling(checkpoint, recipe)
 
     stamps = [_stamp(path) for path in found.images]
     pictures = read_all(found.images, show_progress=show_progress)
@@ -200,11 +201,13 @@ def read_all(paths: Sequence[Path], argument: str = "images", *, show_progress: 
         progress(len(paths), "Reading", "img", show_progress, delay=_BAR_AFTER) as bar,
     ):
         for found in pool.map(read, paths):
-            (errors if isinstance(found, InputError) else pictures).append(found)  # type: ignore[attr-defined]
+            if isinstance(found, InputError):
+                errors.append(found)
+            else:
+                pictures.append(found)
             bar.update()
     if errors:
-        one = "" if len(errors) == 1 else "s"
-        raise InputError(f"{errors[0]}; {len(errors):,} broken file{one}, {len(pictures):,} of {len(paths):,} are good")
+        raise InputError(f"{errors[0]}; {len(pictures):,} of {len(paths):,} images can be read")
     return pictures
 
 
