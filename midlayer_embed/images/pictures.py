@@ -167,7 +167,7 @@ def check_images(images: Iterable[Any], name: str = "images") -> list[Picture]:
     if _is_image(images) or not isinstance(images, Iterable):
         given = _kind_of(images)
         raise InputTypeError(f"{name}: expected a list of images, got {given}; put one image in a list")
-    return [_picture(image, f"{name}[{number}]") for number, image in enumerate(images)]
+    return [picture_of(image, f"{name}[{number}]") for number, image in enumerate(images)]
 
 
 def is_one_image(images: Any) -> bool:
@@ -182,7 +182,13 @@ def is_one_image(images: Any) -> bool:
     return _is_image(images)
 
 
-def _picture(image: Any, name: str) -> Picture:
+def picture_of(image: Any, name: str) -> Picture:
+    """One image as a picture; see `check_images`.
+
+    Args:
+        image: The image.
+        name: What messages call it; the path of a file is added.
+    """
     if isinstance(image, Picture):
         return image
     if isinstance(image, Mapping):
