@@ -43,7 +43,7 @@ from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.images.pictures import Picture, check_images
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.models.weights import dtype_name, resolve_device
-from midlayer_embed.options import OF_TEXTS, Recipe, Source, fold, takes_options
+from midlayer_embed.options import OF_TEXTS, Source, fold, takes_options
 from midlayer_embed.selection.profile import MAX_TEXTS, profile_layers
 from midlayer_embed.terms import PAPER_METRICS, RAW, check_metrics
 
@@ -88,7 +88,7 @@ def probe_layers(
     window: int | None = None,
     max_metric_images: int | None = MAX_TEXTS,
     heads: int = Settings.heads,
-    epochs: int = Settings.epochs,
+    epochs: int | None = Settings.epochs,
     batch_size: int = Settings.batch_size,
     lr: float = Settings.lr,
     seed: int = 0,
@@ -206,9 +206,7 @@ def _find(model: str | Path | Checkpoint, source: Source) -> Checkpoint:
 
 
 @contextmanager
-def _opened(
-    model: Checkpoint | ImageLayerwiseEncoder, options: Mapping[str, Any]
-) -> "Iterator[ImageLayerwiseEncoder]":
+def _opened(model: Checkpoint | ImageLayerwiseEncoder, options: Mapping[str, Any]) -> "Iterator[ImageLayerwiseEncoder]":
     """The loaded model; one that was loaded here is gone before the next comes."""
     if isinstance(model, ImageLayerwiseEncoder):
         yield model
@@ -296,7 +294,7 @@ def _attention(
     used = {name: value for name, value in asdict(settings).items() if name not in ("epochs", "seed")}
     return _table(encoder, groups, ATTENTION, found).with_columns(
         epochs=pl.Series(trained.epochs, dtype=pl.Int64),
-        max_epochs=pl.lit(settings.epochs, pl.Int64),
+        max_epochs=pl.lit(trained.max_epochs, pl.Int64),
         **{name: pl.lit(value) for name, value in used.items()},
     )
 
