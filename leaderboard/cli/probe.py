@@ -129,8 +129,9 @@ def _probe(arguments: argparse.Namespace) -> None:
         test_images, test_labels = _labelled(arguments.test_images, arguments.test_labels or _FOLDERS, "test_")
     elif arguments.test_labels is not None:
         raise InputError("test_labels: only --test-images FOLDER has them, and none was given")
-    from leaderboard.probes.files import save_probes, summary_of, title_of
+    from leaderboard.probes.files import save_probes, title_of
     from leaderboard.probes.layers import probe_layers
+    from leaderboard.probes.table import summary_of
     from leaderboard.report.terminal import print_frame
     from midlayer_embed.bulk.encode_folder import read_all
 

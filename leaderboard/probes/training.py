@@ -84,7 +84,7 @@ def train(
             probes.train()
             for rows in np.array_split(order.permutation(fitted), n_batches):
                 optimizer.zero_grad()
-                _losses(probes(tokens.batch(rows, layers)), goal[rows]).sum().backward()
+                _losses(probes(tokens.batch(rows, layers)), goal[rows]).sum().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             bar.update(1)
             if not len(held):
