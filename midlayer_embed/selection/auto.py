@@ -64,9 +64,9 @@ def recommended(
 
 
 def of_images(checkpoint: Checkpoint) -> tuple[str, str]:
-    """The criterion to take for an image encoder, and why; of the models that were published layer by layer.
+    """The criterion to take for an image encoder, and why.
 
-    Source: attention probes of every layer on ImageNet-100, the results of "Layer by Layer" (see docs/guides/vision.md).
+    Source: attention probes of every layer on ImageNet-100, the results of "Layer by Layer": see docs/guides/vision.md.
     """
     if checkpoint.config.model_type in _AUTOREGRESSIVE:
         return "depth:0.75", "auto: an autoregressive image encoder, whose published best layer is at three quarters"

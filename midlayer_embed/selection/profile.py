@@ -161,7 +161,7 @@ def profile_layers(
         model: A folder, a Hub id, "starter", a checkpoint that has been found already, a LayerwiseEncoder or an
             ImageLayerwiseEncoder.
         texts: The corpus, without labels: texts, or images for an image encoder (see `ImageLayerwiseEncoder.encode`).
-            Prompt entropy and curvature of an image are over its patches; its views are random crops, flips and colours.
+            Prompt entropy and curvature of an image are over its patches; its views are crops, flips and colours.
         metrics: Some of `midlayer_embed.terms.METRICS`; those of the paper by default.
         max_texts: Maximum number of texts to measure, sampled with the seed; None for all. The paper takes 1,000.
         final_norm: Whether to measure normed states. None: the setting of a given encoder; of other models

@@ -63,8 +63,8 @@ def select_layer(
     Args:
         model: A folder, a Hub id, "starter", a checkpoint that has been found already, a LayerwiseEncoder or an
             ImageLayerwiseEncoder.
-        texts: Texts, or images, like those to embed. "proxy", "published", "last", "middle" and "depth:0.7" need none, and "auto"
-            does without them if it must.
+        texts: Texts, or images, like those to embed. "proxy", "published", "last", "middle" and "depth:0.7" need none,
+            and "auto" does without them if it must.
         criterion: "auto", the one that we recommend (see `midlayer_embed.selection.auto`); one of
             `midlayer_embed.selection.criteria.CRITERIA`, such as "half-retrieval" or the paper's "min-dime";
             "half-and-drop": the highest geometric mean of half-retrieval and drop-retrieval; "proxy": the best layer of
