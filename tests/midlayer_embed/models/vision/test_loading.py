@@ -14,7 +14,7 @@ from support.vision.architectures import IMAGE_MODELS, N_BLOCKS
 from support.vision.tiny_vision import pixel_values
 from transformers import AutoModel, BeitConfig, BeitForMaskedImageModeling, CLIPModel
 
-from midlayer_embed.models import families
+from midlayer_embed.models import discovery, families
 from midlayer_embed.models.adapters import CONFIG_FILE
 from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.models.vision.families import forward_arguments
@@ -206,7 +206,7 @@ def test_what_only_text_models_have_is_refused(tiny_image_model: Callable[[str],
 @pytest.mark.parametrize("model_type", ["vit", "clip"])
 def test_an_image_encoder_that_is_known_cannot_be_registered(model_type: str) -> None:
     with pytest.raises(ValueError, match=f"^model_type: '{model_type}' is known already and cannot be registered$"):
-        families.register(model_type, blocks="layers", final_norm="norm")
+        discovery.register(model_type, blocks="layers", final_norm="norm")
 
 
 def test_beit_before_finetuning_has_the_norm_of_its_head(tmp_path: Path) -> None:
