@@ -201,12 +201,16 @@ def read_all(paths: Sequence[Path], argument: str = "images", *, show_progress: 
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
         progress(len(paths), "Reading", "img", show_progress, delay=_BAR_AFTER) as bar,
     ):
-        for found in pool.map(read, paths):
-            if isinstance(found, InputError):
-                errors.append(found)
-            else:
-                pictures.append(found)
-            bar.update()
+        try:
+            for found in pool.map(read, paths):
+                if isinstance(found, InputError):
+                    errors.append(found)
+                else:
+                    pictures.append(found)
+                bar.update()
+        except BaseException:  # an interrupt does not wait for the images that are left
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     if errors:
         raise InputError(f"{errors[0]}; {len(pictures):,} of {len(paths):,} images can be read")
     return pictures
