@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import check_texts, spelt
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.recipes.names import check_transform, needs_covariance
 from midlayer_embed.recipes.transform import Moments, Transform, check_number
+from midlayer_embed.texts.tokens import check_texts, spelt
 
 # Bytes of the sums of a group of layers.
 _MOST_BYTES = 4 * 1024**3

@@ -17,19 +17,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import (
-    Batch,
-    Text,
-    TokenIds,
-    batches,
-    check_texts,
-    check_token_ids,
-    distinct,
-    prompt_lengths,
-    prompted,
-    token_budget,
-    tokenize,
-)
+from midlayer_embed.forward.batching import Batch, batches, token_budget
 from midlayer_embed.forward.fitting import fit_layers
 from midlayer_embed.forward.measured import PooledBatch, TokenMeasure
 from midlayer_embed.forward.pooling import Pooler, pooler
@@ -41,6 +29,16 @@ from midlayer_embed.models.backbone import Backbone, load_backbone, load_tokeniz
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.options import AnyModelOptions, Recipe, check_every_layer, fold, pooling_modes, takes_options
 from midlayer_embed.recipes.transform import Transform
+from midlayer_embed.texts.tokens import (
+    Text,
+    TokenIds,
+    check_texts,
+    check_token_ids,
+    distinct,
+    prompt_lengths,
+    prompted,
+    tokenize,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import TokenIds
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.checks import check_installed, check_int
@@ -24,6 +23,7 @@ from midlayer_embed.selection.measures import MetricSettings
 from midlayer_embed.selection.representations import MetricRequest, PassOptions, build_representations
 from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS, PAPER_METRICS, RAW, check_metrics, check_normalizations
 from midlayer_embed.texts.corpora import sample_texts
+from midlayer_embed.texts.tokens import TokenIds
 
 if TYPE_CHECKING:
     import polars as pl

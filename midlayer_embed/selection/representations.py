@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from midlayer_embed.forward.batching import Text, TokenIds, distinct
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.forward.measured import PooledBatch, TokenMeasure
 from midlayer_embed.forward.sites import Place
@@ -21,6 +20,7 @@ from midlayer_embed.selection.layer_states import Representations, Views
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
 from midlayer_embed.selection.scratch import scratch_array
 from midlayer_embed.terms import METRIC_TABLE, ViewKind, views_of
+from midlayer_embed.texts.tokens import Text, TokenIds, distinct
 from midlayer_embed.texts.views import augmented_views
 from midlayer_embed.texts.word_views import word_views
 

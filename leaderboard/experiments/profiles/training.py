@@ -19,13 +19,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import check_texts
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.ground.whole_files import write_json
+from midlayer_embed.texts.tokens import check_texts
 
 MAIN = "main"
 _RECORD = "training.json"

@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from midlayer_embed.forward.batching import (
-    TokenIds,
-    batches,
-    check_texts,
-    distinct,
-    row_batches,
-    token_counts,
-    tokenize,
-)
+from midlayer_embed.forward.batching import batches, row_batches
+from midlayer_embed.texts.tokens import TokenIds, check_texts, distinct, token_counts, tokenize
 
 TEXTS = ["a", "b é"]
 
