@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,9 +29,19 @@ class Batch:
     not_pooled: np.ndarray
 
     @property
-    def n_tokens(self) -> int:
+    def mask(self) -> torch.Tensor:
+        """(b, t), 1 for the tokens that count."""
+        return self.attention_mask
+
+    @property
+    def units(self) -> int:
         """Number of tokens without padding."""
         return int(self.attention_mask.sum())
+
+    def arguments(self, device: torch.device) -> dict[str, Any]:
+        """The keywords of the model's forward pass."""
+        mask = self.attention_mask.to(device)
+        return {"input_ids": self.input_ids.to(device), "attention_mask": mask, "use_cache": False}
 
 
 # Tokens in a forward pass. A CPU is fastest while a batch stays in its caches; an accelerator needs large batches.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -31,28 +31,22 @@ _NO_LIMIT = 10**9
 
 
 @dataclass(frozen=True)
-class Backbone:
+class BaseModel:
     """A loaded base model, ready for the forward pass.
 
     Attributes:
         model: The base model, in eval mode, on its device.
-        tokenizer: Its tokenizer.
         blocks: Blocks 1..L in the order they are called; a block that is called several times appears as often.
         final_norm: The norm after the last block, or None.
         sites: Where the sites within a block are; None if unknown.
-        max_seq_length: Number of tokens to which a text is truncated, its template and both copies included.
-        truncate_to: The same as the tokenizer counts: one copy of the text.
-        pad_id: Token that pads short texts; the mask hides it.
+        norms_vectors: Whether the final norm acts on what has been pooled, not on the states.
     """
 
     model: "PreTrainedModel"
-    tokenizer: PreTrainedTokenizerBase
     blocks: Sequence[nn.Module]
     final_norm: nn.Module | None
     sites: BlockSites | None
-    max_seq_length: int
-    truncate_to: int
-    pad_id: int
+    norms_vectors: bool = field(default=False, kw_only=True)
 
     @property
     def device(self) -> torch.device:
@@ -63,6 +57,23 @@ class Backbone:
     def dim(self) -> int:
         """Width of a state."""
         return int(self.model.config.get_text_config().hidden_size)
+
+
+@dataclass(frozen=True)
+class Backbone(BaseModel):
+    """A loaded language model with its tokenizer.
+
+    Attributes:
+        tokenizer: Its tokenizer.
+        max_seq_length: Number of tokens to which a text is truncated, its template and both copies included.
+        truncate_to: The same as the tokenizer counts: one copy of the text.
+        pad_id: Token that pads short texts; the mask hides it.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    max_seq_length: int
+    truncate_to: int
+    pad_id: int
 
 
 def load_backbone(
