@@ -6,7 +6,7 @@ alone would clip 16-bit grey to white, so that is scaled here. What could mean t
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -39,12 +39,12 @@ class Picture:
     Attributes:
         key: Hash of the content: of the encoded bytes, or of the RGB pixels of an image or array in memory.
         name: What messages call it: its number in the list that it came from, and its path.
-        source: A path, encoded bytes, or a PIL image.
+        source: A path, encoded bytes, or a PIL image; or a function that reads the encoded bytes.
     """
 
     key: str
     name: str
-    source: "Path | bytes | Image.Image"
+    source: "Path | bytes | Image.Image | Callable[[], bytes]"
 
     def pil(self) -> "Image.Image":
         """The image in RGB, decoded anew.
@@ -60,7 +60,7 @@ class Picture:
         Raises:
             InputError: (a ValueError) as `pil`.
         """
-        if isinstance(self.source, (bytes, Path)):
+        if not _is_pil(self.source):
             image = self._opened()
             image.draft("RGB", (1, 1))  # JPEG alone: reads the whole file, and computes a 64th of the pixels
             self._rgb(image)
@@ -72,9 +72,10 @@ class Picture:
     def _opened(self) -> "Image.Image":
         from PIL import Image, UnidentifiedImageError
 
-        if not isinstance(self.source, (bytes, Path)):
-            return self.source
-        source = BytesIO(self.source) if isinstance(self.source, bytes) else self.source
+        found = self.source() if callable(self.source) else self.source
+        if not isinstance(found, (bytes, Path)):
+            return found
+        source = BytesIO(found) if isinstance(found, bytes) else found
         if isinstance(source, Path):
             _check_file(source, self.name)
         try:
