@@ -179,7 +179,8 @@ def _without_decoding(data: Any, depth: int) -> Any:
     if isinstance(data, Dataset):
         return not_decoded(data)
     if isinstance(data, dict) and depth:
-        return with_items(data, {name: _without_decoding(value, depth - 1) for name, value in data.items()})
+        changed = {name: _without_decoding(value, depth - 1) for name, value in data.items()}
+        return with_items(data, changed) if any(changed[name] is not value for name, value in data.items()) else data
     return data
 
 
