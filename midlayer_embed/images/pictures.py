@@ -157,6 +157,18 @@ def check_images(images: Iterable[Any], name: str = "images") -> list[Picture]:
     return [_picture(image, f"{name}[{number}]") for number, image in enumerate(images)]
 
 
+def is_one_image(images: Any) -> bool:
+    """Whether a value is one image, not a list of them; an array of up to three dimensions is one.
+
+    Example:
+        >>> is_one_image(np.zeros((8, 8, 3), np.uint8)), is_one_image("cat.jpg"), is_one_image(["cat.jpg"])
+        (True, True, False)
+    """
+    if isinstance(images, np.ndarray):
+        return images.dtype != object and images.ndim < 4
+    return _is_image(images)
+
+
 def _picture(image: Any, name: str) -> Picture:
     if isinstance(image, Picture):
         return image

@@ -95,18 +95,43 @@ def load_backbone(
         InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture; a
             tokenizer or a limit that the model cannot take, see `load_tokenizer` and `limit_in_force`.
     """
-    torch_dtype, torch_device = resolve_dtype(dtype), resolve_device(device)
+    _ = resolve_dtype(dtype), resolve_device(device)  # wrong ones are reported before files are read
     tokenizer, limit, one_copy = _tokenizer_and_limits(checkpoint, recipe)
-    model = load_base_model(checkpoint, deepcopy(checkpoint.config), torch_dtype, torch_device)
+    base = load_base(checkpoint, dtype=dtype, device=device)
     return Backbone(
-        model=model,
+        model=base.model,
+        blocks=base.blocks,
+        final_norm=base.final_norm,
+        sites=base.sites,
         tokenizer=tokenizer,
-        blocks=blocks_of(model, checkpoint.family),
-        final_norm=final_norm_of(model, checkpoint.family),
-        sites=checkpoint.family.sites,
         max_seq_length=limit,
         truncate_to=one_copy,
         pad_id=_pad_id(tokenizer),
+    )
+
+
+def load_base(
+    checkpoint: Checkpoint,
+    *,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device | None = None,
+    norms_vectors: bool = False,
+) -> BaseModel:
+    """Load all blocks of a checkpoint, and nothing that prepares its items.
+
+    Args:
+        checkpoint: From `find_checkpoint`.
+        dtype: dtype of the weights.
+        device: Device of the model; None: CUDA, MPS or CPU, the fastest that is available.
+        norms_vectors: Whether the final norm acts on what has been pooled.
+
+    Raises:
+        InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture.
+    """
+    model = load_base_model(checkpoint, deepcopy(checkpoint.config), resolve_dtype(dtype), resolve_device(device))
+    family = checkpoint.family
+    return BaseModel(
+        model, blocks_of(model, family), final_norm_of(model, family), family.sites, norms_vectors=norms_vectors
     )
 
 
@@ -143,6 +168,10 @@ def load_tokenizer(checkpoint: Checkpoint, template: str | None = None) -> PreTr
             tokenizer without a vocabulary, which turns every text into nothing or into the same token. Or it is not the
             model's: it has tokens that the model has no embeddings for.
     """
+    if checkpoint.modality != "text":
+        raise InputError(
+            f"model: {checkpoint.location} embeds images ({checkpoint.config.model_type}); use ImageLayerwiseEncoder"
+        )
     no_files = "no file contains a vocabulary"
     try:
         with quiet_transformers():

@@ -4,6 +4,7 @@ The numbers behind it are in docs/concepts/selection-study.md; `benchmarks.selec
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.models.checkpoint import Checkpoint
@@ -12,10 +13,13 @@ from midlayer_embed.selection.criteria import auto_takes
 from midlayer_embed.selection.outside import outside_criterion
 from midlayer_embed.texts.word_views import halves
 
+# Image encoders that are trained to predict the next patch, as language models the next token.
+_AUTOREGRESSIVE = ("aim",)
+
 
 def recommended(
     checkpoint: Checkpoint,
-    texts: Sequence[str] | None,
+    texts: Sequence[Any] | None,
     max_texts: int | None = None,
     *,
     layer_zero: bool = True,
@@ -35,6 +39,8 @@ def recommended(
         >>> recommended(find_checkpoint("starter"), None)                      # doctest: +SKIP
         ('depth:0.8', "auto: no texts were given, and 'published' knows no scores of starter/SmolLM2-...")
     """
+    if checkpoint.modality == "image":
+        return of_images(checkpoint)
     usable = n_usable(texts or [])
     usable = usable if max_texts is None else min(usable, max_texts)
     unknown: list[str] = []
@@ -55,6 +61,16 @@ def recommended(
         "half-and-drop": f"{usable:,} texts of two words or more, which search for views of each other",
     }
     return criterion, f"auto: {said.get(criterion) or ', and '.join([given, *unknown])}"
+
+
+def of_images(checkpoint: Checkpoint) -> tuple[str, str]:
+    """The criterion to take for an image encoder, and why.
+
+    Source: attention probes of every layer on ImageNet-100, the results of "Layer by Layer": see docs/guides/vision.md.
+    """
+    if checkpoint.config.model_type in _AUTOREGRESSIVE:
+        return "depth:0.75", "auto: an autoregressive image encoder, whose published best layer is at three quarters"
+    return "last", "auto: an image encoder, whose last layer mostly embeds best, unlike that of a language model"
 
 
 def n_usable(texts: Iterable[str]) -> int:

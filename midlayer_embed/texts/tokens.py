@@ -1,6 +1,6 @@
 """Texts and their token ids: checked, duplicates removed, under a prompt, tokenised once. No model is needed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import chain
@@ -90,11 +90,11 @@ def check_text(name: str, text: Any) -> None:
             raise InputError(f"{name}: character {error.start + 1} is half of a surrogate pair, '{half}'") from None
 
 
-_Text = TypeVar("_Text", bound=Text)
+_Item = TypeVar("_Item", bound=Hashable)
 
 
-def distinct(texts: Sequence[_Text]) -> tuple[list[_Text], np.ndarray]:
-    """Each distinct text once, in order of first appearance, and the index of each text among them.
+def distinct(texts: Sequence[_Item]) -> tuple[list[_Item], np.ndarray]:
+    """Each distinct text or picture once, in order of first appearance, and the index of each among them.
 
     Returns:
         The distinct texts, and an int array (n_texts,) such that `distinct_texts[where[i]] == texts[i]`.
@@ -103,7 +103,7 @@ def distinct(texts: Sequence[_Text]) -> tuple[list[_Text], np.ndarray]:
         >>> distinct(["b", "a", "b"])
         (['b', 'a'], array([0, 1, 0]))
     """
-    number: dict[_Text, int] = {}
+    number: dict[_Item, int] = {}
     where = np.fromiter((number.setdefault(text, len(number)) for text in texts), dtype=np.int64, count=len(texts))
     return list(number), where
 
