@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Dataset
 
-from leaderboard.scoring.pictures import image_columns, pictures_in
+from leaderboard.tasks.images.pictures import image_columns, pictures_in
 from midlayer_embed.errors import InputError
 from midlayer_embed.images.pictures import check_images
 

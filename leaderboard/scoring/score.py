@@ -33,7 +33,7 @@ from threadpoolctl import ThreadpoolController
 from leaderboard.scoring.classification import Undersampling, best_accuracy, best_f1, classification_metrics
 from leaderboard.scoring.columns import Columns
 from leaderboard.scoring.pairs import Pairs
-from leaderboard.scoring.pictures import not_decoded
+from leaderboard.tasks.images.pictures import not_decoded
 from leaderboard.scoring.reranking import Reranking
 from leaderboard.tasks.spill import with_items
 

@@ -122,7 +122,9 @@ class Shelf:
         self._columns: dict[tuple[str, ...], Dataset] = {}
 
     def picture(self, loaded: Mapping[str, Any]) -> Picture:
-        """The picture of what `picture_to_json` gave."""
+        """The picture of what `picture_to_json` gave; of a key alone, a picture that can only be looked up."""
+        if "at" not in loaded and "png" not in loaded:
+            return Picture(loaded["image"], "", b"")
         if "png" in loaded:
             return Picture(loaded["image"], loaded["name"], base64.b64decode(loaded["png"]))
         where, column, row = loaded["at"]
