@@ -33,8 +33,8 @@ from threadpoolctl import ThreadpoolController
 from leaderboard.scoring.classification import Undersampling, best_accuracy, best_f1, classification_metrics
 from leaderboard.scoring.columns import Columns
 from leaderboard.scoring.pairs import Pairs
-from leaderboard.tasks.images.pictures import not_decoded
 from leaderboard.scoring.reranking import Reranking
+from leaderboard.tasks.images.pictures import not_decoded
 from leaderboard.tasks.spill import with_items
 
 # Texts per batch of mteb. It does not affect forward passes: the store encodes all texts of a call together.
@@ -112,9 +112,9 @@ def prepared(task: AbsTask) -> Iterator[None]:
     """Hold the task's data in memory for mteb's evaluators, so that columns are read once instead of for every layer.
 
     Scores do not change. Images are not decoded: an encoder finds pictures among its inputs. Tasks of other types than
-    the paper's, and tasks that override an evaluation method, are left alone but for that. The task and mteb are restored on exit. Nested calls for the same task are harmless. Inside, mteb builds
-    `Columns` in every thread of the process: evaluate other tasks before or after, or in another process that prepares
-    its own tasks.
+    the paper's, and tasks that override an evaluation method, are left alone but for that. The task and mteb are
+    restored on exit. Nested calls for the same task are harmless. Inside, mteb builds `Columns` in every thread of the
+    process: evaluate other tasks before or after, or in another process that prepares its own tasks.
 
     Args:
         task: Task whose data are loaded.

@@ -11,8 +11,8 @@ from mteb.models.model_meta import ModelMeta
 from leaderboard.scoring.columns import items_in, on_images
 from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.scoring.score import score
-from midlayer_embed.models.sentence_transformers_config import OwnConfig
 from midlayer_embed.images.pictures import Picture
+from midlayer_embed.models.sentence_transformers_config import OwnConfig
 from midlayer_embed.texts.tokens import Text
 
 if TYPE_CHECKING:

@@ -85,7 +85,9 @@ class SweptModel:
             return names
         of_words = [name for name in names if not set(views_of([name])) <= set(ImageInputs.view_kinds)]
         if of_words and asked != "all":
-            raise InputError(f"metrics: {of_words[0]} compares views that are made of words, and this model takes images")
+            raise InputError(
+                f"metrics: {of_words[0]} compares views that are made of words, and this model takes images"
+            )
         if of_words:
             logger.info("left out, since images have no words: %s", ", ".join(of_words))
         return [name for name in names if name not in of_words]

@@ -146,9 +146,7 @@ class TemplateSweep:
             n_scores=sum(map(len, self.unscored.values())),
         )
 
-    def run(
-        self, encoder: OnePassEncoder, texts: KeptTexts, corpus: Corpus | None, made_with: dict[str, Any]
-    ) -> None:
+    def run(self, encoder: OnePassEncoder, texts: KeptTexts, corpus: Corpus | None, made_with: dict[str, Any]) -> None:
         """Computes and saves the missing scores and metrics.
 
         Args:
@@ -177,9 +175,7 @@ class TemplateSweep:
             return None
         return self._metrics.text_pass(encoder, texts.sample, texts.all, missing, unscored)
 
-    def _groups(
-        self, encoder: OnePassEncoder, texts: KeptTexts, corpus: Corpus | None
-    ) -> tuple[tuple[int, ...], ...]:
+    def _groups(self, encoder: OnePassEncoder, texts: KeptTexts, corpus: Corpus | None) -> tuple[tuple[int, ...], ...]:
         measured = () if self._metrics is None else self._metrics.missing
         needed = sorted({*self.unscored, *measured})
         room = self._options.store_budget - (0 if corpus is None else corpus.disk)

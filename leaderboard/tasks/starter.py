@@ -22,6 +22,7 @@ from leaderboard.tasks.own_data import STARTER_DATASET, OwnDataTask
 from leaderboard.tasks.starter_content import CLASSIFICATION_LABELS, CLUSTERING_LABELS, content_json
 from midlayer_embed.texts.starter_corpus import corpus_revision
 
+
 class _StarterTask(OwnDataTask):
     """Base of the five tasks."""
 

@@ -19,13 +19,9 @@ from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.backbone import BaseModel, load_base
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.models.vision.families import VisionFamily
-from midlayer_embed.options import Recipe, fold, takes_options
+from midlayer_embed.options import OF_TEXTS, Recipe, fold, takes_options
 from midlayer_embed.recipes.transform import Transform
 from midlayer_embed.texts.tokens import distinct
-
-# What only texts have.
-_OF_TEXTS = ("template", "max_seq_length")
-_OPTIONS_OF_TEXTS = (*_OF_TEXTS, "site", "bidirectional", "adapters", "gguf_file")
 
 
 class TokenBatch(NamedTuple):
@@ -79,7 +75,7 @@ class ImageLayerwiseEncoder(OnePassEncoder):
 
     inputs: ImageInputs
 
-    @takes_options(without=_OPTIONS_OF_TEXTS)
+    @takes_options(without=OF_TEXTS)
     def __init__(self, model_name_or_path: str | Path | Checkpoint, **options: Any) -> None:
         source, recipe = fold(options)
         self._load(find_checkpoint(model_name_or_path, source), recipe, source.dtype, source.device)
@@ -97,10 +93,11 @@ class ImageLayerwiseEncoder(OnePassEncoder):
 
     def _resolved(self, recipe: Recipe) -> Recipe:
         _ = self.family
-        defaults = {field.name: field.default for field in fields(Recipe)}
-        for name in _OF_TEXTS:
-            if (value := getattr(recipe, name)) != defaults[name]:
-                raise InputError(f"{name}: only texts have one, and this model takes images; got {value!r}")
+        for option in fields(Recipe):
+            if option.name in OF_TEXTS and (value := getattr(recipe, option.name)) != option.default:
+                raise InputError(
+                    f"{option.name}: only models of texts have it, and this one takes images; got {value!r}"
+                )
         return super()._resolved(recipe)
 
     def _load_backbone(self, recipe: Recipe, dtype: str | torch.dtype, device: str | torch.device | None) -> BaseModel:

@@ -8,10 +8,11 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,10 +22,12 @@ from midlayer_embed.ground.paths import user_path
 from midlayer_embed.ground.whole_files import file_sha256
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from PIL import Image
 
-# Formats of Pillow that are read. Others, such as EPS, start a program to be read.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
+# Formats that are read, where this build of Pillow has them. Others, such as EPS, start a program to be read.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
 # Sixteen bits to eight: 65535 / 255.
 _16_TO_8 = 257
 _KINDS = "a path, encoded bytes, a PIL image, an array (height, width, 3) of uint8, or a dict with bytes or path"
@@ -32,19 +35,35 @@ _KINDS = "a path, encoded bytes, a PIL image, an array (height, width, 3) of uin
 _OPENING = Lock()
 
 
+class Made(Protocol):
+    """An image that is made when it is needed, such as a view of another one."""
+
+    def pil(self) -> "Image.Image":
+        """The image in RGB."""
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """An image, not decoded yet. Two pictures of the same content are equal.
 
     Attributes:
-        key: Hash of the content: of the encoded bytes, or of the RGB pixels of an image or array in memory.
+        key: Hash of the content: of the encoded bytes, of the RGB pixels of an image or array in memory, or of what an
+            image is made from.
         name: What messages call it: its number in the list that it came from, and its path.
+<<<<<<< HEAD
         source: A path, encoded bytes, or a PIL image; or a function that reads the encoded bytes.
+=======
+        source: A path, encoded bytes, a PIL image, or what makes it.
+>>>>>>> main
     """
 
     key: str
     name: str
+<<<<<<< HEAD
     source: "Path | bytes | Image.Image | Callable[[], bytes]"
+=======
+    source: "Path | bytes | Image.Image | Made"
+>>>>>>> main
 
     def pil(self) -> "Image.Image":
         """The image in RGB, decoded anew.
@@ -52,7 +71,11 @@ class Picture:
         Raises:
             InputError: (a ValueError) it cannot be read; the message names it and says why.
         """
-        return self._rgb(self._opened())
+        source: Any = self.source
+        if isinstance(source, (bytes, Path)):
+            with self._opened(source) as image:
+                return self._rgb(image)
+        return self._rgb(source) if _is_pil(source) else source.pil()
 
     def check(self) -> None:
         """Decode the image as cheaply as shows that it can be read.
@@ -60,32 +83,43 @@ class Picture:
         Raises:
             InputError: (a ValueError) as `pil`.
         """
+<<<<<<< HEAD
         if not _is_pil(self.source):
             image = self._opened()
             image.draft("RGB", (1, 1))  # JPEG alone: reads the whole file, and computes a 64th of the pixels
             self._rgb(image)
+=======
+        if isinstance(self.source, (bytes, Path)):
+            with self._opened(self.source) as image:
+                image.draft("RGB", (1, 1))  # JPEG alone: reads the whole file, and computes a 64th of the pixels
+                self._rgb(image)
+>>>>>>> main
 
     def to_json(self) -> dict[str, str]:
         """What stands for the picture in records: `{"image": key}`."""
         return {"image": self.key}
 
-    def _opened(self) -> "Image.Image":
+    def _opened(self, source: Path | bytes) -> "Image.Image":
         from PIL import Image, UnidentifiedImageError
 
+<<<<<<< HEAD
         found = self.source() if callable(self.source) else self.source
         if not isinstance(found, (bytes, Path)):
             return found
         source = BytesIO(found) if isinstance(found, bytes) else found
+=======
+>>>>>>> main
         if isinstance(source, Path):
             _check_file(source, self.name)
         try:
             with _OPENING, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                image: Image.Image = Image.open(source, formats=FORMATS)
+                file = BytesIO(source) if isinstance(source, bytes) else source
+                image: Image.Image = Image.open(file, formats=_formats())
         except Image.DecompressionBombError:
             raise self._too_large() from None
         except UnidentifiedImageError:
-            raise InputError(f"{self.name} is not an image of a format that is read, or it is broken") from None
+            raise InputError(f"{self.name}: no image, of a format that is not read, or broken") from None
         except Exception as error:  # plugins raise anything
             raise self._unreadable(error) from error
         _check_size(image, self.name)
@@ -201,13 +235,13 @@ def _picture(image: Any, name: str) -> Picture:
 
 def _value_of(value: Mapping[Any, Any], name: str) -> Any:
     """The bytes or the path of a value of datasets' `Image` that is not decoded."""
+    given = ", ".join(map(str, value)) or "nothing"
     if set(value) <= {"bytes", "path"}:
         for part in ("bytes", "path"):
             if value.get(part) is not None:
                 return value[part]
-    raise InputError(
-        f"{name}: expected a dict with bytes or path, got one of {', '.join(map(str, value)) or 'nothing'}"
-    )
+        given = f"{given}, each of them None" if value else given
+    raise InputError(f"{name}: expected a dict with bytes or path, got one with {given}")
 
 
 def _from_array(array: np.ndarray, name: str) -> "Image.Image":
@@ -295,7 +329,15 @@ def _check_size(image: "Image.Image", name: str) -> None:
         )
 
 
-def _is_pil(value: Any) -> bool:
+@cache
+def _formats() -> list[str]:
+    from PIL import Image
+
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _is_pil(value: Any) -> "TypeGuard[Image.Image]":
     from PIL import Image
 
     return isinstance(value, Image.Image)

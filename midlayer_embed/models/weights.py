@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 # Marks an error that our code raised while a library was calling it.
 _OURS = "_raised_by_midlayer_embed"
-# Weights that no state depends on: heads above the last block (BERT's pooler, SigLIP's attention pooling), and the
-# token that stands for masked patches in training.
+# Weights that no state depends on: heads above the last block (the poolers of BERT and SigLIP), and the token
+# that stands for masked patches in training.
 _HEADS = ("pooler.", "head.")
 _MASK_TOKEN = "embeddings.mask_token"
 

@@ -118,6 +118,10 @@ def select_layer(
         )
         return replace(found, reason="; ".join(filter(None, [reason, found.reason])))
     if criterion in OUTSIDE:
+        if (checkpoint := _checkpoint(model, options)).modality != "text":
+            raise InputError(
+                f"criterion: {criterion!r} goes by scores of texts, and {checkpoint.name} embeds images; use 'auto'"
+            )
         found = outside_criterion(criterion)(
             model,
             tasks=proxy_tasks,

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import numpy as np
 from datasets import Dataset, Image
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.images.pictures import Picture, check_images
+from midlayer_embed.images.pictures import Picture
 
 # Rows that are read at a time.
 _ROWS = 64

@@ -16,6 +16,7 @@ from midlayer_embed.forward.inputs.protocol import Stream
 from midlayer_embed.forward.pooling import Pooler, masked_mean
 from midlayer_embed.ground.checks import check_int, check_optional_int
 from midlayer_embed.images.pictures import Picture, check_images, is_one_image
+from midlayer_embed.images.views import augmented_pictures
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.vision.families import VisionFamily, forward_arguments, n_patches
 from midlayer_embed.models.vision.processors import Processor, load_processor
@@ -143,8 +144,6 @@ class ImageInputs:
         """See `Inputs.views`; rates and workers are those of texts."""
         if kind not in self.view_kinds:
             raise InputError(f"metrics: images have no {kind} views, which are made of words")
-        from midlayer_embed.images.views import augmented_pictures
-
         return list(range(len(items))), augmented_pictures(items, n_views, seed=seed, show_progress=show_progress)
 
     def stream(

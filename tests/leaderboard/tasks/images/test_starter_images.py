@@ -86,7 +86,9 @@ def test_every_sentence_fits_and_differs() -> None:
     assert len({picture.tobytes() for picture in pixels}) == len(texts)
 
 
-@pytest.mark.parametrize(("text", "size"), [("", (128, 128)), ("word " * 200, (128, 608)), ("\u4e2d\u00e9", (128, 128))])
+@pytest.mark.parametrize(
+    ("text", "size"), [("", (128, 128)), ("word " * 200, (128, 608)), ("\u4e2d\u00e9", (128, 128))]
+)
 def test_any_text_can_be_rendered(text: str, size: tuple[int, int]) -> None:
     assert rendered(text).size == size
 
