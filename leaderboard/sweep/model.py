@@ -70,8 +70,8 @@ class SweptModel:
             if set(task.metadata.modalities) != {takes}:
                 on = " and ".join(f"{modality}s" for modality in task.metadata.modalities)
                 raise InputError(
-                    f"tasks: {task.metadata.name} is on {on}, and {self.checkpoint.name} takes {takes}s; expected tasks "
-                    f"on {takes}s alone, such as the benchmark {_STARTERS[takes]}"
+                    f"tasks: {task.metadata.name} is on {on}, and {self.checkpoint.name} takes {takes}s; expected "
+                    f"tasks on {takes}s alone, such as the benchmark {_STARTERS[takes]}"
                 )
 
     def metrics(self, asked: str | Sequence[str]) -> list[str]:
@@ -85,9 +85,7 @@ class SweptModel:
             return names
         of_words = [name for name in names if not set(views_of([name])) <= set(ImageInputs.view_kinds)]
         if of_words and asked != "all":
-            raise InputError(
-                f"metrics: {of_words[0]} compares views that are made of words, and this model takes images"
-            )
+            raise InputError(f"metrics: {of_words[0]} compares views made of words, and this model takes images")
         if of_words:
             logger.info("left out, since images have no words: %s", ", ".join(of_words))
         return [name for name in names if name not in of_words]

@@ -52,7 +52,8 @@ class TaskSweep:
         checkpoint: The model.
         settings: For each template a value for each key of `leaderboard.models.meta.DEFAULT_SETTINGS`, and as
             max_seq_length what was asked for.
-        limits: The number of tokens to which texts are truncated, the limit in force, for each template; None for images.
+        limits: The number of tokens to which texts are truncated, the limit in force, for each template; None for
+            images.
         options: Options of the sweep.
         folder: The results folder.
         label: Label of log lines and progress bars.

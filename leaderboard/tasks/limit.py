@@ -28,8 +28,8 @@ def limit_task(task: AbsTask, limit: int, seed: int) -> None:
     """Keep a random sample of at most `limit` items in each evaluated split of each subset, in their original order.
 
     An item is a row (classification, STS, clustering, images), a pair (pair classification), a sentence of each set
-    (legacy clustering) or a query with its candidate documents (reranking, retrieval). A corpus without candidate lists and
-    training splits are kept whole. The sample of a split does not depend on other splits.
+    (legacy clustering) or a query with its candidate documents (reranking, retrieval). A corpus without candidate lists
+    and training splits are kept whole. The sample of a split does not depend on other splits.
 
     Args:
         task: Task whose data are loaded. The data are replaced, not modified in place. A clustering task that embeds a

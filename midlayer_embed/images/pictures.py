@@ -6,7 +6,7 @@ alone would clip 16-bit grey to white, so that is scaled here. What could mean t
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -50,20 +50,12 @@ class Picture:
         key: Hash of the content: of the encoded bytes, of the RGB pixels of an image or array in memory, or of what an
             image is made from.
         name: What messages call it: its number in the list that it came from, and its path.
-<<<<<<< HEAD
-        source: A path, encoded bytes, or a PIL image; or a function that reads the encoded bytes.
-=======
         source: A path, encoded bytes, a PIL image, or what makes it.
->>>>>>> main
     """
 
     key: str
     name: str
-<<<<<<< HEAD
-    source: "Path | bytes | Image.Image | Callable[[], bytes]"
-=======
     source: "Path | bytes | Image.Image | Made"
->>>>>>> main
 
     def pil(self) -> "Image.Image":
         """The image in RGB, decoded anew.
@@ -83,17 +75,10 @@ class Picture:
         Raises:
             InputError: (a ValueError) as `pil`.
         """
-<<<<<<< HEAD
-        if not _is_pil(self.source):
-            image = self._opened()
-            image.draft("RGB", (1, 1))  # JPEG alone: reads the whole file, and computes a 64th of the pixels
-            self._rgb(image)
-=======
         if isinstance(self.source, (bytes, Path)):
             with self._opened(self.source) as image:
                 image.draft("RGB", (1, 1))  # JPEG alone: reads the whole file, and computes a 64th of the pixels
                 self._rgb(image)
->>>>>>> main
 
     def to_json(self) -> dict[str, str]:
         """What stands for the picture in records: `{"image": key}`."""
@@ -102,13 +87,6 @@ class Picture:
     def _opened(self, source: Path | bytes) -> "Image.Image":
         from PIL import Image, UnidentifiedImageError
 
-<<<<<<< HEAD
-        found = self.source() if callable(self.source) else self.source
-        if not isinstance(found, (bytes, Path)):
-            return found
-        source = BytesIO(found) if isinstance(found, bytes) else found
-=======
->>>>>>> main
         if isinstance(source, Path):
             _check_file(source, self.name)
         try:

@@ -8,14 +8,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import fsspec
 from datasets import Dataset, Image
+from datasets.utils.file_utils import xopen
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.images.pictures import Picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Pillow
 
 # Rows that are read at a time.
 _ROWS = 64
@@ -23,7 +25,7 @@ _ROWS = 64
 
 @dataclass(frozen=True)
 class Cell:
-    """An encoded image in the data of a task; calling it reads the image.
+    """Where an encoded image stands in the data of a task.
 
     Attributes:
         rows: A table with its column alone, not decoded.
@@ -37,9 +39,10 @@ class Cell:
     column: str
     row: int
 
-    def __call__(self) -> bytes:
-        """The encoded image."""
-        return _encoded(self.rows[self.row][self.column], str(self))
+    def pil(self) -> "Pillow":
+        """The image in RGB, read from its table."""
+        name = str(self)
+        return Picture("", name, _encoded(self.rows[self.row][self.column], name)).pil()
 
     def __str__(self) -> str:
         return f"{'/'.join((*self.where, self.column))}[{self.row}]"
@@ -89,8 +92,7 @@ def _encoded(value: Mapping[str, Any] | None, name: str) -> bytes:
         return bytes(value["bytes"])
     if value is None or value.get("path") is None:
         raise InputError(f"{name}: expected an image, got none")
-    path = str(value["path"])  # of a file, or of a member of an archive
-    with fsspec.open(path, "rb") if "::" in path else Path(path).open("rb") as file:
+    with xopen(str(value["path"]), "rb") as file:  # of a file, or of a member of an archive
         return bytes(file.read())
 
 

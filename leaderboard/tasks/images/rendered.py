@@ -1,4 +1,4 @@
-"""Texts as pictures: black on white, in the bitmap font that comes with Pillow, so the same with every version of it."""
+"""Texts as pictures: black on white, in the bitmap font that comes with Pillow, the same in every version."""
 
 import textwrap
 
