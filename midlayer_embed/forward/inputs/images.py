@@ -144,7 +144,7 @@ class ImageInputs:
         """See `Inputs.views`; rates and workers are those of texts."""
         if kind not in self.view_kinds:
             raise InputError(f"metrics: images have no {kind} views, which are made of words")
-        return list(range(len(items))), augmented_pictures(items, n_views, seed=seed, show_progress=show_progress)
+        return list(range(len(items))), augmented_pictures(items, n_views, seed=seed)
 
     def stream(
         self, items: Sequence[Picture], batch_tokens: int | None, device: torch.device, *, first_token: bool = True
