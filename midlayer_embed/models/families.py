@@ -43,6 +43,7 @@ class Family:
             One of transformers, or with the module that it is in.
         sites: Where the sites within a block are; None if unknown.
         weights: Prefix of its weights in a checkpoint of several models, where transformers does not know it.
+        auto: The criterion that "auto" takes for this architecture, whatever is embedded, and why; None: it depends.
     """
 
     blocks: str
@@ -54,6 +55,7 @@ class Family:
     position_offset: int = 0
     model_class: str | None = None
     sites: BlockSites | None = None
+    auto: tuple[str, str] | None = None
     weights: str = ""
 
 

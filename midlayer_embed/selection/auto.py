@@ -13,9 +13,6 @@ from midlayer_embed.selection.criteria import auto_takes
 from midlayer_embed.selection.outside import outside_criterion
 from midlayer_embed.texts.word_views import halves
 
-# Image encoders that are trained to predict the next patch, as language models the next token.
-_AUTOREGRESSIVE = ("aim",)
-
 
 def recommended(
     checkpoint: Checkpoint,
@@ -39,8 +36,9 @@ def recommended(
         >>> recommended(find_checkpoint("starter"), None)                      # doctest: +SKIP
         ('depth:0.8', "auto: no texts were given, and 'published' knows no scores of starter/SmolLM2-...")
     """
-    if checkpoint.modality == "image":
-        return of_images(checkpoint)
+    if checkpoint.family.auto is not None:
+        criterion, reason = checkpoint.family.auto
+        return criterion, f"auto: {reason}"
     usable = n_usable(texts or [])
     usable = usable if max_texts is None else min(usable, max_texts)
     unknown: list[str] = []
@@ -61,16 +59,6 @@ def recommended(
         "half-and-drop": f"{usable:,} texts of two words or more, which search for views of each other",
     }
     return criterion, f"auto: {said.get(criterion) or ', and '.join([given, *unknown])}"
-
-
-def of_images(checkpoint: Checkpoint) -> tuple[str, str]:
-    """The criterion to take for an image encoder, and why.
-
-    Source: attention probes of every layer on ImageNet-100, the results of "Layer by Layer": see docs/guides/vision.md.
-    """
-    if checkpoint.config.model_type in _AUTOREGRESSIVE:
-        return "depth:0.75", "auto: an autoregressive image encoder, whose published best layer is at three quarters"
-    return "last", "auto: an image encoder, whose last layer mostly embeds best, unlike that of a language model"
 
 
 def n_usable(texts: Iterable[str]) -> int:

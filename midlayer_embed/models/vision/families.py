@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     import torch
 
 
+# By the published attention probes of every layer on ImageNet-100 ("Layer by Layer"): see docs/guides/vision.md.
+_LAST = ("last", "an image encoder, whose last layer mostly embeds best, unlike that of a language model")
+_EARLIER = (
+    "depth:0.75",
+    "an autoregressive image encoder, whose published best layer is at three quarters of its depth",
+)
+
+
 @dataclass(frozen=True)
 class VisionFamily(Family):
     """Properties of an image encoder, besides those of every family.
@@ -31,6 +39,7 @@ class VisionFamily(Family):
         any_size: Whether images may have other sizes than the config's.
     """
 
+    auto: tuple[str, str] | None = _LAST
     n_prefix: int = 0
     has_cls: bool = False
     norm_after_pooling: bool = False
@@ -80,6 +89,7 @@ _FAMILIES: dict[str, VisionFamily | Callable[[PretrainedConfig], VisionFamily]] 
         "trunk.post_trunk_norm",
         hidden_states=None,
         model_class="midlayer_embed.models.vision.aim.AimModel",
+        auto=_EARLIER,
     ),
     "aimv2_vision_model": _aimv2,
     "beit": _beit,

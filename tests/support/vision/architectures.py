@@ -1,4 +1,4 @@
-"""The configs of the tiny image encoders: one of every architecture, and what is particular to some. Imports no library."""
+"""The configs of the tiny image encoders: one of each architecture, and what is particular to some; plain data."""
 
 from typing import Any, NamedTuple
 
