@@ -197,7 +197,6 @@ def _facts_table(facts: CardFacts) -> str:
         states = "after the model's own final norm, where it has one"
     else:
         states = "as the block leaves them, without the final norm"
-    limit = facts.recipe.max_seq_length or _NO_LIMIT
     rows = [
         ("", ""),
         ("base model", escaped(facts.base_name)),
@@ -208,11 +207,7 @@ def _facts_table(facts: CardFacts) -> str:
         ("pooling", _pooling(facts)),
         *_transform(facts),
         ("dimensions", str(facts.dim)),
-        *(
-            [("longest text", f"{limit} tokens" if limit < _NO_LIMIT else "no limit")]
-            if facts.of_images is None
-            else []
-        ),
+        *_longest_text(facts),
         ("how the layer was chosen", facts.how_chosen),
     ]
     if facts.left_out:
@@ -223,6 +218,14 @@ def _facts_table(facts: CardFacts) -> str:
         merged = ", ".join(map(escaped, facts.adapters))
         rows.append(("adapters", f"merged into the weights, in this order: {merged}"))
     return table(rows)
+
+
+def _longest_text(facts: CardFacts) -> list[tuple[str, str]]:
+    """The row of the limit, of texts."""
+    if facts.of_images is not None:
+        return []
+    limit = facts.recipe.max_seq_length or _NO_LIMIT
+    return [("longest text", f"{limit} tokens" if limit < _NO_LIMIT else "no limit")]
 
 
 def _template(recipe: Recipe) -> list[tuple[str, str]]:
