@@ -17,11 +17,11 @@ from leaderboard.report.cells import SCHEME_COLUMNS, format_cell, scheme_cells, 
 from leaderboard.report.hub_scores import dataset_of, is_of_mteb, model_index, task_of, task_type_of
 from leaderboard.report.layer_record import LayerRecord, find_layer
 from leaderboard.report.markdown import layers_markdown, recipes_markdown
-from leaderboard.report.snippets import encoder_snippet, export_command, folder_name, said_of_fitted
+from leaderboard.report.snippets import encoder_snippet, export_command, folder_name, layer_snippet, said_of_fitted
 from leaderboard.results.provenance import entries_of, provenance_of
 from leaderboard.results.remarks import said_of_no_scores, some_names
 from leaderboard.results.scores import score_of
-from leaderboard.tasks.starter import STARTER_DATASET
+from leaderboard.tasks.own_data import STARTER_DATASET, STARTER_DATASETS, STARTER_VISION_DATASET
 from midlayer_embed.encoder.card import NAME_TO_COME, CardFacts, base_card_of, base_model_of, card
 from midlayer_embed.ground.markdown import escaped, table
 from midlayer_embed.models.checkpoint import LOCAL
@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
+# What the data of starter tasks are built from.
+_STARTER_SOURCES = {
+    STARTER_DATASET: """the
+> docstrings of the installed numpy, scipy and scikit-learn, to compare the layers of a model offline. Their scores are
+> not comparable with MTEB scores, and change with the versions of the three packages""",
+    STARTER_VISION_DATASET: """the
+> handwritten digits of scikit-learn and from rendered docstrings, to compare the layers of a model offline. Their
+> scores are not comparable with MTEB scores""",
+}
 
 
 def model_card(
@@ -104,6 +113,9 @@ def render_card(
         quantization=record.provenance.get("quantization"),
         fitted_on=None if record.variant.transform is None else said_of_fitted(record.variant.fitted_on),
         answer=_answer(record),
+        of_images=layer_snippet(record.origin, record.layer, record.variant.fitted_on)
+        if record.origin.modality == "image"
+        else None,
     )
     sections = [
         _scores_section(record),
@@ -111,7 +123,7 @@ def render_card(
         *_recipes_sections(record),
         _schemes_section(record),
         *_metrics_sections(record),
-        _usage_section(record),
+        *_usage_sections(record),
         _provenance_section(record),
     ]
     tags = ["mteb"] if any(map(is_of_mteb, record.results)) else []
@@ -185,14 +197,14 @@ def _scores_section(record: LayerRecord) -> str:
 
 def _said_of_tasks(record: LayerRecord) -> str:
     """What the tasks are, if they are not MTEB's."""
-    of_starter = [result for result in record.results if dataset_of(result) == STARTER_DATASET]
+    of_starter = [result for result in record.results if dataset_of(result) in STARTER_DATASETS]
     others = [result.task_name for result in record.results if not is_of_mteb(result) and result not in of_starter]
     said = ""
-    if of_starter:
-        said += f"""> [!NOTE]
-> The starter tasks are not MTEB tasks. They are {_number(len(of_starter))} small tasks of MTEB's types, built from the
-> docstrings of the installed numpy, scipy and scikit-learn, to compare the layers of a model offline. Their scores are
-> not comparable with MTEB scores, and change with the versions of the three packages.
+    for dataset, source in _STARTER_SOURCES.items():
+        if found := [result for result in of_starter if dataset_of(result) == dataset]:
+            number = f"{_number(len(found))} small task{'s' if len(found) > 1 else ''}"
+            said += f"""> [!NOTE]
+> The starter tasks are not MTEB tasks. They are {number} of MTEB's types, built from {source}.
 
 """
     if others:
@@ -230,7 +242,7 @@ def _answer(record: LayerRecord) -> str:
 
 def _said_of_scored(record: LayerRecord) -> str:
     """The tasks in words."""
-    kind = "starter tasks" if all(dataset_of(result) == STARTER_DATASET for result in record.results) else "tasks"
+    kind = "starter tasks" if all(dataset_of(result) in STARTER_DATASETS for result in record.results) else "tasks"
     tasks = f"the {_number(len(record.tasks))} {kind}" if len(record.tasks) > 1 else escaped(record.tasks[0])
     return tasks if record.limit is None else f"{record.limit} items of each split of {tasks}"
 
@@ -283,10 +295,12 @@ Computed from raw states on the texts of each task, averaged over tasks.
 """
 
 
-def _usage_section(record: LayerRecord) -> str:
+def _usage_sections(record: LayerRecord) -> Iterator[str]:
+    if record.origin.modality == "image":  # the card says it above: no stock form of a layer takes images
+        return
     folder = folder_name(_base_name(record), record.layer)
     of_layer = (record.layer, record.origin.settings)
-    return f"""## Extract this layer from the base model
+    yield f"""## Extract this layer from the base model
 
 ```python
 {encoder_snippet(record.origin.loaded_from, *of_layer, record.variant.fitted_on)}
