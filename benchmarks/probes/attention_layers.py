@@ -3,10 +3,10 @@
     python -m benchmarks.probes.attention_layers [--images N]
 
 A probe of its own is written plainly: modules of torch, keys and values of every token, a loop (`plain_probe`).
-Compared are the training on states that are in memory, and the whole work with the images' forward passes: of each layer its
-blocks, or one pass of all. The plain probes and ours have to agree: the epochs that they stop at, and every prediction
-but those that rounding decides. Our own probes one layer after the other are timed as well, without a target: all that
-layers at once save there is the overhead of small steps.
+Compared are the training on states that are in memory, and the whole work with the images' forward passes: of each
+layer its blocks, or one pass of all. The plain probes and ours have to agree: the epochs that they stop at, and every
+prediction but those that rounding decides. Our own probes one layer after the other are timed as well, without a
+target: all that layers at once save there is the overhead of small steps.
 """
 
 import tempfile
