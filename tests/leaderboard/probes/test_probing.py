@@ -149,7 +149,9 @@ def test_on_digits_it_reaches_logistic_regression_at_each_layer() -> None:
         states.append(np.tanh(mixed @ random.standard_normal((32, 32)) / 6))
     tokens = np.stack(states, axis=1).astype(np.float32)[:900]
     labels = digits.target[:900]
-    attention = attention_probe(tokens, labels, device="cpu", epochs=60)
+    attention = attention_probe(tokens, labels, device="cpu", epochs=150)
     linear = linear_probe(tokens.mean(axis=2), labels)
-    assert (attention >= linear).all(), (attention, linear)
+    standard_error = np.sqrt(linear * (1 - linear) / 180)  # a fifth of the images is the test
+    assert (attention >= linear - standard_error).all(), (attention, linear)
+    assert attention.mean() > linear.mean()
     assert attention.min() > 0.8
