@@ -206,9 +206,7 @@ def _find(model: str | Path | Checkpoint, source: Source) -> Checkpoint:
 
 
 @contextmanager
-def _opened(
-    model: Checkpoint | ImageLayerwiseEncoder, options: Mapping[str, Any]
-) -> "Iterator[ImageLayerwiseEncoder]":
+def _opened(model: Checkpoint | ImageLayerwiseEncoder, options: Mapping[str, Any]) -> "Iterator[ImageLayerwiseEncoder]":
     """The loaded model; one that was loaded here is gone before the next comes."""
     if isinstance(model, ImageLayerwiseEncoder):
         yield model
