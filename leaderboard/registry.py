@@ -90,12 +90,6 @@ def register_benchmarks(benchmarks: ModuleType) -> None:
     lookup._build_aliases_registry.cache_clear()
 
 
-def register_tasks(starter: ModuleType) -> None:
-    """Lets `mteb.get_task` find our tasks, once they are imported: mteb looks up the task of a result by its name."""
-    registry = import_module("mteb.get_tasks")._TASKS_REGISTRY
-    registry.update({task.metadata.name: task for task in starter.STARTER_TASKS})
-
-
 def register_models(models: dict[str, KnownModel]) -> None:
     """Lets `mteb.get_model` find models by name. Models that mteb implements itself are not replaced."""
     for name, model in models.items():
@@ -147,7 +141,5 @@ def _register_revisions() -> None:
 
 # mteb imports its benchmarks, which is slow, on the first request for one.
 register_post_import_hook(register_benchmarks, "mteb.benchmarks.benchmarks")
-register_post_import_hook(register_tasks, "leaderboard.tasks.starter")
-register_post_import_hook(register_tasks, "leaderboard.tasks.images.starter")
 register_models(known_models())
 _register_revisions()

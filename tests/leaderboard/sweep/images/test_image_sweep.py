@@ -3,6 +3,9 @@
 import json
 import logging
 import re
+import signal
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +16,7 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.sts import AbsTaskSTS
+from support.forks import Fork
 from support.tiny_tasks import TinySTS
 from support.vision.image_mirror import encoded
 
@@ -22,12 +26,13 @@ from leaderboard.results.provenance import provenance_of
 from leaderboard.sweep.plan import Plan
 from leaderboard.sweep.run import TasksFailed
 from leaderboard.tasks.benchmarks import get_task
+from leaderboard.tasks.images import pictures
 from leaderboard.tasks.images.starter import STARTER_TASKS, StarterVisualSTS
 from midlayer_embed import ImageLayerwiseEncoder, profile_layers
 from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.images.pictures import Picture, check_images
 
-pytestmark = [pytest.mark.model, pytest.mark.usefixtures("quiet_libraries")]
+pytestmark = pytest.mark.usefixtures("quiet_libraries")
 
 _FLOWERS, _DOGS, _STS, _OXFORD = (
     "OxfordFlowersClassification",
@@ -100,6 +105,23 @@ def test_nothing_is_decoded_but_for_the_model_and_no_image_is_copied(
     sweep(vit_folder, [_FLOWERS, _DOGS, _STS], tmp_path, data_dir=image_mirror, on_plan=on_plan)
     assert kept[0] == 0 and kept[1] < 40_000
     assert len(opened) == sum(len(items) for _, items in passes) > 100
+
+
+def test_each_image_that_is_asked_for_is_read_once_to_score_all_layers(
+    vit_folder: Path, image_mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    encoded_bytes = pictures._encoded
+
+    def spy(value: Any, name: str) -> bytes:
+        read.append(name)
+        return encoded_bytes(value, name)
+
+    monkeypatch.setattr(pictures, "_encoded", spy)
+    monkeypatch.setattr("leaderboard.sweep.run._speed", lambda *_: 1.0)
+    sweep(vit_folder, [_FLOWERS], tmp_path, data_dir=image_mirror, layers="all")
+    # for the plan, for the scores of all layers, and for the model
+    assert Counter(read) == dict.fromkeys(read, 3) and len(set(read)) == 36 + 24
 
 
 def test_metrics_are_those_of_a_profile_of_the_evaluated_images(
@@ -209,7 +231,7 @@ class _Empty(_Broken):
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [(_Broken, "no image, of a format that is not read, or broken"), (_Empty, "expected an image, got none")],
+    [(_Broken, "or broken"), (_Empty, "expected an image, got none")],
 )
 def test_a_broken_image_fails_its_task_in_a_line_that_says_where(
     kind: type[AbsTask], message: str, vit_folder: Path, image_mirror: Path, tmp_path: Path
@@ -234,7 +256,7 @@ _OF_TEXTS = "and this model takes images"
         (
             [_DOGS],
             {"transforms": ["center"], "transform_texts": ["a", "b"]},
-            "transform_texts: this model takes images",
+            "this model takes images; expected train",
         ),
         ([_DOGS], {"metrics": ["dime", "half_retrieval"]}, f"half_retrieval compares views made of words, {_OF_TEXTS}"),
         ([_DOGS], {"layers": [9]}, "layer: 9 is out of range"),
@@ -280,3 +302,28 @@ def test_kept_pictures_are_found_again_in_the_data(image_mirror: Path, tmp_path:
                 assert one.key == other.key and one.pil().tobytes() == other.pil().tobytes()
         lines = (tmp_path / "kept").read_text().splitlines()
         assert set(json.loads(lines[2])) == ({"image", "at"} if name == _OXFORD else {"image", "name", "png"})
+
+
+@pytest.mark.process
+def test_a_sweep_that_is_killed_goes_on_where_it_stopped(vit_folder: Path, image_mirror: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"layers": [0, 2], "metrics": ["curvature"], "show_progress": False}
+    code = f"""
+import os, signal, sys
+from leaderboard import run_sweep
+replace, left = os.replace, 3
+def replace_or_die(source, target):
+    global left
+    if not os.path.exists(target) and ".scratch" not in str(target):
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+    replace(source, target)
+os.replace = replace_or_die
+run_sweep(sys.argv[1], {[_FLOWERS, _STS]!r}, sys.argv[2], data_dir=sys.argv[3], **{options!r})
+"""
+    command = [sys.executable, "-c", code, str(vit_folder), str(tmp_path / "killed"), str(image_mirror)]
+    assert Fork(command).wait(120) == -signal.SIGKILL
+    whole = run_sweep(vit_folder, [_FLOWERS, _STS], tmp_path / "whole", data_dir=image_mirror, **options)
+    board = run_sweep(vit_folder, [_FLOWERS, _STS], tmp_path / "killed", data_dir=image_mirror, **options)
+    assert scores_of(board).equals(scores_of(whole)) and scores_of(board).height == 4
+    assert {path.name for path in (tmp_path / "killed").iterdir()} == {".lock", "results", "metrics"}
