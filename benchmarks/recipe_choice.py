@@ -30,7 +30,6 @@ from leaderboard.tasks.benchmarks import get_task
 from leaderboard.tasks.fitting_texts import draw, other_texts
 from leaderboard.tasks.mirror import dataset_folder, reading_from
 from midlayer_embed import LayerwiseEncoder
-from midlayer_embed.forward.batching import spelt
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.markdown import table
 from midlayer_embed.recipes.names import check_transforms
@@ -38,6 +37,7 @@ from midlayer_embed.recipes.transform import fit_transform
 from midlayer_embed.selection.recipe.choice import POOLINGS, Candidate, RecipeSelection
 from midlayer_embed.selection.recipe.passes import entries_of
 from midlayer_embed.selection.recipe_search import select_recipe
+from midlayer_embed.texts.tokens import spelt
 
 if TYPE_CHECKING:
     from mteb.types import BatchedInput

@@ -34,8 +34,8 @@ from leaderboard.scoring.columns import texts_in
 from leaderboard.scoring.texts import collect_texts
 from leaderboard.tasks.benchmarks import get_task
 from leaderboard.tasks.mirror import dataset_folder, reading_from
-from midlayer_embed.forward.batching import spelt
 from midlayer_embed.ground.markdown import table
+from midlayer_embed.texts.tokens import spelt
 
 if TYPE_CHECKING:
     from mteb.types import BatchedInput

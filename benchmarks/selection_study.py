@@ -29,10 +29,10 @@ from leaderboard.tasks.benchmarks import get_task
 from leaderboard.tasks.limit import limit_task
 from leaderboard.tasks.mirror import dataset_folder, reading_from
 from midlayer_embed import LayerwiseEncoder, profile_layers
-from midlayer_embed.forward.batching import spelt
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.markdown import table
 from midlayer_embed.selection.criteria import cost, end_of, metrics_of, value_of
+from midlayer_embed.texts.tokens import spelt
 
 TASKS = {
     "similarity": (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from midlayer_embed import metrics
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+    from midlayer_embed.forward.images import ImageLayerwiseEncoder
     from midlayer_embed.forward.layerwise import LayerwiseEncoder
     from midlayer_embed.models.families import register as register_family
     from midlayer_embed.options import Recipe
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "ImageLayerwiseEncoder",
     "LayerSelection",
     "LayerwiseEncoder",
     "MidLayerEncoder",
@@ -38,6 +40,7 @@ __all__ = [
 
 # Where each name is defined: its module, and the name there.
 _HOMES = {
+    "ImageLayerwiseEncoder": ("midlayer_embed.forward.images", "ImageLayerwiseEncoder"),
     "LayerSelection": ("midlayer_embed.selection.criteria", "LayerSelection"),
     "LayerwiseEncoder": ("midlayer_embed.forward.layerwise", "LayerwiseEncoder"),
     "MidLayerEncoder": ("midlayer_embed.encoder.sentence_transformer", "MidLayerEncoder"),

@@ -42,9 +42,16 @@ def wrong_dtype(dtype: object) -> InputError:
     return InputError(f"dtype: expected float32, bfloat16, float16 or float64, got {dtype!r}")
 
 
-def _flag(flag: str, help_: str, **argument: Any) -> dict[str, Any]:
-    """The command-line option of a field; `argument` holds more keywords of `add_argument`."""
-    return {"flag": flag, "argument": {"help": help_, **argument}}
+def _flag(flag: str, help_: str, *, of_texts: bool = False, **argument: Any) -> dict[str, Any]:
+    """The command-line option of a field; `argument` holds more keywords of `add_argument`.
+
+    Args:
+        flag: The option.
+        help_: Its help.
+        of_texts: Whether only models of texts have it.
+        **argument: More keywords.
+    """
+    return {"flag": flag, "of_texts": of_texts, "argument": {"help": help_, **argument}}
 
 
 def pooling_modes(joined: object) -> tuple[str, ...]:
@@ -88,7 +95,10 @@ class Source:
     bidirectional: bool = field(
         default=False,
         metadata=_flag(
-            "--bidirectional", "let every token of a causal decoder attend to every other token", action="store_true"
+            "--bidirectional",
+            "let every token of a causal decoder attend to every other token",
+            action="store_true",
+            of_texts=True,
         ),
     )
     adapters: Sequence[str | Path] = field(
@@ -98,10 +108,12 @@ class Source:
             "PEFT adapter (a folder or a Hub id) to merge into the weights; repeat it for several, in order",
             action="append",
             metavar="NAME",
+            of_texts=True,
         ),
     )
     gguf_file: str | None = field(
-        default=None, metadata=_flag("--gguf-file", "name of a GGUF file in the folder MODEL", metavar="NAME")
+        default=None,
+        metadata=_flag("--gguf-file", "name of a GGUF file in the folder MODEL", metavar="NAME", of_texts=True),
     )
     trust_remote_code: bool = field(
         default=False,
@@ -155,6 +167,7 @@ class Recipe:
             "--template",
             f"{', '.join(TEMPLATES)}, or a text with {TEXT} in it once or twice, to put around every text",
             metavar="NAME|TEXT",
+            of_texts=True,
         ),
     )
     pooling_mode: str | None = field(
@@ -181,7 +194,11 @@ class Recipe:
     max_seq_length: int | None = field(
         default=None,
         metadata=_flag(
-            "--max-seq-length", "truncate texts to this many tokens (default: the model's limit)", type=int, metavar="N"
+            "--max-seq-length",
+            "truncate texts to this many tokens (default: the model's limit)",
+            type=int,
+            metavar="N",
+            of_texts=True,
         ),
     )
     site: str = field(
@@ -190,6 +207,7 @@ class Recipe:
             "--site",
             f"place in a block: {', '.join(SITES)} (default: {LAYER_SITE}, which is the layer)",
             metavar="SITE",
+            of_texts=True,
         ),
     )
 
@@ -215,6 +233,10 @@ class Recipe:
             object.__setattr__(self, name, number)
         if self.dim is not None and (self.transform or "").partition(":")[0] != "whiten":
             raise InputError(f"dim: only whitening orders the dimensions, got dim={self.dim} for {self.transform}")
+
+
+# The fields of both records that only models of texts have.
+OF_TEXTS = tuple(f.name for record in (Source, Recipe) for f in fields(record) if f.metadata.get("of_texts"))
 
 
 def of_every_layer(recipe: Recipe) -> dict[str, Any]:

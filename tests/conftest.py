@@ -21,6 +21,7 @@ from filelock import FileLock
 from support import forks, schedule, tiers
 from support.architectures import ARCHITECTURES, FAMILIES, GROUPED, MODELS, SENTENCES
 from support.spoilt_models import SPOILT
+from support.vision.architectures import IMAGE_MODELS
 
 if TYPE_CHECKING:
     from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
@@ -143,15 +144,42 @@ def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 def tiny_model(shared_folder: Path) -> Callable[[str], Path]:
     """The folder of one of `ARCHITECTURES`, made when it is first asked for. To be read only."""
 
-    def folder_of(name: str) -> Path:
-        folder = shared_folder / "models" / f"tiny-{name}"
-        made = folder.parent / f"{name}.made"
-        folder.parent.mkdir(exist_ok=True)
-        with FileLock(folder.parent / f"{name}.lock"):
-            if not made.exists():
-                from support.tiny_models import save_model
+    def save(name: str, folder: Path) -> None:
+        from support.tiny_models import save_model
 
-                save_model(*MODELS[name], folder)
+        save_model(*MODELS[name], folder)
+
+    return _made_once(shared_folder / "models", save)
+
+
+@pytest.fixture(scope="session")
+def tiny_image_model(shared_folder: Path) -> Callable[[str], Path]:
+    """The folder of one of `IMAGE_MODELS`, made when it is first asked for. To be read only."""
+
+    def save(name: str, folder: Path) -> None:
+        from support.vision.tiny_vision import save_image_model
+
+        save_image_model(name, folder)
+
+    return _made_once(shared_folder / "image_models", save)
+
+
+@pytest.fixture(params=IMAGE_MODELS)
+def any_image_folder(request: pytest.FixtureRequest, tiny_image_model: Callable[[str], Path]) -> tuple[str, Path]:
+    """One name and folder after the other, of every image encoder that is known."""
+    return request.param, tiny_image_model(request.param)
+
+
+def _made_once(models: Path, save: Callable[[str, Path], None]) -> Callable[[str], Path]:
+    """A function that saves a model when it is first asked for, in whichever process that is."""
+
+    def folder_of(name: str) -> Path:
+        folder = models / f"tiny-{name}"
+        made = models / f"{name}.made"
+        models.mkdir(exist_ok=True)
+        with FileLock(models / f"{name}.lock"):
+            if not made.exists():
+                save(name, folder)
                 made.touch()
         return folder
 

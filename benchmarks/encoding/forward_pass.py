@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from midlayer_embed import LayerwiseEncoder
-from midlayer_embed.forward.batching import Batch, batches, token_budget, tokenize
+from midlayer_embed.forward.batching import Batch, batches, token_budget
 from midlayer_embed.forward.pooling import masked_mean
 from midlayer_embed.texts.starter_corpus import read_corpus
+from midlayer_embed.texts.tokens import tokenize
 
 
 def build_texts(sizes: Sequence[int]) -> list[str]:

@@ -12,10 +12,10 @@ from benchmarks.bench import Row, build_parser, describe_machine, format_cpu_rat
 from leaderboard.experiments.prefixes import sequence_length
 from leaderboard.experiments.prompts import METRICS, repetition
 from midlayer_embed import LayerwiseEncoder
-from midlayer_embed.forward.batching import TokenIds
 from midlayer_embed.selection.profile import profile_tokens
 from midlayer_embed.texts.corpora import sample_texts, starter_texts
 from midlayer_embed.texts.prompts import cut_tokens
+from midlayer_embed.texts.tokens import TokenIds
 
 GRID = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 LENGTHS = [4, 8, 16, 32]

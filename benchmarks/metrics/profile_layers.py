@@ -18,10 +18,10 @@ import numpy as np
 from benchmarks.bench import Row, build_parser, describe_machine, format_cpu_ratio, report_rows, time_call
 from benchmarks.encoding.forward_pass import build_batches, plain_vectors
 from midlayer_embed import LayerwiseEncoder, metrics, profile_layers
-from midlayer_embed.forward.batching import distinct
 from midlayer_embed.selection.layer_states import Representations
 from midlayer_embed.terms import PAPER_METRICS, n_views
 from midlayer_embed.texts.corpora import sample_texts, starter_texts
+from midlayer_embed.texts.tokens import distinct
 from midlayer_embed.texts.views import augmented_views
 
 TARGET = 1.5

@@ -19,7 +19,6 @@ from leaderboard.experiments.grids import check_exponents
 from leaderboard.report.figures import Figure
 from midlayer_embed import metrics
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import distinct
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.forward.measured import TokenMeasure
 from midlayer_embed.ground.checks import check_int, check_orders
@@ -30,6 +29,7 @@ from midlayer_embed.options import AnyModelOptions, takes_options
 from midlayer_embed.selection.layer_states import mean_of_known
 from midlayer_embed.selection.profile import draw_texts
 from midlayer_embed.terms import METRIC_TABLE, RAW
+from midlayer_embed.texts.tokens import distinct
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -17,7 +17,6 @@ from leaderboard.experiments.grids import check_lengths, reached_lengths
 from leaderboard.experiments.prompts import no_template
 from leaderboard.report.figures import Figure
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import TokenIds
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.forward.measured import TokenMeasure
 from midlayer_embed.ground.checks import check_int
@@ -32,6 +31,7 @@ from midlayer_embed.selection.measures import MEASURES, MetricSettings
 from midlayer_embed.selection.profile import MAX_TEXTS, draw_texts
 from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS, RAW, check_normalizations
 from midlayer_embed.texts.prompts import cut_tokens
+from midlayer_embed.texts.tokens import TokenIds
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -12,7 +12,6 @@ from leaderboard.experiments.figures import layer_curves
 from leaderboard.experiments.grids import PROBABILITIES, check_lengths, check_probabilities, reached_lengths
 from leaderboard.report.figures import Figure
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import TokenIds
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_bool, check_int
 from midlayer_embed.models.checkpoint import Checkpoint
@@ -21,6 +20,7 @@ from midlayer_embed.recipes.template import own_tokens
 from midlayer_embed.selection.profile import MAX_TEXTS, draw_texts, profile_tokens
 from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS, RAW, check_metrics, check_normalizations
 from midlayer_embed.texts.prompts import cut_tokens, fixed_tokens, plain_vocabulary, randomize_tokens, repeat_tokens
+from midlayer_embed.texts.tokens import TokenIds
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -12,8 +12,8 @@ from mteb.models.model_meta import ModelMeta
 from leaderboard.scoring.columns import texts_in
 from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.scoring.score import score
-from midlayer_embed.forward.batching import Text, prompted
 from midlayer_embed.models.sentence_transformers_config import OwnConfig
+from midlayer_embed.texts.tokens import Text, prompted
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from midlayer_embed.forward.batching import Prompted, Text
+from midlayer_embed.texts.tokens import Prompted, Text
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.sweep.store import VectorStore
 from leaderboard.sweep.vector_map import VectorMap
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import Text, prompted
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.models.sentence_transformers_config import OwnConfig
 from midlayer_embed.selection.representations import TextPass
+from midlayer_embed.texts.tokens import Text, prompted
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata

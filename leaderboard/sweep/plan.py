@@ -8,10 +8,11 @@ import numpy as np
 
 from leaderboard.analysis.variants import Variant
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import Text, spelt, token_budget, token_counts
+from midlayer_embed.forward.batching import token_budget
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.selection.representations import TextPass
 from midlayer_embed.terms import views_of
+from midlayer_embed.texts.tokens import Text, spelt, token_counts
 from midlayer_embed.texts.views import augmented_views
 from midlayer_embed.texts.word_views import word_views
 

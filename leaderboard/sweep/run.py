@@ -39,7 +39,6 @@ from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.fitting_texts import FIT_TEXTS, FitOn, fit_on
 from leaderboard.tasks.names import TRAIN, check_data_dir, check_limit
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import Text
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.failures import reason_of, report_failures
 from midlayer_embed.ground.interrupts import tell_interrupt
@@ -47,6 +46,7 @@ from midlayer_embed.layers import layer_numbers
 from midlayer_embed.options import FILE_OPTIONS, ModelOptions, takes_options
 from midlayer_embed.recipes.names import NONE, check_templates, check_transforms
 from midlayer_embed.recipes.transform import warn_of_few
+from midlayer_embed.texts.tokens import Text
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

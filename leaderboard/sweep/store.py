@@ -17,8 +17,8 @@ import numpy as np
 from leaderboard.sweep.arguments import check_store_dtype
 from leaderboard.sweep.kept_texts import text_of
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import Text
 from midlayer_embed.ground.atomic import atomic_file
+from midlayer_embed.texts.tokens import Text
 
 _INDEX = "index.json"
 

@@ -32,11 +32,11 @@ from leaderboard.sweep.template_sweep import OfTask, TemplateSweep
 from leaderboard.tasks.data import TaskData
 from leaderboard.tasks.fitting_texts import draw, other_texts
 from leaderboard.tasks.names import TRAIN
-from midlayer_embed.forward.batching import Text, prompted, spelt
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.recipes.transform import warn_of_few
 from midlayer_embed.texts.corpora import sample_texts
+from midlayer_embed.texts.tokens import Text, prompted, spelt
 
 logger = logging.getLogger(__name__)
 

@@ -35,12 +35,12 @@ from leaderboard.tasks.fitting_texts import sha256_of
 from leaderboard.tasks.names import TASK, TRAIN
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.after_pooling import AfterPooling
-from midlayer_embed.forward.batching import spelt
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.selection.representations import TextPass
 from midlayer_embed.terms import n_views
+from midlayer_embed.texts.tokens import spelt
 
 logger = logging.getLogger(__name__)
 

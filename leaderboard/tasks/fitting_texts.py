@@ -15,9 +15,9 @@ from mteb.abstasks.abstask import AbsTask
 
 from leaderboard.tasks.names import TASK, TRAIN, corpus_name
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import check_texts
 from midlayer_embed.texts.corpora import file_texts
 from midlayer_embed.texts.files import errors_about
+from midlayer_embed.texts.tokens import check_texts
 
 # Maximum number of distinct texts that a transform is fitted on.
 FIT_TEXTS = 5000

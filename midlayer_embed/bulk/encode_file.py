@@ -202,7 +202,8 @@ def _batches(encoder: "MidLayerEncoder", texts: list[str]) -> Iterator[tuple[lis
     Yields:
         Distinct texts; the rows of the chunk that hold them, rising; and for each such row, which of the texts it is.
     """
-    from midlayer_embed.forward.batching import distinct, row_batches, token_budget, token_counts
+    from midlayer_embed.forward.batching import row_batches, token_budget
+    from midlayer_embed.texts.tokens import distinct, token_counts
 
     unique, where = distinct(texts)
     prompt = encoder.prompts.get(encoder.default_prompt_name or "") or ""

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from midlayer_embed.errors import InputError, InputTypeError
-from midlayer_embed.forward.batching import check_text, check_texts
 from midlayer_embed.recipes.names import check_transform
 from midlayer_embed.recipes.transform import Transform
+from midlayer_embed.texts.tokens import check_text, check_texts
 
 
 def check_transform_options(

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from midlayer_embed.errors import InputTypeError
-from midlayer_embed.forward.batching import check_text, distinct, row_batches, token_budget, token_counts
+from midlayer_embed.forward.batching import row_batches, token_budget
 from midlayer_embed.ground.progress import progress
+from midlayer_embed.texts.tokens import check_text, distinct, token_counts
 
 # Items besides strings that `SentenceTransformer.encode` takes: messages, conversations, pairs.
 _PARENTS_ITEMS = (dict, list, tuple)

@@ -39,9 +39,9 @@ def chosen(
     Raises:
         InputError: (a ValueError) chosen for another model; or as `select_layer`.
     """
-    from midlayer_embed.forward.batching import check_texts
     from midlayer_embed.selection.criteria import LayerSelection, is_raw
     from midlayer_embed.selection.select import select_layer
+    from midlayer_embed.texts.tokens import check_texts
 
     if isinstance(layer, (str, LayerSelection)):
         check_is_layer(recipe.site, "chosen")

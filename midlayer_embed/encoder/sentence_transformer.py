@@ -33,10 +33,6 @@ from midlayer_embed.encoder.transforming import check_tells_apart, fitted_transf
 from midlayer_embed.encoder.truncated_transformer import truncated_transformer
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.after_pooling import AfterPooling
-from midlayer_embed.forward.batching import (
-    TOKENIZING,
-    check_token_ids,
-)
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
 from midlayer_embed.ground.checks import check_bool, check_optional_int
 from midlayer_embed.ground.paths import target_folder
@@ -50,6 +46,7 @@ from midlayer_embed.recipes.names import template_name
 from midlayer_embed.recipes.template import length_of_all_copies, length_of_one_copy
 from midlayer_embed.recipes.transform import Transform
 from midlayer_embed.selection.curves import can_draw, draw_selection
+from midlayer_embed.texts.tokens import TOKENIZING, check_token_ids
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

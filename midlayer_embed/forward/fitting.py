@@ -1,4 +1,4 @@
-"""Fits a transform at every layer while texts go through the model, in memory that does not grow with their number."""
+"""Fits a transform at every layer during a forward pass, in memory that does not grow with the number of items."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import check_texts, spelt
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.recipes.names import check_transform, needs_covariance
 from midlayer_embed.recipes.transform import Moments, Transform, check_number
@@ -18,7 +17,7 @@ _MOST_BYTES = 4 * 1024**3
 
 def fit_layers(
     encoder: Any,
-    texts: Sequence[str],
+    items: Sequence[Any],
     transform: str,
     layers: str | Sequence[int | float] | None = None,
     *,
@@ -26,14 +25,14 @@ def fit_layers(
     batch_tokens: int | None = None,
     show_progress: bool = False,
 ) -> Transform:
-    """The transform of each layer, fitted on the pooled vectors of unlabelled texts in one forward pass.
+    """The transform of each layer, fitted on the pooled vectors of unlabelled texts or images, in one forward pass.
 
     If the covariances of all layers do not fit into 4 GiB, layers are fitted in groups, each with its own pass. The
-    same texts give the same transform, bit for bit, in whatever order. Texts without tokens are left out.
+    same items give the same transform, bit for bit, in whatever order. Texts without tokens are left out.
 
     Args:
-        encoder: A LayerwiseEncoder, with the recipe whose vectors are transformed.
-        texts: Texts like those that will be embedded.
+        encoder: The encoder, with the recipe whose vectors are transformed.
+        items: Texts or images like those that will be embedded.
         transform: Name of the transform, see `fit_transform`.
         layers: None for all, or layers and depths in the order of the result.
         dim: Number of dimensions that whitening keeps.
@@ -41,14 +40,15 @@ def fit_layers(
         show_progress: Show a bar with an ETA on stderr.
 
     Raises:
-        InputError: (a ValueError) an argument is invalid; too few texts; a vector that is not finite.
+        InputError: (a ValueError) an argument is invalid; too few items; a vector that is not finite.
     """
     name = check_transform(transform, dim)
     numbers = layer_numbers(layers, encoder.checkpoint.n_blocks, encoder.recipe.site)
-    times = Counter(encoder.prompted(check_texts(texts)))
-    unique = sorted(times, key=lambda text: (spelt(text), text))
-    counts = np.array([times[text] for text in unique])
-    check_number("texts", name, dim, int(counts.sum()), encoder.dim)
+    times = Counter(encoder.prompted(encoder.inputs.check(items)))
+    unique = sorted(times, key=encoder.inputs.sort_key)
+    counts = np.array([times[item] for item in unique])
+    what = f"{encoder.inputs.kind}s"
+    check_number(what, name, dim, int(counts.sum()), encoder.dim, what)
     fitted: dict[int, Transform] = {}
     full = needs_covariance(name)
     for group in _groups(dict.fromkeys(numbers), 8 * encoder.dim ** (1 + full)):
@@ -63,13 +63,11 @@ def fit_layers(
         ):
             vectors = pooled.vectors[0].swapaxes(0, 1)
             if not np.isfinite(vectors).all():
-                text, slot = np.argwhere(~np.isfinite(vectors).all(axis=2))[0]
-                row = int(pooled.rows[text])
-                raise InputError(
-                    f"texts: the vector of {spelt(unique[row])!r:.60} at layer {group[slot]} is not finite"
-                )
+                item, slot = np.argwhere(~np.isfinite(vectors).all(axis=2))[0]
+                shown = encoder.inputs.shown(unique[int(pooled.rows[item])])
+                raise InputError(f"{what}: the vector of {shown} at layer {group[slot]} is not finite")
             moments.add(vectors, counts[pooled.rows])
-        check_number("texts", name, dim, moments.n_texts, encoder.dim, "texts with tokens")
+        check_number(what, name, dim, moments.n_texts, encoder.dim, f"{what} with tokens")
         every = moments.fit(name, dim=dim, warn=not fitted)
         fitted |= {layer: every.of_layer(slot) for slot, layer in enumerate(group)}
     weight, bias = (np.stack([getattr(fitted[number], part) for number in numbers]) for part in ("weight", "bias"))

@@ -1,14 +1,7 @@
-"""The pooled vector of every layer from one forward pass.
+"""Embeds texts with every layer of a language model in one forward pass; `one_pass` runs it."""
 
-A hook pools the states of each block as soon as the block returns, so no layer's token states outlive the next block:
-memory does not grow with the number of layers.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from copy import copy
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,37 +9,20 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import (
-    Batch,
-    Text,
-    TokenIds,
-    batches,
-    check_texts,
-    check_token_ids,
-    distinct,
-    prompt_lengths,
-    prompted,
-    token_budget,
-    tokenize,
-)
 from midlayer_embed.forward.fitting import fit_layers
-from midlayer_embed.forward.measured import PooledBatch, TokenMeasure
-from midlayer_embed.forward.pooling import Pooler, pooler
-from midlayer_embed.forward.sites import AllRecorded, Place, attach_hooks
-from midlayer_embed.ground.progress import in_parts, progress
-from midlayer_embed.ground.threads import OneAtATime
-from midlayer_embed.layers import RESIDUAL_SITES, first_layer, layer_number, layer_numbers
-from midlayer_embed.models.backbone import Backbone, load_backbone, load_tokenizer, with_recipe
+from midlayer_embed.forward.inputs.text import TextInputs
+from midlayer_embed.forward.one_pass import OnePassEncoder
+from midlayer_embed.models.backbone import Backbone, load_backbone, with_recipe
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
-from midlayer_embed.options import AnyModelOptions, Recipe, check_every_layer, fold, pooling_modes, takes_options
+from midlayer_embed.options import AnyModelOptions, Recipe, fold, takes_options
 from midlayer_embed.recipes.transform import Transform
+from midlayer_embed.texts.tokens import Text, TokenIds
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class LayerwiseEncoder:
+class LayerwiseEncoder(OnePassEncoder):
     """Embeds texts with every layer of a language model in one forward pass.
 
     The vectors are pooled states as they are: the limit, lower-casing, default prompt and pooling of a
@@ -85,7 +61,8 @@ class LayerwiseEncoder:
     Attributes:
         checkpoint: The checkpoint: where the model's files are, its name and revision.
         recipe: How states become vectors; its final norm and pooling mode are never None.
-        backbone: The loaded model.
+        backbone: The loaded model, with its tokenizer.
+        inputs: The texts that go through it.
 
     Raises:
         InputError: (a ValueError) an argument is invalid; the message names it.
@@ -96,85 +73,28 @@ class LayerwiseEncoder:
         (2, 31, 576)
     """
 
+    backbone: Backbone
+    inputs: TextInputs
+
     @takes_options()
     def __init__(self, model_name_or_path: str | Path | Checkpoint, **options: "Unpack[AnyModelOptions]") -> None:
         source, recipe = fold(options)
         self._load(find_checkpoint(model_name_or_path, source), recipe, source.dtype, source.device)
 
-    @classmethod
-    def from_checkpoint(
-        cls,
-        checkpoint: Checkpoint,
-        recipe: Recipe | None = None,
-        *,
-        dtype: str | torch.dtype = "float32",
-        device: str | torch.device | None = None,
-    ) -> "LayerwiseEncoder":
-        """Like the constructor, for a checkpoint that has been found already."""
-        encoder = cls.__new__(cls)
-        encoder._load(checkpoint, recipe or Recipe(), dtype, device)
-        return encoder
+    def _load_backbone(self, recipe: Recipe, dtype: str | torch.dtype, device: str | torch.device | None) -> Backbone:
+        return load_backbone(self.checkpoint, recipe, dtype=dtype, device=device)
 
-    def _load(
-        self, checkpoint: Checkpoint, recipe: Recipe, dtype: str | torch.dtype, device: str | torch.device | None
-    ) -> None:
-        check_every_layer(recipe)
-        self.checkpoint = checkpoint
-        self.recipe = checkpoint.resolved(recipe)
-        self.backbone: Backbone = load_backbone(checkpoint, recipe, dtype=dtype, device=device)
-        self._hooked = OneAtATime()
-        self._pool: Pooler = pooler(self.pooling_mode, self.backbone.dim)
+    def _backbone_with(self, recipe: Recipe) -> Backbone:
+        return with_recipe(self.backbone, self.checkpoint, recipe)
 
-    def with_recipe(self, recipe: Recipe) -> "LayerwiseEncoder":
-        """An encoder of the same weights, which are shared, with another recipe.
-
-        Args:
-            recipe: Final norm, template, pooling and limit; None stands for what the constructor takes by default.
-
-        Raises:
-            InputError: (a ValueError) the model cannot take it, or it has a layer, a transform or a `dim`.
-
-        Example:
-            >>> every = LayerwiseEncoder("starter")                                       # doctest: +SKIP
-            >>> every.with_recipe(Recipe(template="echo")).pooling_mode                   # doctest: +SKIP
-            'weightedmean'
-        """
-        check_every_layer(recipe)
-        encoder = copy(self)  # the weights, and the hooks on them, which only one pass may have at a time
-        encoder.recipe = self.checkpoint.resolved(recipe)
-        encoder.backbone = with_recipe(self.backbone, self.checkpoint, recipe)
-        encoder._pool = pooler(encoder.pooling_mode, self.backbone.dim)
-        return encoder
-
-    @property
-    def final_norm(self) -> bool:
-        """Whether normed states are pooled."""
-        return bool(self.recipe.final_norm)
-
-    @property
-    def pooling_mode(self) -> str:
-        """How token states become a vector."""
-        return str(self.recipe.pooling_mode)
-
-    @property
-    def n_layers(self) -> int:
-        """L + 1: the embeddings and every block."""
-        return self.checkpoint.n_blocks + 1
-
-    @property
-    def layers(self) -> list[int]:
-        """The layers that have the site of the recipe: 0..L, or 1..L for a site inside of blocks."""
-        return list(range(first_layer(self.recipe.site), self.n_layers))
-
-    @property
-    def dim(self) -> int:
-        """Width of a vector: that of a state, for each pooling mode."""
-        return self.backbone.dim * len(pooling_modes(self.pooling_mode))
+    def _inputs(self) -> TextInputs:
+        return TextInputs(self.backbone, self.checkpoint, self.recipe)
 
     @property
     def plain_tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer without the template."""
-        return self.backbone.tokenizer if self.recipe.template is None else load_tokenizer(self.checkpoint)
+        tokenizer: PreTrainedTokenizerBase = self.inputs.plain_tokenizer
+        return tokenizer
 
     @property
     def max_seq_length(self) -> int:
@@ -183,12 +103,7 @@ class LayerwiseEncoder:
 
     def tokenized(self, texts: Sequence[Text]) -> TokenIds:
         """The token ids of texts as they go through the model: with special tokens and template, truncated."""
-        return tokenize(self.backbone.tokenizer, texts, self.backbone.truncate_to)
-
-    def prompted(self, texts: Sequence[str]) -> list[Text]:
-        """The texts under the model's own default prompt, if it has one."""
-        prompt = self.checkpoint.own.default_prompt
-        return [prompted(prompt, text) for text in texts]
+        return self.inputs.tokenized(texts)
 
     def encode(
         self,
@@ -228,19 +143,8 @@ class LayerwiseEncoder:
         """
         options: dict[str, Any] = {"batch_tokens": batch_tokens, "show_progress": show_progress}
         if site is not None and site != self.recipe.site:
-            return self.with_recipe(replace(self.recipe, site=site)).encode(texts, layers, **options)
-        if isinstance(texts, str):
-            return np.asarray(self.encode([texts], layers, **options)[0])
-        found = self.prompted(check_texts(texts))
-        numbers = layer_numbers(layers, self.checkpoint.n_blocks, self.recipe.site)
-        unique, where = distinct(found)
-        once = list(dict.fromkeys(numbers))
-        vectors = np.zeros((len(unique), len(once), self.dim), dtype=np.float32)
-        for pooled in self.pooled_batches(unique, once, norms=[self.final_norm], **options):
-            vectors[pooled.rows] = pooled.vectors[0].swapaxes(0, 1)
-        if len(once) < len(numbers):
-            vectors = vectors[:, [once.index(number) for number in numbers]]
-        return vectors if len(unique) == len(found) else vectors[where]
+            return self.with_recipe(replace(self.recipe, site=site))._encode(texts, layers, **options)
+        return self._encode(texts, layers, **options)
 
     def fit_transform(
         self,
@@ -266,110 +170,3 @@ class LayerwiseEncoder:
         return fit_layers(
             self, texts, transform, layers, dim=dim, batch_tokens=batch_tokens, show_progress=show_progress
         )
-
-    def pooled_batches(
-        self,
-        texts: Sequence[Text] | TokenIds,
-        layers: Sequence[int | Place],
-        *,
-        norms: Sequence[bool],
-        measures: Sequence[TokenMeasure] = (),
-        first_token: bool = True,
-        batch_tokens: int | None = None,
-        show_progress: bool = False,
-        description: str = "Encoding",
-        on_tokens: Callable[[int], object] = int,
-    ) -> Iterator[PooledBatch]:
-        """The forward passes behind `encode`, batch by batch, for callers that keep the vectors elsewhere.
-
-        Args:
-            texts: Distinct texts. A string is encoded without a prompt, not under the default one: see `prompted`. Or
-                token ids, which go through the model as they are.
-            layers: Layer numbers 0..L, at the site of the recipe; or sites of layers, each once.
-            norms: True pools the normed states, False the raw ones; several are pooled in the same pass.
-            measures: Measurements of token states, made in the same pass. Token states are never kept.
-            first_token: Whether the first token of each text is pooled; without it a text of one token becomes zero.
-            batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
-            show_progress: Show a bar with an ETA on stderr.
-            description: Label of the bar.
-            on_tokens: Called after each layer, as the bar is, with a number of tokens: the layer's share of its batch.
-
-        Yields:
-            The vectors of some of the texts; texts without tokens are left out (their vectors are zero).
-
-        Raises:
-            InputError: (a ValueError) a measurement rejects the states of a layer, such as NaN; the message names the
-                layer.
-        """
-        budget = token_budget(batch_tokens, self.backbone.device)
-        places = [layer if isinstance(layer, Place) else Place(layer, self.recipe.site) for layer in layers]
-        for place in places:
-            self.checkpoint.check_site(place.site)
-            layer_number(place.layer, self.checkpoint.n_blocks, place.site)
-        if len(set(places)) < len(places):
-            raise InputError(f"layers: expected each once, got {', '.join(map(str, places))}")
-        token_ids = texts if isinstance(texts, TokenIds) else self.tokenized(texts)
-        check_token_ids(self.backbone.tokenizer, int(token_ids.flat.max(initial=0)), self.checkpoint.n_tokens)
-        not_pooled = np.full_like(token_ids.lengths, 0 if first_token else 1)
-        if not isinstance(texts, TokenIds) and not self.checkpoint.own.include_prompt:
-            prompts = prompt_lengths(self.backbone.tokenizer, texts, self.backbone.truncate_to)
-            not_pooled = np.maximum(not_pooled, prompts)
-        total = int(token_ids.lengths.sum())
-        with progress(total, description, "tok", show_progress) as bar:
-            for batch in batches(token_ids, self.backbone.pad_id, budget, not_pooled):
-                vectors, measured = self._forward(batch, places, norms, measures, (bar.update, on_tokens))
-                n_tokens = batch.attention_mask.sum(dim=1).numpy()
-                vectors[:, :, (n_tokens <= batch.not_pooled) & (not first_token)] = 0
-                yield PooledBatch(batch.rows, n_tokens, vectors, measured)
-
-    @torch.inference_mode()
-    def _forward(
-        self,
-        batch: Batch,
-        places: Sequence[Place],
-        norms: Sequence[bool],
-        measures: Sequence[TokenMeasure],
-        listeners: Sequence[Callable[[int], object]],
-    ) -> tuple[np.ndarray, np.ndarray]:
-        device = self.backbone.device
-        parts = in_parts(batch.n_tokens, len(places))
-        mask = batch.attention_mask.to(device)
-        vectors = torch.empty((len(norms), len(places), len(batch.rows), self.dim), device=device)
-        widths = [measure.n_values for measure in measures]
-        measured = torch.empty((sum(widths), len(places), len(batch.rows)), dtype=torch.float64)
-        of_length = {int(n): torch.from_numpy(batch.not_pooled == n).to(device) for n in np.unique(batch.not_pooled)}
-
-        def pool(states: torch.Tensor) -> torch.Tensor:
-            if len(of_length) == 1:
-                return self._pool(states, mask, *of_length)
-            pooled = torch.empty((len(states), self.dim), device=device)
-            for length, rows in of_length.items():
-                pooled[rows] = self._pool(states[rows], mask[rows], length).to(pooled.dtype)
-            return pooled
-
-        def record(slot: int, raw: torch.Tensor) -> None:
-            in_stream = places[slot].site in RESIDUAL_SITES
-
-            @cache
-            def states(normed: bool) -> torch.Tensor:
-                norm = self.backbone.final_norm if normed and in_stream else None
-                return raw if norm is None else norm(raw)
-
-            for number, normed in enumerate(norms):
-                vectors[number, slot] = pool(states(normed))
-            for measure, rows in zip(measures, torch.split(measured, widths), strict=True):
-                try:
-                    values = measure.function(states(measure.final_norm), mask)
-                    rows[:, slot] = values.reshape(len(mask), measure.n_values).T
-                except InputError as error:
-                    raise InputError(f"{places[slot]}: {error}") from error
-            n_tokens = next(parts)
-            for listener in listeners:
-                listener(n_tokens)
-
-        # the hooks of one thread would record the states of another
-        with self._hooked, ExitStack() as hooks:
-            attach_hooks(hooks, self.backbone.blocks, self.backbone.sites, places, record)
-            with suppress(AllRecorded):
-                self.backbone.model(input_ids=batch.input_ids.to(device), attention_mask=mask, use_cache=False)
-        return vectors.cpu().numpy(), measured.numpy()

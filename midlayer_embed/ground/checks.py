@@ -66,8 +66,13 @@ def check_optional_int(name: str, value: Any, at_least: int) -> int | None:
     return None if value is None else check_int(name, value, at_least)
 
 
-def check_installed(package: str, what: str) -> None:
-    """Reject what needs a package of the `select` extra that is not installed.
+def check_installed(package: str, what: str, extra: str = "select") -> None:
+    """Reject what needs a package of an extra that is not installed.
+
+    Args:
+        package: Name by which it is imported.
+        what: What needs it, for messages.
+        extra: The extra of this package that has it.
 
     Raises:
         InputError: (a ValueError) the message has the command that installs it.
@@ -78,7 +83,7 @@ def check_installed(package: str, what: str) -> None:
         midlayer_embed.errors.InputError: out: needs no_such_package; run: pip install 'midlayer-embed[select]'
     """
     if find_spec(package) is None:
-        raise InputError(f"{what}: needs {package}; run: pip install 'midlayer-embed[select]'")
+        raise InputError(f"{what}: needs {package}; run: pip install 'midlayer-embed[{extra}]'")
 
 
 def check_above_zero(name: str, value: Any) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -31,28 +31,22 @@ _NO_LIMIT = 10**9
 
 
 @dataclass(frozen=True)
-class Backbone:
+class BaseModel:
     """A loaded base model, ready for the forward pass.
 
     Attributes:
         model: The base model, in eval mode, on its device.
-        tokenizer: Its tokenizer.
         blocks: Blocks 1..L in the order they are called; a block that is called several times appears as often.
         final_norm: The norm after the last block, or None.
         sites: Where the sites within a block are; None if unknown.
-        max_seq_length: Number of tokens to which a text is truncated, its template and both copies included.
-        truncate_to: The same as the tokenizer counts: one copy of the text.
-        pad_id: Token that pads short texts; the mask hides it.
+        norms_vectors: Whether the final norm acts on what has been pooled, not on the states.
     """
 
     model: "PreTrainedModel"
-    tokenizer: PreTrainedTokenizerBase
     blocks: Sequence[nn.Module]
     final_norm: nn.Module | None
     sites: BlockSites | None
-    max_seq_length: int
-    truncate_to: int
-    pad_id: int
+    norms_vectors: bool = field(default=False, kw_only=True)
 
     @property
     def device(self) -> torch.device:
@@ -63,6 +57,23 @@ class Backbone:
     def dim(self) -> int:
         """Width of a state."""
         return int(self.model.config.get_text_config().hidden_size)
+
+
+@dataclass(frozen=True)
+class Backbone(BaseModel):
+    """A loaded language model with its tokenizer.
+
+    Attributes:
+        tokenizer: Its tokenizer.
+        max_seq_length: Number of tokens to which a text is truncated, its template and both copies included.
+        truncate_to: The same as the tokenizer counts: one copy of the text.
+        pad_id: Token that pads short texts; the mask hides it.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    max_seq_length: int
+    truncate_to: int
+    pad_id: int
 
 
 def load_backbone(
@@ -84,18 +95,43 @@ def load_backbone(
         InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture; a
             tokenizer or a limit that the model cannot take, see `load_tokenizer` and `limit_in_force`.
     """
-    torch_dtype, torch_device = resolve_dtype(dtype), resolve_device(device)
+    _ = resolve_dtype(dtype), resolve_device(device)  # wrong ones are reported before files are read
     tokenizer, limit, one_copy = _tokenizer_and_limits(checkpoint, recipe)
-    model = load_base_model(checkpoint, deepcopy(checkpoint.config), torch_dtype, torch_device)
+    base = load_base(checkpoint, dtype=dtype, device=device)
     return Backbone(
-        model=model,
+        model=base.model,
+        blocks=base.blocks,
+        final_norm=base.final_norm,
+        sites=base.sites,
         tokenizer=tokenizer,
-        blocks=blocks_of(model, checkpoint.family),
-        final_norm=final_norm_of(model, checkpoint.family),
-        sites=checkpoint.family.sites,
         max_seq_length=limit,
         truncate_to=one_copy,
         pad_id=_pad_id(tokenizer),
+    )
+
+
+def load_base(
+    checkpoint: Checkpoint,
+    *,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device | None = None,
+    norms_vectors: bool = False,
+) -> BaseModel:
+    """Load all blocks of a checkpoint, and nothing that prepares its items.
+
+    Args:
+        checkpoint: From `find_checkpoint`.
+        dtype: dtype of the weights.
+        device: Device of the model; None: CUDA, MPS or CPU, the fastest that is available.
+        norms_vectors: Whether the final norm acts on what has been pooled.
+
+    Raises:
+        InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture.
+    """
+    model = load_base_model(checkpoint, deepcopy(checkpoint.config), resolve_dtype(dtype), resolve_device(device))
+    family = checkpoint.family
+    return BaseModel(
+        model, blocks_of(model, family), final_norm_of(model, family), family.sites, norms_vectors=norms_vectors
     )
 
 
@@ -132,6 +168,10 @@ def load_tokenizer(checkpoint: Checkpoint, template: str | None = None) -> PreTr
             tokenizer without a vocabulary, which turns every text into nothing or into the same token. Or it is not the
             model's: it has tokens that the model has no embeddings for.
     """
+    if checkpoint.modality != "text":
+        raise InputError(
+            f"model: {checkpoint.location} embeds images ({checkpoint.config.model_type}); use ImageLayerwiseEncoder"
+        )
     no_files = "no file contains a vocabulary"
     try:
         with quiet_transformers():

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from midlayer_embed.errors import InputError, InputTypeError, first_line
 from midlayer_embed.ground.paths import user_path
@@ -36,6 +36,8 @@ from midlayer_embed.models.files import (
 from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder, quantization_of
 from midlayer_embed.models.sentence_transformers_config import OwnConfig, read_own_config
 from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, check_location, starter_gguf
+from midlayer_embed.models.vision.configs import read_config
+from midlayer_embed.models.vision.families import VisionFamily
 from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source, pooling_modes
 from midlayer_embed.recipes.names import default_pooling_mode
 
@@ -62,7 +64,7 @@ class Checkpoint:
         name: "org/name" for results: the Hub id ("hub/name" for one without an owner), "local/<name of the
             folder>", or what the user calls a folder.
         requested_revision: Revision to load from the Hub, or None.
-        config: The model's config.
+        config: The model's config; of a model of images and texts, that of its image encoder.
         trust_remote_code: Whether the model's own code may run.
         hub_id: Name of the model on the Hub, or None for a folder, whose Hub id is unknown.
         own: What the model says about itself as a sentence-transformers model.
@@ -98,6 +100,11 @@ class Checkpoint:
     def family(self) -> Family:
         """Where the architecture keeps its blocks and its final norm."""
         return find_family(self.config, trust_remote_code=self.trust_remote_code)
+
+    @property
+    def modality(self) -> Literal["text", "image"]:
+        """What the model embeds."""
+        return "image" if isinstance(self.family, VisionFamily) else "text"
 
     @cached_property
     def revision(self) -> str:
@@ -276,9 +283,7 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
     if is_folder:
         check_config_file(Path(location))
     with _loading(location):
-        config = AutoConfig.from_pretrained(
-            location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
-        )
+        config = read_config(location, source)
     check_quantization(location, config)
     checkpoint = Checkpoint(
         location=location,

@@ -16,10 +16,11 @@ from transformers import PretrainedConfig
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.families import Family, HiddenStates, family_of, known_families, registered_family
+from midlayer_embed.models.vision.families import known_vision_families, vision_family_of
 
 
 def find_family(config: PretrainedConfig, *, trust_remote_code: bool = False) -> Family:
-    """Find the family of a model: from the table, as registered, or by structure.
+    """Find the family of a model: from the tables of texts and images, as registered, or by structure.
 
     By structure: a list of L modules that are called once each, every one with the output of the previous one, and next
     to the list a norm that maps the last output to `last_hidden_state` (or no norm, if nothing follows the last block).
@@ -29,7 +30,8 @@ def find_family(config: PretrainedConfig, *, trust_remote_code: bool = False) ->
         trust_remote_code: Whether the model's own code may run.
 
     Raises:
-        InputError: (a ValueError) not a text model, or an architecture that is found in none of these ways.
+        InputError: (a ValueError) neither a text model nor a known image model, or an architecture that is found in
+            none of these ways.
 
     Example:
         >>> from transformers import StableLmConfig
@@ -37,9 +39,10 @@ def find_family(config: PretrainedConfig, *, trust_remote_code: bool = False) ->
         >>> found.blocks, found.final_norm
         ('layers', 'norm')
     """
-    family = family_of(config)
+    family = family_of(config) or vision_family_of(config)
     if family is not None:
         return family
+    _check_modality(config)
     _check_plain_text_model(config)
     model = model_without_weights(config, trust_remote_code)
     registered = registered_family(config.model_type)
@@ -53,6 +56,22 @@ def find_family(config: PretrainedConfig, *, trust_remote_code: bool = False) ->
             f"norm: midlayer_embed.register_family({config.model_type!r}, blocks=..., final_norm=...)"
         )
     return found
+
+
+def _check_modality(config: PretrainedConfig) -> None:
+    """Reject a stock model that takes no texts: image models are found in their table only."""
+    import transformers  # seconds to import, and the tables need no model
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    name = MODEL_MAPPING_NAMES.get(config.model_type)
+    stock = getattr(transformers, name, None) if isinstance(name, str) else None
+    modalities = getattr(stock, "input_modalities", "text")
+    takes = [modalities] if isinstance(modalities, str) else list(modalities)
+    if "text" not in takes:
+        raise InputError(
+            f"model: architecture {config.model_type!r} takes {' and '.join(takes)}; expected a text model, or a known "
+            f"image model ({', '.join(known_vision_families())})"
+        )
 
 
 def _check_plain_text_model(config: PretrainedConfig) -> None:

@@ -39,8 +39,11 @@ class Family:
         calls: Indices in the list of blocks 1, 2, ..., where blocks share weights; None: each item is one block.
         fewest_blocks: Smallest number of blocks that stock transformers can build.
         position_offset: Number of positions in `max_position_embeddings` that no token can have.
-        model_class: Name of the class to load, if not `AutoModel`'s: the encoder of an encoder-decoder.
+        model_class: Name of the class to load, if not `AutoModel`'s: the encoder of an encoder-decoder, or of images.
+            One of transformers, or with the module that it is in.
         sites: Where the sites within a block are; None if unknown.
+        weights: Prefix of its weights in a checkpoint of several models, where transformers does not know it.
+        auto: The criterion that "auto" takes for this architecture, whatever is embedded, and why; None: it depends.
     """
 
     blocks: str
@@ -52,6 +55,8 @@ class Family:
     position_offset: int = 0
     model_class: str | None = None
     sites: BlockSites | None = None
+    auto: tuple[str, str] | None = None
+    weights: str = ""
 
 
 # Norm, attention, sum, norm, MLP, sum.

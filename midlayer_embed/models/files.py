@@ -17,6 +17,7 @@ from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.ground.whole_files import file_sha256, read_json
 from midlayer_embed.models.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
+from midlayer_embed.models.vision.aim_config import is_published_aim
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -53,7 +54,8 @@ def check_config_file(folder: Path) -> None:
         hint = f"; to read {gguf[0]}, pass it as gguf_file (--gguf-file)" if gguf else ""
         raise InputError(f"model: the folder {folder} holds no config.json, so it is not a Hugging Face model{hint}")
     config = read_json(file, "model")
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+    is_config = isinstance(config, dict) and (isinstance(config.get("model_type"), str) or is_published_aim(config))
+    if not is_config:
         raise InputError(f"model: {file} has no model_type, so the architecture is unknown")
 
 

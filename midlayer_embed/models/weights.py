@@ -4,9 +4,11 @@ Tokenizers and forward passes are elsewhere.
 """
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,10 @@ logger = logging.getLogger(__name__)
 
 # Marks an error that our code raised while a library was calling it.
 _OURS = "_raised_by_midlayer_embed"
+# Weights that no state depends on: heads above the last block (the poolers of BERT and SigLIP), and the token
+# that stands for masked patches in training.
+_HEADS = ("pooler.", "head.")
+_MASK_TOKEN = "embeddings.mask_token"
 
 
 def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -98,8 +104,6 @@ def load_base_model(
         InputError: (a ValueError) weights that are missing, in an unsafe format, or do not fit the architecture; an
             adapter that does not fit; attention that cannot be made bidirectional; a device that cannot run it.
     """
-    import transformers  # takes seconds to import, and finished work needs no model
-
     configs = adapter_configs(checkpoint.adapters)
     original = deepcopy(config)
     if checkpoint.bidirectional:
@@ -111,7 +115,9 @@ def load_base_model(
     is_quantised = method_of_quantization(config) is not None
     if is_quantised:  # no device is to compute with the quantised weights
         config.quantization_config = {**config.quantization_config, "dequantize": True}
-    model_class = getattr(transformers, checkpoint.family.model_class or "AutoModel")
+    # transformers' models take seconds to import, and finished work needs none
+    module, _, name = (checkpoint.family.model_class or "AutoModel").rpartition(".")
+    model_class = getattr(import_module(module or "transformers"), name)
     with quiet_transformers(), loading_errors(checkpoint):
         model, report = model_class.from_pretrained(
             checkpoint.location,
@@ -120,6 +126,7 @@ def load_base_model(
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported by _check_weights, with names
+            key_mapping={f"^{re.escape(checkpoint.family.weights)}": ""} if checkpoint.family.weights else None,
             **checkpoint.loading_kwargs(),
         )
     log_kernels(config.model_type, device)
@@ -184,6 +191,10 @@ def own_code() -> Iterator[None]:
         raise
 
 
+def _is_unused(key: str) -> bool:
+    return key.startswith(_HEADS) or key.endswith(_MASK_TOKEN)
+
+
 def _check_weights(
     checkpoint: Checkpoint, model: "PreTrainedModel", report: Mapping[str, Iterable[Any]], n_blocks: int
 ) -> None:
@@ -200,8 +211,9 @@ def _check_weights(
     Raises:
         InputError: (a ValueError) the message names a weight.
     """
-    # Heads above the last block (BERT's pooler) are not used; anything else that is missing would be random.
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    # What is not used may be missing, anything else would be random. BEiT's pooler holds its final norm.
+    norm = f"{checkpoint.family.final_norm}."
+    missing = sorted(key for key in report["missing_keys"] if key.startswith(norm) or not _is_unused(key))
     if missing:
         raise InputError(f"model: {checkpoint.location} lacks weights that its config asks for, such as {missing[0]}")
     mismatched = sorted((name, tuple(found), tuple(expected)) for name, found, expected in report["mismatched_keys"])
@@ -220,7 +232,7 @@ def _check_weights(
         paths = {".".join(parents[:length]) for length in range(1, len(parents) + 1)}
         return bool(parents) and (".".join(parents) in modules or not paths.isdisjoint(kept))
 
-    unused = sorted(filter(is_inside, report["unexpected_keys"]))
+    unused = sorted(key for key in report["unexpected_keys"] if is_inside(key) and not key.endswith(_MASK_TOKEN))
     if unused:
         raise InputError(
             f"model: {checkpoint.location} holds weights inside the model that its config does not ask for, "

@@ -4,6 +4,7 @@ The numbers behind it are in docs/concepts/selection-study.md; `benchmarks.selec
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.models.checkpoint import Checkpoint
@@ -15,7 +16,7 @@ from midlayer_embed.texts.word_views import halves
 
 def recommended(
     checkpoint: Checkpoint,
-    texts: Sequence[str] | None,
+    texts: Sequence[Any] | None,
     max_texts: int | None = None,
     *,
     layer_zero: bool = True,
@@ -35,6 +36,9 @@ def recommended(
         >>> recommended(find_checkpoint("starter"), None)                      # doctest: +SKIP
         ('depth:0.8', "auto: no texts were given, and 'published' knows no scores of starter/SmolLM2-...")
     """
+    if checkpoint.family.auto is not None:
+        criterion, reason = checkpoint.family.auto
+        return criterion, f"auto: {reason}"
     usable = n_usable(texts or [])
     usable = usable if max_texts is None else min(usable, max_texts)
     unknown: list[str] = []

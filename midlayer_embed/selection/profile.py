@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import TokenIds
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.forward.one_pass import OnePassEncoder
+from midlayer_embed.forward.opening import open_encoder
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.ground.checks import check_installed, check_int
+from midlayer_embed.ground.checks import check_installed
 from midlayer_embed.layers import RESIDUAL_SITES
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.options import Recipe
@@ -23,7 +24,7 @@ from midlayer_embed.selection.layer_states import Representations
 from midlayer_embed.selection.measures import MetricSettings
 from midlayer_embed.selection.representations import MetricRequest, PassOptions, build_representations
 from midlayer_embed.terms import METRIC_TABLE, NORMALIZATIONS, PAPER_METRICS, RAW, check_metrics, check_normalizations
-from midlayer_embed.texts.corpora import sample_texts
+from midlayer_embed.texts.tokens import TokenIds
 
 if TYPE_CHECKING:
     import polars as pl
@@ -133,8 +134,8 @@ class Profile:
 
 
 def profile_layers(
-    model: str | Path | Checkpoint | LayerwiseEncoder,
-    texts: Sequence[str],
+    model: str | Path | Checkpoint | OnePassEncoder,
+    texts: Sequence[Any],
     metrics: Sequence[str] = PAPER_METRICS,
     max_texts: int | None = MAX_TEXTS,
     final_norm: bool | None = None,
@@ -157,11 +158,13 @@ def profile_layers(
     nothing; `batch_tokens` changes float32 rounding only. Blank texts are left out.
 
     Args:
-        model: A folder, a Hub id, "starter", a checkpoint that has been found already, or a LayerwiseEncoder.
-        texts: The corpus, without labels.
+        model: A folder, a Hub id, "starter", a checkpoint that has been found already, a LayerwiseEncoder or an
+            ImageLayerwiseEncoder.
+        texts: The corpus, without labels: texts, or images for an image encoder (see `ImageLayerwiseEncoder.encode`).
+            Prompt entropy and curvature of an image are over its patches; its views are crops, flips and colours.
         metrics: Some of `midlayer_embed.terms.METRICS`; those of the paper by default.
         max_texts: Maximum number of texts to measure, sampled with the seed; None for all. The paper takes 1,000.
-        final_norm: Whether to measure normed states. None: the setting of a given LayerwiseEncoder; of other models
+        final_norm: Whether to measure normed states. None: the setting of a given encoder; of other models
             raw states, as in the paper, except for the retrieval of views, which is measured as the encoder pools.
         seed: Seed of the sample of texts, of the views and of DiME's permutations.
         min_tokens: Texts with fewer tokens, special ones included, are left out.
@@ -176,7 +179,7 @@ def profile_layers(
         workers: Number of processes that augment texts. None: as many as save time.
         batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
         show_progress: Show bars with an ETA on stderr.
-        **model_options: Keywords of LayerwiseEncoder, unless `model` is one: max_seq_length, pooling_mode, ...
+        **model_options: Keywords of the encoder, unless `model` is one: max_seq_length, pooling_mode, ...
 
     Returns:
         The profile. If no text is long enough for a metric, its values are NaN.
@@ -212,8 +215,8 @@ def profile_layers(
 
 @contextmanager
 def open_profile(
-    model: str | Path | Checkpoint | LayerwiseEncoder,
-    texts: Sequence[str],
+    model: str | Path | Checkpoint | OnePassEncoder,
+    texts: Sequence[Any],
     metrics: Sequence[str],
     *,
     max_texts: int | None,
@@ -234,12 +237,15 @@ def open_profile(
     wanted = check_metrics(metrics)
     divisors = check_normalizations(normalizations)
     settings = MetricSettings(alpha=alpha, temperature=temperature, seed=seed, first_token=first_token)
-    if isinstance(model, LayerwiseEncoder):
+    if isinstance(model, OnePassEncoder):
         if model_options:
-            raise InputError(f"{', '.join(model_options)}: pass settings of a LayerwiseEncoder to its constructor")
+            raise InputError(
+                f"{', '.join(model_options)}: pass settings of a {type(model).__name__} to its constructor"
+            )
         encoder = model
     else:
-        encoder = LayerwiseEncoder(model, final_norm=final_norm, **model_options)
+        encoder = open_encoder(model, final_norm=final_norm, **model_options)
+    _check_views(encoder, wanted)
     encoded_norm = encoder.final_norm if final_norm is None else final_norm
     normed = encoded_norm if encoder is model else bool(final_norm)
     sample = draw_texts(encoder, texts, max_texts, min_tokens=min_tokens, seed=seed, first_token=first_token)
@@ -251,15 +257,15 @@ def open_profile(
 
 
 def draw_texts(
-    encoder: LayerwiseEncoder,
-    texts: Sequence[str],
+    encoder: OnePassEncoder,
+    texts: Sequence[Any],
     max_texts: int | None = MAX_TEXTS,
     *,
     min_tokens: int = 1,
     seed: int = 0,
     first_token: bool = True,
-) -> list[str]:
-    """The texts that are measured: a sample that does not depend on their order, see `corpora.sample_texts`.
+) -> list[Any]:
+    """The texts or images that are measured: a sample that does not depend on their order, see `Inputs.sample`.
 
     Args:
         encoder: The model, whose tokens are counted without its template.
@@ -270,16 +276,9 @@ def draw_texts(
         first_token: Whether the first token of each text counts; without it, texts of one token are left out.
 
     Raises:
-        InputError: (a ValueError) as `sample_texts`.
+        InputError: (a ValueError) as `Inputs.sample`.
     """
-    return sample_texts(
-        texts,
-        max_texts,
-        seed=seed,
-        tokenizer=encoder.plain_tokenizer,
-        min_tokens=min_tokens if first_token else max(2, check_int("min_tokens", min_tokens, 1)),
-        max_length=encoder.max_seq_length,
-    )
+    return encoder.inputs.sample(texts, max_texts, seed=seed, min_tokens=min_tokens, first_token=first_token)
 
 
 def profile_tokens(
@@ -336,8 +335,15 @@ def profile_tokens(
     return _profile(encoder, request, curves, len(token_ids.lengths), len(distinct))
 
 
+def _check_views(encoder: OnePassEncoder, metrics: Sequence[str]) -> None:
+    for metric in metrics:
+        kind = METRIC_TABLE[metric].views
+        if METRIC_TABLE[metric].n_views and kind not in encoder.inputs.view_kinds:
+            raise InputError(f"metrics: {metric} compares views that are made of words, and this model takes images")
+
+
 def _profile(
-    encoder: LayerwiseEncoder,
+    encoder: OnePassEncoder,
     request: MetricRequest,
     curves: dict[tuple[str, str], np.ndarray],
     n_texts: int,
@@ -357,6 +363,6 @@ def _profile(
     )
 
 
-def _of_every_layer(curve: np.ndarray, encoder: LayerwiseEncoder) -> np.ndarray:
+def _of_every_layer(curve: np.ndarray, encoder: OnePassEncoder) -> np.ndarray:
     """The curve with NaN at layer 0, if the site is inside of blocks."""
     return np.concatenate([np.full(encoder.n_layers - len(curve), np.nan), curve])

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import check_texts
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.interrupts import tell_interrupt
@@ -36,6 +35,7 @@ from midlayer_embed.selection.recipe.purposes import TRANSFORMS, check_purpose, 
 from midlayer_embed.selection.recipe.words import choice_of_layer
 from midlayer_embed.selection.select import N_RESAMPLES
 from midlayer_embed.terms import METRIC_TABLE
+from midlayer_embed.texts.tokens import check_texts
 from midlayer_embed.texts.word_views import word_views
 
 if TYPE_CHECKING:

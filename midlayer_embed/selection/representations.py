@@ -9,20 +9,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from midlayer_embed.forward.batching import Text, TokenIds, distinct
-from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.forward.measured import PooledBatch, TokenMeasure
+from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.forward.sites import Place
 from midlayer_embed.selection.layer_states import Representations, Views
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
 from midlayer_embed.selection.scratch import scratch_array
 from midlayer_embed.terms import METRIC_TABLE, ViewKind, views_of
-from midlayer_embed.texts.views import augmented_views
-from midlayer_embed.texts.word_views import word_views
+from midlayer_embed.texts.tokens import TokenIds, distinct
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,8 @@ def _measure_tokens(
 
 @contextmanager
 def build_representations(
-    encoder: LayerwiseEncoder,
-    texts: Sequence[str] | TokenIds,
+    encoder: OnePassEncoder,
+    texts: Sequence[Any] | TokenIds,
     request: MetricRequest,
     options: PassOptions,
     text_pass: TextPass | None = None,
@@ -157,7 +156,7 @@ def build_representations(
 
     Args:
         encoder: The model.
-        texts: From `corpora.sample_texts`; or token ids, for metrics that need no views.
+        texts: From `Inputs.sample`, texts or images; or token ids, for metrics that need no views.
         request: The metrics to compute.
         options: Options of the forward passes.
         text_pass: The pass over the texts, if the caller has run it already.
@@ -205,8 +204,8 @@ def build_representations(
 
 @contextmanager
 def _encoded_views(
-    encoder: LayerwiseEncoder,
-    texts: Sequence[str],
+    encoder: OnePassEncoder,
+    texts: Sequence[Any],
     kind: ViewKind,
     count: int,
     request: MetricRequest,
@@ -216,13 +215,11 @@ def _encoded_views(
     seed, show = request.settings.seed, options.show_progress
     if kind == "augmented":
         norm = request.final_norm
-        rows = list(range(len(texts)))
-        made = augmented_views(
-            texts, count, seed=seed, rates=request.rates, workers=options.workers, show_progress=show
-        )
     else:
         norm = encoder.final_norm if request.encoded_norm is None else request.encoded_norm
-        rows, made = word_views(texts, kind, seed)
+    rows, made = encoder.inputs.views(
+        kind, texts, count, seed=seed, rates=request.rates, workers=options.workers, show_progress=show
+    )
     shape = (len(request.layers), count, len(rows), encoder.dim)
     with scratch_array(shape, options.scratch) as vectors:
         flat = vectors.reshape(shape[0], count * len(rows), encoder.dim)
@@ -235,8 +232,8 @@ def _encoded_views(
 
 
 def text_batches(
-    encoder: LayerwiseEncoder,
-    texts: Sequence[str] | TokenIds,
+    encoder: OnePassEncoder,
+    texts: Sequence[Any] | TokenIds,
     layers: Sequence[int | Place],
     request: MetricRequest,
     final_norm: bool,
@@ -248,7 +245,7 @@ def text_batches(
 
     Args:
         encoder: The model.
-        texts: The texts, or token ids.
+        texts: The texts or images, or token ids.
         layers: Layers, or sites of layers.
         request: The settings of the metrics.
         final_norm: Whether normed states are pooled.
@@ -259,7 +256,7 @@ def text_batches(
     Yields:
         The indices of the texts of a batch, the row of each in the batch, and the batch.
     """
-    unique: Sequence[Text] | TokenIds
+    unique: Sequence[Any] | TokenIds
     if isinstance(texts, TokenIds):
         unique, where = texts, np.arange(len(texts.lengths))
     else:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.layers import check_is_layer
@@ -40,8 +40,8 @@ _OF_MODELS = {f.name for record in (Source, Recipe) for f in fields(record)}.dif
 
 
 def select_layer(
-    model: str | Path | Checkpoint | LayerwiseEncoder,
-    texts: Sequence[str] | None = None,
+    model: str | Path | Checkpoint | OnePassEncoder,
+    texts: Sequence[Any] | None = None,
     criterion: str = AUTO,
     seed: int = 0,
     *,
@@ -61,9 +61,10 @@ def select_layer(
     InfoNCE and a false agreement for DiME.
 
     Args:
-        model: A folder, a Hub id, "starter", a checkpoint that has been found already, or a LayerwiseEncoder.
-        texts: Texts like those to embed. "proxy", "published", "last", "middle" and "depth:0.7" need none, and "auto"
-            does without them if it must.
+        model: A folder, a Hub id, "starter", a checkpoint that has been found already, a LayerwiseEncoder or an
+            ImageLayerwiseEncoder.
+        texts: Texts, or images, like those to embed. "proxy", "published", "last", "middle" and "depth:0.7" need none,
+            and "auto" does without them if it must.
         criterion: "auto", the one that we recommend (see `midlayer_embed.selection.auto`); one of
             `midlayer_embed.selection.criteria.CRITERIA`, such as "half-retrieval" or the paper's "min-dime";
             "half-and-drop": the highest geometric mean of half-retrieval and drop-retrieval; "proxy": the best layer of
@@ -95,11 +96,11 @@ def select_layer(
     n_resamples = check_int("n_resamples", n_resamples, 0)
     check_of_proxy(criterion, proxy_tasks=proxy_tasks, data_dir=data_dir)
     of_model = {name: options[name] for name in options if name in _OF_MODELS}
-    check_is_layer(model.recipe.site if isinstance(model, LayerwiseEncoder) else fold(of_model)[1].site, "chosen")
-    if final_norm is not None and not isinstance(model, LayerwiseEncoder):
+    check_is_layer(model.recipe.site if isinstance(model, OnePassEncoder) else fold(of_model)[1].site, "chosen")
+    if final_norm is not None and not isinstance(model, OnePassEncoder):
         of_model["final_norm"] = final_norm
     if criterion == AUTO:
-        recipe = model.recipe if isinstance(model, LayerwiseEncoder) else fold(of_model)[1]
+        recipe = model.recipe if isinstance(model, OnePassEncoder) else fold(of_model)[1]
         criterion, reason = recommended(
             _checkpoint(model, options), texts, max_texts, layer_zero=layer_zero, recipe=recipe
         )
@@ -117,6 +118,10 @@ def select_layer(
         )
         return replace(found, reason="; ".join(filter(None, [reason, found.reason])))
     if criterion in OUTSIDE:
+        if (checkpoint := _checkpoint(model, options)).modality != "text":
+            raise InputError(
+                f"criterion: {criterion!r} goes by scores of texts, and {checkpoint.name} embeds images; use 'auto'"
+            )
         found = outside_criterion(criterion)(
             model,
             tasks=proxy_tasks,
@@ -219,7 +224,7 @@ def _pick(criterion: str, curves: Mapping[str, np.ndarray], layer_zero: bool) ->
     return ranked[0] if ranked and not any(all_tie(curve[ranked]) for curve in curves.values()) else None
 
 
-def _checkpoint(model: str | Path | Checkpoint | LayerwiseEncoder, options: dict[str, Any]) -> Checkpoint:
-    if isinstance(model, LayerwiseEncoder):
+def _checkpoint(model: str | Path | Checkpoint | OnePassEncoder, options: dict[str, Any]) -> Checkpoint:
+    if isinstance(model, OnePassEncoder):
         return model.checkpoint
     return model if isinstance(model, Checkpoint) else find_checkpoint(model, fold(options)[0])

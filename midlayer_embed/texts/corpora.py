@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from transformers import PreTrainedTokenizerBase
 
 from midlayer_embed.errors import InputError, first_line
-from midlayer_embed.forward.batching import check_texts, tokenize
 from midlayer_embed.ground.checks import check_int, check_optional_int
 from midlayer_embed.texts.dataset_arguments import check_dataset
 from midlayer_embed.texts.dataset_folder import check_datasets, find_folder, find_split, read_split
@@ -20,6 +19,7 @@ from midlayer_embed.texts.files import describe, errors_about, find_texts, read_
 from midlayer_embed.texts.files.source import SAMPLE_ROWS, holds_codes
 from midlayer_embed.texts.names import DEFAULT_SPLIT, ON_HUB, SOTU, WIKITEXT
 from midlayer_embed.texts.sotu import paragraphs
+from midlayer_embed.texts.tokens import check_texts, tokenize
 
 if TYPE_CHECKING:
     import datasets

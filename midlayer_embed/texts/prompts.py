@@ -12,9 +12,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import TokenIds
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.recipes.template import own_tokens, special_tokens
+from midlayer_embed.texts.tokens import TokenIds
 
 # From the ids that may be drawn and numbers from 0 to 1, one for each token of a prompt: the replacements.
 _Draw = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -73,7 +73,7 @@ def augmented_views(
         >>> views[:2] == augmented_views(texts)
         True
     """
-    from midlayer_embed.forward.batching import check_texts  # imports torch, which workers do not need
+    from midlayer_embed.texts.tokens import check_texts  # imports torch, which workers do not need
 
     texts = check_texts(texts)
     n_views = check_int("n_views", n_views, 1)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 WINGS = {
     "midlayer_embed": (
         *("errors", "layers", "terms", "ground", "recipes", "options", "metrics"),
-        *("images", "models", "forward", "texts", "selection"),
+        *("images", "models", "texts", "forward", "selection"),
         *("encoder", "bulk", "families", "cli", "__main__"),
     ),
     "leaderboard": (

@@ -36,11 +36,12 @@ from midlayer_embed import (
 )
 from midlayer_embed.cli import main
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import TokenIds, token_budget
+from midlayer_embed.forward.batching import token_budget
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.options import Recipe
 from midlayer_embed.texts.corpora import sample_texts
 from midlayer_embed.texts.prompts import cut_tokens, repeat_tokens
+from midlayer_embed.texts.tokens import TokenIds
 from midlayer_embed.texts.views import augmented_views
 
 VIEWS = np.eye(4)

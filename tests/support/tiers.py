@@ -28,6 +28,7 @@ _FIXTURES = {
     "process": {"browser", "forked_stranger", "fresh_answers", "minilm", "mteb_mirror"},
     "model": {
         "any_folder",
+        "any_image_folder",
         "llama",
         "llama_2",
         "llama_folder",
@@ -37,6 +38,7 @@ _FIXTURES = {
         "spoilt_folder",
         "tiny_folder",
         "tiny_folders",
+        "tiny_image_model",
         "tiny_model",
         "tiny_results",
     },

@@ -23,7 +23,6 @@ from leaderboard.experiments.profiles.table import MEASURED, SCHEMA, with_scores
 from leaderboard.models.known import known_models
 from midlayer_embed import __version__
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import check_texts
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_int, check_optional_int
 from midlayer_embed.ground.interrupts import tell_interrupt
@@ -34,6 +33,7 @@ from midlayer_embed.models.weights import dtype_name, resolve_device
 from midlayer_embed.options import AnyModelOptions, Recipe, Source, fold, takes_options
 from midlayer_embed.selection.profile import MAX_TEXTS, profile_layers
 from midlayer_embed.terms import PAPER_METRICS, check_metrics
+from midlayer_embed.texts.tokens import check_texts
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -18,12 +18,12 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerF
 
 from leaderboard.experiments.optimizing import optimize
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import check_texts
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.ground.whole_files import write_json
+from midlayer_embed.texts.tokens import check_texts
 
 MAIN = "main"
 _RECORD = "training.json"

@@ -17,9 +17,9 @@ from leaderboard.sweep.store import VectorStore
 from leaderboard.sweep.vector_map import EQUAL, VectorMap, all_equal, threads_for
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.after_pooling import AfterPooling
-from midlayer_embed.forward.batching import Text
 from midlayer_embed.recipes.names import needs_covariance
 from midlayer_embed.recipes.transform import Moments, Transform
+from midlayer_embed.texts.tokens import Text
 
 # Rows that are read at a time.
 _BLOCK = 4096

@@ -18,8 +18,8 @@ from leaderboard.scoring.score import prepared
 from leaderboard.sweep.executors.layer_job import LayerJob, Scored, portions, score_layer
 from leaderboard.sweep.store import VectorStore
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import Text
 from midlayer_embed.ground.workers import safe_imports
+from midlayer_embed.texts.tokens import Text
 
 
 def scored_layers(

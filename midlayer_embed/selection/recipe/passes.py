@@ -16,7 +16,6 @@ import torch
 from midlayer_embed import __version__
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.after_pooling import AfterPooling
-from midlayer_embed.forward.batching import distinct, tokenize
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.models.checkpoint import Checkpoint
@@ -30,6 +29,7 @@ from midlayer_embed.selection.criteria import cost, end_of, metrics_of, value_of
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
 from midlayer_embed.selection.recipe.kept_passes import KeptPasses
 from midlayer_embed.selection.select import random_halves
+from midlayer_embed.texts.tokens import distinct, tokenize
 
 # Candidates of a template that are measured on halves of the texts: those behind them win on no half either.
 _CONTENDERS = 24

@@ -18,7 +18,7 @@ from leaderboard import run_sweep
 from leaderboard.scoring.texts import TaskTexts, collect_texts
 from leaderboard.sweep.plan import Plan, measure_speed
 from midlayer_embed import LayerwiseEncoder
-from midlayer_embed.forward.batching import token_counts
+from midlayer_embed.texts.tokens import token_counts
 
 Tasks = Callable[[], list[AbsTask]]
 

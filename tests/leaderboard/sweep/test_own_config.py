@@ -20,7 +20,7 @@ from leaderboard.report.card import model_card
 from leaderboard.report.layer_record import find_layer
 from leaderboard.scoring.score import score
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
-from midlayer_embed.forward.batching import Prompted
+from midlayer_embed.texts.tokens import Prompted
 
 SAID: dict[str, tuple[list[Callable[[int], torch.nn.Module]], dict[str, Any]]] = {
     "cls": ([], {"pooling": "cls"}),

@@ -11,9 +11,9 @@ from support.architectures import SENTENCES
 from transformers import AutoTokenizer
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import TokenIds, tokenize
 from midlayer_embed.recipes.template import put_template
 from midlayer_embed.texts.prompts import cut_tokens, fixed_tokens, plain_vocabulary, randomize_tokens, repeat_tokens
+from midlayer_embed.texts.tokens import TokenIds, tokenize
 
 _QUICK = settings(max_examples=60, deadline=None)
 _PROMPTS = st.lists(st.lists(st.integers(0, 9), max_size=12), max_size=5)

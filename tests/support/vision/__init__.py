@@ -1,0 +1,1 @@
+"""Tiny image encoders, and plain oracles of their states."""
