@@ -148,5 +148,6 @@ def _register_revisions() -> None:
 # mteb imports its benchmarks, which is slow, on the first request for one.
 register_post_import_hook(register_benchmarks, "mteb.benchmarks.benchmarks")
 register_post_import_hook(register_tasks, "leaderboard.tasks.starter")
+register_post_import_hook(register_tasks, "leaderboard.tasks.images.starter")
 register_models(known_models())
 _register_revisions()

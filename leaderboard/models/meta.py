@@ -67,13 +67,15 @@ def layer_meta(checkpoint: Checkpoint, layer: int | None, settings: Mapping[str,
     dim = checkpoint.embedding_dim(
         0 if layer is None else layer, settings["pooling_mode"], settings.get("site", LAYER_SITE)
     )
+    is_image = checkpoint.modality == "image"
     return ModelMeta.create_empty(
         overwrites={
             "name": checkpoint.name,
             "revision": checkpoint.revision,
             "embed_dim": dim if settings.get("dim") is None else min(dim, settings["dim"]),
             "max_tokens": settings["max_seq_length"],
-            "framework": ["Sentence Transformers", "PyTorch"],
+            "framework": ["PyTorch"] if is_image else ["Sentence Transformers", "PyTorch"],
+            "modalities": [checkpoint.modality],
             "similarity_fn_name": _SIMILARITIES.get(checkpoint.own.similarity_fn_name or "cosine"),
             "experiment_kwargs": experiment or None,
         }

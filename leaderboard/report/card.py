@@ -21,7 +21,7 @@ from leaderboard.report.snippets import encoder_snippet, export_command, folder_
 from leaderboard.results.provenance import entries_of, provenance_of
 from leaderboard.results.remarks import said_of_no_scores, some_names
 from leaderboard.results.scores import score_of
-from leaderboard.tasks.starter import STARTER_DATASET
+from leaderboard.tasks.own_data import STARTER_DATASET, STARTER_DATASETS, STARTER_VISION_DATASET
 from midlayer_embed.encoder.card import NAME_TO_COME, CardFacts, base_card_of, base_model_of, card
 from midlayer_embed.ground.markdown import escaped, table
 from midlayer_embed.models.checkpoint import LOCAL
@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
+# What the data of starter tasks are built from.
+_STARTER_SOURCES = {
+    STARTER_DATASET: """the
+> docstrings of the installed numpy, scipy and scikit-learn, to compare the layers of a model offline. Their scores are
+> not comparable with MTEB scores, and change with the versions of the three packages""",
+    STARTER_VISION_DATASET: """the
+> handwritten digits of scikit-learn and from rendered docstrings, to compare the layers of a model offline. Their
+> scores are not comparable with MTEB scores""",
+}
 
 
 def model_card(
@@ -185,14 +194,14 @@ def _scores_section(record: LayerRecord) -> str:
 
 def _said_of_tasks(record: LayerRecord) -> str:
     """What the tasks are, if they are not MTEB's."""
-    of_starter = [result for result in record.results if dataset_of(result) == STARTER_DATASET]
+    of_starter = [result for result in record.results if dataset_of(result) in STARTER_DATASETS]
     others = [result.task_name for result in record.results if not is_of_mteb(result) and result not in of_starter]
     said = ""
-    if of_starter:
-        said += f"""> [!NOTE]
-> The starter tasks are not MTEB tasks. They are {_number(len(of_starter))} small tasks of MTEB's types, built from the
-> docstrings of the installed numpy, scipy and scikit-learn, to compare the layers of a model offline. Their scores are
-> not comparable with MTEB scores, and change with the versions of the three packages.
+    for dataset, source in _STARTER_SOURCES.items():
+        if found := [result for result in of_starter if dataset_of(result) == dataset]:
+            number = f"{_number(len(found))} small task{'s' if len(found) > 1 else ''}"
+            said += f"""> [!NOTE]
+> The starter tasks are not MTEB tasks. They are {number} of MTEB's types, built from {source}.
 
 """
     if others:
@@ -230,7 +239,7 @@ def _answer(record: LayerRecord) -> str:
 
 def _said_of_scored(record: LayerRecord) -> str:
     """The tasks in words."""
-    kind = "starter tasks" if all(dataset_of(result) == STARTER_DATASET for result in record.results) else "tasks"
+    kind = "starter tasks" if all(dataset_of(result) in STARTER_DATASETS for result in record.results) else "tasks"
     tasks = f"the {_number(len(record.tasks))} {kind}" if len(record.tasks) > 1 else escaped(record.tasks[0])
     return tasks if record.limit is None else f"{record.limit} items of each split of {tasks}"
 

@@ -18,7 +18,7 @@ from leaderboard.report.layer_record import LayerRecord
 from leaderboard.results.provenance import entries_of, provenance_of
 from leaderboard.results.scores import finite, score_of
 from leaderboard.tasks.benchmarks import get_task
-from leaderboard.tasks.starter import STARTER_DATASET
+from leaderboard.tasks.own_data import STARTER_DATASETS
 from midlayer_embed.errors import InputError
 
 # What mteb and this package call themselves as sources of scores.
@@ -117,7 +117,7 @@ def _hub_eval_results(result: TaskResult, record: LayerRecord) -> list[EvalResul
 
 def _source(result: TaskResult) -> tuple[str, str]:
     """Name and URL of where a score comes from."""
-    if dataset_of(result) == STARTER_DATASET:
+    if dataset_of(result) in STARTER_DATASETS:
         return "starter benchmark of midlayer-embed, not MTEB", _STARTER_SOURCE
     return ("MTEB" if is_of_mteb(result) else "a task that is not part of MTEB"), _MTEB
 
@@ -125,7 +125,7 @@ def _source(result: TaskResult) -> tuple[str, str]:
 def is_of_mteb(result: TaskResult) -> bool:
     """Whether mteb has a task of this name."""
     task = task_of(result)
-    return task is not None and dataset_of(result) != STARTER_DATASET
+    return task is not None and dataset_of(result) not in STARTER_DATASETS
 
 
 def task_of(result: TaskResult) -> AbsTask | None:

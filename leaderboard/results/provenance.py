@@ -8,7 +8,8 @@ from mteb.abstasks.abstask import AbsTask
 from mteb.results import TaskResult
 
 from midlayer_embed import __version__
-from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.forward.inputs.images import ImageInputs
+from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.options import Recipe, of_every_layer
 
 # Key of the provenance in each entry of mteb's result files.
@@ -18,10 +19,11 @@ NO_SCORE = "no_score"
 # What the tables need of it.
 _NEEDED = {"layer": int, "n_blocks": int, "task_type": str, "dataset": str}
 _PACKAGES = ("mteb", "sentence-transformers", "transformers", "torch", "scikit-learn", "numpy")
+_PACKAGES_OF: dict[str, tuple[str, ...]] = {"text": (), "image": ("pillow", "kornia")}
 
 
 def provenance(
-    encoder: LayerwiseEncoder,
+    encoder: OnePassEncoder,
     task: AbsTask,
     settings: dict[str, Any],
     *,
@@ -63,8 +65,19 @@ def provenance(
         "weights_sha256": checkpoint.weights_sha256,
         "quantization": checkpoint.quantization,
         **checkpoint.changes(),
-        "versions": {"midlayer-embed": __version__, **{package: version(package) for package in _PACKAGES}},
+        **_of_images(encoder),
+        "versions": {
+            "midlayer-embed": __version__,
+            **{package: version(package) for package in (*_PACKAGES, *_PACKAGES_OF[encoder.inputs.kind])},
+        },
     }
+
+
+def _of_images(encoder: OnePassEncoder) -> dict[str, Any]:
+    """What a provenance says of an image encoder besides: that it is one, and what its processor does to an image."""
+    if not isinstance(encoder.inputs, ImageInputs):
+        return {}
+    return {"modality": "image", "image_processor": encoder.inputs.processor.settings}
 
 
 def agrees(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Dataset
 
+from leaderboard.tasks.images.pictures import image_columns, pictures_in
+from midlayer_embed.errors import InputError
+from midlayer_embed.images.pictures import check_images
+
 if TYPE_CHECKING:
+    from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.types import BatchedInput
     from torch.utils.data import DataLoader
-
-from midlayer_embed.errors import InputError
 
 Column = Sequence[Any] | np.ndarray
 # Loads a column: all of it, or only the rows with these indices.
@@ -28,6 +31,7 @@ class Columns:
     Args:
         sources: Function that loads each column, by column name.
         n_rows: Length of the columns.
+        features: The features of the columns of images, which mteb leaves as they are.
 
     Example:
         >>> table = Columns.of(Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, 1]}), arrays=["label"])
@@ -37,21 +41,32 @@ class Columns:
         ['c', 'a']
     """
 
-    def __init__(self, sources: Mapping[str, Source], n_rows: int) -> None:
+    def __init__(self, sources: Mapping[str, Source], n_rows: int, features: Mapping[str, Any] | None = None) -> None:
         self._sources = dict(sources)
         self._n_rows = n_rows
+        self.features = dict(features or {})
         self._loaded: dict[str, Column] = {}
         self._map_results: dict[Callable[..., Any], Columns] = {}
 
     @classmethod
-    def of(cls, dataset: Dataset, arrays: Sequence[str] = ()) -> "Columns":
-        """Build from a dataset. Columns named in `arrays` become arrays if they hold numbers or strings."""
+    def of(cls, dataset: Dataset, arrays: Sequence[str] = (), where: tuple[str, ...] = ()) -> "Columns":
+        """Build from a dataset. Images become pictures, and are not decoded.
+
+        Args:
+            dataset: The dataset.
+            arrays: Columns that become arrays if they hold numbers or strings.
+            where: The keys that lead to the dataset in the data of its task.
+        """
 
         def read(name: str, rows: Sequence[int] | None) -> Column:
+            if name in images:
+                return pictures_in(dataset, name, where, rows)
             values: list[Any] = (dataset if rows is None else dataset.select(rows))[name][:]
             return as_array(values) if name in arrays else values
 
-        return cls({name: partial(read, name) for name in dataset.column_names}, len(dataset))
+        images = image_columns(dataset)
+        columns = {name: partial(read, name) for name in dataset.column_names}
+        return cls(columns, len(dataset), {name: dataset.features[name] for name in images})
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Column]) -> "Columns":
@@ -98,7 +113,7 @@ class Columns:
             selected = (chosen if rows is None else chosen[rows]).tolist()
             return _select_rows(self._loaded[name], selected) if name in self._loaded else self._sources[name](selected)
 
-        return Columns({name: partial(load, name) for name in self._sources}, len(chosen))
+        return Columns({name: partial(load, name) for name in self._sources}, len(chosen), self.features)
 
     def select_columns(self, column_names: str | Sequence[str]) -> "Columns":
         """Keep only these columns."""
@@ -114,10 +129,14 @@ class Columns:
         """Rename columns: {old: new}."""
         return self._rename({column_mapping.get(name, name): name for name in self._sources})
 
+    def rename_column(self, original_column_name: str, new_column_name: str) -> "Columns":
+        """Rename one column."""
+        return self.rename_columns({original_column_name: new_column_name})
+
     def add_column(self, name: str, column: Column) -> "Columns":
         """Add a column."""
         kept = {old: partial(self._load_rows, old) for old in self._sources}
-        return Columns({**kept, name: partial(_select_rows, column)}, self._n_rows)
+        return Columns({**kept, name: partial(_select_rows, column)}, self._n_rows, self.features)
 
     def map(self, function: Callable[[dict[str, Any]], dict[str, Any]], **_: Any) -> "Columns":
         """Update each row with what `function` returns for it. Results are cached: one call per row and function."""
@@ -128,9 +147,12 @@ class Columns:
         return self._map_results[function]
 
     def _rename(self, names: Mapping[str, str]) -> "Columns":
-        return Columns({new: partial(self._load_rows, old) for new, old in names.items()}, self._n_rows)
+        features = {new: self.features[old] for new, old in names.items() if old in self.features}
+        return Columns({new: partial(self._load_rows, old) for new, old in names.items()}, self._n_rows, features)
 
     def _load_rows(self, name: str, rows: Sequence[int] | None) -> Column:
+        if name in self.features and name not in self._loaded:  # all images of a training split are many files
+            return self._sources[name](rows)
         column: Column = self[name]
         return _select_rows(column, rows)
 
@@ -151,5 +173,24 @@ def _select_rows(column: Column, rows: Sequence[int] | None) -> Column:
 
 def texts_in(inputs: "DataLoader[BatchedInput]") -> list[str]:
     """The texts that mteb passes to an encoder. Its batches are consecutive rows of a table."""
+    return _items_in(inputs, "text")
+
+
+def items_in(inputs: "DataLoader[BatchedInput]", task_metadata: "TaskMetadata") -> list[Any]:
+    """The texts that mteb passes to an encoder, or the pictures if it is a task on images."""
+    if not on_images(task_metadata):
+        return texts_in(inputs)
+    return check_images(_items_in(inputs, "image"), task_metadata.name)
+
+
+def on_images(task_metadata: "TaskMetadata") -> bool:
+    """Whether a task is on images alone."""
+    return list(task_metadata.modalities) == ["image"]
+
+
+def _items_in(inputs: "DataLoader[BatchedInput]", column: str) -> list[Any]:
     table: object = inputs.dataset
-    return list(table["text"]) if isinstance(table, Columns) else [text for batch in inputs for text in batch["text"]]
+    if isinstance(table, Columns):
+        return list(table[column])
+    batches: Any = inputs
+    return [item for batch in batches for item in batch[column]]

@@ -7,6 +7,7 @@ asked instead of imitated, with a model that only notes the prompt it is given.
 
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from midlayer_embed.ground.quiet import log_level
 from midlayer_embed.models.sentence_transformers_config import OwnConfig
+from midlayer_embed.texts.tokens import prompted
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -49,6 +51,15 @@ class TaskPrompts:
                 warnings.simplefilter("ignore")  # about prompts for tasks that mteb does not know
                 self._found[key] = _asked(self.own, task_metadata, prompt_type)
         return self._found[key]
+
+    def prompted(
+        self, items: Sequence[Any], task_metadata: "TaskMetadata", prompt_type: "PromptType | None"
+    ) -> list[Any]:
+        """The texts of a task under their prompt; pictures have none."""
+        if list(task_metadata.modalities) == ["image"]:
+            return list(items)
+        prompt = self.prompt_for(task_metadata, prompt_type)
+        return [prompted(prompt, text) for text in items]
 
     def used(self, task: str) -> dict[str, str] | None:
         """The prompts that the texts of a task had so far, by kind of text ("text" if it has no kind); None if none."""

@@ -34,6 +34,8 @@ from leaderboard.scoring.classification import Undersampling, best_accuracy, bes
 from leaderboard.scoring.columns import Columns
 from leaderboard.scoring.pairs import Pairs
 from leaderboard.scoring.reranking import Reranking
+from leaderboard.tasks.images.pictures import not_decoded
+from leaderboard.tasks.spill import with_items
 
 # Texts per batch of mteb. It does not affect forward passes: the store encodes all texts of a call together.
 ENCODE_KWARGS: EncodeKwargs = {"batch_size": 512, "show_progress_bar": False}
@@ -109,16 +111,17 @@ def _single_thread(model: EncoderProtocol) -> Iterator[None]:
 def prepared(task: AbsTask) -> Iterator[None]:
     """Hold the task's data in memory for mteb's evaluators, so that columns are read once instead of for every layer.
 
-    Scores do not change. Tasks of other types than the paper's, and tasks that override an evaluation method, are left
-    alone. The task and mteb are restored on exit. Nested calls for the same task are harmless. Inside, mteb builds
-    `Columns` in every thread of the process: evaluate other tasks before or after, or in another process that prepares
-    its own tasks.
+    Scores do not change. Images are not decoded: an encoder finds pictures among its inputs. Tasks of other types than
+    the paper's, and tasks that override an evaluation method, are left alone but for that. The task and mteb are
+    restored on exit. Nested calls for the same task are harmless. Inside, mteb builds `Columns` in every thread of the
+    process: evaluate other tasks before or after, or in another process that prepares its own tasks.
 
     Args:
         task: Task whose data are loaded.
     """
     if not _is_supported(task):
-        yield
+        with _patched(task, "dataset", _without_decoding(task.dataset, _DATA_DEPTH)):
+            yield
         return
     if isinstance(task, AbsTaskRetrieval):
         task.convert_v1_dataset_format_to_v2(num_proc=None)
@@ -162,12 +165,22 @@ def _is_supported(task: AbsTask) -> bool:
     )
 
 
-def _to_columns(data: Any, labels: list[str], depth: int) -> Any:
+def _to_columns(data: Any, labels: list[str], depth: int, where: tuple[str, ...] = ()) -> Any:
     """Convert each table in the data to `Columns`; everything else stays unchanged."""
     if isinstance(data, Dataset):
-        return Columns.of(data, arrays=labels)
+        return Columns.of(data, arrays=labels, where=where)
     if isinstance(data, dict) and depth:
-        return {name: _to_columns(value, labels, depth - 1) for name, value in data.items()}
+        return {name: _to_columns(value, labels, depth - 1, (*where, name)) for name, value in data.items()}
+    return data
+
+
+def _without_decoding(data: Any, depth: int) -> Any:
+    """The data with encoded images; everything else stays unchanged."""
+    if isinstance(data, Dataset):
+        return not_decoded(data)
+    if isinstance(data, dict) and depth:
+        changed = {name: _without_decoding(value, depth - 1) for name, value in data.items()}
+        return with_items(data, changed) if any(changed[name] is not value for name, value in data.items()) else data
     return data
 
 

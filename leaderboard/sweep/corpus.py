@@ -11,7 +11,7 @@ from leaderboard.sweep.options import SweepOptions
 from leaderboard.sweep.plan import TaskPlan, count_tokens
 from leaderboard.sweep.store import VectorStore, layer_bytes
 from leaderboard.tasks.fitting_texts import FitOn
-from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.forward.one_pass import OnePassEncoder
 
 # The share of the store budget that a corpus may take; a larger one is encoded with the texts of each task.
 _SHARE = 0.5
@@ -49,7 +49,7 @@ class Corpus:
     def _bytes(self, dim: int) -> int:
         return layer_bytes(len(self.fit_on.texts), dim, self.options.store_dtype) * len(self.options.layers)
 
-    def plan(self, encoder: LayerwiseEncoder) -> TaskPlan:
+    def plan(self, encoder: OnePassEncoder) -> TaskPlan:
         """Estimates the cost of one template."""
         texts = encoder.prompted(self.fit_on.texts)
         return TaskPlan(
@@ -62,7 +62,7 @@ class Corpus:
             template=encoder.recipe.template,
         )
 
-    def rows(self, encoder: LayerwiseEncoder, layer: int) -> FitRows:
+    def rows(self, encoder: OnePassEncoder, layer: int) -> FitRows:
         """The vectors at a layer; the first call for a template encodes the corpus at every layer."""
         template = encoder.recipe.template
         if template not in self._encoded:

@@ -1,4 +1,4 @@
-"""LayerView, one layer of a store as an mteb encoder, and StoreFiller, which encodes texts once for all layers."""
+"""LayerView, one layer of a store as an mteb encoder, and StoreFiller, which encodes items once for all layers."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -9,15 +9,15 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
 from sentence_transformers import SimilarityFunction
 
-from leaderboard.scoring.columns import texts_in
+from leaderboard.scoring.columns import items_in
 from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.sweep.store import VectorStore
 from leaderboard.sweep.vector_map import VectorMap
+from leaderboard.tasks.items import Item
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.models.sentence_transformers_config import OwnConfig
 from midlayer_embed.selection.representations import TextPass
-from midlayer_embed.texts.tokens import Text, prompted
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class StoreFiller:
-    """Encodes texts into a store, all its layers in one forward pass.
+    """Encodes texts or pictures into a store, all its layers in one forward pass.
 
     Args:
         encoder: The model.
@@ -42,7 +42,7 @@ class StoreFiller:
     """
 
     def __init__(
-        self, encoder: LayerwiseEncoder, store: VectorStore, *, final_norm: bool, label: str, show_progress: bool
+        self, encoder: OnePassEncoder, store: VectorStore, *, final_norm: bool, label: str, show_progress: bool
     ) -> None:
         self._encoder = encoder
         self._store = store
@@ -52,7 +52,7 @@ class StoreFiller:
         self._show_progress = show_progress
         self.not_finite: defaultdict[int, set[int]] = defaultdict(set)
 
-    def fill(self, texts: Sequence[Text], text_pass: TextPass | None = None) -> None:
+    def fill(self, texts: Sequence[Item], text_pass: TextPass | None = None) -> None:
         """Encodes the texts that are not in the store yet.
 
         Args:
@@ -126,7 +126,7 @@ class LayerView(AbsEncoder):
         self,
         layer: int,
         store: VectorStore,
-        fill: Callable[[Sequence[Text]], None],
+        fill: Callable[[Sequence[Item]], None],
         meta: ModelMeta,
         prompts: TaskPrompts | None = None,
         vector_map: VectorMap | None = None,
@@ -152,8 +152,7 @@ class LayerView(AbsEncoder):
         prompt_type: "PromptType | None" = None,
         **kwargs: "Unpack[EncodeKwargs]",
     ) -> np.ndarray:
-        """Embeddings of the texts in `inputs` at this layer: float32 (n_texts, dim)."""
-        prompt = self._prompts.prompt_for(task_metadata, prompt_type)
-        texts = [prompted(prompt, text) for text in texts_in(inputs)]
+        """Embeddings of the texts or pictures in `inputs` at this layer: float32 (n, dim)."""
+        texts = self._prompts.prompted(items_in(inputs, task_metadata), task_metadata, prompt_type)
         self._fill(texts)
         return self._map(self._store.vectors(self.layer, self._store.rows(texts)))

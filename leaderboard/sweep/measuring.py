@@ -16,7 +16,8 @@ from leaderboard.results.folder import MeasuredOn, ResultsFolder
 from leaderboard.results.known import N_TEXTS
 from leaderboard.results.schemas import METRICS_SCHEMA
 from leaderboard.sweep.options import SweepOptions
-from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from leaderboard.tasks.items import Item
+from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.selection.auto import n_usable
 from midlayer_embed.selection.measures import MetricSettings
 from midlayer_embed.selection.representations import (
@@ -72,8 +73,8 @@ class TaskMetrics:
 
     def text_pass(
         self,
-        encoder: LayerwiseEncoder,
-        sample: Sequence[str],
+        encoder: OnePassEncoder,
+        sample: Sequence[Item],
         texts: Collection[Any],
         layers: list[int],
         scored: list[int],
@@ -96,8 +97,8 @@ class TaskMetrics:
 
     def measure(
         self,
-        encoder: LayerwiseEncoder,
-        sample: Sequence[str],
+        encoder: OnePassEncoder,
+        sample: Sequence[Item],
         layers: list[int],
         text_pass: TextPass | None,
         scratch: Path,
@@ -125,7 +126,7 @@ class TaskMetrics:
                 for layer, value in zip(layers, curve, strict=True)
             ]
             frame = pl.DataFrame(rows, schema=METRICS_SCHEMA)
-            of_texts = {**made_with, N_TEXTS: n_usable(sample)}
+            of_texts = {**made_with, N_TEXTS: n_usable(item for item in sample if isinstance(item, str))}
             self._folder.save_metrics(frame, self.name, self._meta, self._measured_on, of_texts)
 
     def _request(self, metrics: list[str], layers: list[int]) -> MetricRequest:

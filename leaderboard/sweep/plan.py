@@ -7,14 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from leaderboard.analysis.variants import Variant
+from leaderboard.tasks.items import Item
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import token_budget
-from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.selection.representations import TextPass
 from midlayer_embed.terms import views_of
-from midlayer_embed.texts.tokens import Text, spelt, token_counts
-from midlayer_embed.texts.views import augmented_views
-from midlayer_embed.texts.word_views import word_views
 
 # Sample sizes: texts to count tokens of, and texts to augment.
 _COUNTED = 1000
@@ -132,16 +130,16 @@ def layer_groups(layers: Sequence[int], bytes_a_layer: int, budget: int) -> tupl
     return tuple(tuple(int(layer) for layer in group) for group in np.array_split(np.array(layers), n_groups))
 
 
-def count_tokens(encoder: LayerwiseEncoder, texts: Sequence[Text]) -> int:
+def count_tokens(encoder: OnePassEncoder, texts: Sequence[Item]) -> int:
     """Estimated number of tokens of texts, from a sample of them."""
     some = texts[:: max(1, len(texts) // _COUNTED)]
     if not some:
         return 0
-    counts = token_counts(encoder.backbone.tokenizer, some, encoder.backbone.truncate_to)
+    counts = encoder.inputs.token_counts(some)
     return round(float(counts.mean()) * len(texts))
 
 
-def count_metric_tokens(encoder: LayerwiseEncoder, sample: Sequence[str], wanted: Sequence[str], seed: int) -> int:
+def count_metric_tokens(encoder: OnePassEncoder, sample: Sequence[Item], wanted: Sequence[str], seed: int) -> int:
     """Estimated number of tokens to encode for metrics, from the views of a few texts.
 
     Args:
@@ -153,31 +151,36 @@ def count_metric_tokens(encoder: LayerwiseEncoder, sample: Sequence[str], wanted
     texts = count_tokens(encoder, sample) if TextPass.is_needed(wanted) else 0
     some = sample[:_AUGMENTED]
     for kind, count in views_of(wanted).items():
-        if kind == "augmented":
-            views = augmented_views(some, 1, seed=seed, workers=1) * count
-        else:
-            _, views = word_views(some, kind, seed)
-        texts += round(sum(count_tokens(encoder, view) for view in views) / len(some) * len(sample))
+        of_one = 1 if kind == "augmented" else count  # all augmented views have about as many tokens
+        _, views = encoder.inputs.views(kind, some, of_one, seed=seed, workers=1)
+        n_tokens = count // of_one * sum(count_tokens(encoder, view) for view in views)
+        texts += round(n_tokens / len(some) * len(sample))
     return texts
 
 
-def measure_speed(encoder: LayerwiseEncoder, texts: Sequence[Text]) -> float:
+def measure_speed(encoder: OnePassEncoder, texts: Sequence[Item]) -> float:
     """Tokens per second through all layers, measured on as many of these texts as take half a second.
 
     A machine that needs less for two full batches is measured on these.
     """
-    counts = token_counts(encoder.backbone.tokenizer, texts, encoder.backbone.truncate_to)
+    texts = list(dict.fromkeys(texts))
+    counts = encoder.inputs.token_counts(texts)
     within = np.cumsum(counts) <= 2 * token_budget(None, encoder.backbone.device)
-    some = [spelt(text) for text, is_in in zip(texts, within, strict=True) if is_in] or [spelt(texts[0])]
-    encoder.encode(some[:4])  # warm-up
+    some = [text for text, is_in in zip(texts, within, strict=True) if is_in] or [texts[0]]
+    _encode(encoder, some[:4])  # warm-up
     n_timed = min(_TIMED_TEXTS, len(some))
     while True:
         start = time.perf_counter()
-        encoder.encode(some[:n_timed])
+        _encode(encoder, some[:n_timed])
         seconds = time.perf_counter() - start
         if seconds >= _TIMED_SECONDS or n_timed == len(some):
             return float(counts[:n_timed].sum()) / seconds
         n_timed = min(4 * n_timed, len(some))
+
+
+def _encode(encoder: OnePassEncoder, items: Sequence[Item]) -> None:
+    for _ in encoder.pooled_batches(items, encoder.layers, norms=[encoder.final_norm]):
+        pass
 
 
 def duration(seconds: float) -> str:

@@ -27,7 +27,6 @@ from leaderboard.sweep.arguments import (
     check_seed,
     check_store_dtype,
     check_transform_texts,
-    metric_names,
     parse_bytes,
 )
 from leaderboard.sweep.corpus import Corpus
@@ -37,16 +36,16 @@ from leaderboard.sweep.plan import Plan, TaskPlan, measure_speed
 from leaderboard.sweep.task import TaskSweep
 from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.fitting_texts import FIT_TEXTS, FitOn, fit_on
+from leaderboard.tasks.items import Item
 from leaderboard.tasks.names import TRAIN, check_data_dir, check_limit
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.ground.failures import reason_of, report_failures
 from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.options import FILE_OPTIONS, ModelOptions, takes_options
 from midlayer_embed.recipes.names import NONE, check_templates, check_transforms
 from midlayer_embed.recipes.transform import warn_of_few
-from midlayer_embed.texts.tokens import Text
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -75,7 +74,7 @@ class TasksFailed(RuntimeError):
 
 @takes_options(without=(*FILE_OPTIONS, "template"))
 def run_sweep(
-    model: str | Path | LayerwiseEncoder,
+    model: str | Path | OnePassEncoder,
     benchmark_or_tasks: str | Benchmark | AbsTask | Iterable[str | AbsTask],
     results_dir: str | Path,
     *,
@@ -97,7 +96,7 @@ def run_sweep(
     on_plan: Callable[[Plan], bool] | None = None,
     **options: "Unpack[ModelOptions]",
 ) -> Leaderboard:
-    """Scores layers of a model on tasks, and measures representation metrics of the same texts.
+    """Scores layers of a model on tasks, and measures representation metrics of the same texts or images.
 
     The result of each (task, layer, template, transform) appears in `results_dir` as soon as it is computed; a rerun
     computes only missing results. Each dataset is loaded once, and only the data of one task are in memory at a time;
@@ -105,10 +104,11 @@ def run_sweep(
     is logged with its reason and does not stop the others.
 
     Args:
-        model: Name of a model in `configs/models`, a hub id, a folder, "starter", or a LayerwiseEncoder, which is used
-            with its own settings.
-        benchmark_or_tasks: "starter", "paper" or "paper-fast", an mteb Benchmark, or tasks by name or as objects, which
-            may be loaded already.
+        model: Name of a model in `configs/models`, a hub id, a folder, "starter", or a LayerwiseEncoder or
+            ImageLayerwiseEncoder, which is used with its own settings.
+        benchmark_or_tasks: "starter", "paper" or "paper-fast", for image encoders "starter-vision", "vision" or
+            "vision-large"; an mteb Benchmark, or tasks by name or as objects, which may be loaded already. All of them
+            on texts, or all of them on images.
         results_dir: Results folder, in the layout of mteb's ResultCache with one experiment per layer.
         layers: "all", or layers and depths such as [0, 6, -1]. A layer that is named twice is scored once.
         data_dir: A folder to read all datasets from instead of the Hub, FOLDER/<org>/<name> laid out as on the Hub. It
@@ -122,7 +122,7 @@ def run_sweep(
         limit: Evaluated items to keep of each split, drawn with the seed, for a first look. Such results are stored
             under another name than complete ones.
         metrics: "all", "none", or some of `midlayer_embed.terms.METRICS`. InfoNCE, DiME and LiDAR encode augmented
-            views of each text, LiDAR the most.
+            views of each text, LiDAR the most. Images have none of the metrics whose views are made of words.
         metric_texts: Maximum number of texts per task that metrics are measured on, drawn from the evaluated splits.
         templates: Templates to score, with a forward pass each: None for plain texts, "eol", "echo", or texts with
             {text} in them once or twice. None: plain texts, or the template of a LayerwiseEncoder. Metrics are measured
@@ -131,7 +131,7 @@ def run_sweep(
             "whiten:r" or "whiten" (whiten:10). Each is fitted on the pooled vectors of the very layer and template.
         transform_texts: What they are fitted on, never with labels. "train": texts of the task's splits that are not
             evaluated; a task without one falls back to "task". "task": the evaluated texts themselves. A file of texts,
-            or a list: the same for every task. Scores say on which in `fitted_on`.
+            or a list: the same for every task, for models of texts. Scores say on which in `fitted_on`.
         fit_texts: Maximum number of distinct texts that transforms are fitted on, drawn by the seed.
         seed: Seed of the texts that metrics are measured on, of their views, of the texts that transforms are fitted
             on, and of the items that `limit` keeps.
@@ -157,6 +157,7 @@ def run_sweep(
     """
     tasks = resolve_tasks(benchmark_or_tasks)
     swept = SweptModel.of(model, options)
+    swept.check_tasks(tasks)
     asked = (swept.asked.template,) if templates is None else check_templates(templates)
     wanted_transforms = check_transforms(transforms)
     check_transform_texts(transform_texts)
@@ -166,7 +167,7 @@ def run_sweep(
     folder = ResultsFolder(results_dir)
     wanted = SweepOptions(
         layers=list(dict.fromkeys(layer_numbers(layers, swept.checkpoint.n_blocks, site))),
-        metrics=metric_names(metrics),
+        metrics=swept.metrics(metrics),
         metric_texts=check_metric_texts(metric_texts),
         seed=seed,
         limit=check_limit(limit),
@@ -184,6 +185,7 @@ def run_sweep(
         logger.info("no metrics are measured: they are those of plain texts, and the templates have no None")
         wanted = replace(wanted, metrics=[])
     swept.checkpoint.check_layers(wanted.layers, site)
+    swept.check_recipes(asked, wanted.fit_on)
     settings = [
         {**swept.settings(template), "limit": wanted.limit, "store_dtype": wanted.store_dtype} for template in asked
     ]
@@ -259,7 +261,7 @@ def _plan(
 ) -> Plan:
     """The expected cost of the tasks. Their data and texts are kept in `scratch`; tasks without data fail here."""
     plans: list[TaskPlan] = []
-    some: list[Text] = []
+    some: list[Item] = []
     for sweep in working:
         with _report_failures(sweep.name, failures):
             found, texts = sweep.plan(swept.encoder, scratch, corpus)
@@ -273,7 +275,7 @@ def _plan(
     return Plan(tuple(plans), n_finished, _speed(encoder, some) if some and encoder else None, corpora)
 
 
-def _speed(encoder: LayerwiseEncoder, texts: list[Text]) -> float | None:
+def _speed(encoder: OnePassEncoder, texts: list[Item]) -> float | None:
     """Tokens per second; None if it cannot be measured, since a text that cannot be encoded is its task's failure."""
     try:
         return measure_speed(encoder, texts)

@@ -1,4 +1,4 @@
-"""Vectors of the texts of one task at several layers, on disk, one row per distinct text.
+"""Vectors of the texts or pictures of one task at several layers, on disk, one row for each distinct one.
 
 The store grows by segments, one for each call that adds texts. A segment is one file, stored layer by layer, so that
 reading a layer reads one contiguous part of the file. Other processes can read a store after `publish`.
@@ -15,10 +15,10 @@ from types import TracebackType
 import numpy as np
 
 from leaderboard.sweep.arguments import check_store_dtype
-from leaderboard.sweep.kept_texts import text_of
+from leaderboard.tasks.images.pictures import Shelf
+from leaderboard.tasks.items import Item, identity_of, item_from_json
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.texts.tokens import Text
 
 _INDEX = "index.json"
 
@@ -48,7 +48,7 @@ class VectorStore:
         self.dim = dim
         self.dtype = dtype
         self._slots = {layer: slot for slot, layer in enumerate(self.layers)}
-        self._number: dict[Text, int] = {}
+        self._number: dict[Item, int] = {}
         self._segments: list[np.memmap] = []
         self._starts: list[int] = []
 
@@ -59,7 +59,7 @@ class VectorStore:
         store = cls.__new__(cls)
         store.folder, store.layers, store.dim, store.dtype = folder, index["layers"], index["dim"], index["dtype"]
         store._slots = {layer: slot for slot, layer in enumerate(store.layers)}
-        store._number = {text_of(text): number for number, text in enumerate(index["texts"])}
+        store._number = {item_from_json(text, Shelf({})): number for number, text in enumerate(index["texts"])}
         store._starts = index["starts"]
         store._segments = [
             np.load(folder / _segment_name(number), mmap_mode="r") for number in range(len(store._starts))
@@ -77,7 +77,7 @@ class VectorStore:
             "dim": self.dim,
             "dtype": self.dtype,
             "starts": self._starts,
-            "texts": list(self._number),
+            "texts": [identity_of(item) for item in self._number],
         }
         with atomic_file(self.folder / _INDEX) as partial:
             partial.write_text(json.dumps(index), encoding="utf-8")
@@ -94,11 +94,11 @@ class VectorStore:
     def __len__(self) -> int:
         return len(self._number)
 
-    def missing(self, texts: Sequence[Text]) -> list[Text]:
+    def missing(self, texts: Sequence[Item]) -> list[Item]:
         """The distinct texts that are not in the store yet, in order of first appearance."""
         return list(dict.fromkeys(text for text in texts if text not in self._number))
 
-    def grow(self, texts: Sequence[Text]) -> tuple[range, np.ndarray]:
+    def grow(self, texts: Sequence[Item]) -> tuple[range, np.ndarray]:
         """Adds rows for new distinct texts.
 
         Returns:
@@ -118,7 +118,7 @@ class VectorStore:
         self._starts.append(start)
         return range(start, len(self._number)), segment
 
-    def rows(self, texts: Sequence[Text]) -> np.ndarray:
+    def rows(self, texts: Sequence[Item]) -> np.ndarray:
         """Rows of texts: an int array (n_texts,). A text that is not in the store raises KeyError."""
         return np.fromiter((self._number[text] for text in texts), dtype=np.int64, count=len(texts))
 

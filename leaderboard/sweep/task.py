@@ -1,4 +1,4 @@
-"""One task of a sweep: its data, loaded once and kept in files from the plan until the task is run, and its texts.
+"""One task of a sweep: its data, loaded once and kept in files from the plan until the task is run, and its items.
 
 `leaderboard.sweep.template_sweep` encodes and scores them under each template; `leaderboard.sweep.run` chooses the
 tasks and handles errors.
@@ -30,19 +30,18 @@ from leaderboard.sweep.options import SweepOptions
 from leaderboard.sweep.plan import TaskPlan
 from leaderboard.sweep.template_sweep import OfTask, TemplateSweep
 from leaderboard.tasks.data import TaskData
-from leaderboard.tasks.fitting_texts import draw, other_texts
+from leaderboard.tasks.fitting_texts import draw, other_items
+from leaderboard.tasks.items import Item, content_of
 from leaderboard.tasks.names import TRAIN
-from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.recipes.transform import warn_of_few
-from midlayer_embed.texts.corpora import sample_texts
-from midlayer_embed.texts.tokens import Text, prompted, spelt
 
 logger = logging.getLogger(__name__)
 
 _TEXTS = "texts.jsonl"
 # A model with a template in it.
-Encoders = Callable[[str | None], LayerwiseEncoder]
+Encoders = Callable[[str | None], OnePassEncoder]
 
 
 class TaskSweep:
@@ -53,7 +52,8 @@ class TaskSweep:
         checkpoint: The model.
         settings: For each template a value for each key of `leaderboard.models.meta.DEFAULT_SETTINGS`, and as
             max_seq_length what was asked for.
-        limits: The number of tokens to which texts are truncated, the limit in force, for each template.
+        limits: The number of tokens to which texts are truncated, the limit in force, for each template; None for
+            images.
         options: Options of the sweep.
         folder: The results folder.
         label: Label of log lines and progress bars.
@@ -69,7 +69,7 @@ class TaskSweep:
         task: AbsTask,
         checkpoint: Checkpoint,
         settings: Sequence[dict[str, Any]],
-        limits: Sequence[int],
+        limits: Sequence[int | None],
         options: SweepOptions,
         folder: ResultsFolder,
         label: str,
@@ -112,7 +112,7 @@ class TaskSweep:
 
     def plan(
         self, encoders: Encoders, scratch: Path, corpus: Corpus | None = None
-    ) -> tuple[list[TaskPlan], list[Text]]:
+    ) -> tuple[list[TaskPlan], list[Item]]:
         """Estimates the cost of the task. Its data and texts are kept in files, for `run`.
 
         Args:
@@ -141,7 +141,7 @@ class TaskSweep:
         assert self._kept_in is not None
         try:
             with self.data.loaded():
-                texts = KeptTexts.load(self._kept_in / _TEXTS)
+                texts = KeptTexts.load(self._kept_in / _TEXTS, self._task.dataset)
                 for sweep in self._templates:
                     if sweep.has_work:
                         encoder = encoders(sweep.template)
@@ -151,7 +151,7 @@ class TaskSweep:
         parts = ", ".join(f"{part} {self.seconds[part]:.1f} s" for part in ("encoding", "scoring", "metrics"))
         logger.info("%s: %s", self._label, parts)
 
-    def _provenance(self, encoder: LayerwiseEncoder, template: str | None) -> dict[str, Any]:
+    def _provenance(self, encoder: OnePassEncoder, template: str | None) -> dict[str, Any]:
         return provenance(
             encoder,
             self._task,
@@ -161,41 +161,34 @@ class TaskSweep:
             dataset_files_sha256=self.data.files_sha256,
         )
 
-    def _collect_texts(self, encoder: LayerwiseEncoder, *, corpus_apart: bool) -> KeptTexts:
+    def _collect_texts(self, encoder: OnePassEncoder, *, corpus_apart: bool) -> KeptTexts:
         """The texts that mteb's evaluation of the loaded task encodes, those of the metrics and those of transforms."""
         with prepared(self._task):
             texts = collect_texts(self._task, self._prompts)
-        fit: list[Text] = []
+        fit: list[Item] = []
         if self.to_fit and not corpus_apart:
             fit = self._fitting_texts(encoder, texts)
             if fit:
                 warn_of_few(f"{self._label}: transforms are", len(fit), encoder.dim)
         if not self._options.metrics:
             return KeptTexts(texts.all, [], fit)
-        sample = sample_texts(
-            texts.evaluated,
-            self._options.metric_texts,
-            seed=self._options.seed,
-            tokenizer=encoder.backbone.tokenizer,
-            max_length=encoder.max_seq_length,
-        )
+        sample = encoder.inputs.sample(texts.evaluated, self._options.metric_texts, seed=self._options.seed)
         return KeptTexts(texts.all, sample, fit)
 
-    def _fitting_texts(self, encoder: LayerwiseEncoder, texts: TaskTexts) -> list[Text]:
+    def _fitting_texts(self, encoder: OnePassEncoder, texts: TaskTexts) -> list[Item]:
         fit_on, n, seed = self._options.fit_on, self._options.fit_texts, self._options.seed
         if fit_on.is_corpus:
             return encoder.prompted(fit_on.texts)
         if fit_on.name == TRAIN:
-            if found := draw(other_texts(self._task), n, seed):
-                prompt = self._prompts.prompt_for(self._task.metadata, None)
-                return [prompted(prompt, text) for text in found]
+            if found := draw(other_items(self._task, n, seed), n, seed):
+                return self._prompts.prompted(found, self._task.metadata, None)
             logger.warning("%s has no other split: its transforms are fitted on the evaluated texts", self._label)
             for sweep in self._templates:
                 sweep.fall_back()
             if not self.to_fit:  # finished by an earlier sweep
                 return []
-        by_text = {spelt(text): text for text in texts.evaluated_prompted}
-        return [by_text[text] for text in draw(by_text, n, seed)]
+        by_content = {content_of(text): text for text in texts.evaluated_prompted}
+        return [by_content[text] for text in draw(by_content, n, seed)]
 
     @cached_property
     def _made_with(self) -> dict[str, Any]:

@@ -32,15 +32,15 @@ from leaderboard.sweep.options import SweepOptions
 from leaderboard.sweep.plan import TaskPlan, count_metric_tokens, count_tokens, layer_groups
 from leaderboard.sweep.store import VectorStore, layer_bytes
 from leaderboard.tasks.fitting_texts import sha256_of
+from leaderboard.tasks.items import content_of
 from leaderboard.tasks.names import TASK, TRAIN
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.after_pooling import AfterPooling
-from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.selection.representations import TextPass
 from midlayer_embed.terms import n_views
-from midlayer_embed.texts.tokens import spelt
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class TemplateSweep:
         if not self._options.overwrite:
             self.unscored = self._still_missing(self.unscored)
 
-    def plan(self, encoder: LayerwiseEncoder, texts: KeptTexts, corpus: Corpus | None) -> TaskPlan:
+    def plan(self, encoder: OnePassEncoder, texts: KeptTexts, corpus: Corpus | None) -> TaskPlan:
         """Estimates the cost; the arguments are those of `run`.
 
         Raises:
@@ -146,9 +146,7 @@ class TemplateSweep:
             n_scores=sum(map(len, self.unscored.values())),
         )
 
-    def run(
-        self, encoder: LayerwiseEncoder, texts: KeptTexts, corpus: Corpus | None, made_with: dict[str, Any]
-    ) -> None:
+    def run(self, encoder: OnePassEncoder, texts: KeptTexts, corpus: Corpus | None, made_with: dict[str, Any]) -> None:
         """Computes and saves the missing scores and metrics.
 
         Args:
@@ -171,21 +169,19 @@ class TemplateSweep:
             self._save_not_finite(texts, scratch, made_with)
 
     def _text_pass(
-        self, encoder: LayerwiseEncoder, texts: KeptTexts, missing: list[int], unscored: list[int]
+        self, encoder: OnePassEncoder, texts: KeptTexts, missing: list[int], unscored: list[int]
     ) -> TextPass | None:
         if self._metrics is None:
             return None
         return self._metrics.text_pass(encoder, texts.sample, texts.all, missing, unscored)
 
-    def _groups(
-        self, encoder: LayerwiseEncoder, texts: KeptTexts, corpus: Corpus | None
-    ) -> tuple[tuple[int, ...], ...]:
+    def _groups(self, encoder: OnePassEncoder, texts: KeptTexts, corpus: Corpus | None) -> tuple[tuple[int, ...], ...]:
         measured = () if self._metrics is None else self._metrics.missing
         needed = sorted({*self.unscored, *measured})
         room = self._options.store_budget - (0 if corpus is None else corpus.disk)
         return layer_groups(needed, self._bytes_a_layer(encoder, texts), room)
 
-    def _bytes_a_layer(self, encoder: LayerwiseEncoder, texts: KeptTexts) -> int:
+    def _bytes_a_layer(self, encoder: OnePassEncoder, texts: KeptTexts) -> int:
         """Bytes of one layer in the store, or of the metrics' views, which are written after the store is deleted."""
         wanted = [] if self._metrics is None else self._metrics.wanted(self._options.layers)
         views = n_views(wanted) * len(texts.sample)
@@ -194,7 +190,7 @@ class TemplateSweep:
             layer_bytes(store, encoder.dim, self._options.store_dtype), layer_bytes(views, encoder.dim, "float32")
         )
 
-    def _after(self, encoder: LayerwiseEncoder, layer: int) -> AfterPooling:
+    def _after(self, encoder: OnePassEncoder, layer: int) -> AfterPooling:
         """What turns the pooled vectors of a layer into its embeddings."""
         site = encoder.recipe.site
         is_last = self._checkpoint.is_last(layer, site)
@@ -204,7 +200,7 @@ class TemplateSweep:
 
     def _score(
         self,
-        encoder: LayerwiseEncoder,
+        encoder: OnePassEncoder,
         texts: KeptTexts,
         unscored: dict[int, list[str | None]],
         text_pass: TextPass | None,
@@ -249,7 +245,7 @@ class TemplateSweep:
 
     def _fit_rows(
         self,
-        encoder: LayerwiseEncoder,
+        encoder: OnePassEncoder,
         texts: KeptTexts,
         store: VectorStore,
         filler: StoreFiller,
@@ -306,7 +302,7 @@ class TemplateSweep:
     def _fit_provenance(self, texts: KeptTexts) -> dict[str, Any]:
         """What a provenance says of the texts that a transform was fitted on."""
         fit_on = self._options.fit_on
-        fitted = list(fit_on.texts) if fit_on.is_corpus else [spelt(text) for text in texts.fit]
+        fitted = list(fit_on.texts) if fit_on.is_corpus else [content_of(text) for text in texts.fit]
         found = {"n_fit_texts": len(fitted), "fit_sha256": sha256_of(fitted), **self._fit_identity}
         return found if fit_on.name != TRAIN else {**found, "has_other_splits": self._fitted_on == TRAIN}
 

@@ -9,13 +9,22 @@ import mteb.tasks
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
-from leaderboard.tasks.names import OTHER_COLUMNS, STARTER_BENCHMARK, check_benchmark, no_such_task
+from leaderboard.tasks.images.starter import STARTER_TASKS as STARTER_IMAGE_TASKS
+from leaderboard.tasks.names import (
+    OTHER_COLUMNS,
+    STARTER_BENCHMARK,
+    STARTER_VISION_BENCHMARK,
+    check_benchmark,
+    no_such_task,
+)
 from leaderboard.tasks.pins import PINS, make_benchmark
 from leaderboard.tasks.starter import STARTER_TASKS
 from midlayer_embed.errors import InputError, InputTypeError
 
 # Bytes; file systems allow 255 for a name, and a file that is being written has a longer one than the task.
 _LONGEST_NAME = 200
+# The tasks that build their own data, by benchmark.
+_OWN_DATA = {STARTER_BENCHMARK: STARTER_TASKS, STARTER_VISION_BENCHMARK: STARTER_IMAGE_TASKS}
 
 
 def get_benchmark(name: str) -> Benchmark:
@@ -25,7 +34,8 @@ def get_benchmark(name: str) -> Benchmark:
         name: "starter": five offline tasks built from docstrings, for a first look, not part of MTEB. "paper": the 32
             English MTEB tasks of the paper, on the test split, with datasets and revisions pinned in
             `configs/benchmarks/paper.yaml`. "paper-fast": the same tasks, but the six clustering tasks are replaced by
-            the ones that supersede them in mteb.
+            the ones that supersede them in mteb. "starter-vision": three offline tasks on images. "vision" and
+            "vision-large": a small and a large set of mteb's image tasks, pinned in `configs/benchmarks/vision.yaml`.
 
     Raises:
         InputError: (a ValueError) no such benchmark.
@@ -35,8 +45,8 @@ def get_benchmark(name: str) -> Benchmark:
         (5, 32)
     """
     check_benchmark(name)
-    if name == STARTER_BENCHMARK:
-        return make_benchmark(name, tuple(task() for task in STARTER_TASKS))
+    if name in _OWN_DATA:
+        return make_benchmark(name, tuple(task() for task in _OWN_DATA[name]))
     return make_benchmark(name, tuple(_pinned_task(**pin) for pin in PINS[name].values()))
 
 
@@ -59,12 +69,13 @@ def get_task(name: str) -> AbsTask:
     Raises:
         InputError: (a ValueError) no such task; the message suggests similar names.
     """
-    for task in STARTER_TASKS:
+    starters = [task for tasks in _OWN_DATA.values() for task in tasks]
+    for task in starters:
         if task.metadata.name == name:
             return task()
     # Names are read from the classes: `mteb.get_tasks` would create a thousand task objects.
     classes = [item for item in vars(mteb.tasks).values() if isinstance(item, type) and issubclass(item, AbsTask)]
-    names = [task.metadata.name for task in (*STARTER_TASKS, *classes)]
+    names = [task.metadata.name for task in (*starters, *classes)]
     if name not in names:
         raise no_such_task(name, names)
     for pins in PINS.values():

@@ -1,6 +1,7 @@
-"""Texts without labels that a transform is fitted on: other splits of a task, or a corpus. Draws them; encodes nothing.
+"""Texts or pictures without labels that a transform is fitted on: other splits of a task, or a corpus of texts.
 
-A draw depends only on the texts and the seed, not on their order or on duplicates, and takes little memory.
+Draws them; encodes nothing. A draw depends only on the texts and the seed, not on their order or on duplicates, and
+takes little memory. Of a large table of images a part is read, so there it depends on their order, too.
 """
 
 import hashlib
@@ -8,11 +9,14 @@ import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from datasets import Dataset
 from mteb.abstasks.abstask import AbsTask
 
+from leaderboard.tasks.images.pictures import image_columns, pictures_in
+from leaderboard.tasks.items import Item, content_of
 from leaderboard.tasks.names import TASK, TRAIN, corpus_name
 from midlayer_embed.errors import InputError
 from midlayer_embed.texts.corpora import file_texts
@@ -23,6 +27,9 @@ from midlayer_embed.texts.tokens import check_texts
 FIT_TEXTS = 5000
 # Rows of a table that are read at a time.
 _ROWS = 4096
+# What columns are made of that an encoder is given.
+_KINDS = ("text", "image")
+_Item = TypeVar("_Item", bound=Item)
 
 
 @dataclass(frozen=True)
@@ -72,21 +79,22 @@ def fit_on(transform_texts: str | Path | Sequence[str], fit_texts: int = FIT_TEX
     return FitOn(corpus_name(Path(str(transform_texts)).name if is_file else None, sha256_of(found)), found)
 
 
-def draw(texts: Iterable[str], n: int, seed: int) -> list[str]:
-    """At most `n` of the distinct texts that are not blank, drawn by the seed, sorted.
+def draw(items: Iterable[_Item], n: int, seed: int) -> list[_Item]:
+    """At most `n` of the distinct texts that are not blank, or of the distinct pictures, drawn by the seed, sorted.
 
     Example:
         >>> draw(["b", "a", " ", "b"], 5, seed=0), len(draw(map(str, range(100)), 5, seed=0))
         (['a', 'b'], 5)
     """
     key = str(seed).encode()
-    kept: dict[bytes, str] = {}
-    for text in texts:
-        if text.strip():
-            kept[hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=key).digest()] = text
+    kept: dict[bytes, _Item] = {}
+    for item in items:
+        content = content_of(item)
+        if content.strip():
+            kept[hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16, key=key).digest()] = item
             if len(kept) >= 4 * n:
                 kept = {digest: kept[digest] for digest in heapq.nsmallest(n, kept)}
-    return sorted(kept[digest] for digest in heapq.nsmallest(n, kept))
+    return sorted((kept[digest] for digest in heapq.nsmallest(n, kept)), key=content_of)
 
 
 def sha256_of(texts: Iterable[str]) -> str:
@@ -97,18 +105,27 @@ def sha256_of(texts: Iterable[str]) -> str:
     return found.hexdigest()
 
 
-def other_texts(task: AbsTask) -> Iterator[str]:
-    """The texts of a loaded task's splits that are not evaluated, all columns of texts; no labels are read.
+def other_items(task: AbsTask, n: int, seed: int) -> Iterator[Item]:
+    """The texts or pictures of a loaded task's splits that are not evaluated, all columns; no labels are read.
 
     There are none where mteb loads only evaluated splits, as for retrieval and reranking.
+
+    Args:
+        task: The task.
+        n: Number of pictures of a column that are read at most; the files of a training split can be large.
+        seed: Seed of the choice of these.
     """
-    columns = [name for name, kind in getattr(task, "_get_content_columns", dict)().items() if kind == "text"]
+    columns = [name for name, kind in getattr(task, "_get_content_columns", dict)().items() if kind in _KINDS]
     data: Any = task.dataset
     for subset in task.hf_subsets:
-        splits = data if subset == "default" and subset not in data else data.get(subset, {})
-        for split, table in splits.items():
+        is_plain = subset == "default" and subset not in data
+        for split, table in (data if is_plain else data.get(subset, {})).items():
             if split not in task.eval_splits and isinstance(table, Dataset):
-                yield from _texts_of(table, columns)
+                images = [name for name in image_columns(table) if name in columns]
+                yield from _texts_of(table, [name for name in columns if name not in images])
+                rows = sorted(np.random.default_rng(seed).permutation(len(table))[:n].tolist())
+                for name in images:
+                    yield from pictures_in(table, name, (split,) if is_plain else (subset, split), rows)
 
 
 def _texts_of(table: Dataset, columns: Sequence[str]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Value
 from mteb.abstasks import (
     AbsTaskClassification,
     AbsTaskClustering,
@@ -27,9 +27,9 @@ from midlayer_embed.errors import InputError
 def limit_task(task: AbsTask, limit: int, seed: int) -> None:
     """Keep a random sample of at most `limit` items in each evaluated split of each subset, in their original order.
 
-    An item is a row (classification, STS, clustering), a pair (pair classification), a sentence of each set (legacy
-    clustering) or a query with its candidate documents (reranking, retrieval). A corpus without candidate lists and
-    training splits are kept whole. The sample of a split does not depend on other splits.
+    An item is a row (classification, STS, clustering, images), a pair (pair classification), a sentence of each set
+    (legacy clustering) or a query with its candidate documents (reranking, retrieval). A corpus without candidate lists
+    and training splits are kept whole. The sample of a split does not depend on other splits.
 
     Args:
         task: Task whose data are loaded. The data are replaced, not modified in place. A clustering task that embeds a
@@ -98,6 +98,8 @@ def _cut_documents(task: AbsTaskClustering, rows: Dataset, limit: int, rng: np.r
 
 
 def _cut_sentences(task: AbsTaskClusteringLegacy, sets: Dataset, limit: int, rng: np.random.Generator) -> Dataset:
+    if isinstance(sets.features[task.label_column_name], (Value, ClassLabel)):  # one set, a row for each: images
+        return _cut_rows(task, sets, limit, rng)
     sets = sets.select_columns([task.input_column_name, task.label_column_name])
     limited = []
     for row in sets:

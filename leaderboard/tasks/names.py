@@ -17,7 +17,15 @@ from midlayer_embed.texts.names import ON_HUB, SOTU
 STARTER_BENCHMARK = "starter"
 PAPER_BENCHMARK = "paper"
 FAST_BENCHMARK = "paper-fast"
-BENCHMARKS = (STARTER_BENCHMARK, PAPER_BENCHMARK, FAST_BENCHMARK)
+STARTER_VISION_BENCHMARK = "starter-vision"
+VISION_BENCHMARK = "vision"
+LARGE_VISION_BENCHMARK = "vision-large"
+BENCHMARKS = (
+    *(STARTER_BENCHMARK, PAPER_BENCHMARK, FAST_BENCHMARK),
+    *(STARTER_VISION_BENCHMARK, VISION_BENCHMARK, LARGE_VISION_BENCHMARK),
+)
+# The benchmarks whose tasks build their own data, with the module of their tasks.
+_OWN_DATA = {STARTER_BENCHMARK: "starter.py", STARTER_VISION_BENCHMARK: "images/starter.py"}
 # What a transform can be fitted on besides a corpus: the task's splits that are not evaluated, or the evaluated texts.
 TRAIN, TASK = "train", "task"
 # A file's name that can be part of the name of a result.
@@ -64,18 +72,18 @@ def _written_names() -> frozenset[str]:
     folders = [Path(folder, "tasks") for folder in (spec and spec.submodule_search_locations) or []]
     files = [file for folder in folders for file in folder.rglob("*.py")]
     found = {name for file in files for name in _NAME.findall(file.read_text(encoding="utf-8"))}
-    return frozenset((*found, *starter_tasks()))
+    return frozenset((*found, *(name for benchmark in _OWN_DATA for name in starter_tasks(benchmark))))
 
 
 @cache
-def starter_tasks() -> tuple[str, ...]:
-    """The names of the starter tasks.
+def starter_tasks(benchmark: str = STARTER_BENCHMARK) -> tuple[str, ...]:
+    """The names of the starter tasks on texts, or of those of "starter-vision".
 
     Example:
-        >>> starter_tasks()[0], len(starter_tasks())
-        ('StarterClassification', 5)
+        >>> starter_tasks()[0], len(starter_tasks()), starter_tasks("starter-vision")[-1]
+        ('StarterClassification', 5, 'StarterVisualSTS')
     """
-    return tuple(_CLASS.findall(Path(__file__).with_name("starter.py").read_text(encoding="utf-8")))
+    return tuple(_CLASS.findall(Path(__file__).parent.joinpath(_OWN_DATA[benchmark]).read_text(encoding="utf-8")))
 
 
 def check_corpora(names: Iterable[str]) -> None:

@@ -5,18 +5,32 @@ mteb.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
 
 from leaderboard.config_files import read_config
-from leaderboard.tasks.names import FAST_BENCHMARK, PAPER_BENCHMARK
+from leaderboard.tasks.names import FAST_BENCHMARK, LARGE_VISION_BENCHMARK, PAPER_BENCHMARK, VISION_BENCHMARK
 
-# For each benchmark, by task name: name, dataset, revision, subset and split. The tasks of "starter" build their own
-# data and pin nothing.
+# The key of the tasks that a set adds to those of the benchmark that its file is named after.
+_ADDED = {LARGE_VISION_BENCHMARK: (VISION_BENCHMARK, "large")}
+
+
+def _config(name: str) -> dict[str, Any]:
+    """The configuration of a benchmark."""
+    if name not in _ADDED:
+        return read_config("benchmarks", name)
+    file, key = _ADDED[name]
+    config = read_config("benchmarks", file)
+    return {**config[key], "tasks": [*config["tasks"], *config[key]["tasks"]]}
+
+
+# For each benchmark, by task name: name, dataset, revision, subset and split. The tasks of "starter" and
+# "starter-vision" build their own data and pin nothing.
 PINS: dict[str, dict[str, dict[str, str]]] = {
-    benchmark: {pin["name"]: pin for pin in read_config("benchmarks", benchmark)["tasks"]}
-    for benchmark in (PAPER_BENCHMARK, FAST_BENCHMARK)
+    benchmark: {pin["name"]: pin for pin in _config(benchmark)["tasks"]}
+    for benchmark in (PAPER_BENCHMARK, FAST_BENCHMARK, VISION_BENCHMARK, LARGE_VISION_BENCHMARK)
 }
 # Names of the 32 tasks in the paper's Table 1.
 PAPER_TASKS: tuple[str, ...] = tuple(PINS[PAPER_BENCHMARK])
@@ -29,7 +43,7 @@ def make_benchmark(name: str, tasks: Sequence[AbsTask]) -> Benchmark:
         name: One of `BENCHMARKS`.
         tasks: Its tasks.
     """
-    config = read_config("benchmarks", name)
+    config = _config(name)
     return Benchmark(
         name=name,
         tasks=tasks,

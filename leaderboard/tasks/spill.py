@@ -41,7 +41,7 @@ def unspill(data: Any) -> Any:
     if isinstance(data, _JsonFile):
         return json.loads(data.path.read_text(encoding="ascii"))
     if isinstance(data, dict):
-        return _with_items(data, {key: unspill(value) for key, value in data.items()})
+        return with_items(data, {key: unspill(value) for key, value in data.items()})
     return data
 
 
@@ -60,10 +60,10 @@ def _spilled(data: Any, folder: Path, depth: int) -> Any:
         return _JsonFile(path)
     if not depth:
         return data
-    return _with_items(data, {key: _spilled(value, folder, depth - 1) for key, value in data.items()})
+    return with_items(data, {key: _spilled(value, folder, depth - 1) for key, value in data.items()})
 
 
-def _with_items(data: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
+def with_items(data: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
     """A dict of the same kind (a DatasetDict, a defaultdict) with other values."""
     changed = copy.copy(data)
     changed.update(items)

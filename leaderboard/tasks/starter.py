@@ -6,11 +6,9 @@ texts are one genre, and change with the versions of the three packages (see the
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.classification import AbsTaskClassification
 from mteb.abstasks.clustering_legacy import AbsTaskClusteringLegacy
@@ -20,44 +18,18 @@ from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.sts import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata, TaskType
 
+from leaderboard.tasks.own_data import STARTER_DATASET, OwnDataTask
 from leaderboard.tasks.starter_content import CLASSIFICATION_LABELS, CLUSTERING_LABELS, content_json
 from midlayer_embed.texts.starter_corpus import corpus_revision
 
-# The name that the tasks give their data, which are not on the Hub.
-STARTER_DATASET = "midlayer-embed/starter"
 
-
-class _StarterTask(AbsTask):
-    """Base of the five tasks: loads data without files, and adds the hash of the data to every score."""
-
-    # Such a task needs no dataset from the Hub or a folder. It may override `evaluate`, but only to add entries.
-    makes_its_own_data = True
+class _StarterTask(OwnDataTask):
+    """Base of the five tasks."""
 
     @classmethod
-    def content(cls) -> dict[str, Any]:
-        """Splits, texts and labels as plain JSON values; a new copy for each call."""
-        content: dict[str, Any] = json.loads(content_json(cls.metadata.type))
-        return content
-
-    @classmethod
-    def content_sha256(cls) -> str:
-        """SHA-256 of `content()`: equal hashes mean the same texts, order and labels."""
-        return hashlib.sha256(content_json(cls.metadata.type).encode()).hexdigest()
-
-    def load_data(self, num_proc: int | None = None, *, timer: Any = None, **kwargs: Any) -> None:
-        """Build the data from the installed packages, unless they are loaded already."""
-        if self.data_loaded:
-            return
-        self.dataset = self._to_dataset(self.content())
-        self.data_loaded = True
-
-    def _to_dataset(self, content: dict[str, Any]) -> Any:
-        return DatasetDict({split: Dataset.from_dict(columns) for split, columns in content.items()})
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Evaluate like mteb, and add `content_sha256` to the scores of each subset."""
-        evaluated = super().evaluate(*args, **kwargs)
-        return {subset: {**scores, "content_sha256": self.content_sha256()} for subset, scores in evaluated.items()}
+    def content_json(cls) -> str:
+        """Canonical JSON of the texts and labels."""
+        return content_json(cls.metadata.type)
 
 
 def _build_metadata(task_type: TaskType, description: str, **fields: Any) -> TaskMetadata:

@@ -111,7 +111,7 @@ MISTAKES = {
         f"report EMPTY --html {'x' * 300}": "cannot be reached: File name too long",
         "run EleutherAI/pythia-410m --layers 25": "a model of 24 blocks has layers 0..24",
         "run EleutherAI/pythia-410m --revision x": "revision: expected a commit or a revision of",
-        "run MODEL --benchmark nonsense": "benchmark: expected one of starter, paper, paper-fast",
+        "run MODEL --benchmark nonsense": "benchmark: expected one of starter, paper, paper-fast, starter-vision",
         "run MODEL --tasks StarterSTZ": "no task 'StarterSTZ'; did you mean StarterSTS",
         "run MODEL --jobs 0": "jobs: expected an int of at least 1",
         "run MODEL --store-budget much": "store_budget: expected bytes such as 20GB",
@@ -212,6 +212,10 @@ import sklearn.svm, scipy.stats.mstats, numpy.ma
 with warnings.catch_warnings():
     warnings.filterwarnings("error", category=UserWarning, module="leaderboard")
     answer = [task.content_sha256() for task in starter.STARTER_TASKS]
+""",
+    "starter image content": """
+from leaderboard.tasks.images.starter import STARTER_TASKS
+answer = [task.content_sha256() for task in STARTER_TASKS]
 """,
 }
 

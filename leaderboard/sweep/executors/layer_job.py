@@ -15,11 +15,11 @@ from leaderboard.scoring.score import score
 from leaderboard.sweep.layer_view import LayerView
 from leaderboard.sweep.store import VectorStore
 from leaderboard.sweep.vector_map import EQUAL, VectorMap, all_equal, threads_for
+from leaderboard.tasks.items import Item
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.after_pooling import AfterPooling
 from midlayer_embed.recipes.names import needs_covariance
 from midlayer_embed.recipes.transform import Moments, Transform
-from midlayer_embed.texts.tokens import Text
 
 # Rows that are read at a time.
 _BLOCK = 4096
@@ -84,7 +84,7 @@ def score_layer(
     task: AbsTask,
     store: VectorStore,
     job: LayerJob,
-    fill: Callable[[Sequence[Text]], None],
+    fill: Callable[[Sequence[Item]], None],
     prompts: TaskPrompts | None = None,
 ) -> Iterator[Scored]:
     """Scores a layer under each transform. A transform that cannot be fitted has no score; the others go on.

@@ -17,16 +17,16 @@ from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.scoring.score import prepared
 from leaderboard.sweep.executors.layer_job import LayerJob, Scored, portions, score_layer
 from leaderboard.sweep.store import VectorStore
+from leaderboard.tasks.items import Item
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.workers import safe_imports
-from midlayer_embed.texts.tokens import Text
 
 
 def scored_layers(
     task: AbsTask,
     store: VectorStore,
     layers: Sequence[LayerJob],
-    fill: Callable[[Sequence[Text]], None],
+    fill: Callable[[Sequence[Item]], None],
     jobs: int = 1,
     prompts: TaskPrompts | None = None,
 ) -> Generator[Scored, None, None]:
@@ -99,8 +99,8 @@ def _score_here(folder: Path, task: AbsTask, job: LayerJob, prompts: TaskPrompts
     return list(score_layer(task, store, job, _refuse_missing(store), prompts))
 
 
-def _refuse_missing(store: VectorStore) -> Callable[[Sequence[Text]], None]:
-    def check(texts: Sequence[Text]) -> None:
+def _refuse_missing(store: VectorStore) -> Callable[[Sequence[Item]], None]:
+    def check(texts: Sequence[Item]) -> None:
         if missing := store.missing(texts):
             raise InputError(
                 f"the task asks for {len(missing)} texts that were not collected before scoring; such a task can only "

@@ -40,7 +40,7 @@ class _Watched:
 
         def watched(encoder: LayerwiseEncoderClass, batch: Any, *args: Any) -> Any:
             self.rows.append(len(batch.rows))
-            self.tokens += batch.n_tokens
+            self.tokens += batch.units
             return forward(encoder, batch, *args)
 
         monkeypatch.setattr(LayerwiseEncoderClass, "_forward", watched)

@@ -1,0 +1,1 @@
+"""Tasks on images: starter tasks that need no download, and their images."""
