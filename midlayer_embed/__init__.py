@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
     from midlayer_embed.forward.images import ImageLayerwiseEncoder
     from midlayer_embed.forward.layerwise import LayerwiseEncoder
-    from midlayer_embed.models.families import register as register_family
+    from midlayer_embed.models.discovery import register as register_family
     from midlayer_embed.options import Recipe
     from midlayer_embed.recipes.transform import Transform, fit_transform
     from midlayer_embed.selection.criteria import LayerSelection
@@ -49,7 +49,7 @@ _HOMES = {
     "Transform": ("midlayer_embed.recipes.transform", "Transform"),
     "fit_transform": ("midlayer_embed.recipes.transform", "fit_transform"),
     "profile_layers": ("midlayer_embed.selection.profile", "profile_layers"),
-    "register_family": ("midlayer_embed.models.families", "register"),
+    "register_family": ("midlayer_embed.models.discovery", "register"),
     "select_layer": ("midlayer_embed.selection.select", "select_layer"),
     "select_recipe": ("midlayer_embed.selection.recipe_search", "select_recipe"),
 }

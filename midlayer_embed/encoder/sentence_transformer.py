@@ -38,7 +38,7 @@ from midlayer_embed.ground.checks import check_bool, check_optional_int
 from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.layers import LAYER_SITE, check_is_layer, layer_number
-from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
+from midlayer_embed.models.backbone import check_embeds_texts, limit_in_force, load_tokenizer
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint, n_tokens_of
 from midlayer_embed.models.weights import resolve_device, resolve_dtype
 from midlayer_embed.options import AnyModelOptions, Recipe, Source, fold, pooling_modes, takes_options
@@ -157,6 +157,7 @@ class MidLayerEncoder(SentenceTransformer):
         prompts = check_prompts(prompts)
         source, recipe = fold(options)
         checkpoint = find_checkpoint(model_name_or_path, source)
+        check_embeds_texts(checkpoint)
         own, recipe = checkpoint.own, checkpoint.resolved(recipe)
         if recipe.template is not None and include_prompt is False:
             raise InputError("include_prompt: expected True under a template, which surrounds the prompt, got False")

@@ -156,6 +156,18 @@ def _tokenizer_and_limits(checkpoint: Checkpoint, recipe: Recipe) -> tuple[PreTr
     return tokenizer, limit, length_of_one_copy(tokenizer, recipe.template, limit)
 
 
+def check_embeds_texts(checkpoint: Checkpoint) -> None:
+    """Reject an image encoder.
+
+    Raises:
+        InputError: (a ValueError) the message says which class takes it.
+    """
+    if checkpoint.modality != "text":
+        raise InputError(
+            f"model: {checkpoint.location} embeds images ({checkpoint.config.model_type}); use ImageLayerwiseEncoder"
+        )
+
+
 def load_tokenizer(checkpoint: Checkpoint, template: str | None = None) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a checkpoint.
 
@@ -168,10 +180,7 @@ def load_tokenizer(checkpoint: Checkpoint, template: str | None = None) -> PreTr
             tokenizer without a vocabulary, which turns every text into nothing or into the same token. Or it is not the
             model's: it has tokens that the model has no embeddings for.
     """
-    if checkpoint.modality != "text":
-        raise InputError(
-            f"model: {checkpoint.location} embeds images ({checkpoint.config.model_type}); use ImageLayerwiseEncoder"
-        )
+    check_embeds_texts(checkpoint)
     no_files = "no file contains a vocabulary"
     try:
         with quiet_transformers():

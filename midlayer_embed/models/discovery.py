@@ -1,4 +1,4 @@
-"""Finds the family of an architecture that is not in the table, by its structure and a trial forward pass.
+"""Finds the family of a model: in the tables, as registered, or by its structure and a trial forward pass.
 
 The model is built on the meta device (shapes without values), so nothing is downloaded and no weights are read.
 """
@@ -15,8 +15,52 @@ from transformers import PretrainedConfig
 
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.quiet import quiet_transformers
-from midlayer_embed.models.families import Family, HiddenStates, family_of, known_families, registered_family
+from midlayer_embed.models.families import Family, HiddenStates, family_of, known_families
 from midlayer_embed.models.vision.families import known_vision_families, vision_family_of
+
+_REGISTERED: dict[str, Family] = {}
+
+
+def registered_family(model_type: str) -> Family | None:
+    """The family that was registered for an architecture, or None."""
+    return _REGISTERED.get(model_type)
+
+
+def register(model_type: str, *, blocks: str, final_norm: str | None) -> None:
+    """Register the blocks and the final norm of an architecture that is neither in a table nor found by structure.
+
+    The paths are checked against a model when one is loaded, before its weights are read. Registering again replaces
+    the earlier paths.
+
+    Args:
+        model_type: `config.model_type` of the architecture.
+        blocks: Dotted path from the base model (the one that `AutoModel` loads) to the list of its blocks.
+        final_norm: Dotted path to the norm after the last block; None for a model without one.
+
+    Raises:
+        InputError: (a ValueError) not a model type, not a path, or the architecture is in a table.
+
+    Example:
+        >>> register("my_model", blocks="decoder.layers", final_norm="decoder.norm")
+        >>> registered_family("my_model").blocks
+        'decoder.layers'
+    """
+    if not isinstance(model_type, str) or not model_type.strip():
+        raise InputError(f"model_type: expected a config.model_type such as 'llama', got {model_type!r}")
+    if model_type in (*known_families(), *known_vision_families()):
+        raise InputError(f"model_type: {model_type!r} is known already and cannot be registered")
+    _check_path("blocks", blocks)
+    if final_norm is not None:
+        _check_path("final_norm", final_norm)
+        if final_norm == blocks:
+            raise InputError(f"final_norm: expected a path other than that of the blocks, got {final_norm!r}")
+    # hidden_states is not part of a registration; discovery finds it.
+    _REGISTERED[model_type] = Family(blocks, final_norm, hidden_states=None)
+
+
+def _check_path(argument: str, path: object) -> None:
+    if not isinstance(path, str) or not all(part.isidentifier() or part.isdigit() for part in path.split(".")):
+        raise InputError(f"{argument}: expected a dotted path of attributes such as 'decoder.layers', got {path!r}")
 
 
 def find_family(config: PretrainedConfig, *, trust_remote_code: bool = False) -> Family:

@@ -1,7 +1,7 @@
 """Table of architectures: the paths of their blocks, their sites and final norm. No model is loaded here.
 
 To add an architecture, add a row here and a tiny model to the tests. Architectures that are not in the table are found
-by structure (`discovery`) or registered by the user (`register`).
+by structure or registered by the user (`discovery`).
 """
 
 from collections.abc import Callable, Sequence
@@ -158,7 +158,6 @@ _FAMILIES: dict[str, Family | Callable[[PretrainedConfig], Family]] = {
     ),
     "xlm-roberta": _roberta,
 }
-_REGISTERED: dict[str, Family] = {}
 
 
 def known_families() -> list[str]:
@@ -184,48 +183,6 @@ def family_of(config: PretrainedConfig) -> Family | None:
     """
     family = _FAMILIES.get(config.model_type)
     return family(config) if callable(family) else family
-
-
-def registered_family(model_type: str) -> Family | None:
-    """The family that was registered for an architecture, or None."""
-    return _REGISTERED.get(model_type)
-
-
-def register(model_type: str, *, blocks: str, final_norm: str | None) -> None:
-    """Register the blocks and the final norm of an architecture that is neither in the table nor found by structure.
-
-    The paths are checked against a model when one is loaded, before its weights are read. Registering again replaces
-    the earlier paths.
-
-    Args:
-        model_type: `config.model_type` of the architecture.
-        blocks: Dotted path from the base model (the one that `AutoModel` loads) to the list of its blocks.
-        final_norm: Dotted path to the norm after the last block; None for a model without one.
-
-    Raises:
-        InputError: (a ValueError) not a model type, not a path, or the architecture is in the table.
-
-    Example:
-        >>> register("my_model", blocks="decoder.layers", final_norm="decoder.norm")
-        >>> registered_family("my_model").blocks
-        'decoder.layers'
-    """
-    if not isinstance(model_type, str) or not model_type.strip():
-        raise InputError(f"model_type: expected a config.model_type such as 'llama', got {model_type!r}")
-    if model_type in _FAMILIES:
-        raise InputError(f"model_type: {model_type!r} is known already and cannot be registered")
-    _check_path("blocks", blocks)
-    if final_norm is not None:
-        _check_path("final_norm", final_norm)
-        if final_norm == blocks:
-            raise InputError(f"final_norm: expected a path other than that of the blocks, got {final_norm!r}")
-    # hidden_states is not part of a registration; discovery finds it.
-    _REGISTERED[model_type] = Family(blocks, final_norm, hidden_states=None)
-
-
-def _check_path(argument: str, path: object) -> None:
-    if not isinstance(path, str) or not all(part.isidentifier() or part.isdigit() for part in path.split(".")):
-        raise InputError(f"{argument}: expected a dotted path of attributes such as 'decoder.layers', got {path!r}")
 
 
 def blocks_of(model: nn.Module, family: Family) -> Sequence[nn.Module]:

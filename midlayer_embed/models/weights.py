@@ -191,6 +191,15 @@ def own_code() -> Iterator[None]:
         raise
 
 
+def _parent_of(key: str) -> str:
+    return key.rpartition(".")[0]
+
+
+def _paths_to(path: str) -> set[str]:
+    parts = path.split(".")
+    return {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
+
+
 def _is_unused(key: str) -> bool:
     return key.startswith(_HEADS) or key.endswith(_MASK_TOKEN)
 
@@ -228,9 +237,8 @@ def _check_weights(
 
     def is_inside(key: str) -> bool:
         # a model that was saved with a head holds its base model under a prefix
-        parents = key.removeprefix(f"{model.base_model_prefix}.").split(".")[:-1]
-        paths = {".".join(parents[:length]) for length in range(1, len(parents) + 1)}
-        return bool(parents) and (".".join(parents) in modules or not paths.isdisjoint(kept))
+        names = (key, key.removeprefix(f"{model.base_model_prefix}."))
+        return any(parent in modules or _paths_to(parent) & kept for parent in map(_parent_of, names) if parent)
 
     unused = sorted(key for key in report["unexpected_keys"] if is_inside(key) and not key.endswith(_MASK_TOKEN))
     if unused:

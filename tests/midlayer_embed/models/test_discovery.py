@@ -61,9 +61,7 @@ def test_an_unknown_architecture_is_found_by_structure(
 @pytest.mark.parametrize(
     ("model_type", "message"),
     [
-        ("vit", "not a plain text model: its config has no vocab_size"),
-        ("clip", "not a plain text model: its config holds the configs of several models"),
-        ("wav2vec2", "not a plain text model: it takes input_values"),
+        ("blip", "not a plain text model: its config holds the configs of several models"),
         ("bart", "not a plain text model: it is an encoder-decoder"),
         # rescales its states between some blocks
         (
@@ -120,19 +118,19 @@ def test_a_vision_model_is_refused(tmp_path: Path) -> None:
     config = ViTConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=32)
     ViTModel(config).save_pretrained(tmp_path)
     for encoder in (LayerwiseEncoder, lambda folder: MidLayerEncoder(folder, 1)):
-        with pytest.raises(ValueError, match="architecture 'vit' is not a plain text model"):
+        with pytest.raises(ValueError, match=r"embeds images \(vit\); use ImageLayerwiseEncoder"):
             encoder(tmp_path)
 
 
 def test_what_cannot_run_without_weights_can_be_registered(
     make_model: Callable[..., Path], sentences: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(families, "_REGISTERED", {})
+    monkeypatch.setattr(discovery, "_REGISTERED", {})
     folder = make_model("stablelm")
     monkeypatch.setattr(discovery, "_forward", lambda *_: 1 / 0)
     with pytest.raises(ValueError, match=r"fails \(division by zero\)"):
         find_checkpoint(folder)
-    families.register("stablelm", blocks="layers", final_norm="norm")
+    discovery.register("stablelm", blocks="layers", final_norm="norm")
     encoder = MidLayerEncoder(folder, 2)
     np.testing.assert_allclose(encoder.encode(sentences), LayerwiseEncoder(folder).encode(sentences)[:, 2], atol=1e-5)
     with pytest.raises(ValueError, match="no stock form gives the raw states of layer 2.*use final_norm=True"):

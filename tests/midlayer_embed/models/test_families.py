@@ -7,7 +7,7 @@ from support.architectures import TINY_TYPES
 from transformers import AlbertConfig, AutoModel
 
 from midlayer_embed import LayerwiseEncoder
-from midlayer_embed.models import families
+from midlayer_embed.models import discovery, families
 from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.models.families import blocks_of, family_of
 
@@ -15,7 +15,7 @@ from midlayer_embed.models.families import blocks_of, family_of
 @pytest.fixture
 def unregistered(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is forgotten."""
-    monkeypatch.setattr(families, "_REGISTERED", {})
+    monkeypatch.setattr(discovery, "_REGISTERED", {})
 
 
 def test_every_row_of_the_table_has_a_tiny_model() -> None:
@@ -63,10 +63,10 @@ def test_only_the_encoder_of_t5_is_loaded(tiny_model: Callable[[str], Path]) -> 
 def test_what_is_registered_is_used(make_model: Callable[..., Path], sentences: list[str]) -> None:
     folder = make_model("granite")
     found = LayerwiseEncoder(folder).encode(sentences)
-    families.register("granite", blocks="layers", final_norm="norm")
+    discovery.register("granite", blocks="layers", final_norm="norm")
     torch.testing.assert_close(LayerwiseEncoder(folder).encode(sentences), found)
     # Registering again replaces: the model is looked at again, and has no such norm.
-    families.register("granite", blocks="layers", final_norm="last_norm")
+    discovery.register("granite", blocks="layers", final_norm="last_norm")
     with pytest.raises(ValueError, match="final_norm: 'granite' is registered with 'last_norm', which the model"):
         find_checkpoint(folder)
 
@@ -84,7 +84,7 @@ def test_what_is_registered_is_used(make_model: Callable[..., Path], sentences: 
 def test_what_is_registered_has_to_be_so(
     make_model: Callable[..., Path], blocks: str, final_norm: str | None, message: str
 ) -> None:
-    families.register("granite", blocks=blocks, final_norm=final_norm)
+    discovery.register("granite", blocks=blocks, final_norm=final_norm)
     with pytest.raises(ValueError, match=message):
         find_checkpoint(make_model("granite"))
 
@@ -105,5 +105,5 @@ def test_what_is_registered_has_to_be_so(
 @pytest.mark.usefixtures("unregistered")
 def test_nonsense_is_not_registered(model_type: str, blocks: str, final_norm: str | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        families.register(model_type, blocks=blocks, final_norm=final_norm)
-    assert families.registered_family("mine") is None
+        discovery.register(model_type, blocks=blocks, final_norm=final_norm)
+    assert discovery.registered_family("mine") is None
