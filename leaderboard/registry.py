@@ -91,7 +91,10 @@ def register_benchmarks(benchmarks: ModuleType) -> None:
 
 
 def register_tasks(starter: ModuleType) -> None:
-    """Lets `mteb.get_task` find our tasks, once they are imported: mteb looks up the task of a result by its name."""
+    """Lets `mteb.get_task` find our tasks: mteb looks up the task of a result by its name.
+
+    `leaderboard` calls it as soon as a module of tasks is imported.
+    """
     registry = import_module("mteb.get_tasks")._TASKS_REGISTRY
     registry.update({task.metadata.name: task for task in starter.STARTER_TASKS})
 
@@ -147,7 +150,5 @@ def _register_revisions() -> None:
 
 # mteb imports its benchmarks, which is slow, on the first request for one.
 register_post_import_hook(register_benchmarks, "mteb.benchmarks.benchmarks")
-register_post_import_hook(register_tasks, "leaderboard.tasks.starter")
-register_post_import_hook(register_tasks, "leaderboard.tasks.images.starter")
 register_models(known_models())
 _register_revisions()
