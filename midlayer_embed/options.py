@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 POOLING_MODES = ("mean", "cls", "lasttoken", "weightedmean", "max", "mean_sqrt_len_tokens")
+# Those of images.
+_IMAGE_POOLING_MODES = ("mean", "cls")
 # What a recipe means where neither the user nor the model says anything.
 DEFAULT_FINAL_NORM = True
 DEFAULT_POOLING_MODE = "mean"
@@ -63,6 +65,22 @@ def pooling_modes(joined: object) -> tuple[str, ...]:
     """
     modes = tuple(joined.split("+")) if isinstance(joined, str) else ()
     return modes if all(mode in POOLING_MODES for mode in modes) else ()
+
+
+def image_pooling_modes(joined: str) -> tuple[str, ...]:
+    """The modes of a `pooling_mode` of images, in order.
+
+    Raises:
+        InputError: (a ValueError) one is invalid, or of texts alone.
+
+    Example:
+        >>> image_pooling_modes("cls+mean")
+        ('cls', 'mean')
+    """
+    modes = pooling_modes(joined)
+    if not modes or not set(modes) <= set(_IMAGE_POOLING_MODES):
+        raise InputError(f"pooling_mode: of images {' or '.join(_IMAGE_POOLING_MODES)}, or both, got {joined!r}")
+    return modes
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Invalid arguments and input are reported before a model is loaded, so heavy impo
 """
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -15,6 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from midlayer_embed import __version__
+from midlayer_embed.bulk.appending import append_all, positions_in
 from midlayer_embed.bulk.row_files import row_file
 from midlayer_embed.bulk.vector_files import UnfinishedVectors, check_target, what_is_kept
 from midlayer_embed.errors import InputError
@@ -22,7 +22,7 @@ from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.options import AnyModelOptions, fold, takes_options
 from midlayer_embed.texts import files as text_files
-from midlayer_embed.texts.files import Survey, describe, find_texts, read_chunks, read_texts, survey
+from midlayer_embed.texts.files import describe, find_texts, read_chunks, read_texts, survey
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Seconds of work that a killed run loses at most, besides a batch.
-SAVE_SECONDS = 5
 # Seconds after which a step that is usually quick shows a bar.
 _BAR_AFTER = 2
 
@@ -134,7 +132,14 @@ def encode_file(
         UnfinishedVectors(target, shape, settings) as vectors,
         tell_interrupt(lambda: what_is_kept(target)),
     ):
-        _append_all(vectors, read_chunks(texts), found, encoder, normalize, show_progress)
+        append_all(
+            vectors,
+            read_chunks(texts),
+            _Texts(encoder),
+            total=found.n_characters,
+            normalize=normalize,
+            show_progress=show_progress,
+        )
         if _stamp(texts.path) != stamp or vectors.done != found.n_texts:
             raise InputError(f"input: {texts.path} was changed while it was read; run the command again")
         with _bar("Writing", found.n_texts, show_progress) as bar:
@@ -142,108 +147,47 @@ def encode_file(
     return shape
 
 
-def _append_all(
-    vectors: UnfinishedVectors,
-    chunks: Iterable[list[str]],
-    found: Survey,
-    encoder: "MidLayerEncoder",
-    normalize: bool,
-    show_progress: bool,
-) -> None:
-    """Embed the chunks that are missing. Progress counts characters, because texts differ in length."""
-    read = 0
-    with progress(found.n_characters, "Encoding", "char", show_progress) as bar:
-        for chunk in chunks:
-            read += len(chunk)
-            if read <= vectors.done:
-                _skip(bar, sum(map(len, chunk)))
-                continue
-            _append(vectors, chunk, encoder, normalize, bar)
-            bar.set_postfix_str(f"{vectors.done} of {found.n_texts} texts")
+class _Texts:
+    """Embeds texts. Progress counts characters, because texts differ in length."""
+
+    noun, unit = "text", "char"
+
+    def __init__(self, encoder: "MidLayerEncoder") -> None:
+        self._encoder = encoder
+
+    def sizes(self, texts: Sequence[str]) -> np.ndarray:
+        return np.fromiter(map(len, texts), np.int64, len(texts))
+
+    def batches(self, texts: Sequence[str]) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
+        """Batches as `encode` makes them, longest texts first; texts without tokens are left out."""
+        from midlayer_embed.forward.batching import row_batches, token_budget
+        from midlayer_embed.texts.tokens import distinct, token_counts
+
+        encoder = self._encoder
+        unique, where = distinct(texts)
+        prompt = encoder.prompts.get(encoder.default_prompt_name or "") or ""
+        transformer: Any = encoder[0]  # its limit counts one copy of a text
+        max_length = int(transformer.max_seq_length or encoder.tokenizer.model_max_length)
+        counts = token_counts(encoder.tokenizer, unique, max_length, prompt=prompt)
+        batches = row_batches(counts, token_budget(encoder.batch_tokens, encoder.device))
+        for numbers, rows, which in positions_in(batches, where):
+            yield [unique[number] for number in numbers], rows, which
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return _encode(self._encoder, texts)
 
 
-def _append(
-    vectors: UnfinishedVectors, texts: list[str], encoder: "MidLayerEncoder", normalize: bool, bar: tqdm
-) -> None:
-    """Embed a chunk, batch by batch, longest texts first.
-
-    The batches depend on the chunk and the settings alone, so those that an earlier run saved are left out.
-    """
-    chunk = vectors.chunk(len(texts))
-    characters = np.fromiter(map(len, texts), np.int64, len(texts))
-    n_characters, saved = 0, time.monotonic()
-    try:
-        for number, (batch, rows, which) in enumerate(_batches(encoder, texts), start=1):
-            size = int(characters[rows].sum())
-            n_characters += size
-            if number <= chunk.n_batches:
-                _skip(bar, size)
-                continue
-            encoded = _encode(encoder, batch)
-            if normalize:  # in float32, whatever the weights are; zero vectors stay zero
-                encoded /= np.maximum(np.linalg.norm(encoded, axis=1, keepdims=True), 1e-12)
-            _check_finite(encoded[which], vectors.done + rows)
-            chunk.vectors[rows] = encoded[which]
-            chunk.n_batches, chunk.n_rows = number, chunk.n_rows + len(rows)
-            bar.update(size)
-            if time.monotonic() - saved > SAVE_SECONDS:
-                vectors.save(chunk)
-                saved = time.monotonic()
-    except KeyboardInterrupt:
-        vectors.save(chunk)
-        raise
-    bar.update(int(characters.sum()) - n_characters)  # texts without tokens
-    vectors.append(chunk.vectors)
-
-
-def _batches(encoder: "MidLayerEncoder", texts: list[str]) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
-    """The batches of a chunk, as `encode` makes them. Texts without tokens are left out.
-
-    Yields:
-        Distinct texts; the rows of the chunk that hold them, rising; and for each such row, which of the texts it is.
-    """
-    from midlayer_embed.forward.batching import row_batches, token_budget
-    from midlayer_embed.texts.tokens import distinct, token_counts
-
-    unique, where = distinct(texts)
-    prompt = encoder.prompts.get(encoder.default_prompt_name or "") or ""
-    transformer: Any = encoder[0]  # its limit counts one copy of a text
-    max_length = int(transformer.max_seq_length or encoder.tokenizer.model_max_length)
-    counts = token_counts(encoder.tokenizer, unique, max_length, prompt=prompt)
-    position = np.full(len(unique), -1)
-    for numbers in row_batches(counts, token_budget(encoder.batch_tokens, encoder.device)):
-        position[numbers] = np.arange(len(numbers))
-        which = position[where]
-        position[numbers] = -1
-        rows = np.flatnonzero(which >= 0)
-        yield [unique[number] for number in numbers], rows, which[rows]
-
-
-def _encode(encoder: "MidLayerEncoder", texts: list[str]) -> np.ndarray:
+def _encode(encoder: "MidLayerEncoder", texts: Sequence[str]) -> np.ndarray:
     import torch
 
     try:  # the number of tokens alone limits a batch
-        return encoder.encode(texts, batch_size=len(texts), show_progress_bar=False).astype(np.float32, copy=False)
+        found = encoder.encode(list(texts), batch_size=len(texts), show_progress_bar=False)
+        return found.astype(np.float32, copy=False)
     except torch.OutOfMemoryError:
         raise InputError(
             f"batch_tokens: a batch does not fit into the memory of {encoder.device}; "
             "try a smaller --batch-tokens, or --max-seq-length"
         ) from None
-
-
-def _check_finite(encoded: np.ndarray, rows: np.ndarray) -> None:
-    finite = np.isfinite(encoded).all(axis=1)
-    if not finite.all():
-        raise InputError(
-            f"input: the vector of text {int(rows[np.argmin(finite)]) + 1} is not finite; "
-            "half precision overflows with some models: try --dtype float32"
-        )
-
-
-def _skip(bar: tqdm, characters: int) -> None:
-    """Count characters as done by an earlier run, so not towards the speed of this one."""
-    bar.n += characters
-    bar.initial = bar.n
 
 
 def _counted(texts: Iterable[str], bar: tqdm) -> Iterator[str]:

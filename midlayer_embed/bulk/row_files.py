@@ -29,6 +29,23 @@ _INT64 = 2**63
 Take = Callable[[int], np.ndarray]
 
 
+class RowSource(Protocol):
+    """Where rows come from, such as a file of texts.
+
+    Attributes:
+        path: The file or folder.
+        column: Name of the column that holds what is embedded, or what it is called.
+        columns: Names of all columns.
+    """
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+    @property
+    def column(self) -> str: ...  # noqa: D102
+    @property
+    def columns(self) -> tuple[str, ...]: ...  # noqa: D102
+
+
 class RowFile(Protocol):
     """Rows with their vectors, in one format of files."""
 
@@ -53,17 +70,32 @@ def row_file(target: Path, file: TextFile) -> RowFile | None:
     suffix = target.suffix.lower()
     if suffix == ".npy":
         return None
-    if suffix == ".jsonl":
-        return _JsonlRows(file)
-    return _ParquetCopy(file) if format_of(file.path) == ".parquet" else _ParquetRows(file)
+    if suffix == ".parquet" and format_of(file.path) == ".parquet":
+        return _ParquetCopy(file)
+    return file_of_rows(target, file, lambda: read_rows(file))
+
+
+def file_of_rows(target: Path, source: RowSource, read: Callable[[], Iterator[Row]]) -> RowFile | None:
+    """The rows of a target, from any source; None for .npy, which has none.
+
+    Args:
+        target: Path of the file that will be written.
+        source: Where the rows come from.
+        read: Reads them; it is called twice.
+    """
+    suffix = target.suffix.lower()
+    if suffix == ".npy":
+        return None
+    return (_JsonlRows if suffix == ".jsonl" else _ParquetRows)(source, read)
 
 
 class _JsonlRows:
-    def __init__(self, file: TextFile) -> None:
-        self._file = file
+    def __init__(self, source: RowSource, read: Callable[[], Iterator[Row]]) -> None:
+        self._file = source
+        self._rows = read
 
     def read(self) -> Iterator[str]:
-        for number, row in enumerate(read_rows(self._file), start=1):
+        for number, row in enumerate(self._rows(), start=1):
             _check_names(self._file, number, row)
             try:
                 _json_object(row)
@@ -75,7 +107,7 @@ class _JsonlRows:
         # Nine digits restore every float32 exactly; json writes sixteen and takes twice as long.
         numbers = ", ".join(["%.9g"] * dim)
         with path.open("w", encoding="utf-8", newline="\n") as file:
-            for rows in _groups(read_rows(self._file)):
+            for rows in _groups(self._rows()):
                 for row, vector in zip(rows, take(len(rows)), strict=True):
                     start = _json_object(row).removesuffix("}")
                     file.write(f'{start}, "{EMBEDDING}": [{numbers % tuple(vector.tolist())}]}}\n')
@@ -86,12 +118,13 @@ class _JsonlRows:
 class _ParquetRows:
     """Rows of text formats. A column gets the type that all of its values have; where they have none, it holds JSON."""
 
-    def __init__(self, file: TextFile) -> None:
-        self._file = file
-        self._kinds: dict[str, _Kind] = {file.column: "string"}
+    def __init__(self, source: RowSource, read: Callable[[], Iterator[Row]]) -> None:
+        self._file = source
+        self._rows = read
+        self._kinds: dict[str, _Kind] = {source.column: "string"}
 
     def read(self) -> Iterator[str]:
-        for number, row in enumerate(read_rows(self._file), start=1):
+        for number, row in enumerate(self._rows(), start=1):
             _check_names(self._file, number, row)
             for name, value in row.values.items():
                 try:
@@ -109,7 +142,7 @@ class _ParquetRows:
         schema = pyarrow.schema([(name, _arrow_type(pyarrow, kind)) for name, kind in kinds.items()])
 
         def batches() -> Iterator[Any]:
-            for rows in _groups(read_rows(self._file)):
+            for rows in _groups(self._rows()):
                 columns = [[_converted(row.values.get(name), kind) for row in rows] for name, kind in kinds.items()]
                 arrays = [pyarrow.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
                 yield pyarrow.RecordBatch.from_arrays(arrays, schema=schema)
@@ -154,7 +187,7 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield group
 
 
-def _check_names(file: TextFile, number: int, row: Row) -> None:
+def _check_names(file: RowSource, number: int, row: Row) -> None:
     """Objects of a .jsonl file need not have the keys of the first one."""
     if EMBEDDING in row.values:
         raise InputError(f"input: {file.path}, text {number}: {name_taken()}")

@@ -20,11 +20,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock, Timeout
 
-from midlayer_embed.bulk.row_files import EMBEDDING, RowFile, name_taken
+from midlayer_embed.bulk.row_files import EMBEDDING, RowFile, RowSource, name_taken
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file, replace_file
 from midlayer_embed.ground.paths import followed, is_special, target_file
-from midlayer_embed.texts.files import TextFile, load_pyarrow
+from midlayer_embed.texts.files import load_pyarrow
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +34,12 @@ _DTYPE = np.dtype("<f4")
 _STATE, _ROWS, _FINISHED, _LOCK = "state.json", "vectors.npy", "whole", "lock"
 
 
-def check_target(target: str | Path, source: TextFile, *, overwrite: bool, needed: str | Path | None = None) -> Path:
+def check_target(target: str | Path, source: RowSource, *, overwrite: bool, needed: str | Path | None = None) -> Path:
     """Check that vectors can be written to a file, before anything is computed.
 
     Args:
         target: Path of the file; its extension determines the format.
-        source: File of the texts, which must not be replaced. Other formats than .npy hold its columns as well.
+        source: Where the rows come from, which must not be replaced. Other formats than .npy hold its columns as well.
         overwrite: Whether an existing file may be replaced.
         needed: Another file that must not be replaced, if there is one.
 
@@ -314,7 +314,7 @@ def what_is_kept(target: Path) -> str:
     if found is None or not n_kept:
         return "nothing is kept"
     n_rows = found[0]["shape"][0]
-    return f"{n_kept:,} of {n_rows:,} texts are kept; run the same command again to resume"
+    return f"{n_kept:,} of {n_rows:,} vectors are kept; run the same command again to resume"
 
 
 def partial_folder(target: Path) -> Path:

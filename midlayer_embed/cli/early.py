@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Iterable
 
 from midlayer_embed.cli.glance import n_blocks_at_a_glance
+from midlayer_embed.cli.images import check_image_options
 from midlayer_embed.cli.parser import model_options
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_optional_int
@@ -53,6 +54,7 @@ def check_texts(arguments: argparse.Namespace) -> None:
         InputError: (a ValueError) the message names what is wrong.
     """
     check_source(arguments)
+    check_image_options(arguments)
     from midlayer_embed.texts.files import describe, errors_about, find_texts
     from midlayer_embed.texts.views import check_rates
 

@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from midlayer_embed.cli.early import check_source, check_texts
+from midlayer_embed.cli.images import add_image_option, check_takes_items, has_images, read_images
 from midlayer_embed.cli.parser import model_options
 from midlayer_embed.errors import InputError
 from midlayer_embed.options import check_model_name, fold
@@ -12,24 +13,31 @@ from midlayer_embed.selection.criteria import needs_texts, takes_texts
 from midlayer_embed.texts.names import DEFAULT_SPLIT, PARAGRAPH_MIN_TOKENS, PARAGRAPHS
 
 if TYPE_CHECKING:
+    from midlayer_embed.images.pictures import Picture
     from midlayer_embed.models.checkpoint import Checkpoint
 
 PROGRAM = "midlayer-embed"
 
 
 def add_text_options(
-    parser: argparse.ArgumentParser, *, required: bool, augmented: bool = True, of_proxy: bool = False
+    parser: argparse.ArgumentParser,
+    *,
+    required: bool,
+    augmented: bool = True,
+    of_proxy: bool = False,
+    images: bool = False,
 ) -> None:
-    """Add the options for the texts to measure on: their source, their number and the seed.
+    """Add the options for the texts to measure on, or the images: their source, their number and the seed.
 
     Args:
         parser: Parser of the command.
         required: Whether a source is required.
         augmented: Whether the command may measure augmented copies of the texts.
         of_proxy: Whether labelled tasks, too, may be read from --data-dir.
+        images: Whether the command takes images as well.
     """
     also = ", and those of the proxy tasks" * of_proxy
-    texts = parser.add_argument_group("texts to measure on, without labels")
+    texts = parser.add_argument_group(f"texts {'or images ' * images}to measure on, without labels")
     source = texts.add_mutually_exclusive_group(required=required)
     source.add_argument("--texts", metavar="FILE", help=".txt (one text per line), .jsonl, .csv, .tsv or .parquet")
     source.add_argument(
@@ -41,6 +49,8 @@ def add_text_options(
     source.add_argument(
         "--starter-texts", action="store_true", help="about 1,000 sentences from the docstrings of installed packages"
     )
+    if images:
+        add_image_option(source)
     texts.add_argument("--column", metavar="NAME", help="column of the texts (default: the only one of strings)")
     texts.add_argument("--config", metavar="NAME", help="configuration of the dataset (default: its own default)")
     texts.add_argument(
@@ -52,7 +62,10 @@ def add_text_options(
         help=f"read the dataset from FOLDER/<org>/<name>, laid out as on the Hub{also} (default: from the Hub)",
     )
     texts.add_argument(
-        "--max-texts", type=int, metavar="N", help="measure at most N texts, drawn by the seed (default: 1000)"
+        "--max-texts",
+        type=int,
+        metavar="N",
+        help=f"measure at most N texts{' or images' * images}, drawn by the seed (default: 1000)",
     )
     texts.add_argument(
         "--min-tokens",
@@ -91,14 +104,22 @@ def find_model(arguments: argparse.Namespace) -> "Checkpoint":
     """Find MODEL, whose weights are not read yet: a wrong one, or a wrong device, is told before texts are read.
 
     Raises:
-        InputError: (a ValueError) as `find_checkpoint` and `resolve_device`.
+        InputError: (a ValueError) as `find_checkpoint` and `resolve_device`; or texts were given to an image encoder,
+            or images to a model of texts.
     """
     from midlayer_embed.models.checkpoint import find_checkpoint
     from midlayer_embed.models.weights import resolve_device
 
     source, _ = fold(model_options(arguments))
     resolve_device(source.device)
-    return find_checkpoint(arguments.model, source)
+    checkpoint = find_checkpoint(arguments.model, source)
+    check_takes_items(checkpoint, arguments)
+    return checkpoint
+
+
+def read_items(arguments: argparse.Namespace) -> "list[str] | list[Picture] | None":
+    """Read the texts or images of the source that was given; None if none was given."""
+    return read_images(arguments) if has_images(arguments) else read_texts(arguments)
 
 
 def read_texts(arguments: argparse.Namespace) -> list[str] | None:
@@ -130,12 +151,18 @@ def check_texts_for(criterion: str, arguments: argparse.Namespace) -> None:
     if takes_texts(criterion):
         check_texts(arguments)
     if needs_texts(criterion) and not _has_source(arguments):
-        raise InputError(f"texts: {criterion} needs texts: pass --texts FILE, --dataset ID or --starter-texts")
+        images = ", or --images FOLDER" * ("images" in arguments)
+        raise InputError(f"texts: {criterion} needs texts: pass --texts FILE, --dataset ID or --starter-texts{images}")
 
 
 def read_texts_for(criterion: str, arguments: argparse.Namespace) -> list[str] | None:
     """Read the texts for a criterion; None for a criterion that measures nothing. See `check_texts_for`."""
     return read_texts(arguments) if takes_texts(criterion) else None
+
+
+def read_items_for(criterion: str, arguments: argparse.Namespace) -> "list[str] | list[Picture] | None":
+    """Read the texts or images for a criterion, as `read_texts_for` does."""
+    return read_items(arguments) if takes_texts(criterion) else None
 
 
 def check_transform_texts(arguments: argparse.Namespace) -> None:
@@ -184,8 +211,8 @@ def _fits_on_measured_texts(arguments: argparse.Namespace) -> bool:
 
 
 def _has_source(arguments: argparse.Namespace) -> bool:
-    """Whether texts to measure on were given."""
-    return any(getattr(arguments, source, None) for source in ("texts", "dataset", "starter_texts"))
+    """Whether texts or images to measure on were given."""
+    return any(getattr(arguments, source, None) for source in ("texts", "dataset", "starter_texts", "images"))
 
 
 def measuring_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""The command `profile`: measures every layer over texts."""
+"""The command `profile`: measures every layer over texts or images."""
 
 import argparse
 
 from midlayer_embed.cli.early import check_model, check_texts
-from midlayer_embed.cli.options import PROGRAM, add_text_options, find_model, measuring_options, read_texts
+from midlayer_embed.cli.options import PROGRAM, add_text_options, find_model, measuring_options, read_items
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, completes, model_options
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.ground.streams import output_width
@@ -16,16 +16,16 @@ def add_profile(commands: "argparse._SubParsersAction[Parser]") -> None:
     slowest = max((METRIC_TABLE[name] for name in PAPER_METRICS), key=lambda metric: metric.n_views)
     profile = commands.add_parser(
         "profile",
-        help="measure every layer over texts, without labels",
-        description=f"Measures every layer of a model over texts: {', '.join(labels)}. By default, those of the "
-        f"paper: {slowest.label} takes {slowest.n_views} of their {slowest.n_views + 1} forward passes; leave it out "
-        "for a quick look.",
+        help="measure every layer over texts or images, without labels",
+        description=f"Measures every layer of a model over texts or images: {', '.join(labels)}. By default, those of "
+        f"the paper: {slowest.label} takes {slowest.n_views} of their {slowest.n_views + 1} forward passes; leave it "
+        "out for a quick look.",
         epilog=f"example: {PROGRAM} profile starter --starter-texts --max-texts 200 --out profile",
     )
     profile.set_defaults(command=_profile)
     add_model_options(profile, raw=True)
     add_file_options(profile)
-    add_text_options(profile, required=True)
+    add_text_options(profile, required=True, images=True)
     metrics = profile.add_argument(
         "--metrics",
         nargs="+",
@@ -56,7 +56,7 @@ def _profile(arguments: argparse.Namespace) -> None:
 
     profile = profile_layers(
         find_model(arguments),
-        read_texts(arguments) or [],
+        read_items(arguments) or [],
         metrics=metrics,
         first_token=arguments.first_token,
         **measuring_options(arguments),

@@ -1,4 +1,4 @@
-"""The command `select`: chooses a layer over texts, without labels."""
+"""The command `select`: chooses a layer over texts or images, without labels."""
 
 import argparse
 
@@ -9,7 +9,7 @@ from midlayer_embed.cli.options import (
     check_texts_for,
     find_model,
     measuring_options,
-    read_texts_for,
+    read_items_for,
 )
 from midlayer_embed.cli.parser import Parser, add_file_options, add_model_options, completes, model_options
 from midlayer_embed.ground.streams import output_width
@@ -21,14 +21,14 @@ def add_select(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add the command to the program."""
     select = commands.add_parser(
         "select",
-        help="choose a layer over texts, without labels",
-        description="Chooses a layer of a model with texts like those you will embed, without labels.",
+        help="choose a layer over texts or images, without labels",
+        description="Chooses a layer of a model with texts or images like those you will embed, without labels.",
         epilog=f"example: {PROGRAM} select starter --starter-texts",
     )
     select.set_defaults(command=_select)
     add_model_options(select, raw=True)
     add_file_options(select)
-    add_text_options(select, required=False, of_proxy=True)
+    add_text_options(select, required=False, of_proxy=True, images=True)
     criterion = select.add_argument(
         "--criterion",
         default=AUTO,
@@ -55,7 +55,7 @@ def _select(arguments: argparse.Namespace) -> None:
 
     selection = select_layer(
         find_model(arguments),
-        read_texts_for(arguments.criterion, arguments),
+        read_items_for(arguments.criterion, arguments),
         criterion=arguments.criterion,
         layer_zero=not arguments.no_layer_zero,
         proxy_tasks=arguments.proxy_tasks,

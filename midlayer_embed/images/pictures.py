@@ -5,6 +5,7 @@ alone would clip 16-bit grey to white, so that is scaled here. What could mean t
 """
 
 import hashlib
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ def check_images(images: Iterable[Any], name: str = "images") -> list[Picture]:
     if _is_image(images) or not isinstance(images, Iterable):
         given = _kind_of(images)
         raise InputTypeError(f"{name}: expected a list of images, got {given}; put one image in a list")
-    return [_picture(image, f"{name}[{number}]") for number, image in enumerate(images)]
+    return [picture_of(image, f"{name}[{number}]") for number, image in enumerate(images)]
 
 
 def is_one_image(images: Any) -> bool:
@@ -181,7 +182,13 @@ def is_one_image(images: Any) -> bool:
     return _is_image(images)
 
 
-def _picture(image: Any, name: str) -> Picture:
+def picture_of(image: Any, name: str) -> Picture:
+    """One image as a picture; see `check_images`.
+
+    Args:
+        image: The image.
+        name: What messages call it; the path of a file is added.
+    """
     if isinstance(image, Picture):
         return image
     if isinstance(image, Mapping):
@@ -316,9 +323,8 @@ def _formats() -> list[str]:
 
 
 def _is_pil(value: Any) -> "TypeGuard[Image.Image]":
-    from PIL import Image
-
-    return isinstance(value, Image.Image)
+    pillow = sys.modules.get("PIL.Image")  # before it is imported, there is no such image
+    return pillow is not None and isinstance(value, pillow.Image)
 
 
 def _is_image(value: Any) -> bool:

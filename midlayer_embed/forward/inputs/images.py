@@ -20,11 +20,8 @@ from midlayer_embed.images.views import augmented_pictures
 from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.vision.families import VisionFamily, forward_arguments, n_patches
 from midlayer_embed.models.vision.processors import Processor, load_processor
-from midlayer_embed.options import pooling_modes
+from midlayer_embed.options import image_pooling_modes
 from midlayer_embed.terms import ViewKind
-
-# How vectors can be made of the tokens of an image.
-IMAGE_POOLING = ("mean", "cls")
 
 
 @dataclass(frozen=True)
@@ -156,9 +153,7 @@ class ImageInputs:
 
     def pooler(self, mode: str, dim: int) -> Pooler:
         """See `Inputs.pooler`: "mean" over the patches, "cls" the first token, or both, joined by "+"."""
-        modes = pooling_modes(mode)
-        if not modes or not set(modes) <= set(IMAGE_POOLING):
-            raise InputError(f"pooling_mode: of images one of {', '.join(IMAGE_POOLING)}, or both, got {mode!r}")
+        modes = image_pooling_modes(mode)
         if "cls" in modes and not self._family.has_cls:
             raise InputError(
                 f"pooling_mode: this {self._checkpoint.config.model_type} model has no CLS token; expected 'mean'"

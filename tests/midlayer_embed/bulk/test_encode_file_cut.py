@@ -14,7 +14,7 @@ import torch
 from support.forks import Fork
 
 from midlayer_embed import MidLayerEncoder
-from midlayer_embed.bulk import encode_file as encode_file_module
+from midlayer_embed.bulk import appending
 from midlayer_embed.bulk.encode_file import encode_file
 from midlayer_embed.bulk.vector_files import partial_folder
 from midlayer_embed.ground.interrupts import Terminated
@@ -237,7 +237,7 @@ def test_an_unfinished_chunk_loses_no_batch_but_the_last(
         n_batches, n_embedded = len(seen), sum(seen)
     assert n_batches > 8  # all of one chunk
     if error is _Killed:  # whatever ends a run, it keeps what was saved on the way
-        monkeypatch.setattr(encode_file_module, "SAVE_SECONDS", 0)
+        monkeypatch.setattr(appending, "SAVE_SECONDS", 0)
     seen, n_before = [], 0
     for n_more in (3, 2):  # interrupted twice
         n_before += sum(seen)
@@ -248,7 +248,7 @@ def test_an_unfinished_chunk_loses_no_batch_but_the_last(
         kept = json.loads((partial_folder(target) / "state.json").read_text())["chunk_rows"]
         assert kept >= n_before + sum(seen) > n_before
         if error is not _Killed:
-            assert str(stopped.value) == f"{kept} of {N_TEXTS} texts are kept; run the same command again to resume"
+            assert str(stopped.value) == f"{kept} of {N_TEXTS} vectors are kept; run the same command again to resume"
     n_before += sum(seen)
     with monkeypatch.context() as patch:
         seen = _killed_after(10_000, patch)

@@ -129,7 +129,7 @@ def test_a_full_disk_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, mo
     with UnfinishedVectors(target, (4, 3), {}) as vectors:
         vectors.append(VECTORS[:2])
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(ValueError, match="No space left on device; 2 of 4 texts are kept; run the same command"):
+        with pytest.raises(ValueError, match="No space left on device; 2 of 4 vectors are kept; run the same command"):
             vectors.append(VECTORS[2:])
     monkeypatch.undo()
     with UnfinishedVectors(target, (4, 3), {}) as vectors:
@@ -145,7 +145,7 @@ def test_an_unfinished_chunk_survives_with_its_batches(tmp_path: Path) -> None:
         chunk.n_batches, chunk.n_rows = 1, 1
         vectors.save(chunk)
         chunk.vectors[0] = VECTORS[1]  # not saved
-    assert what_is_kept(target) == "2 of 4 texts are kept; run the same command again to resume"
+    assert what_is_kept(target) == "2 of 4 vectors are kept; run the same command again to resume"
     with UnfinishedVectors(target, (4, 3), {}) as vectors:
         chunk = vectors.chunk(3)
         assert (vectors.done, vectors.n_kept, chunk.n_batches, chunk.n_rows) == (1, 2, 1, 1)

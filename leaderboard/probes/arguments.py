@@ -1,0 +1,127 @@
+"""Arguments of probes, checked without anything slow, and the images that are the test if none are given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from leaderboard.probes.labels import hold_out
+from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_above_zero, check_int, check_optional_int
+
+# Share of the images that is the test if none are given.
+TEST_SHARE = 0.2
+ATTENTION, LINEAR = "attention", "linear"
+PROBES = (ATTENTION, LINEAR)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How attention probes are trained.
+
+    Attributes:
+        heads: Number of heads of the attention.
+        epochs: Number of passes over the images, at most.
+        batch_size: Number of images in a step, at most; batches of an epoch are of nearly the same size.
+        lr: Learning rate of Adam.
+        seed: Seed of the weights, of the order of the images and of what is held out.
+        held_out: Share of the images to train on that only decides when to stop.
+        patience: Number of epochs without a lower loss on these after which a layer stops.
+
+    Example:
+        >>> Settings(heads=4).checked().heads
+        4
+        >>> Settings(held_out=1).checked()
+        Traceback (most recent call last):
+        midlayer_embed.errors.InputError: held_out: expected a share of at least 0 and below 1, got 1
+    """
+
+    heads: int = 8
+    epochs: int = 100
+    batch_size: int = 128
+    lr: float = 1e-3
+    seed: int = 0
+    held_out: float = 0.1
+    patience: int = 10
+
+    def checked(self) -> "Settings":
+        """The same settings.
+
+        Raises:
+            InputError: (a ValueError) one of them is out of range.
+        """
+        for name in ("heads", "epochs", "batch_size", "patience"):
+            check_int(name, getattr(self, name), 1)
+        check_int("seed", self.seed, 0)
+        check_above_zero("lr", self.lr)
+        share = self.held_out
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+            raise InputError(f"held_out: expected a share of at least 0 and below 1, got {share!r}")
+        return self
+
+
+def check_probes(probes: Sequence[str]) -> list[str]:
+    """The kinds of probes, each once.
+
+    Raises:
+        InputError: (a ValueError) an unknown one, or none.
+
+    Example:
+        >>> check_probes(["linear"])
+        ['linear']
+    """
+    names = [probes] if isinstance(probes, str) else list(dict.fromkeys(probes))
+    if not names or not set(names) <= set(PROBES):
+        raise InputError(f"probes: expected some of {', '.join(PROBES)}, got {', '.join(map(str, names)) or 'none'}")
+    return names
+
+
+def check_window(window: Any, n_layers: int | None = None) -> int | None:
+    """The number of layers that are averaged; None for no windows.
+
+    Args:
+        window: What was asked for.
+        n_layers: L + 1; None: not known yet.
+
+    Raises:
+        InputError: (a ValueError) below 2, or more than the model has.
+    """
+    found = check_optional_int("window", window, 2)
+    if found is not None and n_layers is not None and found > n_layers:
+        raise InputError(f"window: the model has {n_layers} layers, got {found}")
+    return found
+
+
+def check_heads(heads: int, dim: int) -> None:
+    """Reject heads that do not divide the width of a token.
+
+    Raises:
+        InputError: (a ValueError) the message has numbers that do.
+    """
+    if dim % heads:
+        divide = ", ".join(str(n) for n in range(1, min(dim, 32) + 1) if dim % n == 0)
+        raise InputError(f"heads: expected a number that divides the width of a token, {dim} ({divide}), got {heads}")
+
+
+def check_together(what: str, test: Any, test_labels: Any) -> None:
+    """Reject what is to be tested without its labels, and labels without it.
+
+    Raises:
+        InputError: (a ValueError) one is missing.
+    """
+    if (test is None) != (test_labels is None):
+        missing = f"test_{what}" if test is None else "test_labels"
+        raise InputError(f"{missing}: test_{what} and test_labels belong together, and it is missing")
+
+
+def split_test(targets: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on and rows to test on: a fifth of each class.
+
+    Raises:
+        InputError: (a ValueError) there are too few images for a test.
+    """
+    train_rows, test_rows = hold_out(targets, TEST_SHARE, seed)
+    if not len(test_rows):
+        raise InputError(f"labels: {len(targets)} images of {targets.max() + 1} classes are too few to test on some")
+    return train_rows, test_rows
