@@ -4,19 +4,19 @@ from typing import Any
 
 import pytest
 
-from midlayer_embed import LayerwiseEncoder
+from midlayer_embed.forward.one_pass import OnePassEncoder
 
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, list[Any]]]:
     """The template and the texts of every pass over texts, but those that the plan measures the speed on."""
     found: list[tuple[str | None, list[Any]]] = []
-    encode = LayerwiseEncoder.pooled_batches
+    encode = OnePassEncoder.pooled_batches
 
-    def spy(self: LayerwiseEncoder, texts: Any, *arguments: Any, **options: Any) -> Any:
+    def spy(self: OnePassEncoder, texts: Any, *arguments: Any, **options: Any) -> Any:
         if options.get("description", "Encoding") != "Encoding":
             found.append((self.recipe.template, list(texts)))
         return encode(self, texts, *arguments, **options)
 
-    monkeypatch.setattr(LayerwiseEncoder, "pooled_batches", spy)
+    monkeypatch.setattr(OnePassEncoder, "pooled_batches", spy)
     return found

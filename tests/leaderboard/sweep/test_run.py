@@ -118,7 +118,7 @@ def test_a_rerun_computes_nothing_and_gives_the_same_tables(
 ) -> None:
     first = _sweep(llama_folder, tiny_tasks(), tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    monkeypatch.setattr("leaderboard.sweep.run.LayerwiseEncoder.from_checkpoint", _must_not_run)
+    monkeypatch.setattr("leaderboard.sweep.model.OnePassEncoder.from_checkpoint", _must_not_run)
     monkeypatch.setattr("leaderboard.scoring.score.mteb.evaluate", _must_not_run)
     tasks = tiny_tasks()
     again = _sweep(llama_folder, tasks, tmp_path)
@@ -323,7 +323,7 @@ def test_what_would_fail_every_task_ends_the_sweep(
         loads.append(1)
         raise error
 
-    monkeypatch.setattr("leaderboard.sweep.run.LayerwiseEncoder.from_checkpoint", fail)
+    monkeypatch.setattr("leaderboard.sweep.model.OnePassEncoder.from_checkpoint", fail)
     tasks = tiny_tasks()
     with pytest.raises(type(error)):
         _sweep(llama_folder, tasks, tmp_path)
