@@ -29,6 +29,8 @@ _ORDERS = {
     "mteb first": "import mteb; mteb.get_benchmark('MTEB(eng, v1)'); import leaderboard",
     "by the way": "from leaderboard.tasks.benchmarks import get_benchmark; import mteb",
     "registry first": "import leaderboard.registry; import mteb",
+    "tasks first": "import leaderboard.tasks.starter, mteb; mteb.get_task('StarterSTS')",
+    "image tasks first": "import leaderboard.tasks.images.starter, mteb; mteb.get_task('StarterVisualSTS')",
 }
 
 
