@@ -1,4 +1,4 @@
-"""Fills in help texts and benchmark results when pages are built.
+"""Fills in help texts, benchmark results and the table of image encoders when pages are built.
 
 MkDocs calls `on_page_markdown` for every page. mkdocstrings builds the reference from docstrings, not this module.
 """
@@ -18,6 +18,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _PROGRAMS = {"midlayer-embed": "midlayer_embed.cli", "midlayer-leaderboard": "leaderboard.cli"}
 _HELP = re.compile(r"^<!-- help: (\S+) -->$", re.MULTILINE)
 _RESULTS = re.compile(r"^<!-- results -->$", re.MULTILINE)
+_IMAGE_ENCODERS = re.compile(r"^<!-- image encoders -->$", re.MULTILINE)
 # argparse lists each command with four spaces before its name.
 _COMMAND = re.compile(r"^ {4}([a-z]+)\b", re.MULTILINE)
 _TABLE = re.compile(r"^\|.*(?:\n\|.*)+", re.MULTILINE)
@@ -33,6 +34,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         PluginError: A marker cannot be filled in; the build stops.
     """
     markdown = _HELP.sub(lambda marker: _commands(marker[1]), markdown)
+    markdown = _IMAGE_ENCODERS.sub(lambda _: _image_encoders(), markdown)
     return _RESULTS.sub(lambda _: _results(), markdown)
 
 
@@ -63,6 +65,28 @@ def _help(program: str, *command: str) -> str:
         if end.code:
             raise PluginError(f"{program} {' '.join(command)} --help ends with exit code {end.code}") from end
     return printed.getvalue()
+
+
+def _image_encoders() -> str:
+    """The table of image encoders that are known, with the defaults of their configs."""
+    if str(_ROOT) not in sys.path:
+        sys.path.insert(0, str(_ROOT))
+    from transformers import AutoConfig
+
+    import_module("midlayer_embed.models.vision.aim_config")  # which transformers does not have
+    families = import_module("midlayer_embed.models.vision.families")
+    quiet = import_module("midlayer_embed.ground.quiet").quiet_transformers
+    rows = ["| `model_type` | blocks | final norm | before the patches | CLS |", "| --- | --- | --- | --- | --- |"]
+    for name in families.known_vision_families():
+        with quiet():
+            config = AutoConfig.for_model(name)
+            family = families.vision_family_of(config)
+        norm = f"`{family.final_norm}`" + (", of the mean" if family.norm_after_pooling else "")
+        cls = "yes" if family.has_cls else "no"
+        registers = getattr(config, "num_register_tokens", None)
+        before = family.n_prefix if registers is None else f"{family.n_prefix - registers} and registers"
+        rows.append(f"| `{name}` | `{family.blocks}` | {norm} | {before} | {cls} |")
+    return "\n".join(rows)
 
 
 def _results() -> str:

@@ -39,12 +39,14 @@ class Known:
         n_texts: The number of different texts of two words or more that the metrics of views of words were measured
             on, at most, by (model, revision, task); where it is not known, it counts as enough.
         proxies: The tasks whose labels `proxy` goes by.
+        autos: What "auto" takes for an architecture, whatever its texts, by (model, revision): of image encoders.
     """
 
     published: Mapping[tuple[str, str], int] = field(default_factory=dict)
     sentence_transformers: Collection[tuple[str, str]] = ()
     n_texts: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     proxies: Collection[str] = ()
+    autos: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Evidence:
         layers: The layers that have a score: columns `by`, layer.
         values: Finite raw metrics at these layers: columns `by`, layer, metric, value.
         n_texts: Texts behind the metrics of views of words: columns `by`, n_texts, which is null if not known.
-        variants: Columns variant, label, n_blocks, published (null if not known), is_sentence_transformer.
+        variants: Columns variant, label, n_blocks, published (null if not known), is_sentence_transformer, auto (null
+            if it depends on the texts).
         proxy: Mean scores of the proxy tasks: columns variant, layer, score.
         proxies: The proxy tasks, which `proxy` picks no layer for.
     """
@@ -172,7 +175,8 @@ class _Auto:
     lacks: str = "finds no layer with a score"
 
     def pick(self, at: Evidence) -> pl.DataFrame:
-        kinds = ("last", "half-and-drop", "published", GUESS)
+        of_architectures = at.variants["auto"].drop_nulls().unique().sort().to_list()
+        kinds = dict.fromkeys(("last", "half-and-drop", "published", GUESS, *of_architectures))
         picked = pl.concat(
             [(RULES.get(kind) or PLACES[kind]).pick(at).with_columns(choice=pl.lit(kind)) for kind in kinds]
         )
@@ -183,7 +187,8 @@ class _Auto:
             .join(at.variants, on=NUMBER, how="left", maintain_order="left")
         )
         taken = [
-            auto_takes(
+            row["auto"]
+            or auto_takes(
                 (LEAST_TEXTS if row["n_texts"] is None else row["n_texts"]) if "half-and-drop" in row["kinds"] else 0,
                 is_sentence_transformer=row["is_sentence_transformer"],
                 is_published=lambda found=row["kinds"]: "published" in found,  # type: ignore[misc]

@@ -29,7 +29,7 @@ class RegretData:
 
     Attributes:
         variants: Columns variant, base, model, revision, template, transform, fitted_on, label, n_blocks, published,
-            is_sentence_transformer.
+            is_sentence_transformer, auto.
         scored: Finite scores in points, of tasks with at least two layers: variant, task, task_type, layer, score.
         values: Finite raw metrics where there is a score: the columns of `scored`, metric, value, n_texts.
         known: What else rules go by.
@@ -71,6 +71,7 @@ class RegretData:
             pl.Series("label", [one.label(_name(one)) for one in found], pl.String),
             pl.Series("published", [None if one.template else known.published.get(one[:2]) for one in found], pl.Int64),
             pl.Series("is_sentence_transformer", [one[:2] in known.sentence_transformers for one in found], pl.Boolean),
+            pl.Series("auto", [known.autos.get(one[:2]) for one in found], pl.String),
         )
         return cls(variants, scored, values, known)
 

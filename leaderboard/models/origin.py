@@ -9,17 +9,19 @@ from leaderboard.analysis.variants import default_pooling
 
 @dataclass(frozen=True)
 class Origin:
-    """Arguments of `MidLayerEncoder` that reproduce the scored vectors.
+    """Arguments of `MidLayerEncoder`, or of `ImageLayerwiseEncoder`, that reproduce the scored vectors.
 
     Attributes:
         hub_id: Hub id of the base model; None for a folder.
         loaded_from: The `model` argument. For a folder, a placeholder such as "path/to/model".
         settings: All other keywords, except the layer, that differ from the defaults.
+        modality: What the model embeds: "text" or "image".
     """
 
     hub_id: str | None
     loaded_from: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    modality: str = "text"
 
 
 def origin_by_name(model: str, revision: str, pooling: str | None = None) -> Origin:

@@ -37,4 +37,4 @@ def origin_of(meta: ModelMeta, provenance: Mapping[str, Any]) -> Origin:
         settings["bidirectional"] = True
     if provenance.get("adapters"):  # a folder's own name has no slash, a hub id has one
         settings["adapters"] = [label if "/" in label else f"path/to/{label}" for label in provenance["adapters"]]
-    return Origin(hub_id, loaded_from, settings)
+    return Origin(hub_id, loaded_from, settings, provenance.get("modality", "text"))

@@ -17,7 +17,7 @@ from leaderboard.report.cells import SCHEME_COLUMNS, format_cell, scheme_cells, 
 from leaderboard.report.hub_scores import dataset_of, is_of_mteb, model_index, task_of, task_type_of
 from leaderboard.report.layer_record import LayerRecord, find_layer
 from leaderboard.report.markdown import layers_markdown, recipes_markdown
-from leaderboard.report.snippets import encoder_snippet, export_command, folder_name, said_of_fitted
+from leaderboard.report.snippets import encoder_snippet, export_command, folder_name, layer_snippet, said_of_fitted
 from leaderboard.results.provenance import entries_of, provenance_of
 from leaderboard.results.remarks import said_of_no_scores, some_names
 from leaderboard.results.scores import score_of
@@ -113,6 +113,9 @@ def render_card(
         quantization=record.provenance.get("quantization"),
         fitted_on=None if record.variant.transform is None else said_of_fitted(record.variant.fitted_on),
         answer=_answer(record),
+        of_images=layer_snippet(record.origin, record.layer, record.variant.fitted_on)
+        if record.origin.modality == "image"
+        else None,
     )
     sections = [
         _scores_section(record),
@@ -120,7 +123,7 @@ def render_card(
         *_recipes_sections(record),
         _schemes_section(record),
         *_metrics_sections(record),
-        _usage_section(record),
+        *_usage_sections(record),
         _provenance_section(record),
     ]
     tags = ["mteb"] if any(map(is_of_mteb, record.results)) else []
@@ -292,10 +295,12 @@ Computed from raw states on the texts of each task, averaged over tasks.
 """
 
 
-def _usage_section(record: LayerRecord) -> str:
+def _usage_sections(record: LayerRecord) -> Iterator[str]:
+    if record.origin.modality == "image":  # the card says it above: no stock form of a layer takes images
+        return
     folder = folder_name(_base_name(record), record.layer)
     of_layer = (record.layer, record.origin.settings)
-    return f"""## Extract this layer from the base model
+    yield f"""## Extract this layer from the base model
 
 ```python
 {encoder_snippet(record.origin.loaded_from, *of_layer, record.variant.fitted_on)}

@@ -121,6 +121,11 @@ def push_layer(
             f"push: the texts that {record.variant.transform} was fitted on are not part of the results; export the "
             "layer with --transform-texts FILE, write its card with --out, and upload the folder"
         )
+    if record.origin.modality == "image":
+        raise InputError(
+            f"push: {record.model} takes images, and only layers of models of texts can be saved; write the card with "
+            "--out"
+        )
     settings = {**record.origin.settings, **({} if adapters is None else {"adapters": list(adapters)})}
     model = record.origin.loaded_from if model_path is None else str(user_path(model_path, "model_path"))
     if model_path is None and record.origin.hub_id is None:

@@ -6,10 +6,45 @@ from collections.abc import Mapping
 from typing import Any
 
 from leaderboard.analysis.variants import CORPUS, TASK
+from leaderboard.models.origin import Origin
 from midlayer_embed.cli.parser import model_arguments
 
 _TRANSFORM = "transform"
 _TEXTS = "a list of unlabelled texts like those that you will encode"
+
+
+def layer_snippet(origin: Origin, layer: int, fitted_on: str | None = None) -> str:
+    """Python code that loads a layer of a model of texts or of images.
+
+    Args:
+        origin: The model.
+        layer: Layer index.
+        fitted_on: What the transform was fitted on for the scores, as in the tables.
+    """
+    snippet = images_snippet if origin.modality == "image" else encoder_snippet
+    return snippet(origin.loaded_from, layer, origin.settings, fitted_on)
+
+
+def images_snippet(model: str, layer: int, settings: Mapping[str, Any], fitted_on: str | None = None) -> str:
+    """As `encoder_snippet`, for an image encoder.
+
+    Example:
+        >>> print(images_snippet("org/vit", 7, {"pooling_mode": "cls"}))
+        from midlayer_embed import ImageLayerwiseEncoder
+        <BLANKLINE>
+        encoder = ImageLayerwiseEncoder("org/vit", pooling_mode="cls")
+        vectors = encoder.encode(images, layers=[7])[:, 0]
+        >>> print(images_snippet("org/vit", 7, {"transform": "whiten:10"}, "train").splitlines()[-1])
+        vectors = encoder.fit_transform(others, "whiten:10", layers=[7])(encoder.encode(images, layers=[7]))[:, 0]
+    """
+    keywords = {key: value for key, value in settings.items() if key != _TRANSFORM}
+    arguments = [_literal(model), *(f"{key}={_literal(value)}" for key, value in keywords.items())]
+    vectors, comment = f"encoder.encode(images, layers=[{layer}])", ""
+    if _TRANSFORM in settings:
+        comment = f"# others: a list of unlabelled images like yours. For these scores: {said_of_fitted(fitted_on)}.\n"
+        vectors = f"encoder.fit_transform(others, {_literal(settings[_TRANSFORM])}, layers=[{layer}])({vectors})"
+    call = f"encoder = ImageLayerwiseEncoder({', '.join(arguments)})"
+    return f"from midlayer_embed import ImageLayerwiseEncoder\n\n{comment}{call}\nvectors = {vectors}[:, 0]"
 
 
 def encoder_snippet(model: str, layer: int, settings: Mapping[str, Any], fitted_on: str | None = None) -> str:
@@ -64,6 +99,17 @@ def encode_command(model: str, layer: int, settings: Mapping[str, Any]) -> str:
         'midlayer-embed encode org/model --layer 7 --site mlp_out --input texts.txt --output vectors.npy'
     """
     return _command("encode", [model], layer, settings, ["--input", "texts.txt", "--output", "vectors.npy"])
+
+
+def images_command(model: str, layer: int, settings: Mapping[str, Any]) -> str:
+    """Command that embeds a folder of images. Takes the arguments of `images_snippet`.
+
+    Example:
+        >>> images_command("org/vit", 7, {"pooling_mode": "cls"})
+        'midlayer-embed encode org/vit --layer 7 --pooling-mode cls --images photos --output vectors.npy'
+    """
+    kept = {key: value for key, value in settings.items() if key != _TRANSFORM}
+    return _command("encode", [model], layer, kept, ["--images", "photos", "--output", "vectors.npy"])
 
 
 def export_command(model: str, folder: str, layer: int, settings: Mapping[str, Any]) -> str:

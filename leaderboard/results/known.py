@@ -41,12 +41,14 @@ def known_by_provenance(
             without a template if there is any.
         metrics: From `ResultsFolder.metrics`.
     """
-    published, trained = {}, []
+    published, trained, autos = {}, [], {}
     for (model, revision), (hub_id, provenance) in provenances.items():
         own = provenance.get("own", {})
         if own.get("is_sentence_transformer", bool(own.get("modules"))):
             trained.append((model, revision))
         found = published_layers().get((str(hub_id), str(provenance.get("requested_revision", revision))))
+        if provenance.get("auto") is not None:
+            autos[model, revision] = str(provenance["auto"])
         changed = provenance.get("bidirectional") or provenance.get("adapters")
         if found and not changed and found.scores(provenance):
             published[model, revision] = found.layer
@@ -56,7 +58,7 @@ def known_by_provenance(
     for *key, most, text in of_views.select(columns).unique(maintain_order=True).iter_rows():
         of_task, n = (key[0], key[1], key[2]), int(json.loads(text).get(N_TEXTS, most))
         n_texts[of_task] = min(n, n_texts.get(of_task, n))
-    return Known(published, tuple(trained), n_texts)
+    return Known(published, tuple(trained), n_texts, autos=autos)
 
 
 def joined_known(known: Sequence[Known]) -> Known:
@@ -66,4 +68,5 @@ def joined_known(known: Sequence[Known]) -> Known:
         {key: layer for one in last_first for key, layer in one.published.items()},
         tuple(dict.fromkeys(model for one in known for model in one.sentence_transformers)),
         {key: n for one in last_first for key, n in one.n_texts.items()},
+        autos={key: auto for one in last_first for key, auto in one.autos.items()},
     )

@@ -74,10 +74,12 @@ def provenance(
 
 
 def _of_images(encoder: OnePassEncoder) -> dict[str, Any]:
-    """What a provenance says of an image encoder besides: that it is one, and what its processor does to an image."""
+    """What a provenance says of an image encoder besides: what its processor does to an image, what "auto" takes."""
     if not isinstance(encoder.inputs, ImageInputs):
         return {}
-    return {"modality": "image", "image_processor": encoder.inputs.processor.settings}
+    auto = encoder.checkpoint.family.auto
+    settings = encoder.inputs.processor.settings
+    return {"modality": "image", "image_processor": settings, "auto": None if auto is None else auto[0]}
 
 
 def agrees(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:

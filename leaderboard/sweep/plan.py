@@ -61,12 +61,14 @@ class Plan:
         n_finished: Number of finished tasks.
         tokens_per_second: Speed of the model on this machine, measured on a sample; None if nothing is encoded.
         corpora: The cost of the texts that transforms are fitted on, if they are encoded apart from the tasks.
+        items: What is encoded: "texts" or "images".
     """
 
     tasks: tuple[TaskPlan, ...]
     n_finished: int
     tokens_per_second: float | None
     corpora: tuple[TaskPlan, ...] = ()
+    items: str = "texts"
 
     def seconds(self, task: TaskPlan) -> float:
         """Estimated seconds of the forward passes of a task, without scoring and metrics."""
@@ -75,7 +77,7 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan as text: a table with a row per task, and a line with the totals."""
-        rows = [("task", "texts", "layers", "passes", "tokens", "for metrics", "scores", "disk", "about")]
+        rows = [("task", self.items, "layers", "passes", "tokens", "for metrics", "scores", "disk", "about")]
         rows += [
             (
                 plan.label,

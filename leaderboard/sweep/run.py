@@ -272,7 +272,8 @@ def _plan(
         templates = dict.fromkeys(template for sweep in working for template in sweep.to_fit)
         corpora = tuple(corpus.plan(swept.encoder(template)) for template in templates)
     encoder = swept.encoder(plans[0].template) if plans else None
-    return Plan(tuple(plans), n_finished, _speed(encoder, some) if some and encoder else None, corpora)
+    speed = _speed(encoder, some) if some and encoder else None
+    return Plan(tuple(plans), n_finished, speed, corpora, f"{swept.checkpoint.modality}s")
 
 
 def _speed(encoder: OnePassEncoder, texts: list[Item]) -> float | None:

@@ -26,6 +26,7 @@ BENCHMARKS = (
 )
 # The benchmarks whose tasks build their own data, with the module of their tasks.
 _OWN_DATA = {STARTER_BENCHMARK: "starter.py", STARTER_VISION_BENCHMARK: "images/starter.py"}
+OWN_BENCHMARKS = tuple(_OWN_DATA)
 # What a transform can be fitted on besides a corpus: the task's splits that are not evaluated, or the evaluated texts.
 TRAIN, TASK = "train", "task"
 # A file's name that can be part of the name of a result.

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from midlayer_embed.forward.images import ImageLayerwiseEncoder
     from midlayer_embed.models.checkpoint import Checkpoint
+    from midlayer_embed.models.vision.families import VisionFamily
     from midlayer_embed.options import AnyModelOptions
 
 logger = logging.getLogger(__name__)
@@ -122,19 +123,19 @@ def encode_folder(
 
     from midlayer_embed.forward.batching import token_budget
     from midlayer_embed.forward.images import ImageLayerwiseEncoder
+    from midlayer_embed.forward.inputs.images import ImageInputs
     from midlayer_embed.layers import layer_number
     from midlayer_embed.models.checkpoint import find_checkpoint
-    from midlayer_embed.models.vision.processors import load_processor
-    from midlayer_embed.models.weights import dtype_name, resolve_device
+    from midlayer_embed.models.weights import dtype_name, resolve_device, resolve_dtype
 
     dtype = dtype_name(weights.dtype)
     device = resolve_device(weights.device)
     token_budget(batch_tokens, device)
     checkpoint = find_checkpoint(model, weights)
-    check_modality(checkpoint)
     number = layer_number(layer, checkpoint.n_blocks, checkpoint.resolved(recipe).site)
-    processor = load_processor(checkpoint)
-    check_pooling(checkpoint, recipe)
+    inputs = ImageInputs(checkpoint, of_images(checkpoint), resolve_dtype(dtype))
+    inputs.pooler(str(checkpoint.resolved(recipe).pooling_mode), 1)  # a mode that the model does not have
+    processor = inputs.processor
 
     stamps = [_stamp(path) for path in found.images]
     pictures = read_all(found.images, show_progress=show_progress)
@@ -200,27 +201,35 @@ def read_all(paths: Sequence[Path], argument: str = "images", *, show_progress: 
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
         progress(len(paths), "Reading", "img", show_progress, delay=_BAR_AFTER) as bar,
     ):
-        for found in pool.map(read, paths):
-            if isinstance(found, InputError):
-                errors.append(found)
-            else:
-                pictures.append(found)
-            bar.update()
+        try:
+            for found in pool.map(read, paths):
+                if isinstance(found, InputError):
+                    errors.append(found)
+                else:
+                    pictures.append(found)
+                bar.update()
+        except BaseException:  # an interrupt does not wait for the images that are left
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     if errors:
         raise InputError(f"{errors[0]}; {len(pictures):,} of {len(paths):,} images can be read")
     return pictures
 
 
-def check_modality(checkpoint: "Checkpoint") -> None:
-    """Reject a model of texts.
+def of_images(checkpoint: "Checkpoint") -> "VisionFamily":
+    """The family of an image encoder.
 
     Raises:
-        InputError: (a ValueError) the message says what to pass.
+        InputError: (a ValueError) a model of texts.
     """
-    if checkpoint.modality != "image":
+    from midlayer_embed.models.vision.families import VisionFamily
+
+    family = checkpoint.family
+    if not isinstance(family, VisionFamily):
         raise InputError(
             f"images: {checkpoint.name} is a model of texts ({checkpoint.config.model_type}); expected an image encoder"
         )
+    return family
 
 
 class _Images:

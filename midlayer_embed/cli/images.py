@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.checks import check_installed
 from midlayer_embed.images.folders import images_in
 from midlayer_embed.models.starter import STARTER
 from midlayer_embed.options import OF_TEXTS, Recipe, Source, image_pooling_modes
@@ -48,6 +49,7 @@ def check_image_options(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name, default)
         if value != default and value != []:
             raise InputError(f"{name}: only texts have it, and --images FOLDER was given; got {value!r}")
+    check_installed("PIL", "images", extra="vision")
     if arguments.pooling_mode is not None:
         image_pooling_modes(arguments.pooling_mode)
     if arguments.model == STARTER:

@@ -32,6 +32,19 @@ _TAG = "midlayer-embed"
 _INHERITED = ("license", "license_name", "license_link", "language")
 
 
+# What the Hub is told of a layer.
+_OF_TEXTS: dict[str, Any] = {
+    "library_name": "sentence-transformers",
+    "pipeline_tag": "sentence-similarity",
+    "tags": ["sentence-transformers", "feature-extraction", "sentence-similarity", _TAG],
+}
+_OF_IMAGES: dict[str, Any] = {
+    "library_name": _TAG,
+    "pipeline_tag": "image-feature-extraction",
+    "tags": ["image-feature-extraction", _TAG],
+}
+
+
 @dataclass(frozen=True)
 class CardFacts:
     """The facts that a card states.
@@ -57,6 +70,7 @@ class CardFacts:
         n_transform_texts: Number of texts that the recipe's transform was fitted on.
         fitted_on: What these texts are, in words; None: the number says all.
         answer: The sentence that a reader looks for, at the top of the card; empty if there is none.
+        of_images: Of a layer of an image encoder, the code that embeds images with it; None for texts.
     """
 
     base_name: str
@@ -79,6 +93,7 @@ class CardFacts:
     n_transform_texts: int | None = None
     fitted_on: str | None = None
     answer: str = ""
+    of_images: str | None = None
 
 
 def base_card_of(location: str) -> ModelCardData:
@@ -119,13 +134,8 @@ def card(facts: CardFacts, sections: Sequence[str] = (), *, tags: Sequence[str] 
     inherited = {key: facts.base_card.get(key) for key in _INHERITED if facts.base_card.get(key)}
     if facts.license is not None:
         inherited["license"] = facts.license
-    data = ModelCardData(
-        base_model=facts.base_model,
-        library_name="sentence-transformers",
-        pipeline_tag="sentence-similarity",
-        tags=["sentence-transformers", "feature-extraction", "sentence-similarity", _TAG, *tags],
-        **inherited,
-    )
+    kind = _OF_TEXTS if facts.of_images is None else _OF_IMAGES
+    data = ModelCardData(base_model=facts.base_model, **{**kind, "tags": [*kind["tags"], *tags]}, **inherited)
     for key, value in metadata.items():
         data[key] = value
     return f"---\n{data.to_yaml()}\n---\n\n{_body(facts, sections)}"
@@ -137,6 +147,25 @@ def _body(facts: CardFacts, sections: Sequence[str]) -> str:
     base = f"[{name}](https://huggingface.co/{quote(facts.base_model)})" if facts.base_model else name
     added = "\n".join(f"{section.strip()}\n" for section in sections)
     answer = f"{facts.answer}\n\n" if facts.answer else ""
+    if facts.of_images is not None:
+        return f"""# {name}, layer {place}
+
+{answer}Layer {place} of {base}, an image encoder, pooled to vectors of {facts.dim} dimensions.
+
+{_facts_table(facts)}
+
+## Use
+
+`images`: PIL images, paths, arrays, or values of an image column of datasets.
+
+```python
+{facts.of_images}
+```
+
+{added}
+The last layer of an image encoder mostly embeds best, unlike that of a language model: see
+[Layer by Layer](https://arxiv.org/abs/2502.02013) (ICML 2025).
+"""
     return f"""# {name}, layer {place}
 
 {answer}A [sentence-transformers](https://www.sbert.net) model: layer {place} of {base},
@@ -168,7 +197,6 @@ def _facts_table(facts: CardFacts) -> str:
         states = "after the model's own final norm, where it has one"
     else:
         states = "as the block leaves them, without the final norm"
-    limit = facts.recipe.max_seq_length or _NO_LIMIT
     rows = [
         ("", ""),
         ("base model", escaped(facts.base_name)),
@@ -179,7 +207,7 @@ def _facts_table(facts: CardFacts) -> str:
         ("pooling", _pooling(facts)),
         *_transform(facts),
         ("dimensions", str(facts.dim)),
-        ("longest text", f"{limit} tokens" if limit < _NO_LIMIT else "no limit"),
+        *_longest_text(facts),
         ("how the layer was chosen", facts.how_chosen),
     ]
     if facts.left_out:
@@ -190,6 +218,14 @@ def _facts_table(facts: CardFacts) -> str:
         merged = ", ".join(map(escaped, facts.adapters))
         rows.append(("adapters", f"merged into the weights, in this order: {merged}"))
     return table(rows)
+
+
+def _longest_text(facts: CardFacts) -> list[tuple[str, str]]:
+    """The row of the limit, of texts."""
+    if facts.of_images is not None:
+        return []
+    limit = facts.recipe.max_seq_length or _NO_LIMIT
+    return [("longest text", f"{limit} tokens" if limit < _NO_LIMIT else "no limit")]
 
 
 def _template(recipe: Recipe) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from midlayer_embed.ground.paths import user_path
 # Ends of the names of files that count as images, in any case of letters.
 EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
-    *(".jp2", ".ppm", ".pgm", ".pbm", ".tga", ".ico"),
+    *(".jp2", ".ppm", ".pgm", ".pbm", ".ico"),
 )
 # Columns of a file of labels: those of the datasets library, and what others call them.
 _FILE_COLUMNS = ("file_name", "file", "path", "image")

@@ -5,6 +5,7 @@ alone would clip 16-bit grey to white, so that is scaled here. What could mean t
 """
 
 import hashlib
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from midlayer_embed.errors import InputError, InputTypeError, first_line
 from midlayer_embed.ground.checks import check_installed
 from midlayer_embed.ground.paths import user_path
+from midlayer_embed.ground.threads import OneAtATime
 from midlayer_embed.ground.whole_files import file_sha256
 
 if TYPE_CHECKING:
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-# Formats that are read, where this build of Pillow has them. Others, such as EPS, start a program to be read.
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
+# Formats that are read, where this build of Pillow has them. Some others start a program to be read (EPS), or have no
+# mark by which other files can be told from them (TGA).
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
 # Sixteen bits to eight: 65535 / 255.
 _16_TO_8 = 257
 _KINDS = "a path, encoded bytes, a PIL image, an array (height, width, 3) of uint8, or a dict with bytes or path"
 # Warnings are silenced for the whole process, so one thread at a time opens a file; all of them decode.
-_OPENING = Lock()
+_OPENING = OneAtATime()
 
 
 class Made(Protocol):
@@ -98,7 +100,7 @@ class Picture:
         except Image.DecompressionBombError:
             raise self._too_large() from None
         except UnidentifiedImageError:
-            raise InputError(f"{self.name}: no image, of a format that is not read, or broken") from None
+            raise InputError(f"{self.name} is not an image that can be read: of another format, or broken") from None
         except Exception as error:  # plugins raise anything
             raise self._unreadable(error) from error
         _check_size(image, self.name)
@@ -193,7 +195,7 @@ def picture_of(image: Any, name: str) -> Picture:
         return image
     if isinstance(image, Mapping):
         image = _value_of(image, name)
-    if isinstance(image, (str, Path)):
+    if isinstance(image, (str, os.PathLike)):
         path = user_path(image, name)
         called = f"{name}: {path}"
         _check_file(path, called)
@@ -205,7 +207,7 @@ def picture_of(image: Any, name: str) -> Picture:
         if not len(image):
             raise InputError(f"{name}: expected an encoded image, got no bytes")
         encoded = bytes(image)
-        return Picture(hashlib.sha256(encoded).hexdigest(), f"{name}: these {len(encoded)} bytes", encoded)
+        return Picture(hashlib.sha256(encoded).hexdigest(), f"{name}: data of {len(encoded)} bytes", encoded)
     if isinstance(image, np.ndarray):
         image = _from_array(image, name)
     elif not _is_pil(image):
@@ -331,7 +333,7 @@ def _is_image(value: Any) -> bool:
     """Whether a value is one image. An array is not decided here."""
     if isinstance(value, Mapping):
         return True
-    return isinstance(value, (str, bytes, bytearray, memoryview, Path, Picture)) or _is_pil(value)
+    return isinstance(value, (str, bytes, bytearray, memoryview, os.PathLike, Picture)) or _is_pil(value)
 
 
 def _kind_of(value: Any) -> str:

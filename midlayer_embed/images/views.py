@@ -4,13 +4,13 @@ A view depends only on the image, the number of the view and the seed. This is n
 """
 
 import hashlib
-import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from midlayer_embed.ground.checks import check_installed, check_int
+from midlayer_embed.ground.threads import OneAtATime
 from midlayer_embed.images.pictures import Picture, check_images
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _SHORT_SIDE = 256
 _FORMAT_VERSION = 1
 _CACHE_BYTES = 256 * 2**20
 # kornia draws from torch's global generator; one thread at a time sets it, and sets it back.
-_DRAWING = threading.Lock()
+_DRAWING = OneAtATime()
 
 
 def augmented_pictures(images: Iterable[Any], n_views: int = 2, *, seed: int = 0) -> list[list[Picture]]:
@@ -141,7 +141,7 @@ class _Shrunk:
         self.max_bytes = max_bytes
         self.bytes = 0
         self._images: OrderedDict[str, Image.Image] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = OneAtATime()
 
     def get(self, key: str) -> "Image.Image | None":
         with self._lock:

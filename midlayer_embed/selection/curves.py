@@ -72,7 +72,7 @@ def measured_on(profile: "Profile") -> str:
     states = {profile.states_of(metric) for metric in profile.values}
     kinds = " and ".join(kind for kind in ("raw", "normed") if kind in states)
     where = "" if profile.site == LAYER_SITE else f"{profile.site}, "
-    return f"{where}{kinds} states of {profile.n_texts} text{'s' * (profile.n_texts != 1)}{_tokens(profile)}"
+    return f"{where}{kinds} states of {profile.n_texts} {profile.kind}{'s' * (profile.n_texts != 1)}{_tokens(profile)}"
 
 
 def _tokens(profile: "Profile") -> str:
@@ -102,11 +102,12 @@ def selection_summary(selection: "LayerSelection") -> list[str]:
     chosen = (
         f"layer {selection.layer} of {selection.n_layers - 1} (depth {selection.depth:.2f}), by {selection.criterion}"
     )
-    n_different = FEW_TEXTS
+    n_different, items = FEW_TEXTS, "texts"
     if selection.profile is not None:
+        items = f"{selection.profile.kind}s"
         n_texts, n_different = selection.profile.n_texts, selection.profile.n_different_texts
         repeated = f", {n_different} of them different" if n_different < n_texts else ""
-        chosen += f" over {n_texts} texts{repeated}{_tokens(selection.profile)}"
+        chosen += f" over {n_texts} {items}{repeated}{_tokens(selection.profile)}"
     lines = [chosen, *filter(None, [selection.reason])]
     if selection.values is not None and selection.runner_up is not None and selection.margin is not None:
         spread = float(np.nanmax(selection.values) - np.nanmin(selection.values))
@@ -118,12 +119,12 @@ def selection_summary(selection: "LayerSelection") -> list[str]:
         lines.append(f"runner-up: layer {selection.runner_up}{_saved(selection)}, {behind}")
     if selection.stability is not None:
         same = round(selection.stability * selection.n_resamples)
-        lines.append(f"stability: the same layer on {same} of {selection.n_resamples} random halves of the texts")
+        lines.append(f"stability: the same layer on {same} of {selection.n_resamples} random halves of the {items}")
         if selection.stability < _UNSURE and selection.picks:
             low, high = min(selection.picks), max(selection.picks)
-            lines.append(f"unsure: the halves pick layers {low} to {high}; these texts do not tell them apart")
+            lines.append(f"unsure: the halves pick layers {low} to {high}; these {items} do not tell them apart")
     if n_different < FEW_TEXTS:
-        lines.append(f"few texts: {n_different} different ones say little; pass some hundreds of your own")
+        lines.append(f"few {items}: {n_different} different ones say little; pass some hundreds of your own")
     return lines
 
 

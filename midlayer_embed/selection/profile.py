@@ -47,6 +47,7 @@ class Profile:
         values: For each metric float64 (L + 1,), unnormalised.
         normalized: For each (metric, normalization) float64 (L + 1,), InfoNCE's `mi_lower_bound` included.
         encoded_norm: Whether normed states were measured by the metrics that are measured as the encoder pools.
+        kind: What was measured, "text" or "image"; `n_texts` counts images as well.
     """
 
     model: str
@@ -58,6 +59,7 @@ class Profile:
     values: dict[str, np.ndarray]
     normalized: dict[tuple[str, str], np.ndarray] = field(repr=False)
     encoded_norm: bool = True
+    kind: str = "text"
 
     @property
     def final_norm(self) -> bool:
@@ -360,6 +362,7 @@ def _profile(
         values={metric: curves[metric, RAW] for metric in request.metrics},
         normalized={key: curve for key, curve in curves.items() if key[1] != RAW},
         encoded_norm=bool(request.encoded_norm),
+        kind=encoder.inputs.kind,
     )
 
 

@@ -152,25 +152,27 @@ def select_layer(
         show_progress=show_progress,
         **options,
     ) as (profile, representations):
+        items = f"{profile.kind}s"
         if profile.n_different_texts < 2:
             raise InputError(
-                f"texts: criterion {criterion!r} needs at least two different texts, got {profile.n_different_texts}"
+                f"{items}: criterion {criterion!r} needs at least two different {items}, "
+                f"got {profile.n_different_texts}"
             )
         values = _values(criterion, profile.values)
         n_measured = min(map(representations.n_measured, measured))
         ranked = ranking(criterion, values, layer_zero)
         if not ranked and n_measured > 1:
             raise InputError(
-                f"texts: expected more different texts to measure {names}, got {profile.n_different_texts}"
+                f"{items}: expected more different {items} to measure {names}, got {profile.n_different_texts}"
             )
         if n_measured < 2 or not ranked:
             counted = f"{n_measured} of {profile.n_texts} is" if n_measured else f"none of {profile.n_texts} is"
-            raise InputError(f"texts: {counted} long enough to measure its {names}; expected two or more")
+            raise InputError(f"{items}: {counted} long enough to measure its {names}; expected two or more")
         for metric in measured:
             if all_tie(curve := profile.values[metric][ranked]):
                 raise InputError(
-                    f"texts: they cannot tell the layers apart: {metric} is {curve[0]:.4g} at all {len(ranked)} "
-                    f"layers; got {profile.n_different_texts} different texts, pass more"
+                    f"{items}: they cannot tell the layers apart: {metric} is {curve[0]:.4g} at all {len(ranked)} "
+                    f"layers; got {profile.n_different_texts} different {items}, pass more"
                 )
         halves = random_halves(profile.n_texts, n_resamples, seed)
         bar = progress(len(halves), "Resampling", "half", show_progress, items=halves)

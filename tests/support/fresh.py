@@ -19,7 +19,8 @@ answer = {{"said": said.getvalue(), "loaded": loaded("torch", "numpy", "pyarrow"
 """
 
 # Wrong arguments of each command, and what has to be said of them. MODEL is a folder of a model of three blocks, EMPTY
-# an empty folder, FILE a file of texts, BLANK an empty one; NOWHERE is neither a file nor a folder.
+# an empty folder, FILE a file of texts, BLANK an empty one, PHOTOS a folder of images; NOWHERE is neither a file nor a
+# folder.
 MISTAKES = {
     "midlayer_embed": {
         "select NOWHERE --texts FILE": "model: there is no folder",
@@ -97,6 +98,31 @@ MISTAKES = {
         "encode MODEL --layer 1 --input NOWHERE.txt --output NEW.npy": "input: there is no file",
         "encode MODEL --layer 1 --input FILE --output NEW.doc": "output: ",
         "encode MODEL --layer 1 --input FILE --output NEW.npy --batch-tokens 0": "batch_tokens: expected an int",
+        "encode MODEL --layer 1 --images NOWHERE --output NEW.npy": "images: /no/such/place does not exist; expected a",
+        "encode MODEL --layer 1 --images FILE --output NEW.npy": "is a file; expected a folder of images",
+        "encode MODEL --layer 1 --images EMPTY --output NEW.npy": "holds no image; expected files that end in .png",
+        "encode MODEL --layer 1 --images PHOTOS --output NEW.doc": "output: ",
+        "encode starter --layer 1 --images PHOTOS --output NEW.npy": "images: 'starter' is a model of texts",
+        "encode MODEL --layer 1 --images PHOTOS --output NEW.npy --column a": "column: only texts have it",
+        "encode MODEL --layer 1 --images PHOTOS --output NEW.npy --template eol": "template: only texts have it, and",
+        "encode MODEL --layer 1 --images PHOTOS --output NEW.npy --max-seq-length 9": "max_seq_length: only texts have",
+        "encode MODEL --layer 1 --images PHOTOS --output NEW.npy --site mlp_out": "site: only texts have it, and",
+        "encode MODEL --layer 1 --images PHOTOS --output NEW.npy --adapter a/b": "adapters: only texts have it, and",
+        "encode MODEL --layer 1 --images PHOTOS --output NEW.npy --bidirectional": "bidirectional: only texts have it,",
+        "encode MODEL --layer 1 --images PHOTOS --output NEW.npy --gguf-file a.gguf": "gguf_file: only texts have it,",
+        "encode MODEL --layer 1 --images PHOTOS --output NEW.npy --pooling lasttoken": "pooling_mode: of images",
+        "encode MODEL --layer 1 --images PHOTOS --output NEW.npy --pooling cls+max": "pooling_mode: of images",
+        "encode MODEL --layer 1 --images PHOTOS --output NEW.npy --transform center": "transform: only texts have",
+        "encode MODEL --layer 9 --images PHOTOS --output NEW.npy": "layer: 9 is out of range; a model of 3 blocks",
+        "profile MODEL --images EMPTY": "images: ",
+        "profile MODEL --images PHOTOS --no-first-token": "first_token: only texts have it, and --images FOLDER",
+        "profile MODEL --images PHOTOS --rates library": "rates: only texts have it, and --images FOLDER was given",
+        "profile MODEL --images PHOTOS --column a": "column: only ",
+        "profile MODEL --images PHOTOS --split dev": "split: only --dataset ID has one",
+        "profile MODEL --images PHOTOS --max-texts 0": "max_texts: expected an int of at least 1",
+        "select MODEL --images NOWHERE": "images: /no/such/place does not exist; expected a folder of images",
+        "select MODEL --images PHOTOS --criterion min-dime --pooling max": "pooling_mode: of images mean or cls",
+        "select starter --images PHOTOS": "images: 'starter' is a model of texts",
     },
     "leaderboard": {
         "run NOWHERE": "model: there is no folder",
@@ -158,7 +184,10 @@ empty, some = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp()) / "texts.txt"
 some.write_text("one\\ntwo\\n")
 blank = some.with_name("blank.txt")
 blank.touch()
+photos = Path(tempfile.mkdtemp())
+(photos / "a.png").touch()
 places = {{"BLANK": str(blank), "MODEL": folder, "EMPTY": str(empty), "FILE": str(some), "NOWHERE": "/no/such/place"}}
+places["PHOTOS"] = str(photos)
 places["NEW"] = str(empty / "new")
 answer = {{}}
 for command in {commands!r}:

@@ -15,6 +15,7 @@ from leaderboard.analysis.task_sets import task_sets
 from leaderboard.analysis.variants import MODEL, VARIANT, Variant, distinct
 from leaderboard.config_files import read_config
 from leaderboard.models.labels import without_pooling
+from leaderboard.models.origin import Origin
 from leaderboard.report.answer import answer_of_recipes, answers_of_types
 from leaderboard.report.cells import (
     format_cell,
@@ -27,9 +28,10 @@ from leaderboard.report.cells import (
 )
 from leaderboard.report.figure_rows import RecipeCurves, association_rows, heat_map, marks, recipe_curves
 from leaderboard.report.glossary import metric_words, scheme_words
-from leaderboard.report.snippets import encode_command, encoder_snippet, export_command, folder_name
+from leaderboard.report.snippets import encode_command, export_command, folder_name, images_command, layer_snippet
 from leaderboard.results.remarks import some_names
 from leaderboard.results.tables import Tables
+from leaderboard.tasks.names import OWN_BENCHMARKS, starter_tasks
 from midlayer_embed.ground.pictures import COLOURS
 from midlayer_embed.terms import METRIC_TABLE, RAW
 
@@ -37,6 +39,7 @@ from midlayer_embed.terms import METRIC_TABLE, RAW
 _ALL = "all"
 # What the command below the snippet does.
 _OF_LAYERS = "Or export a folder that plain sentence-transformers loads:"
+_OF_IMAGES = "Or embed a folder of images, as a file of vectors:"
 _OF_SITES = (
     "Stock models return the output of whole blocks, so only a layer can be exported. To embed a file at this site:"
 )
@@ -234,9 +237,12 @@ def _by_best(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def _remarks(board: Tables, tasks: list[str]) -> list[str]:
     """What has to be known before the numbers are read."""
-    starter = read_config("benchmarks", "starter")
-    is_starter = any(task.startswith(starter["display_name"]) for task in tasks)
-    return [*([f"{starter['display_name']} tasks: {starter['description']}"] if is_starter else []), *board.remarks]
+    found = [
+        f"{config['display_name']} tasks: {config['description']}"
+        for name, config in ((name, read_config("benchmarks", name)) for name in OWN_BENCHMARKS)
+        if set(tasks).intersection(starter_tasks(name))
+    ]
+    return [*found, *board.remarks]
 
 
 def _numbers(of: dict[str, pl.DataFrame], tasks: list[str]) -> dict[str, Any]:
@@ -282,7 +288,7 @@ def _use(board: Tables, variant: Variant) -> dict[str, Any]:
     """Snippets that load and export each layer, in the order of the layers."""
     origin = board.origin(variant.model, variant.revision, variant.template, variant.transform)
     layers = board.of_variant(variant).scores["layer"].unique().sort().to_list()
-    name, is_site = origin.loaded_from, "site" in origin.settings
+    name, is_image = origin.loaded_from, origin.modality == "image"
     note = ""
     if variant[:2] not in board.origins:
         note = f"{name} is the name in the table: replace it with the hub id or folder of the model."
@@ -290,15 +296,20 @@ def _use(board: Tables, variant: Variant) -> dict[str, Any]:
         note = f"Replace {name} with the folder of the model."
     return {
         "note": note,
-        "python": [encoder_snippet(name, layer, origin.settings, variant.fitted_on) for layer in layers],
-        "way": _OF_SITES if is_site else _OF_LAYERS,
-        "command": [
-            encode_command(name, layer, origin.settings)
-            if is_site
-            else export_command(name, folder_name(origin.hub_id or name, layer), layer, origin.settings)
-            for layer in layers
-        ],
+        "python": [layer_snippet(origin, layer, variant.fitted_on) for layer in layers],
+        "way": _OF_IMAGES if is_image else _OF_SITES if "site" in origin.settings else _OF_LAYERS,
+        "command": [_command(origin, layer) for layer in layers],
     }
+
+
+def _command(origin: Origin, layer: int) -> str:
+    """The command of the way to use a layer."""
+    name, settings = origin.loaded_from, origin.settings
+    if origin.modality == "image":
+        return images_command(name, layer, settings)
+    if "site" in settings:
+        return encode_command(name, layer, settings)
+    return export_command(name, folder_name(origin.hub_id or name, layer), layer, settings)
 
 
 def _task_key(task: str | None, tasks: list[str]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 # The entries of a published config.json, which has no model_type, and what they are called here.
@@ -18,6 +19,7 @@ _NEEDED = {"embed_dim", "num_blocks", "num_heads"}
 _MLP_RATIO = 4
 
 
+@strict
 class AimConfig(PreTrainedConfig):
     """Config of an `AimModel`. The defaults are those of AIM-600M.
 
@@ -49,7 +51,7 @@ class AimConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.intermediate_size is None:
+        if self.intermediate_size is None and isinstance(self.hidden_size, int):
             self.intermediate_size = _MLP_RATIO * self.hidden_size
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 

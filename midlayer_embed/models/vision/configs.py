@@ -19,7 +19,7 @@ def read_config(location: str, source: Source) -> PretrainedConfig:
         The config; of a checkpoint of images and texts (CLIP), that of its image encoder.
 
     Raises:
-        InputError: (a ValueError) an image model is asked for what only text models have.
+        InputError: (a ValueError) an image model is asked for what only text models have, or takes no RGB images.
         Exception: What transformers raises for a config that it cannot read.
     """
     revision = source.revision or "main"
@@ -37,4 +37,9 @@ def read_config(location: str, source: Source) -> PretrainedConfig:
             f"bidirectional: expected a causal text model; every patch attends to all others in an image model "
             f"({config.model_type})"
         )
-    return image_encoder_config(config)
+    config = image_encoder_config(config)
+    if (channels := getattr(config, "num_channels", 3)) != 3:
+        raise InputError(
+            f"model: {location} takes images of {channels} channels; only images in RGB, of 3, are supported"
+        )
+    return config

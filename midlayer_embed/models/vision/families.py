@@ -143,8 +143,12 @@ def image_encoder_config(config: PretrainedConfig) -> PretrainedConfig:
         ('clip_vision_model', 0.0)
     """
     if config.model_type in _TWO_TOWERS:
-        return cast(PretrainedConfig, config.vision_config)
-    if config.model_type == "vit_mae":  # it masks whenever it runs, not only in training
+        quantized = getattr(config, "quantization_config", None)
+        config = cast(PretrainedConfig, config.vision_config)
+        if quantized is not None:
+            config = deepcopy(config)
+            config.quantization_config = quantized
+    elif config.model_type == "vit_mae":  # it masks whenever it runs, not only in training
         config = deepcopy(config)
         config.mask_ratio = 0.0
     elif config.model_type == "beit" and _BEIT_IN_TRAINING in (config.architectures or ()):

@@ -169,7 +169,7 @@ def test_select_without_texts_where_none_are_needed(llama_folder: Path, capsys: 
         (["select", "MODEL", "--texts", "texts.txt", "--max-texts", "0"], "max_texts: expected an int of at least 1"),
         (["select", "MODEL", "--texts", "texts.txt", "--starter-texts"], "not allowed with argument"),
         (["select", "no/such/folder", "--texts", "texts.txt"], "there is no folder"),
-        (["profile", "MODEL"], "one of the arguments --texts --dataset --starter-texts is required"),
+        (["profile", "MODEL"], "one of the arguments --texts --dataset --starter-texts --images is required"),
         (["profile", "MODEL", "--texts", "texts.txt", "--metrics", "depth"], "metrics: expected some of"),
         (["profile", "MODEL", "--texts", "texts.txt", "--raw", "--normed"], "not allowed with argument"),
         (["profile", "MODEL", "--texts", "texts.txt", "--out", "one.txt"], "one.txt cannot be written: it is a file"),

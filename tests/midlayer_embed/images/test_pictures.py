@@ -165,7 +165,7 @@ def test_arrays_have_their_channels_last(array: np.ndarray, expected: np.ndarray
         (3, "got int"),
         (["a.png"], "got list"),
         (b"", "images[0]: expected an encoded image, got no bytes"),
-        (b"no image", "images[0]: these 8 bytes: no image, of a format that is not read, or broken"),
+        (b"no image", "images[0]: data of 8 bytes is not an image that can be read: of another format, or broken"),
         (
             {"bytes": None, "path": None},
             "expected a dict with bytes or path, got one with bytes, path, each of them None",
@@ -257,9 +257,11 @@ def broken_files(folder: Path) -> dict[str, str]:
         "half.png": (whole[: len(whole) // 2], "cannot be read: image file is truncated"),
         "half.jpg": (jpeg[: len(jpeg) // 2], "cannot be read: image file is truncated"),
         "header.png": (whole[:20], "cannot be read"),
-        "text.png": (b"this is no image\n", ": no image, of a format that is not read, or broken"),
+        "text.png": (b"this is no image\n", "is not an image that can be read: of another format, or broken"),
         "empty.png": (b"", "is an empty file; expected an image"),
-        "page.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", ": no image, of a format that is not read"),
+        "zeros.png": (bytes(500), "is not an image that can be read"),
+        "page.tga": (encoded(Image.fromarray(COLOURS), "TGA"), "is not an image that can be read"),
+        "page.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image that can be read"),
     }
     for name, (data, _) in content.items():
         (folder / name).write_bytes(data)

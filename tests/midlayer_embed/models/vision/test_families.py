@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from copy import deepcopy
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from midlayer_embed.models.vision.families import (
 from midlayer_embed.models.weights import load_base_model
 
 _CPU = torch.device("cpu")
+_HOOKS = Path(__file__).parents[4] / "docs" / "build_hooks.py"
 
 
 def _load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, PretrainedConfig, VisionFamily]:
@@ -160,3 +162,15 @@ def test_a_config_is_not_changed() -> None:
     config = AutoConfig.for_model("vit_mae")
     assert image_encoder_config(config).mask_ratio == 0
     assert config.mask_ratio == 0.75
+
+
+def test_the_pages_list_every_image_encoder() -> None:
+    pytest.importorskip("mkdocs")
+    spec = spec_from_file_location("build_hooks", _HOOKS)
+    assert spec is not None and spec.loader is not None
+    hooks = module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    page = (_HOOKS.parent / "reference" / "architectures.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in hooks.on_page_markdown(page).splitlines() if line.startswith("| `")]
+    assert [row[0].strip("| `") for row in rows] == ["model_type", *known_vision_families()]
+    assert ["`layers`", "`pooler.layernorm`, of the mean", "1", "yes |"] in [row[1:] for row in rows]

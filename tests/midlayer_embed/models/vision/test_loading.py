@@ -53,6 +53,11 @@ def _change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], An
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def _change_config(folder: Path, **entries: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **entries}))
+
+
 def _one_of_block_1(weights: dict[str, torch.Tensor]) -> str:
     """A weight of the second block of the image encoder."""
     return min(name for name in weights if "1." in name and ".1." in name and not name.startswith("text_model"))
@@ -232,3 +237,47 @@ def test_a_clip_of_unequal_towers_counts_the_blocks_and_the_width_of_the_image_e
     checkpoint = find_checkpoint(folder)
     assert config.text_config.num_hidden_layers != config.vision_config.num_hidden_layers == checkpoint.n_blocks
     assert config.text_config.hidden_size != checkpoint.embedding_dim(0, "mean") == config.vision_config.hidden_size
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "aimv2", "vit"])
+def test_weights_that_are_quantised_are_refused_of_two_towers_too(name: str, copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of(name)
+    _change_config(folder, quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(ValueError, match=r"^model: the weights of \S+ are quantised \(gptq\); expected"):
+        find_checkpoint(folder)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_model_of_other_images_than_rgb_is_refused(channels: int, copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("vit")
+    _change_config(folder, num_channels=channels)
+    with pytest.raises(ValueError, match=rf"^model: \S+ takes images of {channels} channels; only images in RGB"):
+        find_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"embed_dim": "wide"}, r"cannot be loaded: .*hidden_size.* expected int, got str"),
+        ({"embed_dim": None}, r"cannot be loaded: .*hidden_size.* expected int, got NoneType"),
+        ({"num_blocks": 0}, "has no blocks"),
+        ({"num_blocks": 4}, r"lacks weights .*trunk\.blocks\.3\."),
+        ({"num_heads": 5}, "hidden_size: expected a multiple of 4 and of the 5 heads, got 32"),
+        ({"patch_size": 7}, r"weights of other shapes .*proj\.weight: \(32, 3, 8, 8\) instead of \(32, 3, 7, 7\)"),
+    ],
+)
+def test_what_is_wrong_with_a_published_aim_is_one_line(
+    entries: dict[str, Any], message: str, copy_of: Callable[[str], Path]
+) -> None:
+    folder = copy_of("aim-published")
+    _change_config(folder, **entries)
+    with pytest.raises(ValueError, match=message) as error:
+        _load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_nearly_a_published_aim_has_no_model_type(copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("aim-published")
+    (folder / "config.json").write_text(json.dumps({"embed_dim": 32, "depth": 3}))
+    with pytest.raises(ValueError, match=r"config\.json has no model_type, so the architecture is unknown$"):
+        find_checkpoint(folder)
