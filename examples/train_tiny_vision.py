@@ -1,11 +1,12 @@
 """Three tiny image models, trained on handwritten digits in three minutes: a ViT, an MAE and an AIM.
 
-A machine without the Hub has no image models; these have learnt something, each from another task, and scikit-learn ships
-the digits. They see the images that StarterImageClassification trains on, and none that a task is scored on:
+A machine without the Hub has no image models; these have learnt something, each from another task, and scikit-learn
+ships the digits. They see the images that StarterImageClassification trains on, and none that a task is scored on:
 
     python examples/train_tiny_vision.py models/tiny-vision
 
-Each becomes an ordinary folder: transformers loads `vit` and `mae`, and `ImageLayerwiseEncoder` loads `aim`, too.
+Each becomes an ordinary folder: transformers loads `vit` and `mae`, and `ImageLayerwiseEncoder` loads `aim`, too. The
+digits are written beside them, as PNG files in the folders `digits/train` and `digits/test`, one folder a label.
 """
 
 import argparse
@@ -100,8 +101,8 @@ class Digits:
     """
 
     def __init__(self, training: Training, processor: ViTImageProcessorPil) -> None:
-        content = json.loads(StarterImageClassification.content_json())["train"]
-        images = [Image.fromarray(np.array(image, dtype=np.uint8)).convert("RGB") for image in content["image"]]
+        content = StarterImageClassification.content()["train"]
+        images = [_image(image).convert("RGB") for image in content["image"]]
         self.pixels: torch.Tensor = processor(images, return_tensors="pt")["pixel_values"]
         self.labels = torch.tensor(content["label"])
         self.batch_size = training.batch_size
@@ -238,6 +239,27 @@ def train(
     return losses
 
 
+def write_digits(folder: str | Path) -> None:
+    """Write the digits as PNG files, `digits/train/LABEL/ROW.png` and the same in `digits/test`.
+
+    Args:
+        folder: Where the folder `digits` goes; one that is there already is left as it is. Models are trained on `train` alone.
+    """
+    out = target_folder(folder, "folder") / "digits"
+    if out.is_dir():
+        return
+    with atomic_folder(out) as partial:
+        for split, content in StarterImageClassification.content().items():
+            for row, (image, label) in enumerate(zip(content["image"], content["label"], strict=True)):
+                place = partial / split / str(label)
+                place.mkdir(parents=True, exist_ok=True)
+                _image(image).save(place / f"{row:04}.png")
+
+
+def _image(greys: list[list[int]]) -> Image.Image:
+    return Image.fromarray(np.array(greys, dtype=np.uint8))
+
+
 def _finished(folder: Path, asked: dict[str, object]) -> list[float] | None:
     """The losses of a model that is there already with these settings. Its folder appears as a whole."""
     try:
@@ -255,6 +277,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="steps of each (default: " + _defaults() + ")")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default: 0)")
     arguments = parser.parse_args()
+    write_digits(arguments.folder)
     for name in arguments.models:
         training = Training(arguments.steps or MODELS[name][1], seed=arguments.seed)
         losses = train(arguments.folder, name, training, show_progress=True)

@@ -39,9 +39,7 @@ def optimize(
         After each step its number, from 1, and its loss.
     """
     draws = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, betas=_BETAS, weight_decay=decay, foreach=True
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=_BETAS, weight_decay=decay, foreach=True)
     with _one_thread(), progress(n_steps, description, "step", show_progress) as bar:
         for step in range(1, n_steps + 1):
             for group in optimizer.param_groups:

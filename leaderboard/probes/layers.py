@@ -43,7 +43,7 @@ from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.images.pictures import Picture, check_images
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.models.weights import dtype_name, resolve_device
-from midlayer_embed.options import OF_TEXTS, Recipe, Source, fold, takes_options
+from midlayer_embed.options import OF_TEXTS, Source, fold, takes_options
 from midlayer_embed.selection.profile import MAX_TEXTS, profile_layers
 from midlayer_embed.terms import PAPER_METRICS, RAW, check_metrics
 
@@ -206,9 +206,7 @@ def _find(model: str | Path | Checkpoint, source: Source) -> Checkpoint:
 
 
 @contextmanager
-def _opened(
-    model: Checkpoint | ImageLayerwiseEncoder, options: Mapping[str, Any]
-) -> "Iterator[ImageLayerwiseEncoder]":
+def _opened(model: Checkpoint | ImageLayerwiseEncoder, options: Mapping[str, Any]) -> "Iterator[ImageLayerwiseEncoder]":
     """The loaded model; one that was loaded here is gone before the next comes."""
     if isinstance(model, ImageLayerwiseEncoder):
         yield model
