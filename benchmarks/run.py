@@ -42,6 +42,7 @@ PROGRAMS: tuple[tuple[str, ...], ...] = (
     ("benchmarks.metrics.layer_metrics",),
     ("benchmarks.metrics.profile_layers", "--texts", "10"),
     ("benchmarks.experiments.prompt_grid", "--texts", "16"),
+    ("benchmarks.probes.attention_layers", "--images", "96"),
     ("benchmarks.evaluation.scoring_jobs",),
     ("benchmarks.encoding.cold_start", "--starts", "1"),
     ("benchmarks.encoding.growth", "--texts", "32", "--lines", "40000"),

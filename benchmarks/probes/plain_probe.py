@@ -55,9 +55,9 @@ def train_plainly(
     order = np.random.default_rng(settings.seed)
     goal = torch.from_numpy(targets)
     best, lowest, best_epoch = copy.deepcopy(probe), math.inf, 0
-    for epoch in range(1, settings.epochs + 1):
+    for epoch in range(1, settings.max_epochs(len(fitted)) + 1):
         probe.train()
-        for rows in np.array_split(order.permutation(fitted), -(-len(fitted) // settings.batch_size)):
+        for rows in np.array_split(order.permutation(fitted), settings.batches(len(fitted))):
             optimizer.zero_grad()
             cross_entropy(probe(tokens[rows]), goal[rows]).backward()
             optimizer.step()
@@ -70,4 +70,4 @@ def train_plainly(
             best, lowest, best_epoch = copy.deepcopy(probe), loss, epoch
         elif epoch - best_epoch >= settings.patience:
             break
-    return (best, best_epoch) if len(held) else (probe, settings.epochs)
+    return (best, best_epoch) if len(held) else (probe, settings.max_epochs(len(fitted)))

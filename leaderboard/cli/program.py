@@ -6,6 +6,7 @@ from leaderboard.cli.card import add_card
 from leaderboard.cli.experiment import add_experiment
 from leaderboard.cli.options import PROGRAM
 from leaderboard.cli.prefetch import add_prefetch
+from leaderboard.cli.probe import add_probe
 from leaderboard.cli.regret import add_regret
 from leaderboard.cli.report import add_report
 from leaderboard.cli.run import add_run
@@ -28,5 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     description = "MTEB scores of every layer of a language model, with one forward pass per task."
     return program(
-        PROGRAM, description, (add_run, add_tasks, add_prefetch, add_card, add_report, add_regret, add_experiment)
+        PROGRAM,
+        description,
+        (add_run, add_tasks, add_prefetch, add_card, add_report, add_regret, add_experiment, add_probe),
     )

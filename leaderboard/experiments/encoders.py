@@ -10,6 +10,7 @@ from leaderboard.models.known import resolve_known_model
 from leaderboard.models.labels import label_of
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.layerwise import LayerwiseEncoder
+from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.options import Recipe, Source, fold, of_every_layer
 
@@ -44,7 +45,7 @@ def open_encoder(model: str | Path | Checkpoint | LayerwiseEncoder, options: Map
     return LayerwiseEncoder.from_checkpoint(checkpoint, recipe, dtype=source.dtype, device=source.device)
 
 
-def label(encoder: LayerwiseEncoder) -> str:
+def label(encoder: OnePassEncoder) -> str:
     """What a model is called in the table of an experiment: its name, and settings that are not its default."""
     plain = of_every_layer(encoder.checkpoint.resolved(Recipe()))
     recipe = of_every_layer(encoder.recipe)

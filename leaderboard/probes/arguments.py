@@ -12,6 +12,8 @@ from midlayer_embed.ground.checks import check_above_zero, check_int, check_opti
 
 # Share of the images that is the test if none are given.
 TEST_SHARE = 0.2
+# What an attention probe is given to learn, unless the epochs are told: few images take more epochs.
+_STEPS, _LEAST_EPOCHS = 2000, 10
 ATTENTION, LINEAR = "attention", "linear"
 PROBES = (ATTENTION, LINEAR)
 
@@ -22,7 +24,7 @@ class Settings:
 
     Attributes:
         heads: Number of heads of the attention.
-        epochs: Number of passes over the images, at most.
+        epochs: Number of passes over the images, at most. None: as many as take 2,000 steps, and at least 10.
         batch_size: Number of images in a step, at most; batches of an epoch are of nearly the same size.
         lr: Learning rate of Adam.
         seed: Seed of the weights, of the order of the images and of what is held out.
@@ -38,7 +40,7 @@ class Settings:
     """
 
     heads: int = 8
-    epochs: int = 100
+    epochs: int | None = None
     batch_size: int = 128
     lr: float = 1e-3
     seed: int = 0
@@ -51,14 +53,28 @@ class Settings:
         Raises:
             InputError: (a ValueError) one of them is out of range.
         """
-        for name in ("heads", "epochs", "batch_size", "patience"):
+        for name in ("heads", "batch_size", "patience"):
             check_int(name, getattr(self, name), 1)
+        check_optional_int("epochs", self.epochs, 1)
         check_int("seed", self.seed, 0)
         check_above_zero("lr", self.lr)
         share = self.held_out
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
             raise InputError(f"held_out: expected a share of at least 0 and below 1, got {share!r}")
         return self
+
+    def batches(self, n: int) -> int:
+        """Number of batches of an epoch over n images."""
+        return max(1, -(-n // self.batch_size))
+
+    def max_epochs(self, n: int) -> int:
+        """Number of epochs over n images, at most.
+
+        Example:
+            >>> Settings().max_epochs(1280), Settings(epochs=3).max_epochs(1280)
+            (200, 3)
+        """
+        return max(_LEAST_EPOCHS, -(-_STEPS // self.batches(n))) if self.epochs is None else self.epochs
 
 
 def check_probes(probes: Sequence[str]) -> list[str]:

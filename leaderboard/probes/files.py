@@ -18,8 +18,8 @@ NAME = "probe"
 _TITLE = "Probes of every layer"
 _LEAD = "How much of an image's class a classifier reads from the frozen states of each layer, beside the metrics."
 _SAW = (
-    "The paper (Figure 14): the accuracy of ViT, CLIP, BEiT, DINOv2, MAE and AIMv2 grows to the last layers; AIM, which "
-    "predicts the next patch, peaks in the middle, as language models do."
+    "The paper (Figure 14): the accuracy of ViT, CLIP, BEiT, DINOv2, MAE and AIMv2 grows to the last layers; AIM, "
+    "which predicts the next patch, peaks in the middle, as language models do."
 )
 # More models than this are counted in a title, not named.
 _MOST_NAMED = 2

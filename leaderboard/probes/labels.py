@@ -8,7 +8,7 @@ import numpy as np
 from midlayer_embed.errors import InputError
 
 
-def check_labels(labels: Sequence[Any] | np.ndarray, n: int, name: str = "labels") -> list[Any]:
+def check_labels(labels: Any, n: int, name: str = "labels") -> list[Any]:
     """The labels as a list, one for each of `n` images: ints or strings, no mixture of both.
 
     Raises:
@@ -21,7 +21,7 @@ def check_labels(labels: Sequence[Any] | np.ndarray, n: int, name: str = "labels
     if isinstance(labels, str) or not hasattr(labels, "__len__"):
         raise InputError(f"{name}: expected a sequence of ints or strings, got {type(labels).__name__}")
     if getattr(labels, "ndim", 1) != 1:
-        raise InputError(f"{name}: expected one axis, got shape {tuple(labels.shape)}")  # type: ignore[union-attr]
+        raise InputError(f"{name}: expected one axis, got shape {tuple(labels.shape)}")
     if len(labels) != n:
         raise InputError(f"{name}: expected one for each of the {n:,} images, got {len(labels):,}")
     to_list = getattr(labels, "tolist", None) or getattr(labels, "to_list", None)  # numpy, torch; polars

@@ -88,7 +88,7 @@ def probe_layers(
     window: int | None = None,
     max_metric_images: int | None = MAX_TEXTS,
     heads: int = Settings.heads,
-    epochs: int = Settings.epochs,
+    epochs: int | None = Settings.epochs,
     batch_size: int = Settings.batch_size,
     lr: float = Settings.lr,
     seed: int = 0,
@@ -294,7 +294,7 @@ def _attention(
     used = {name: value for name, value in asdict(settings).items() if name not in ("epochs", "seed")}
     return _table(encoder, groups, ATTENTION, found).with_columns(
         epochs=pl.Series(trained.epochs, dtype=pl.Int64),
-        max_epochs=pl.lit(settings.epochs, pl.Int64),
+        max_epochs=pl.lit(trained.max_epochs, pl.Int64),
         **{name: pl.lit(value) for name, value in used.items()},
     )
 

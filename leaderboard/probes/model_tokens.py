@@ -58,7 +58,6 @@ def model_tokens(
     n_tokens = next(iter(first)).states.shape[2]
     size = 4 * n_layers * len(pictures) * n_tokens * dim
     room = int(_FREE_SHARE * shutil.disk_usage(folder or tempfile.gettempdir()).free) if budget is None else budget
-    options = {"batch_tokens": batch_tokens}
     if size > room:
         logger.info(
             "%.1f GB of states do not fit %.1f GB: every epoch encodes the images again", size / 1e9, room / 1e9
@@ -67,7 +66,9 @@ def model_tokens(
         def states_of(rows: np.ndarray, numbers: np.ndarray) -> torch.Tensor:
             found = torch.empty(len(numbers), len(rows), n_tokens, dim, device=encoder.backbone.device)
             some = [pictures[row] for row in rows]
-            for batch in encoder.token_batches(some, layers=[layers[number] for number in numbers], **options):
+            for batch in encoder.token_batches(
+                some, layers=[layers[number] for number in numbers], batch_tokens=batch_tokens
+            ):
                 _check_tokens(batch.states, n_tokens)
                 found[:, torch.from_numpy(batch.rows)] = batch.states
             return found
@@ -75,10 +76,12 @@ def model_tokens(
         yield StreamedTokens(states_of, n_layers, dim, device)
         return
     with scratch_array((n_layers, len(pictures), n_tokens, dim), folder, "images") as states:
-        for batch in encoder.token_batches(pictures, layers=list(layers), show_progress=show_progress, **options):
+        for batch in encoder.token_batches(
+            pictures, layers=list(layers), batch_tokens=batch_tokens, show_progress=show_progress
+        ):
             _check_tokens(batch.states, n_tokens)
             states[:, batch.rows] = batch.states.cpu().numpy()
-        yield KeptTokens(states, device, [str(layer) for layer in layers])
+        yield KeptTokens(states, device, layers)
 
 
 def _check_tokens(states: torch.Tensor, n_tokens: int) -> None:

@@ -21,7 +21,7 @@ def attention_probe(
     test_labels: Sequence[Any] | np.ndarray | None = None,
     *,
     heads: int = Settings.heads,
-    epochs: int = Settings.epochs,
+    epochs: int | None = Settings.epochs,
     batch_size: int = Settings.batch_size,
     lr: float = Settings.lr,
     seed: int = 0,
@@ -43,7 +43,7 @@ def attention_probe(
             with the share of each class kept, is the test and is not trained on.
         test_labels: Their labels.
         heads: Number of heads; divides d.
-        epochs: Number of passes over the images, at most.
+        epochs: Number of passes over the images, at most. None: as many as take 2,000 steps, and at least 10.
         batch_size: Number of images in a step, at most.
         lr: Learning rate of Adam.
         seed: Seed of the weights, of the order of the images and of what is held out.

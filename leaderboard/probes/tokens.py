@@ -25,7 +25,7 @@ class KeptTokens:
         InputError: (a ValueError) a state is not finite; the message names the layer.
     """
 
-    def __init__(self, states: np.ndarray, device: torch.device, names: Sequence[str] | None = None) -> None:
+    def __init__(self, states: np.ndarray, device: torch.device, names: Sequence[int] | None = None) -> None:
         self.n_layers, self.n, _, self.dim = states.shape
         self._states, self._device = states, device
         self._mean = np.empty((self.n_layers, self.n, self.dim), dtype=np.float32)
@@ -35,7 +35,7 @@ class KeptTokens:
             _, mean, variance = token_batch(torch.from_numpy(np.asarray(states[:, some], dtype=np.float32)))
             self._mean[:, some], self._variance[:, some] = mean.numpy(), variance.numpy()
         is_finite = np.isfinite(self._mean).all(axis=(1, 2)) & np.isfinite(self._variance).all(axis=(1, 2))
-        for layer in np.flatnonzero(~is_finite):
+        for layer in np.flatnonzero(~is_finite).tolist():
             name = layer if names is None else names[layer]
             raise InputError(f"tokens: the states of layer {name} are not finite in float32")
 

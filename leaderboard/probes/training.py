@@ -37,11 +37,13 @@ class Trained:
         probes: The probes, each as it was after its best epoch.
         epochs: The best epoch of each layer, from 1: int (n_layers,).
         loss: Its mean loss on what was held out, in nats; NaN if nothing was: float64 (n_layers,).
+        max_epochs: Number of epochs that a layer could take.
     """
 
     probes: AttentionProbes
     epochs: np.ndarray
     loss: np.ndarray
+    max_epochs: int
 
 
 def train(
@@ -76,13 +78,13 @@ def train(
     order = np.random.default_rng(settings.seed)
     epochs, loss = np.zeros(tokens.n_layers, int), np.full(tokens.n_layers, np.inf)
     goal = torch.from_numpy(targets).to(device)
-    n_batches = -(-len(fitted) // settings.batch_size)
-    with progress(settings.epochs, "Training probes", "epoch", show_progress) as bar:
-        for epoch in range(1, settings.epochs + 1):
+    n_epochs, n_batches = settings.max_epochs(len(fitted)), settings.batches(len(fitted))
+    with progress(n_epochs, "Training probes", "epoch", show_progress) as bar:
+        for epoch in range(1, n_epochs + 1):
             probes.train()
             for rows in np.array_split(order.permutation(fitted), n_batches):
                 optimizer.zero_grad()
-                _losses(probes(tokens.batch(rows, layers)), goal[rows]).sum().backward()
+                _losses(probes(tokens.batch(rows, layers)), goal[rows]).sum().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             bar.update(1)
             if not len(held):
@@ -99,11 +101,11 @@ def train(
                 layers = layers[goes_on]
                 optimizer, probes = _fewer(optimizer, probes, kept, settings.lr)
     if not len(held):
-        best, epochs[:], loss[:] = probes, settings.epochs, np.nan
+        best, epochs[:], loss[:] = probes, n_epochs, np.nan
     is_finite = torch.stack([p.detach().flatten(1).isfinite().all(1) for p in best.parameters()]).all(0).cpu().numpy()
     for layer in np.flatnonzero(~is_finite | (epochs == 0)):
         raise InputError(f"lr: training diverged at layer {layer}; expected a lower rate than {settings.lr:g}")
-    return Trained(best.eval(), epochs, loss)
+    return Trained(best.eval(), epochs, loss, n_epochs)
 
 
 @torch.inference_mode()

@@ -127,7 +127,9 @@ def _check_plain_text_model(config: PretrainedConfig) -> None:
     except ValueError:
         text_config = None
     if text_config is not config:
-        reject("its config holds the configs of several models")
+        known = f" (of images, known are {', '.join(known_vision_families())})"
+        with_images = getattr(config, "vision_config", None) is not None
+        reject(f"its config holds the configs of several models{known if with_images else ''}")
     if config.is_encoder_decoder:
         reject("it is an encoder-decoder; only the encoders of T5 models are supported")
     for entry in ("vocab_size", "num_hidden_layers"):

@@ -72,8 +72,10 @@ def _norm(model: nn.Module, name: str, folder: Path) -> nn.Module:
 def _states_of_mae(model: Any, pixels: torch.Tensor) -> list[torch.Tensor]:
     """All patches in their order, which the stock model shuffles."""
     embeddings = model.embeddings
-    positions = embeddings.position_embeddings
-    patches = embeddings.patch_embeddings(pixels) + positions[:, 1:]
+    patches = embeddings.patch_embeddings(pixels)
+    with_cls = nn.functional.pad(patches, (0, 0, 1, 0))
+    positions = embeddings.interpolate_pos_encoding(with_cls, *pixels.shape[-2:])
+    patches = patches + positions[:, 1:]
     cls = (embeddings.cls_token + positions[:, :1]).expand(len(pixels), -1, -1)
     states = [torch.cat([cls, patches], dim=1)]
     for block in model.layers:

@@ -1,6 +1,7 @@
 """Checkpoints of image encoders: with heads, with a text encoder beside, damaged, unknown."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from support.forks import run_code
 from support.vision.architectures import IMAGE_MODELS, N_BLOCKS
 from support.vision.tiny_vision import pixel_values
 from transformers import AutoModel, BeitConfig, BeitForMaskedImageModeling, CLIPModel
@@ -193,7 +195,8 @@ def test_an_unknown_architecture_of_images_video_or_audio_is_one_line(model_type
 @pytest.mark.parametrize("model_type", ["blip", "siglip2", "clipseg"])
 def test_other_models_of_images_and_texts_are_one_line(model_type: str, tmp_path: Path) -> None:
     transformers.AutoConfig.for_model(model_type).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=rf"^model: architecture '{model_type}' is not a plain text model: .*\S$"):
+    known = r"its config holds the configs of several models \(of images, known are aim, .*, vit_mae\)$"
+    with pytest.raises(ValueError, match=rf"^model: architecture '{model_type}' is not a plain text model: {known}"):
         find_checkpoint(tmp_path)
 
 
@@ -281,3 +284,29 @@ def test_what_is_nearly_a_published_aim_has_no_model_type(copy_of: Callable[[str
     (folder / "config.json").write_text(json.dumps({"embed_dim": 32, "depth": 3}))
     with pytest.raises(ValueError, match=r"config\.json has no model_type, so the architecture is unknown$"):
         find_checkpoint(folder)
+
+
+@pytest.mark.process
+def test_image_encoders_on_the_hub(tiny_image_model: Callable[[str], Path], tmp_path: Path) -> None:
+    """The hub as its cache has it."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    for name in ("aim-published", "clip", "vit"):
+        root = tmp_path / f"models--org--{name}"
+        (root / "refs").mkdir(parents=True)
+        (root / "refs" / "main").write_text(commit)
+        shutil.copytree(tiny_image_model(name), root / "snapshots" / commit)
+    (root / "snapshots" / commit / "config.json").write_text(json.dumps({"hidden_size": 32}))  # of no model_type
+    code = """
+import numpy as np
+from midlayer_embed import ImageLayerwiseEncoder
+for name in ("aim-published", "clip", "vit"):
+    try:
+        encoder = ImageLayerwiseEncoder(f"org/{name}")
+        print(encoder.checkpoint.revision, encoder.encode(np.zeros((30, 30, 3), np.uint8)).shape)
+    except ValueError as error:
+        print(error)
+"""
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    aim, clip, untyped = run_code(code, env=environment).splitlines()
+    assert aim == clip == f"{commit} (4, 32)"
+    assert untyped.startswith("model: 'org/vit' cannot be loaded: Unrecognized model")
