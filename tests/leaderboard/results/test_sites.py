@@ -115,7 +115,7 @@ def test_a_rerun_of_a_site_computes_nothing(llama_folder: Path, both: Path, monk
     def must_not_run(*_args: Any, **_keywords: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("leaderboard.sweep.run.LayerwiseEncoder.from_checkpoint", must_not_run)
+    monkeypatch.setattr("leaderboard.sweep.model.OnePassEncoder.from_checkpoint", must_not_run)
     monkeypatch.setattr("leaderboard.scoring.score.mteb.evaluate", must_not_run)
     before = {path: path.stat().st_mtime_ns for path in both.rglob("*")}
     _sweep(llama_folder, both, site="mlp_out")

@@ -181,7 +181,7 @@ def test_what_is_missing_is_told_first_and_made_up_for_later(
     assert sorted(board.scores["task"].unique()) == sorted(tasks)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     # A finished sweep needs neither data nor model.
-    monkeypatch.setattr("leaderboard.sweep.run.LayerwiseEncoder.from_checkpoint", _must_not_run)
+    monkeypatch.setattr("leaderboard.sweep.model.OnePassEncoder.from_checkpoint", _must_not_run)
     shutil.rmtree(mirror / "mteb")
     again = run_sweep(
         llama_folder, tasks, tmp_path / "r", layers=[0, -1], data_dir=mirror, show_progress=False, metrics="none"
@@ -192,7 +192,7 @@ def test_what_is_missing_is_told_first_and_made_up_for_later(
 def test_where_nothing_can_run_no_model_is_loaded_and_nothing_written(
     llama_folder: Path, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("leaderboard.sweep.run.LayerwiseEncoder.from_checkpoint", _must_not_run)
+    monkeypatch.setattr("leaderboard.sweep.model.OnePassEncoder.from_checkpoint", _must_not_run)
     with pytest.raises(TasksFailed, match=r"^1 of 1 tasks failed: STS13$") as failed:
         run_sweep(llama_folder, ["STS13"], tmp_path / "r", data_dir=mirror, show_progress=False, metrics="none")
     assert failed.value.leaderboard.scores.is_empty()

@@ -17,7 +17,7 @@ from leaderboard.tasks.benchmarks import get_task
 from leaderboard.tasks.mirror import dataset_folder, reading_from
 from midlayer_embed import ImageLayerwiseEncoder
 
-pytestmark = [pytest.mark.model, pytest.mark.usefixtures("quiet_libraries")]
+pytestmark = pytest.mark.usefixtures("quiet_libraries")
 
 _LAYERS = [1, 3]
 

@@ -3,6 +3,8 @@
 import json
 import logging
 import re
+import signal
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +15,7 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.sts import AbsTaskSTS
+from support.forks import Fork
 from support.tiny_tasks import TinySTS
 from support.vision.image_mirror import encoded
 
@@ -27,7 +30,7 @@ from midlayer_embed import ImageLayerwiseEncoder, profile_layers
 from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.images.pictures import Picture, check_images
 
-pytestmark = [pytest.mark.model, pytest.mark.usefixtures("quiet_libraries")]
+pytestmark = pytest.mark.usefixtures("quiet_libraries")
 
 _FLOWERS, _DOGS, _STS, _OXFORD = (
     "OxfordFlowersClassification",
@@ -234,7 +237,7 @@ _OF_TEXTS = "and this model takes images"
         (
             [_DOGS],
             {"transforms": ["center"], "transform_texts": ["a", "b"]},
-            "transform_texts: this model takes images",
+            "this model takes images; expected train",
         ),
         ([_DOGS], {"metrics": ["dime", "half_retrieval"]}, f"half_retrieval compares views made of words, {_OF_TEXTS}"),
         ([_DOGS], {"layers": [9]}, "layer: 9 is out of range"),
@@ -280,3 +283,28 @@ def test_kept_pictures_are_found_again_in_the_data(image_mirror: Path, tmp_path:
                 assert one.key == other.key and one.pil().tobytes() == other.pil().tobytes()
         lines = (tmp_path / "kept").read_text().splitlines()
         assert set(json.loads(lines[2])) == ({"image", "at"} if name == _OXFORD else {"image", "name", "png"})
+
+
+@pytest.mark.process
+def test_a_sweep_that_is_killed_goes_on_where_it_stopped(vit_folder: Path, image_mirror: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"layers": [0, 2], "metrics": ["curvature"], "show_progress": False}
+    code = f"""
+import os, signal, sys
+from leaderboard import run_sweep
+replace, left = os.replace, 3
+def replace_or_die(source, target):
+    global left
+    if not os.path.exists(target) and ".scratch" not in str(target):
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+    replace(source, target)
+os.replace = replace_or_die
+run_sweep(sys.argv[1], {[_FLOWERS, _STS]!r}, sys.argv[2], data_dir=sys.argv[3], **{options!r})
+"""
+    command = [sys.executable, "-c", code, str(vit_folder), str(tmp_path / "killed"), str(image_mirror)]
+    assert Fork(command).wait(120) == -signal.SIGKILL
+    whole = run_sweep(vit_folder, [_FLOWERS, _STS], tmp_path / "whole", data_dir=image_mirror, **options)
+    board = run_sweep(vit_folder, [_FLOWERS, _STS], tmp_path / "killed", data_dir=image_mirror, **options)
+    assert scores_of(board).equals(scores_of(whole)) and scores_of(board).height == 4
+    assert {path.name for path in (tmp_path / "killed").iterdir()} == {".lock", "results", "metrics"}
