@@ -146,9 +146,9 @@ def mae(training: Training, digits: Digits) -> tuple[nn.Module, PreTrainedModel,
     }
     config = ViTMAEConfig(**training.config(), **decoder, mask_ratio=_MASKED, norm_pix_loss=True)
     model = ViTMAEForPreTraining(config)
-    # transformers 5.23 leaves the fixed positions of a new model at zero.
-    model.vit.embeddings.initialize_weights()
+    # transformers 5.23 leaves the fixed positions of a new model at zero. Encoder and decoder are of the same width here.
     model.decoder.initialize_weights(training.n_patches)
+    model.vit.embeddings.position_embeddings.data.copy_(model.decoder.decoder_pos_embed)
 
     def loss(draws: torch.Generator) -> torch.Tensor:
         pixels, _ = digits.draw(draws)
@@ -243,7 +243,7 @@ def write_digits(folder: str | Path) -> None:
     """Write the digits as PNG files, `digits/train/LABEL/ROW.png` and the same in `digits/test`.
 
     Args:
-        folder: Where the folder `digits` goes; one that is there already is left as it is. Models are trained on `train` alone.
+        folder: Where the folder `digits` goes; one that is there already is left as it is.
     """
     out = target_folder(folder, "folder") / "digits"
     if out.is_dir():

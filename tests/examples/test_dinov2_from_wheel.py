@@ -33,6 +33,10 @@ def _tensor(name: str, array: np.ndarray, packed: bool = False) -> bytes:
     return _field(5, dims + _field(2, 1) + _field(8, name.encode()) + _field(9, array.astype("<f4").tobytes()))
 
 
+def _inputs(weight: str) -> bytes:
+    return _field(1, b"states") + _field(1, weight.encode())
+
+
 def _product(name: str, weight: str) -> bytes:
     return _field(
         1, _field(1, b"states") + _field(1, weight.encode()) + _field(3, name.encode()) + _field(4, b"MatMul")

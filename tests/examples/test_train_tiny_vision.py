@@ -1,4 +1,4 @@
-"""Tiny image models: they learn, their folders load, a run that is there is left as it is, and no test image is seen."""
+"""Tiny image models: they learn, their folders load, one that is there is left as it is, and no test image is seen."""
 
 from pathlib import Path
 
