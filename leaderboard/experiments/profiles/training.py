@@ -8,9 +8,7 @@ A machine without the Hub has no checkpoints of a training run; with these every
 import argparse
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,11 +16,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
+from leaderboard.experiments.optimizing import optimize
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.paths import target_folder
-from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.ground.whole_files import write_json
 from midlayer_embed.texts.tokens import check_texts
@@ -30,9 +28,7 @@ from midlayer_embed.texts.tokens import check_texts
 MAIN = "main"
 _RECORD = "training.json"
 _END = "<|endoftext|>"
-# As Pythia was trained: Adam with this decay, a warm-up, and a cosine down to a tenth of the rate.
-_BETAS, _DECAY, _CLIP = (0.9, 0.95), 0.01, 1.0
-_WARM_UP, _LOWEST = 0.05, 0.1
+_DECAY = 0.01  # as of Pythia
 
 
 @dataclass(frozen=True)
@@ -132,48 +128,22 @@ def _steps(
                 max_position_embeddings=512,
             )
         ).train()
-    order = torch.Generator().manual_seed(training.seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=training.learning_rate, betas=_BETAS, weight_decay=_DECAY, foreach=True
-    )
+
+    def loss_of(draws: torch.Generator) -> torch.Tensor:
+        starts = torch.randint(len(tokens) - training.context, (training.batch_size, 1), generator=draws)
+        examples = tokens[starts + torch.arange(training.context)]
+        loss: torch.Tensor = model(input_ids=examples, labels=examples).loss
+        return loss
+
     since: list[float] = []
-    with _one_thread(), progress(training.n_steps, "Training", "step", show_progress) as bar:
-        for step in range(1, training.n_steps + 1):
-            starts = torch.randint(len(tokens) - training.context, (training.batch_size, 1), generator=order)
-            examples = tokens[starts + torch.arange(training.context)]
-            for group in optimizer.param_groups:
-                group["lr"] = training.learning_rate * _rate(step, training.n_steps)
-            loss = model(input_ids=examples, labels=examples).loss
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), _CLIP)
-            optimizer.step()
-            since.append(loss.item())
-            bar.update(1)
-            if step in training.saved:
-                bar.set_postfix_str(f"loss {since[-1]:.2f}")
-                yield step, model, sum(since) / len(since)
-                since = []
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """More threads gain little on small matrices, and their sums are rounded by the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _rate(step: int, n_steps: int) -> float:
-    """The learning rate of a step, as a share of the highest one."""
-    warm_up = max(1, round(_WARM_UP * n_steps))
-    if step < warm_up:
-        return step / warm_up
-    done = (step - warm_up) / max(1, n_steps - warm_up)
-    return _LOWEST + (1 - _LOWEST) * (1 + math.cos(math.pi * done)) / 2
+    rate, seed = training.learning_rate, training.seed
+    for step, loss in optimize(
+        model, loss_of, training.n_steps, rate, decay=_DECAY, seed=seed, show_progress=show_progress
+    ):
+        since.append(loss)
+        if step in training.saved:
+            yield step, model, sum(since) / len(since)
+            since = []
 
 
 def _tokenizer(texts: Sequence[str], n_vocabulary: int) -> PreTrainedTokenizerFast:

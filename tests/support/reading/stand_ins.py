@@ -28,6 +28,7 @@ _MODELS = {
     "EleutherAI/pythia-410m": ("gpt_neox", 24),
     "meta-llama/Meta-Llama-3-8B-Instruct": ("llama", 32),
 }
+_IMAGE_MODELS = {"facebook/dinov2-small": ("dinov2", 12)}
 _LLM2VEC = "McGill-NLP/LLM2Vec-Meta-Llama-3-8B-Instruct-mntp"
 
 _SERVE = 'test -f "$1/modules.json" && test -f "$1/model.safetensors"'
@@ -56,10 +57,13 @@ def minilm_folder() -> Path | None:
 def fill_hub(hub: LibraryHub, folder: Path, make_adapter: Callable[..., Path]) -> None:
     """Gives the Hub the models and datasets that pages name."""
     from support.tiny_models import save_model
+    from support.vision.tiny_vision import save_image_model
 
     for name, (model_type, n_blocks) in _MODELS.items():
         entries = {**MODELS[model_type][1], "num_hidden_layers": n_blocks}
         hub.folders[f"models/{name}"] = save_model(model_type, entries, folder / name)
+    for name, (model_type, n_blocks) in _IMAGE_MODELS.items():
+        hub.folders[f"models/{name}"] = save_image_model(model_type, folder / name, num_hidden_layers=n_blocks)
     base = hub.folders["models/meta-llama/Meta-Llama-3-8B-Instruct"]
     for seed, name in enumerate((_LLM2VEC, f"{_LLM2VEC}-unsup-simcse")):
         hub.folders[f"models/{name}"] = make_adapter(base, seed=seed)

@@ -31,9 +31,10 @@ _PROCESSOR = {
 }
 
 
-def save_image_model(name: str, folder: Path) -> Path:
-    """Save one of `IMAGE_MODELS` with its image processor."""
+def save_image_model(name: str, folder: Path, **entries: Any) -> Path:
+    """Save one of `IMAGE_MODELS` with its image processor, with some entries of its config changed."""
     tiny = IMAGE_MODELS[name]
+    tiny = tiny._replace(entries={**tiny.entries, **entries})
     model = build_image_model(tiny)
     if name == "aim-published":
         _save_as_published(model, folder)
