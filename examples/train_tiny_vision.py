@@ -146,7 +146,7 @@ def mae(training: Training, digits: Digits) -> tuple[nn.Module, PreTrainedModel,
     }
     config = ViTMAEConfig(**training.config(), **decoder, mask_ratio=_MASKED, norm_pix_loss=True)
     model = ViTMAEForPreTraining(config)
-    # transformers 5.23 leaves the fixed positions of a new model at zero. Encoder and decoder are of the same width here.
+    # transformers 5.23 leaves the fixed positions of a new model at zero. Encoder and decoder have the same width here.
     model.decoder.initialize_weights(training.n_patches)
     model.vit.embeddings.position_embeddings.data.copy_(model.decoder.decoder_pos_embed)
 
