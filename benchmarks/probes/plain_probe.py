@@ -68,6 +68,6 @@ def train_plainly(
             loss = float(cross_entropy(probe(tokens[held]), goal[held]))
         if loss < lowest:
             best, lowest, best_epoch = copy.deepcopy(probe), loss, epoch
-        elif epoch - best_epoch >= settings.patience:
+        elif epoch - best_epoch >= settings.waits(len(fitted)):
             break
     return (best, best_epoch) if len(held) else (probe, settings.max_epochs(len(fitted)))

@@ -34,7 +34,11 @@ _TRAINING: dict[str, tuple[Any, str, str]] = {
     "batch_size": (int, "N", "images in a step, at most"),
     "lr": (float, "RATE", "learning rate of Adam"),
     "held_out": (float, "SHARE", "share of the images that only decides when a layer stops"),
-    "patience": (int, "N", "epochs without progress on these after which a layer stops"),
+    "patience": (
+        int,
+        "N",
+        "epochs without progress on these after which a layer stops (default: a fifth, at least 10)",
+    ),
 }
 
 

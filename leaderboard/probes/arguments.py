@@ -29,7 +29,8 @@ class Settings:
         lr: Learning rate of Adam.
         seed: Seed of the weights, of the order of the images and of what is held out.
         held_out: Share of the images to train on that only decides when to stop.
-        patience: Number of epochs without a lower loss on these after which a layer stops.
+        patience: Number of epochs without a lower loss on these after which a layer stops. None: a fifth of the epochs,
+            and at least 10.
 
     Example:
         >>> Settings(heads=4).checked().heads
@@ -45,7 +46,7 @@ class Settings:
     lr: float = 1e-3
     seed: int = 0
     held_out: float = 0.1
-    patience: int = 10
+    patience: int | None = None
 
     def checked(self) -> "Settings":
         """The same settings.
@@ -53,9 +54,10 @@ class Settings:
         Raises:
             InputError: (a ValueError) one of them is out of range.
         """
-        for name in ("heads", "batch_size", "patience"):
+        for name in ("heads", "batch_size"):
             check_int(name, getattr(self, name), 1)
         check_optional_int("epochs", self.epochs, 1)
+        check_optional_int("patience", self.patience, 1)
         check_int("seed", self.seed, 0)
         check_above_zero("lr", self.lr)
         share = self.held_out
@@ -75,6 +77,10 @@ class Settings:
             (200, 3)
         """
         return max(_LEAST_EPOCHS, -(-_STEPS // self.batches(n))) if self.epochs is None else self.epochs
+
+    def waits(self, n: int) -> int:
+        """Number of epochs over n images that a layer waits for a lower loss."""
+        return max(_LEAST_EPOCHS, self.max_epochs(n) // 5) if self.patience is None else self.patience
 
 
 def check_probes(probes: Sequence[str]) -> list[str]:

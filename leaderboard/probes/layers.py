@@ -93,7 +93,7 @@ def probe_layers(
     lr: float = Settings.lr,
     seed: int = 0,
     held_out: float = Settings.held_out,
-    patience: int = Settings.patience,
+    patience: int | None = Settings.patience,
     store_budget: int | str | None = None,
     batch_tokens: int | None = None,
     folder: str | Path | None = None,
@@ -291,10 +291,11 @@ def _attention(
             grouped, data.targets, data.train_rows, settings, device, data.n_classes, show_progress=show_progress
         )
         found = accuracy(trained, grouped, data.test_rows, data.targets[data.test_rows], settings)
-    used = {name: value for name, value in asdict(settings).items() if name not in ("epochs", "seed")}
+    used = {name: value for name, value in asdict(settings).items() if name not in ("epochs", "patience", "seed")}
     return _table(encoder, groups, ATTENTION, found).with_columns(
         epochs=pl.Series(trained.epochs, dtype=pl.Int64),
         max_epochs=pl.lit(trained.max_epochs, pl.Int64),
+        patience=pl.lit(trained.patience, pl.Int64),
         **{name: pl.lit(value) for name, value in used.items()},
     )
 

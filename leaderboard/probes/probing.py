@@ -26,7 +26,7 @@ def attention_probe(
     lr: float = Settings.lr,
     seed: int = 0,
     held_out: float = Settings.held_out,
-    patience: int = Settings.patience,
+    patience: int | None = Settings.patience,
     device: str | torch.device | None = None,
     show_progress: bool = False,
 ) -> Any:
@@ -48,8 +48,8 @@ def attention_probe(
         lr: Learning rate of Adam.
         seed: Seed of the weights, of the order of the images and of what is held out.
         held_out: Share of the images to train on that only decides when to stop, 0 to 1. 0: all epochs are trained.
-        patience: Number of epochs without a lower loss on what is held out, after which a layer stops. It keeps the
-            weights of its best epoch.
+        patience: Number of epochs without a lower loss on what is held out, after which a layer stops; it keeps the
+            weights of its best epoch. None: a fifth of the epochs, and at least 10.
         device: Where the probes are trained. None: CUDA, MPS or CPU, the fastest that is available.
         show_progress: Show a bar with an ETA on stderr.
 

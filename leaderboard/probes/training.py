@@ -38,12 +38,14 @@ class Trained:
         epochs: The best epoch of each layer, from 1: int (n_layers,).
         loss: Its mean loss on what was held out, in nats; NaN if nothing was: float64 (n_layers,).
         max_epochs: Number of epochs that a layer could take.
+        patience: Number of epochs that it waited for a lower loss.
     """
 
     probes: AttentionProbes
     epochs: np.ndarray
     loss: np.ndarray
     max_epochs: int
+    patience: int
 
 
 def train(
@@ -93,7 +95,7 @@ def train(
             better = now < loss[layers]
             epochs[layers[better]], loss[layers[better]] = epoch, now[better]
             best.put(_places(layers[better], device), probes, _places(np.flatnonzero(better), device))
-            goes_on = epoch - epochs[layers] < settings.patience
+            goes_on = epoch - epochs[layers] < settings.waits(len(fitted))
             if not goes_on.all():
                 if not goes_on.any():
                     break
@@ -105,7 +107,7 @@ def train(
     is_finite = torch.stack([p.detach().flatten(1).isfinite().all(1) for p in best.parameters()]).all(0).cpu().numpy()
     for layer in np.flatnonzero(~is_finite | (epochs == 0)):
         raise InputError(f"lr: training diverged at layer {layer}; expected a lower rate than {settings.lr:g}")
-    return Trained(best.eval(), epochs, loss, n_epochs)
+    return Trained(best.eval(), epochs, loss, n_epochs, settings.waits(len(fitted)))
 
 
 @torch.inference_mode()

@@ -134,3 +134,24 @@ def test_many_small_classes_are_held_out_by_their_number() -> None:
     _, held = hold_out(np.repeat(np.arange(50), 3), 0.1, seed=0)
     assert len(held) == 15
     assert not len(hold_out(np.arange(50), 0.1, seed=0)[1])
+
+
+def test_on_digits_it_reaches_logistic_regression_at_each_layer() -> None:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    patches = digits.images.reshape(-1, 4, 2, 4, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 16, 4) / 16
+    random = np.random.default_rng(0)
+    places = np.broadcast_to(np.eye(16), (len(patches), 16, 16))
+    states = [np.concatenate([patches, places], axis=-1) @ random.standard_normal((20, 32))]
+    for _ in range(2):  # blocks with random weights: each token sees the others, then a nonlinearity
+        mixed = states[-1] + random.standard_normal((16, 16)) @ states[-1] / 4
+        states.append(np.tanh(mixed @ random.standard_normal((32, 32)) / 6))
+    tokens = np.stack(states, axis=1).astype(np.float32)[:900]
+    labels = digits.target[:900]
+    attention = attention_probe(tokens, labels, device="cpu", epochs=150)
+    linear = linear_probe(tokens.mean(axis=2), labels)
+    standard_error = np.sqrt(linear * (1 - linear) / 180)  # a fifth of the images is the test
+    assert (attention >= linear - standard_error).all(), (attention, linear)
+    assert attention.mean() > linear.mean()
+    assert attention.min() > 0.8
