@@ -27,7 +27,7 @@ from leaderboard.scoring.columns import texts_in
 from leaderboard.scoring.score import prepared, score
 from leaderboard.scoring.texts import collect_texts
 from leaderboard.tasks.benchmarks import get_task
-from leaderboard.tasks.fitting_texts import draw, other_texts
+from leaderboard.tasks.fitting_texts import draw, other_items
 from leaderboard.tasks.mirror import dataset_folder, reading_from
 from midlayer_embed import LayerwiseEncoder
 from midlayer_embed.ground.atomic import atomic_file
@@ -93,7 +93,7 @@ def own_texts(name: str, data_dir: Path, n: int) -> list[str]:
     assert folder is not None
     with calm_libraries(), reading_from(folder, task):
         task.load_data()
-        return draw(other_texts(task), n, seed=0) or draw(map(spelt, collect_texts(task).evaluated), n, seed=0)
+        return draw(other_items(task), n, seed=0) or draw(map(spelt, collect_texts(task).evaluated), n, seed=0)
 
 
 def score_template(

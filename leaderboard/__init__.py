@@ -50,6 +50,3 @@ def __getattr__(name: str) -> Any:
 
 # Runs now if mteb is imported already. The module is imported whole, no name from it: it may be importing mteb itself.
 register_post_import_hook(lambda _mteb: import_module("leaderboard.registry"), "mteb")
-# Before either of them can be imported: a hook on a module that is half imported runs at once.
-for _module in ("leaderboard.tasks.starter", "leaderboard.tasks.images.starter"):
-    register_post_import_hook(lambda starter: import_module("leaderboard.registry").register_tasks(starter), _module)

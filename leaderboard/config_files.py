@@ -25,6 +25,6 @@ def config_names(kind: str) -> list[str]:
 
     Example:
         >>> config_names("benchmarks")
-        ['paper', 'paper-fast', 'starter']
+        ['paper', 'paper-fast', 'starter', 'starter-vision', 'vision']
     """
     return sorted(path.name.removesuffix(".yaml") for path in _FOLDER.joinpath(kind).iterdir())

@@ -90,15 +90,6 @@ def register_benchmarks(benchmarks: ModuleType) -> None:
     lookup._build_aliases_registry.cache_clear()
 
 
-def register_tasks(starter: ModuleType) -> None:
-    """Lets `mteb.get_task` find our tasks: mteb looks up the task of a result by its name.
-
-    `leaderboard` calls it as soon as a module of tasks is imported.
-    """
-    registry = import_module("mteb.get_tasks")._TASKS_REGISTRY
-    registry.update({task.metadata.name: task for task in starter.STARTER_TASKS})
-
-
 def register_models(models: dict[str, KnownModel]) -> None:
     """Lets `mteb.get_model` find models by name. Models that mteb implements itself are not replaced."""
     for name, model in models.items():

@@ -106,7 +106,7 @@ def images_command(model: str, layer: int, settings: Mapping[str, Any]) -> str:
 
     Example:
         >>> images_command("org/vit", 7, {"pooling_mode": "cls"})
-        'midlayer-embed encode org/vit --layer 7 --pooling-mode cls --images photos --output vectors.npy'
+        'midlayer-embed encode org/vit --layer 7 --pooling cls --images photos --output vectors.npy'
     """
     kept = {key: value for key, value in settings.items() if key != _TRANSFORM}
     return _command("encode", [model], layer, kept, ["--images", "photos", "--output", "vectors.npy"])

@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from leaderboard.tasks.images.pictures import image_columns, pictures_in
 from midlayer_embed.errors import InputError
-from midlayer_embed.images.pictures import check_images
+from midlayer_embed.images.pictures import Picture, check_images
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -60,11 +60,18 @@ class Columns:
 
         def read(name: str, rows: Sequence[int] | None) -> Column:
             if name in images:
-                return pictures_in(dataset, name, where, rows)
+                return read_pictures(name, range(len(dataset)) if rows is None else rows)
             values: list[Any] = (dataset if rows is None else dataset.select(rows))[name][:]
             return as_array(values) if name in arrays else values
 
-        images = image_columns(dataset)
+        def read_pictures(name: str, rows: Sequence[int]) -> Column:
+            known = images[name]
+            missing = list(dict.fromkeys(row for row in rows if row not in known))
+            known.update(zip(missing, pictures_in(dataset, name, where, missing), strict=True))
+            return [known[row] for row in rows]
+
+        # The pictures that were asked for: of a large training split mteb takes few.
+        images: dict[str, dict[int, Picture]] = {name: {} for name in image_columns(dataset)}
         columns = {name: partial(read, name) for name in dataset.column_names}
         return cls(columns, len(dataset), {name: dataset.features[name] for name in images})
 

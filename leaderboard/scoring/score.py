@@ -51,6 +51,8 @@ _SUPPORTED_TYPES: tuple[type[AbsTask], ...] = (
 )
 # Methods that a supported task may override: those that load its data, and those that do not use its data.
 _LOADING_METHODS = ("load_data", "dataset_transform")
+# Those that a task that makes its own data may override: it may add to the scores, and be known to mteb.
+_OF_OWN_DATA = ("evaluate", "__init_subclass__")
 _DATA_FREE_METHODS = (MindSmallReranking.task_specific_scores,)
 # Modules where mteb builds datasets from lists that it has just read, and then reads them again.
 _DATASET_MODULES: tuple[Any, ...] = (
@@ -157,7 +159,7 @@ def _is_supported(task: AbsTask) -> bool:
     base = types[0]
     owners = [owner for owner in type(task).__mro__ if owner not in base.__mro__]
     own = [(name, value) for owner in (*owners, task) for name, value in vars(owner).items() if hasattr(base, name)]
-    allowed = (*_LOADING_METHODS, "evaluate") if getattr(task, "makes_its_own_data", False) else _LOADING_METHODS
+    allowed = _LOADING_METHODS + (_OF_OWN_DATA if getattr(task, "makes_its_own_data", False) else ())
     return all(
         name in allowed or value in _DATA_FREE_METHODS
         for name, value in own

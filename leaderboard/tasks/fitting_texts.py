@@ -105,7 +105,7 @@ def sha256_of(texts: Iterable[str]) -> str:
     return found.hexdigest()
 
 
-def other_items(task: AbsTask, n: int, seed: int) -> Iterator[Item]:
+def other_items(task: AbsTask, n: int = FIT_TEXTS, seed: int = 0) -> Iterator[Item]:
     """The texts or pictures of a loaded task's splits that are not evaluated, all columns; no labels are read.
 
     There are none where mteb loads only evaluated splits, as for retrieval and reranking.

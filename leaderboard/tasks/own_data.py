@@ -3,6 +3,7 @@
 import hashlib
 import json
 from abc import abstractmethod
+from importlib import import_module
 from typing import Any
 
 from datasets import Dataset, DatasetDict
@@ -21,6 +22,12 @@ class OwnDataTask(AbsTask):
     """
 
     makes_its_own_data = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Lets `mteb.get_task` find the task: mteb looks up the task of a result by its name."""
+        super().__init_subclass__(**kwargs)
+        if "metadata" in vars(cls):
+            import_module("mteb.get_tasks")._TASKS_REGISTRY[cls.metadata.name] = cls
 
     @classmethod
     @abstractmethod

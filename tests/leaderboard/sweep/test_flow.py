@@ -167,11 +167,13 @@ def test_the_speed_is_measured_on_few_texts_unless_they_take_no_time(
     texts = [f"the {number}th of some texts" for number in range(100)]
     encoded, now = [], [0.0]
 
-    def encode(some: list[str]) -> None:
+    def encode(some: list[str], *_: Any, **__: Any) -> list[Any]:
         encoded.append(len(some))
         now[0] += seconds * len(some)
+        return []
 
-    encoder: Any = SimpleNamespace(backbone=llama.backbone, encode=encode)
+    of_llama = {"backbone": llama.backbone, "inputs": llama.inputs, "layers": llama.layers, "final_norm": True}
+    encoder: Any = SimpleNamespace(**of_llama, pooled_batches=encode)
     monkeypatch.setattr("leaderboard.sweep.plan.time", SimpleNamespace(perf_counter=lambda: now[0]))
     speed = measure_speed(encoder, texts)
     timed = encoded[-1]

@@ -5,6 +5,7 @@ from pathlib import Path
 import mteb
 import pytest
 from mteb.abstasks.abstask import AbsTask
+from mteb.abstasks.aggregated_task import AbsTaskAggregate
 from support.tiny_tasks import TinySTS, renamed
 
 from leaderboard import PAPER_TASKS, get_benchmark
@@ -12,6 +13,7 @@ from leaderboard.config_files import read_config
 from leaderboard.tasks.benchmarks import _pinned_task, get_task, n_samples, resolve_tasks
 from leaderboard.tasks.names import BENCHMARKS
 
+_VISION = ("vision", "vision-large")
 _COUNTS = {"Classification": 10, "Clustering": 6, "PairClassification": 3, "Reranking": 4, "STS": 9}
 
 
@@ -67,6 +69,25 @@ def test_the_fast_benchmark_pins_what_it_shares_with_the_paper_alike() -> None:
     assert {name: paper[name] for name in shared} == {name: fast[name] for name in shared}
 
 
+def test_the_image_tasks_are_all_those_on_images_alone_with_mtebs_own_data_of_today() -> None:
+    small, large = ({task.metadata.name: task for task in get_benchmark(name).tasks} for name in _VISION)
+    every = mteb.get_tasks(modalities=["image"], exclusive_modality_filter=True)
+    known = {task.metadata.name: task for task in every if not isinstance(task, AbsTaskAggregate)}
+    assert set(large) == set(known) and len(known) == 49
+    assert list(large)[:5] == list(small)
+    assert {task.metadata.type for task in small.values()} == {
+        *("ImageClassification", "ImageClustering", "VisualSTS(eng)", "Any2AnyRetrieval")
+    }
+    for name, task in large.items():
+        theirs = mteb.get_task(name)
+        assert (type(task), task.metadata) == (type(theirs), theirs.metadata)
+        assert list(task.eval_splits) == ["test"] or theirs.eval_splits == list(task.eval_splits)
+        assert len(task.hf_subsets) == 1
+    of_many = {name: task.hf_subsets for name, task in large.items() if task.metadata.is_multilingual}
+    assert of_many == {"STS17MultilingualVisualSTS": ["en-en"], "STSBenchmarkMultilingualVisualSTS": ["en"]}
+    assert get_benchmark("vision-large").description != get_benchmark("vision").description
+
+
 def test_what_is_pinned_holds_whatever_the_installed_mteb_says() -> None:
     (pin,) = [pin for pin in read_config("benchmarks", "paper")["tasks"] if pin["name"] == "STS17"]
     task = _pinned_task(**pin | {"revision": "0" * 40, "dataset": "else/where"})
@@ -108,7 +129,9 @@ def test_samples_are_those_of_the_subsets_and_splits_that_are_evaluated() -> Non
 
 
 def test_a_mistaken_name_is_told() -> None:
-    with pytest.raises(ValueError, match="^benchmark: expected one of starter, paper, paper-fast, got 'papers'$"):
+    with pytest.raises(
+        ValueError, match="^benchmark: expected one of starter, paper, paper-fast, starter-vision, .*, got 'papers'$"
+    ):
         get_benchmark("papers")
 
 

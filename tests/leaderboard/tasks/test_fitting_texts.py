@@ -8,7 +8,7 @@ from datasets import Dataset, DatasetDict
 from support.tiny_tasks import TinyClassification, TinyClustering, TinyPairClassification, TinyReranking, TinySTS
 
 from leaderboard.tasks.benchmarks import get_task
-from leaderboard.tasks.fitting_texts import draw, fit_on, other_texts, sha256_of
+from leaderboard.tasks.fitting_texts import draw, fit_on, other_items, sha256_of
 
 
 @pytest.mark.parametrize("n", [1, 7, 50, 1000])
@@ -35,11 +35,11 @@ def test_other_splits_are_read_without_labels() -> None:
     task.dataset["validation"] = (
         task.dataset["train"].select(range(2)).map(lambda row: {"text": row["text"] + " again"})
     )
-    assert set(other_texts(task)) == {*task.dataset["train"]["text"], *task.dataset["validation"]["text"]}
+    assert set(other_items(task)) == {*task.dataset["train"]["text"], *task.dataset["validation"]["text"]}
     for kind in (TinyClustering, TinyReranking, TinySTS):
         other = kind()
         other.load_data()
-        assert list(other_texts(other)) == []
+        assert list(other_items(other)) == []
 
 
 def test_rows_of_lists_pairs_and_subsets_are_read() -> None:
@@ -47,15 +47,15 @@ def test_rows_of_lists_pairs_and_subsets_are_read() -> None:
     pairs.load_data()
     row = {"sentence1": [["a", "b"]], "sentence2": [["c", "a"]], "labels": [[0, 1]]}
     pairs.dataset = DatasetDict({**pairs.dataset, "train": Dataset.from_dict(row)})
-    assert list(other_texts(pairs)) == ["a", "b", "c", "a"]
+    assert list(other_items(pairs)) == ["a", "b", "c", "a"]
     sets = TinyClustering()
     sets.load_data()
     sets.dataset["dev"] = Dataset.from_dict({"sentences": [["x", "y"]], "labels": [[0, 1]]})
-    assert list(other_texts(sets)) == ["x", "y"]
+    assert list(other_items(sets)) == ["x", "y"]
     many = get_task("MTOPDomainClassification")
     table = Dataset.from_dict({"text": ["hello"], "label": [0]})
     many.dataset = {language: DatasetDict({"train": table, "test": table}) for language in ("en", "de")}
-    assert list(other_texts(many)) == ["hello"] * len(many.hf_subsets)
+    assert list(other_items(many)) == ["hello"] * len(many.hf_subsets)
 
 
 def test_a_corpus_has_the_name_of_its_file_or_of_its_texts(tmp_path: Path) -> None:

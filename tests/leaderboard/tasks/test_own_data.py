@@ -42,7 +42,8 @@ def test_it_may_add_to_the_scores_and_is_scored_fast_all_the_same(own_task: AbsT
     class NotOwn(type(own_task)):  # type: ignore[misc]
         makes_its_own_data = False
 
-    for task, is_fast in ((own_task, True), (get_benchmark("starter").tasks[-1], True), (NotOwn(), False)):
+    starters = [get_benchmark(name).tasks[-1] for name in ("starter", "starter-vision")]
+    for task, is_fast in ((own_task, True), *((task, True) for task in starters), (NotOwn(), False)):
         task.load_data()
         with prepared(task):
             tables: Any = task.dataset

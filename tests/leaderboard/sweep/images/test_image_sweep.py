@@ -5,6 +5,7 @@ import logging
 import re
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from leaderboard.results.provenance import provenance_of
 from leaderboard.sweep.plan import Plan
 from leaderboard.sweep.run import TasksFailed
 from leaderboard.tasks.benchmarks import get_task
+from leaderboard.tasks.images import pictures
 from leaderboard.tasks.images.starter import STARTER_TASKS, StarterVisualSTS
 from midlayer_embed import ImageLayerwiseEncoder, profile_layers
 from midlayer_embed.forward.one_pass import OnePassEncoder
@@ -103,6 +105,23 @@ def test_nothing_is_decoded_but_for_the_model_and_no_image_is_copied(
     sweep(vit_folder, [_FLOWERS, _DOGS, _STS], tmp_path, data_dir=image_mirror, on_plan=on_plan)
     assert kept[0] == 0 and kept[1] < 40_000
     assert len(opened) == sum(len(items) for _, items in passes) > 100
+
+
+def test_each_image_that_is_asked_for_is_read_once_to_score_all_layers(
+    vit_folder: Path, image_mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    encoded_bytes = pictures._encoded
+
+    def spy(value: Any, name: str) -> bytes:
+        read.append(name)
+        return encoded_bytes(value, name)
+
+    monkeypatch.setattr(pictures, "_encoded", spy)
+    monkeypatch.setattr("leaderboard.sweep.run._speed", lambda *_: 1.0)
+    sweep(vit_folder, [_FLOWERS], tmp_path, data_dir=image_mirror, layers="all")
+    # for the plan, for the scores of all layers, and for the model
+    assert Counter(read) == dict.fromkeys(read, 3) and len(set(read)) == 36 + 24
 
 
 def test_metrics_are_those_of_a_profile_of_the_evaluated_images(
@@ -212,7 +231,7 @@ class _Empty(_Broken):
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [(_Broken, "no image, of a format that is not read, or broken"), (_Empty, "expected an image, got none")],
+    [(_Broken, "or broken"), (_Empty, "expected an image, got none")],
 )
 def test_a_broken_image_fails_its_task_in_a_line_that_says_where(
     kind: type[AbsTask], message: str, vit_folder: Path, image_mirror: Path, tmp_path: Path
