@@ -59,7 +59,7 @@ def train_plainly(
         probe.train()
         for rows in np.array_split(order.permutation(fitted), settings.batches(len(fitted))):
             optimizer.zero_grad()
-            cross_entropy(probe(tokens[rows]), goal[rows]).backward()
+            cross_entropy(probe(tokens[rows]), goal[rows], label_smoothing=settings.smoothing).backward()
             optimizer.step()
         if not len(held):
             continue

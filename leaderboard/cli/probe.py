@@ -33,6 +33,7 @@ _TRAINING: dict[str, tuple[Any, str, str]] = {
     "epochs": (int, "N", "passes over the images, at most; by default as many as take 2,000 steps, at least 10"),
     "batch_size": (int, "N", "images in a step, at most"),
     "lr": (float, "RATE", "learning rate of Adam"),
+    "smoothing": (float, "SHARE", "share of the target that is spread over all classes in training"),
     "held_out": (float, "SHARE", "share of the images that only decides when a layer stops"),
     "patience": (
         int,

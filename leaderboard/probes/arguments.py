@@ -28,6 +28,8 @@ class Settings:
         batch_size: Number of images in a step, at most; batches of an epoch are of nearly the same size.
         lr: Learning rate of Adam.
         seed: Seed of the weights, of the order of the images and of what is held out.
+        smoothing: Share of the target that is spread over all classes (Szegedy et al. 2016). Without it, probes of few
+            images grow sure of them, and classify others worse.
         held_out: Share of the images to train on that only decides when to stop.
         patience: Number of epochs without a lower loss on these after which a layer stops. None: a fifth of the epochs,
             and at least 10.
@@ -45,6 +47,7 @@ class Settings:
     batch_size: int = 128
     lr: float = 1e-3
     seed: int = 0
+    smoothing: float = 0.1
     held_out: float = 0.1
     patience: int | None = None
 
@@ -60,9 +63,8 @@ class Settings:
         check_optional_int("patience", self.patience, 1)
         check_int("seed", self.seed, 0)
         check_above_zero("lr", self.lr)
-        share = self.held_out
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
-            raise InputError(f"held_out: expected a share of at least 0 and below 1, got {share!r}")
+        for name in ("smoothing", "held_out"):
+            _check_share(name, getattr(self, name))
         return self
 
     def batches(self, n: int) -> int:
@@ -81,6 +83,11 @@ class Settings:
     def waits(self, n: int) -> int:
         """Number of epochs over n images that a layer waits for a lower loss."""
         return max(_LEAST_EPOCHS, self.max_epochs(n) // 5) if self.patience is None else self.patience
+
+
+def _check_share(name: str, share: object) -> None:
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+        raise InputError(f"{name}: expected a share of at least 0 and below 1, got {share!r}")
 
 
 def check_probes(probes: Sequence[str]) -> list[str]:

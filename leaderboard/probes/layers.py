@@ -92,6 +92,7 @@ def probe_layers(
     batch_size: int = Settings.batch_size,
     lr: float = Settings.lr,
     seed: int = 0,
+    smoothing: float = Settings.smoothing,
     held_out: float = Settings.held_out,
     patience: int | None = Settings.patience,
     store_budget: int | str | None = None,
@@ -122,6 +123,7 @@ def probe_layers(
         batch_size: As in `attention_probe`.
         lr: As in `attention_probe`.
         seed: Seed of all random draws.
+        smoothing: As in `attention_probe`.
         held_out: As in `attention_probe`.
         patience: As in `attention_probe`.
         store_budget: Bytes on disk that patches may take while probes are trained, such as "20GB". If they do not fit,
@@ -145,7 +147,7 @@ def probe_layers(
         >>> table = probe_layers("facebook/dinov2-small", images, labels, metrics=["curvature"])     # doctest: +SKIP
         >>> table.filter(probe="attention").select("layer", "accuracy", "curvature")                 # doctest: +SKIP
     """
-    settings = Settings(heads, epochs, batch_size, lr, seed, held_out, patience).checked()
+    settings = Settings(heads, epochs, batch_size, lr, seed, smoothing, held_out, patience).checked()
     how = _How(
         tuple(check_probes(probes)),
         tuple(check_metrics(metrics)) if len(metrics) else (),

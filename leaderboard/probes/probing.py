@@ -25,6 +25,7 @@ def attention_probe(
     batch_size: int = Settings.batch_size,
     lr: float = Settings.lr,
     seed: int = 0,
+    smoothing: float = Settings.smoothing,
     held_out: float = Settings.held_out,
     patience: int | None = Settings.patience,
     device: str | torch.device | None = None,
@@ -47,6 +48,7 @@ def attention_probe(
         batch_size: Number of images in a step, at most.
         lr: Learning rate of Adam.
         seed: Seed of the weights, of the order of the images and of what is held out.
+        smoothing: Share of the target that is spread over all classes in training, 0 to 1: label smoothing.
         held_out: Share of the images to train on that only decides when to stop, 0 to 1. 0: all epochs are trained.
         patience: Number of epochs without a lower loss on what is held out, after which a layer stops; it keeps the
             weights of its best epoch. None: a fifth of the epochs, and at least 10.
@@ -73,6 +75,7 @@ def attention_probe(
         batch_size=batch_size,
         lr=lr,
         seed=seed,
+        smoothing=smoothing,
         held_out=held_out,
         patience=patience,
     ).checked()

@@ -24,6 +24,7 @@ SCHEMA = {
     "max_epochs": pl.Int64,
     "batch_size": pl.Int64,
     "lr": pl.Float64,
+    "smoothing": pl.Float64,
     "held_out": pl.Float64,
     "patience": pl.Int64,
     "seed": pl.Int64,

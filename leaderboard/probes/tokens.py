@@ -44,8 +44,7 @@ class KeptTokens:
         return TokenBatch(*(self._picked(one, rows, layers) for one in (self._states, self._mean, self._variance)))
 
     def _picked(self, array: np.ndarray, rows: np.ndarray, layers: np.ndarray) -> torch.Tensor:
-        # Layer by layer: a layer of a batch is small enough to be copied by all cores, and on its way to the device while
-        # the next one is read.
+        # Layer by layer: all cores copy one, and it is on its way to the device while the next one is read.
         found = torch.empty((len(layers), len(rows), *array.shape[2:]), device=self._device)
         chosen = torch.from_numpy(rows)
         for place, layer in enumerate(layers):

@@ -86,7 +86,7 @@ def train(
             probes.train()
             for rows in np.array_split(order.permutation(fitted), n_batches):
                 optimizer.zero_grad()
-                _losses(probes(tokens.batch(rows, layers)), goal[rows]).sum().backward()  # type: ignore[no-untyped-call]
+                _losses(probes(tokens.batch(rows, layers)), goal[rows], settings.smoothing).sum().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             bar.update(1)
             if not len(held):
@@ -131,9 +131,9 @@ def held_loss(
     return total.numpy() / len(rows)
 
 
-def _losses(logits: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+def _losses(logits: torch.Tensor, goal: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
     """Mean cross-entropy of each layer: (n_layers,). No layer's gradient depends on another's."""
-    each = cross_entropy(logits.flatten(0, 1), goal.repeat(len(logits)), reduction="none")
+    each = cross_entropy(logits.flatten(0, 1), goal.repeat(len(logits)), reduction="none", label_smoothing=smoothing)
     return each.view(len(logits), -1).mean(dim=1)
 
 

@@ -92,6 +92,7 @@ def test_a_linear_probe_gives_every_layer_alone() -> None:
         ({"heads": 3}, r"heads: expected a number that divides the width of a token, 8 \(1, 2, 4, 8\), got 3"),
         ({"heads": 0}, r"heads: expected an int of at least 1, got 0"),
         ({"held_out": 1.0}, r"held_out: expected a share of at least 0 and below 1, got 1.0"),
+        ({"smoothing": 1.0}, r"smoothing: expected a share of at least 0 and below 1, got 1.0"),
         ({"lr": float("nan")}, r"lr: expected a finite number above 0"),
         ({"epochs": 0}, r"epochs: expected an int of at least 1, got 0"),
         ({"test_labels": [0, 1]}, r"test_tokens: test_tokens and test_labels belong together, and it is missing"),
@@ -151,7 +152,5 @@ def test_on_digits_it_reaches_logistic_regression_at_each_layer() -> None:
     labels = digits.target[:900]
     attention = attention_probe(tokens, labels, device="cpu", epochs=150)
     linear = linear_probe(tokens.mean(axis=2), labels)
-    standard_error = np.sqrt(linear * (1 - linear) / 180)  # a fifth of the images is the test
-    assert (attention >= linear - standard_error).all(), (attention, linear)
-    assert attention.mean() > linear.mean()
+    assert (attention >= linear).all(), (attention, linear)
     assert attention.min() > 0.8
