@@ -78,7 +78,7 @@ test: setup
 	@$(PYTEST)
 
 test-fast: setup
-	@$(PYTEST) -m "(unit or model) and not real"
+	@$(PYTEST) -m "(unit or model) and not real and not slow"
 
 test-all: lint docs test-pythons test-readme test-stacks
 	@$(PYTEST) -m ""

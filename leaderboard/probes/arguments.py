@@ -57,8 +57,8 @@ class Settings:
         Raises:
             InputError: (a ValueError) one of them is out of range.
         """
-        for name in ("heads", "batch_size"):
-            check_int(name, getattr(self, name), 1)
+        check_int("heads", self.heads, 1)
+        check_int("batch_size", self.batch_size, 1)
         check_optional_int("epochs", self.epochs, 1)
         check_optional_int("patience", self.patience, 1)
         check_int("seed", self.seed, 0)

@@ -164,7 +164,8 @@ def check_embeds_texts(checkpoint: Checkpoint) -> None:
     """
     if checkpoint.modality != "text":
         raise InputError(
-            f"model: {checkpoint.location} embeds images ({checkpoint.config.model_type}); use ImageLayerwiseEncoder"
+            f"model: {checkpoint.location} is an image encoder ({checkpoint.config.model_type}); use "
+            "ImageLayerwiseEncoder"
         )
 
 

@@ -23,6 +23,8 @@ from leaderboard.experiments import (
     sublayers,
 )
 from leaderboard.experiments.profiles.training import Training, train_checkpoints
+from leaderboard.probes import linear_probe, probe_layers
+from leaderboard.probes.arguments import Settings, check_window
 from leaderboard.sweep.arguments import check_jobs
 from leaderboard.tasks.names import check_limit
 from midlayer_embed import (
@@ -37,7 +39,9 @@ from midlayer_embed import (
 from midlayer_embed.cli import main
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import token_budget
+from midlayer_embed.forward.inputs.images import ImageInputs
 from midlayer_embed.ground.checks import check_int
+from midlayer_embed.images.views import augmented_pictures
 from midlayer_embed.options import Recipe
 from midlayer_embed.texts.corpora import sample_texts
 from midlayer_embed.texts.prompts import cut_tokens, repeat_tokens
@@ -48,7 +52,12 @@ VIEWS = np.eye(4)
 TEXTS: dict[str, Any] = {"texts": ["a"], "tokenizer": None}
 TOKENS = TokenIds.of([[1, 2, 3]])
 FREE = np.zeros(3, dtype=bool)
+IMAGES = ImageInputs.__new__(ImageInputs)  # of no model: what is drawn is checked first
 Place = tuple[str, str]  # the module that checks, the name of the argument
+
+
+def _settings(name: str, value: Any, _folder: Path) -> Any:
+    return Settings(**{name: value}).checked()
 
 
 def _trained(name: str, value: Any, folder: Path) -> object:
@@ -85,7 +94,7 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
         0,
         lambda value, folder: select_layer(folder, ["a", "b"], n_resamples=value),
     ),
-    ("midlayer_embed.selection.profile", "min_tokens"): (
+    ("midlayer_embed.forward.inputs.text", "min_tokens"): (
         1,
         lambda value, folder: profile_layers(folder, ["a", "b"], ["curvature"], min_tokens=value, first_token=False),
     ),
@@ -126,6 +135,24 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
         ("leaderboard.experiments.profiles.training", name): (1, partial(_trained, name))
         for name in ("n_steps", "n_blocks", "context", "batch_size")
     },
+    **{
+        ("leaderboard.probes.arguments", name): (bound, partial(_settings, name))
+        for name, bound in {"heads": 1, "batch_size": 1, "epochs": 1, "patience": 1, "seed": 0}.items()
+    },
+    ("leaderboard.probes.arguments", "window"): (2, lambda value, _: check_window(value)),
+    ("leaderboard.probes.layers", "max_metric_images"): (
+        2,
+        lambda value, folder: probe_layers(folder, [], [], max_metric_images=value),
+    ),
+    ("leaderboard.probes.linear", "seed"): (0, lambda value, _: linear_probe(VIEWS, [0, 1, 0, 1], seed=value)),
+    ("midlayer_embed.images.views", "n_views"): (1, lambda value, _: augmented_pictures([], value)),
+    ("midlayer_embed.images.views", "seed"): (0, lambda value, _: augmented_pictures([], seed=value)),
+    ("midlayer_embed.forward.inputs.images", "max_texts"): (1, lambda value, _: IMAGES.sample([], value)),
+    ("midlayer_embed.forward.inputs.images", "min_tokens"): (
+        1,
+        lambda value, _: IMAGES.sample([], None, min_tokens=value),
+    ),
+    ("midlayer_embed.forward.inputs.images", "seed"): (0, lambda value, _: IMAGES.sample([], None, seed=value)),
     ("leaderboard.tasks.names", "limit"): (2, lambda value, _: check_limit(value)),
     ("leaderboard.sweep.arguments", "jobs"): (1, lambda value, _: check_jobs(value)),
     ("leaderboard.sweep.arguments", "seed"): (
@@ -146,6 +173,11 @@ COMMANDS: dict[Place, tuple[int, Callable[[list[str]], int], list[str]]] = {
     ("midlayer_embed.cli.parser", "seed"): (0, leaderboard_main, ["report", "results", "--seed"]),
     ("midlayer_embed.cli.early", "max_texts"): (1, main, ["select", "starter", "--starter-texts", "--max-texts"]),
     ("midlayer_embed.cli.early", "min_tokens"): (1, main, ["select", "starter", "--starter-texts", "--min-tokens"]),
+    ("leaderboard.cli.probe", "metric_images"): (
+        2,
+        leaderboard_main,
+        ["probe", "model", "--images", "images", "--labels", "folders", "--out", "out", "--metric-images"],
+    ),
     ("midlayer_embed.cli.encode", "batch_tokens"): (
         1,
         main,

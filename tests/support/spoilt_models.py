@@ -71,10 +71,10 @@ _IMAGES = {**_SMALL, "image_size": 32, "patch_size": 16}
 _BART = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
 # What is done to the folder of a tiny Llama, and what has to be said of it.
 SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
-    "vit": (_a_model_of({"model_type": "vit", **_IMAGES}), r"embeds images \(vit\); use ImageLayerwiseEncoder"),
+    "vit": (_a_model_of({"model_type": "vit", **_IMAGES}), r"is an image encoder \(vit\)"),
     "clip": (
         _a_model_of({"model_type": "clip", "text_config": _SMALL, "vision_config": _IMAGES, "projection_dim": 16}),
-        r"embeds images \(clip_vision_model\); use ImageLayerwiseEncoder",
+        r"is an image encoder \(clip_vision_model\)",
     ),
     "bart": (_a_model_of({"model_type": "bart", **_BART}), "it is an encoder-decoder"),
     "no weights": (

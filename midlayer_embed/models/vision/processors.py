@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _FILE = "preprocessor_config.json"
+# What transformers ends some messages with: a list of all its models, and where code can be read.
+_ENDS_OF_MESSAGES = (". Should have ", ". You can inspect ")
 # Threads that decode and resize at a time; each holds one decoded image.
 _MOST_THREADS = 8
 # The published AIM checkpoints have no processor of their own. Their authors evaluate with the centre 7/8 of the image,
@@ -150,8 +152,9 @@ def load_processor(checkpoint: Checkpoint) -> Processor:
     except InputError:
         raise
     except LOADING_ERRORS as error:
-        # transformers ends some messages with a list of all its models
-        why = first_line(error).split(". Should have ")[0]
+        why = first_line(error)
+        for end in _ENDS_OF_MESSAGES:
+            why = why.partition(end)[0]
         raise InputError(f"model: the image processor of {location} cannot be loaded: {why}") from error
     return Processor(processor, location)
 

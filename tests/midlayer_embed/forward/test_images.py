@@ -115,7 +115,7 @@ def test_text_encoders_refuse_image_encoders_and_the_reverse(
         lambda folder: MidLayerEncoder(folder, 1),
         lambda folder: MidLayerEncoder(folder, 3),
     ):
-        with pytest.raises(ValueError, match=r"^model: \S+ embeds images \(\w+\); use ImageLayerwiseEncoder$"):
+        with pytest.raises(ValueError, match=r"^model: \S+ is an image encoder \(\w+\); use ImageLayerwiseEncoder$"):
             make(any_image_folder[1])
     with pytest.raises(ValueError, match=r"^model: \S+ is no image encoder \(bert\); use LayerwiseEncoder"):
         ImageLayerwiseEncoder(tiny_model("bert"))

@@ -118,7 +118,7 @@ def test_a_vision_model_is_refused(tmp_path: Path) -> None:
     config = ViTConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=32)
     ViTModel(config).save_pretrained(tmp_path)
     for encoder in (LayerwiseEncoder, lambda folder: MidLayerEncoder(folder, 1)):
-        with pytest.raises(ValueError, match=r"embeds images \(vit\); use ImageLayerwiseEncoder"):
+        with pytest.raises(ValueError, match=r"is an image encoder \(vit\); use ImageLayerwiseEncoder"):
             encoder(tmp_path)
 
 

@@ -121,7 +121,7 @@ def test_transforms_are_fitted_on_images(images: list[Image.Image], encoder: Ima
         (lambda folder, images: profile_layers(folder, []), "images: expected at least one, got none"),
         (lambda folder, images: profile_layers(folder, "cat.jpg"), "images: expected a list of images"),
         (lambda folder, images: profile_layers(folder, images, pooling_mode="lasttoken"), "pooling_mode: of images"),
-        (lambda folder, images: select_recipe(folder, ["a text"]), "embeds images"),
+        (lambda folder, images: select_recipe(folder, ["a text"]), "is an image encoder"),
     ],
 )
 def test_what_images_do_not_have_is_told_in_one_line(
