@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from leaderboard.experiments.optimizing import optimize
-from leaderboard.tasks.images.starter import StarterImageClassification
+from leaderboard.tasks.images.starter import StarterImageClassification, StarterImageClustering
 from midlayer_embed.ground.atomic import atomic_folder
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.paths import target_folder
@@ -242,6 +242,9 @@ def train(
 def write_digits(folder: str | Path) -> None:
     """Write the digits as PNG files, `digits/train/LABEL/ROW.png` and the same in `digits/test`.
 
+    The 897 to train on are those that the models are trained on. The 900 to test on are all others, those that the starter
+    tasks classify and then those that they cluster.
+
     Args:
         folder: Where the folder `digits` goes; one that is there already is left as it is.
     """
@@ -249,8 +252,10 @@ def write_digits(folder: str | Path) -> None:
     if out.is_dir():
         return
     with atomic_folder(out) as partial:
-        for split, content in StarterImageClassification.content().items():
-            for row, (image, label) in enumerate(zip(content["image"], content["label"], strict=True)):
+        classified, clustered = StarterImageClassification.content(), StarterImageClustering.content()
+        for split, parts in {"train": [classified["train"]], "test": [classified["test"], clustered["test"]]}.items():
+            labelled = (pair for part in parts for pair in zip(part["image"], part["label"], strict=True))
+            for row, (image, label) in enumerate(labelled):
                 place = partial / split / str(label)
                 place.mkdir(parents=True, exist_ok=True)
                 _image(image).save(place / f"{row:04}.png")

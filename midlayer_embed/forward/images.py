@@ -74,6 +74,9 @@ class ImageLayerwiseEncoder(OnePassEncoder):
     """
 
     inputs: ImageInputs
+    # Not inference mode: BEiT and DINOv3 keep tensors of a pass for all models of their kind in the process, which could
+    # not be trained then. Nor could anything be trained on the states.
+    _without_gradients = torch.no_grad
 
     @takes_options(without=OF_TEXTS)
     def __init__(self, model_name_or_path: str | Path | Checkpoint, **options: Any) -> None:
@@ -211,7 +214,6 @@ class ImageLayerwiseEncoder(OnePassEncoder):
                 bar.update(batch.units)
                 yield TokenBatch(np.concatenate(rows), found if is_plain else found[:, torch.from_numpy(sources)])
 
-    @torch.no_grad()  # not inference mode: what is trained on such states could not be differentiated
     def _token_states(self, batch: Any, numbers: Sequence[int], first: int) -> torch.Tensor:
         """(n_layers, b, n_tokens, dim) float32."""
         found: list[torch.Tensor] = [torch.empty(0)] * len(numbers)
@@ -221,7 +223,7 @@ class ImageLayerwiseEncoder(OnePassEncoder):
             states = raw[:, first:]
             found[slot] = (states if norm is None else norm(states)).float()
 
-        with self._hooked, ExitStack() as hooks:
+        with self._without_gradients(), self._hooked, ExitStack() as hooks:
             attach_hooks(hooks, self.backbone.blocks, self.backbone.sites, [Place(n) for n in numbers], record)
             with suppress(AllRecorded):
                 self.backbone.model(**batch.arguments(self.backbone.device))

@@ -5,7 +5,7 @@ memory does not grow with the number of layers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ class OnePassEncoder:
     inputs: Inputs
     _hooked: OneAtATime
     _pool: Pooler
+    _without_gradients: Callable[[], AbstractContextManager[None]] = torch.inference_mode
 
     @classmethod
     def from_checkpoint(
@@ -209,7 +210,6 @@ class OnePassEncoder:
                 vectors[:, :, (n_tokens <= batch.not_pooled) & (not first_token)] = 0
                 yield PooledBatch(batch.rows, n_tokens, vectors, measured)
 
-    @torch.inference_mode()
     def _forward(
         self,
         batch: Batch,
@@ -258,7 +258,7 @@ class OnePassEncoder:
                 listener(n_tokens)
 
         # the hooks of one thread would record the states of another
-        with self._hooked, ExitStack() as hooks:
+        with self._without_gradients(), self._hooked, ExitStack() as hooks:
             attach_hooks(hooks, self.backbone.blocks, self.backbone.sites, places, record)
             with suppress(AllRecorded):
                 self.backbone.model(**batch.arguments(device))

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from support.vision.architectures import DIM, IMAGE_MODELS, N_BLOCKS
 from support.vision.oracle import plain_vectors
-from support.vision.tiny_vision import images, save_processor
-from transformers import AutoImageProcessor
+from support.vision.tiny_vision import build_image_model, images, save_processor
+from transformers import AutoImageProcessor, AutoModel
 
 from midlayer_embed import ImageLayerwiseEncoder, LayerwiseEncoder, MidLayerEncoder
 from midlayer_embed.forward.opening import open_encoder
@@ -135,3 +135,17 @@ def test_without_a_processor_nothing_is_made_up(
             (tmp_path / file.name).symlink_to(file.resolve())
     with pytest.raises(ValueError, match=r"^model: \S+ has no preprocessor_config\.json"):
         ImageLayerwiseEncoder(tmp_path)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(("name", "size"), [("beit", 40), ("dinov3", 40)])
+def test_a_model_of_the_same_kind_can_be_trained_afterwards(name: str, size: int, tmp_path: Path) -> None:
+    """transformers keeps what these compute of a size of image for all of their kind: it has to be of use to others."""
+    tiny = IMAGE_MODELS[name]
+    build_image_model(tiny._replace(entries={**tiny.entries, "image_size": size})).save_pretrained(tmp_path)
+    save_processor(tmp_path, size={"height": size, "width": size})
+    every = ImageLayerwiseEncoder(tmp_path)
+    every.encode(images(2))
+    model = AutoModel.from_pretrained(tmp_path)
+    model(pixel_values=torch.zeros(1, 3, size, size)).last_hidden_state.sum().backward()
+    assert any(parameter.grad is not None for parameter in model.parameters())
