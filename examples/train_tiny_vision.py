@@ -242,8 +242,8 @@ def train(
 def write_digits(folder: str | Path) -> None:
     """Write the digits as PNG files, `digits/train/LABEL/ROW.png` and the same in `digits/test`.
 
-    The 897 to train on are those that the models are trained on. The 900 to test on are all others, those that the starter
-    tasks classify and then those that they cluster.
+    The 897 to train on are those that the models are trained on. The 900 to test on are all others: those that the
+    starter tasks classify, then those that they cluster.
 
     Args:
         folder: Where the folder `digits` goes; one that is there already is left as it is.

@@ -74,8 +74,8 @@ class ImageLayerwiseEncoder(OnePassEncoder):
     """
 
     inputs: ImageInputs
-    # Not inference mode: BEiT and DINOv3 keep tensors of a pass for all models of their kind in the process, which could
-    # not be trained then. Nor could anything be trained on the states.
+    # Not inference mode: BEiT and DINOv3 keep tensors of a pass for all models of their kind in the process, and these
+    # could not be trained then. Nor could anything be trained on the states.
     _without_gradients = torch.no_grad
 
     @takes_options(without=OF_TEXTS)
