@@ -57,6 +57,7 @@ _scores = st.dictionaries(
 _holes = st.sets(st.tuples(st.sampled_from(list(TYPES)), st.integers(0, L)), max_size=3)
 
 
+@pytest.mark.slow
 @given(_scores, _holes, st.lists(_curve, min_size=1, max_size=9), st.integers(0, 9))
 @settings(max_examples=100, deadline=None)
 def test_tables_with_holes_give_the_regrets_of_plain_loops(
@@ -110,6 +111,7 @@ _of_tasks = st.dictionaries(_which, _some_tasks | _all_tasks, min_size=2, max_si
 _named = st.sets(st.sampled_from(["min-dime", "half-and-drop", "auto", "proxy", "published"]), min_size=1)
 
 
+@pytest.mark.slow
 @given(_of_tasks, _holes, st.lists(_whole_curve, min_size=1, max_size=9), st.integers(0, 19), _known, _named)
 @settings(max_examples=100, deadline=None)
 def test_rules_that_are_no_single_metric_give_the_regrets_of_plain_loops(
