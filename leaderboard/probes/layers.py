@@ -104,7 +104,8 @@ def probe_layers(
     """Accuracy of probes at every layer of image encoders, and the metrics of the same images (the paper's Figure 14).
 
     A forward pass over the images gives the patches of all layers, and every batch of them trains the attention probes
-    of all layers. The linear probe is on the vectors that the encoder pools.
+    of all layers. The linear probe is on the vectors that the encoder pools in the same pass. Metrics take passes of
+    their own, over the images to train on and their views.
 
     Args:
         models: An image encoder, or several: folders, Hub ids, checkpoints or ImageLayerwiseEncoders.
@@ -255,11 +256,14 @@ def _probed(
     check_window(how.window, encoder.n_layers)
     widths = [1] if how.window is None else [1, how.window]
     groups = [range(first, first + w) for w in widths for first in range(encoder.n_layers - w + 1)]
-    tables = []
+    tables, vectors = [], None
     if ATTENTION in how.probes:
-        tables.append(_attention(encoder, data, how, groups, budget, batch_tokens, show_progress))
+        table, vectors = _attention(encoder, data, how, groups, budget, batch_tokens, show_progress)
+        tables.append(table)
     if LINEAR in how.probes:
-        tables.append(_linear(encoder, data, how, groups, batch_tokens, show_progress))
+        if vectors is None:
+            vectors = encoder.encode(data.pictures, batch_tokens=batch_tokens, show_progress=show_progress)
+        tables.append(_linear(encoder, vectors, data, how, groups, show_progress))
     table = pl.concat(tables, how="diagonal").with_columns(
         n_train=len(data.train_rows),
         n_test=len(data.test_rows),
@@ -283,34 +287,35 @@ def _attention(
     budget: int | None,
     batch_tokens: int | None,
     show_progress: bool,
-) -> pl.DataFrame:
+) -> tuple[pl.DataFrame, np.ndarray | None]:
+    """The accuracies, and the vectors that the encoder pools in the same pass, if there was one."""
     settings, device = how.settings, encoder.backbone.device
     check_heads(settings.heads, encoder.backbone.dim)
     options: dict[str, Any] = {"budget": budget, "batch_tokens": batch_tokens, "show_progress": show_progress}
-    with model_tokens(encoder, data.pictures, encoder.layers, device, **options) as tokens:
+    with model_tokens(encoder, data.pictures, encoder.layers, device, **options) as (tokens, vectors):
         grouped = tokens if how.window is None else WindowTokens(tokens, groups)
         trained = fit(
             grouped, data.targets, data.train_rows, settings, device, data.n_classes, show_progress=show_progress
         )
         found = accuracy(trained, grouped, data.test_rows, data.targets[data.test_rows], settings)
     used = {name: value for name, value in asdict(settings).items() if name not in ("epochs", "patience", "seed")}
-    return _table(encoder, groups, ATTENTION, found).with_columns(
+    table = _table(encoder, groups, ATTENTION, found).with_columns(
         epochs=pl.Series(trained.epochs, dtype=pl.Int64),
         max_epochs=pl.lit(trained.max_epochs, pl.Int64),
         patience=pl.lit(trained.patience, pl.Int64),
         **{name: pl.lit(value) for name, value in used.items()},
     )
+    return table, vectors
 
 
 def _linear(
     encoder: ImageLayerwiseEncoder,
+    vectors: np.ndarray,
     data: _Images,
     how: _How,
     groups: Sequence[range],
-    batch_tokens: int | None,
     show_progress: bool,
 ) -> pl.DataFrame:
-    vectors = encoder.encode(data.pictures, batch_tokens=batch_tokens, show_progress=show_progress)
     grouped = np.stack([vectors[:, list(group)].mean(axis=1) for group in groups], axis=1)
     found = linear_probe(
         grouped[data.train_rows],

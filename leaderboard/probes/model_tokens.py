@@ -34,8 +34,8 @@ def model_tokens(
     folder: Path | None = None,
     batch_tokens: int | None = None,
     show_progress: bool = False,
-) -> Iterator[Tokens]:
-    """The patch states of images at some layers.
+) -> Iterator[tuple[Tokens, np.ndarray | None]]:
+    """The patch states of images at some layers, and what the encoder pools of them in the same pass.
 
     One forward pass writes them to a scratch file. If they do not fit the budget, every batch of every epoch goes
     through the model again: the probes are the same.
@@ -49,6 +49,10 @@ def model_tokens(
         folder: Folder of the scratch file. None: the system's temporary folder.
         batch_tokens: Number of tokens in a forward pass. None: a default for the device.
         show_progress: Show a bar with an ETA on stderr.
+
+    Yields:
+        The states, and the vectors, float32 (n, n_layers, dim), as `encode` gives them; None where the states are
+        computed anew, since there is no one pass.
 
     Raises:
         InputError: (a ValueError) images of several numbers of patches, or states that are not finite.
@@ -73,15 +77,17 @@ def model_tokens(
                 found[:, torch.from_numpy(batch.rows)] = batch.states
             return found
 
-        yield StreamedTokens(states_of, n_layers, dim, device)
+        yield StreamedTokens(states_of, n_layers, dim, device), None
         return
+    vectors = np.empty((len(pictures), n_layers, encoder.dim), dtype=np.float32)
     with scratch_array((n_layers, len(pictures), n_tokens, dim), folder, "images") as states:
         for batch in encoder.token_batches(
             pictures, layers=list(layers), batch_tokens=batch_tokens, show_progress=show_progress
         ):
             _check_tokens(batch.states, n_tokens)
             states[:, batch.rows] = batch.states.cpu().numpy()
-        yield KeptTokens(states, device, layers)
+            vectors[batch.rows] = batch.vectors.swapaxes(0, 1)
+        yield KeptTokens(states, device, layers), vectors
 
 
 def _check_tokens(states: torch.Tensor, n_tokens: int) -> None:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from midlayer_embed.forward.images import ImageLayerwiseEncoder
     from midlayer_embed.models.checkpoint import Checkpoint
-    from midlayer_embed.models.vision.families import VisionFamily
     from midlayer_embed.options import AnyModelOptions
 
 logger = logging.getLogger(__name__)
@@ -122,7 +121,7 @@ def encode_folder(
     weights, recipe = fold(options)
 
     from midlayer_embed.forward.batching import token_budget
-    from midlayer_embed.forward.images import ImageLayerwiseEncoder
+    from midlayer_embed.forward.images import ImageLayerwiseEncoder, image_family
     from midlayer_embed.forward.inputs.images import ImageInputs
     from midlayer_embed.layers import layer_number
     from midlayer_embed.models.checkpoint import find_checkpoint
@@ -133,7 +132,7 @@ def encode_folder(
     token_budget(batch_tokens, device)
     checkpoint = find_checkpoint(model, weights)
     number = layer_number(layer, checkpoint.n_blocks, checkpoint.resolved(recipe).site)
-    inputs = ImageInputs(checkpoint, of_images(checkpoint), resolve_dtype(dtype))
+    inputs = ImageInputs(checkpoint, image_family(checkpoint), resolve_dtype(dtype))
     inputs.pooler(str(checkpoint.resolved(recipe).pooling_mode), 1)  # a mode that the model does not have
     processor = inputs.processor
 
@@ -214,22 +213,6 @@ def read_all(paths: Sequence[Path], argument: str = "images", *, show_progress: 
     if errors:
         raise InputError(f"{errors[0]}; {len(pictures):,} of {len(paths):,} images can be read")
     return pictures
-
-
-def of_images(checkpoint: "Checkpoint") -> "VisionFamily":
-    """The family of an image encoder.
-
-    Raises:
-        InputError: (a ValueError) a model of texts.
-    """
-    from midlayer_embed.models.vision.families import VisionFamily
-
-    family = checkpoint.family
-    if not isinstance(family, VisionFamily):
-        raise InputError(
-            f"images: {checkpoint.name} is a model of texts ({checkpoint.config.model_type}); expected an image encoder"
-        )
-    return family
 
 
 class _Images:

@@ -1,7 +1,6 @@
 """Embeds images with every layer of an image encoder in one forward pass; `one_pass` runs it."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,28 +11,43 @@ import torch
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.fitting import fit_layers
 from midlayer_embed.forward.inputs.images import ImageInputs
+from midlayer_embed.forward.measured import TokenMeasure
 from midlayer_embed.forward.one_pass import OnePassEncoder
-from midlayer_embed.forward.sites import AllRecorded, Place, attach_hooks
-from midlayer_embed.ground.progress import progress
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.backbone import BaseModel, load_base
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
 from midlayer_embed.models.vision.families import VisionFamily
 from midlayer_embed.options import OF_TEXTS, Recipe, fold, takes_options
 from midlayer_embed.recipes.transform import Transform
-from midlayer_embed.texts.tokens import distinct
+from midlayer_embed.texts.tokens import Holders, distinct
+
+
+def image_family(checkpoint: Checkpoint) -> VisionFamily:
+    """The family of an image encoder.
+
+    Raises:
+        InputError: (a ValueError) a model of texts.
+    """
+    family = checkpoint.family
+    if not isinstance(family, VisionFamily):
+        raise InputError(
+            f"images: {checkpoint.name} is a model of texts ({checkpoint.config.model_type}); expected an image encoder"
+        )
+    return family
 
 
 class TokenBatch(NamedTuple):
-    """The token states of some images.
+    """The token states of some images, and what is pooled of them.
 
     Attributes:
         rows: (b,) indices of the images.
         states: (n_layers, b, n_tokens, dim) float32, on the encoder's device.
+        vectors: (n_layers, b, dim) float32, as `ImageLayerwiseEncoder.encode` pools them.
     """
 
     rows: np.ndarray
     states: torch.Tensor
+    vectors: np.ndarray
 
 
 class ImageLayerwiseEncoder(OnePassEncoder):
@@ -86,13 +100,7 @@ class ImageLayerwiseEncoder(OnePassEncoder):
     @property
     def family(self) -> VisionFamily:
         """Where the architecture keeps its blocks, its norm and its patches."""
-        family = self.checkpoint.family
-        if not isinstance(family, VisionFamily):
-            raise InputError(
-                f"model: {self.checkpoint.location} is no image encoder ({self.checkpoint.config.model_type}); use "
-                "LayerwiseEncoder for a language model"
-            )
-        return family
+        return image_family(self.checkpoint)
 
     def _resolved(self, recipe: Recipe) -> Recipe:
         _ = self.family
@@ -194,37 +202,32 @@ class ImageLayerwiseEncoder(OnePassEncoder):
             twice. A model that norms what it has pooled (BEiT with mean pooling) gives them with its norm on each.
 
         Example:
-            >>> for rows, states in every.token_batches(images, layers=[6, -1]):     # doctest: +SKIP
+            >>> for rows, states, _ in every.token_batches(images, layers=[6, -1]):     # doctest: +SKIP
             ...     print(len(rows), states.shape)
             8 torch.Size([2, 8, 256, 384])
         """
         numbers = layer_numbers(layers, self.checkpoint.n_blocks)
-        if len(set(numbers)) < len(numbers):
-            raise InputError(f"layers: expected each once, got {', '.join(map(str, numbers))}")
         unique, where = distinct(self.inputs.check(images))
-        rows_of = np.split(np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=len(unique)))[:-1])
-        total, batches = self.inputs.stream(unique, batch_tokens, self.backbone.device)
+        holders = Holders(where)
         first = 0 if all_tokens else self.family.n_prefix
-        with progress(total, description, self.inputs.unit, show_progress) as bar:
-            for batch in batches:
-                found = self._token_states(batch, numbers, first)
-                rows = [rows_of[row] for row in batch.rows]
-                sources = np.repeat(np.arange(len(rows)), [len(some) for some in rows])
-                is_plain = len(sources) == len(rows)
-                bar.update(batch.units)
-                yield TokenBatch(np.concatenate(rows), found if is_plain else found[:, torch.from_numpy(sources)])
+        found: list[torch.Tensor] = []  # in the order of the forward pass
 
-    def _token_states(self, batch: Any, numbers: Sequence[int], first: int) -> torch.Tensor:
-        """(n_layers, b, n_tokens, dim) float32."""
-        found: list[torch.Tensor] = [torch.empty(0)] * len(numbers)
-        norm = self.backbone.final_norm if self.final_norm else None
+        def keep(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            found.append(states[:, first:].float())
+            return torch.zeros(len(mask))
 
-        def record(slot: int, raw: torch.Tensor) -> None:
-            states = raw[:, first:]
-            found[slot] = (states if norm is None else norm(states)).float()
-
-        with self._without_gradients(), self._hooked, ExitStack() as hooks:
-            attach_hooks(hooks, self.backbone.blocks, self.backbone.sites, [Place(n) for n in numbers], record)
-            with suppress(AllRecorded):
-                self.backbone.model(**batch.arguments(self.backbone.device))
-        return torch.stack(found)
+        for pooled in self.pooled_batches(
+            unique,
+            numbers,
+            norms=[self.final_norm],
+            measures=[TokenMeasure(keep, self.final_norm)],
+            batch_tokens=batch_tokens,
+            show_progress=show_progress,
+            description=description,
+        ):
+            states = torch.stack([found[sorted(numbers).index(number)] for number in numbers])
+            found.clear()
+            rows, sources = holders.of(pooled.rows)
+            if len(sources) > len(pooled.rows):
+                states = states[:, torch.from_numpy(sources)]
+            yield TokenBatch(rows, states, pooled.vectors[0][:, sources])

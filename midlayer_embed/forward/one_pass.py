@@ -4,6 +4,7 @@ A hook pools the states of each block as soon as the block returns, so no layer'
 memory does not grow with the number of layers.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from copy import copy
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class OnePassEncoder:
+class OnePassEncoder(ABC):
     """Embeds items with every layer of a model in one forward pass.
 
     Users take `LayerwiseEncoder` for texts and `ImageLayerwiseEncoder` for images.
@@ -72,17 +73,17 @@ class OnePassEncoder:
         self._hooked = OneAtATime()
         self._set_recipe(recipe, lambda: self._load_backbone(recipe, dtype, device))
 
+    @abstractmethod
     def _load_backbone(self, recipe: Recipe, dtype: str | torch.dtype, device: str | torch.device | None) -> BaseModel:
         """The model, loaded for a recipe."""
-        raise NotImplementedError
 
     def _backbone_with(self, recipe: Recipe) -> BaseModel:
         """The same weights for another recipe."""
         return self.backbone
 
+    @abstractmethod
     def _inputs(self) -> Inputs:
         """What goes through the loaded model."""
-        raise NotImplementedError
 
     def _resolved(self, recipe: Recipe) -> Recipe:
         """The recipe with what the model says where the user says nothing."""
@@ -257,12 +258,16 @@ class OnePassEncoder:
             for listener in listeners:
                 listener(n_tokens)
 
+        self._run(batch, places, record)
+        return vectors.cpu().numpy(), measured.numpy()
+
+    def _run(self, batch: Batch, places: Sequence[Place], record: Callable[[int, torch.Tensor], None]) -> None:
+        """One forward pass, up to the last of the places; see `attach_hooks`."""
         # the hooks of one thread would record the states of another
         with self._without_gradients(), self._hooked, ExitStack() as hooks:
             attach_hooks(hooks, self.backbone.blocks, self.backbone.sites, places, record)
             with suppress(AllRecorded):
-                self.backbone.model(**batch.arguments(device))
-        return vectors.cpu().numpy(), measured.numpy()
+                self.backbone.model(**batch.arguments(self.backbone.device))
 
     def _normed(self, pooled: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Pooled vectors (b, n_modes * dim) after the final norm, for models that norm what they have pooled."""

@@ -164,10 +164,8 @@ def check_images(images: Iterable[Any], name: str = "images") -> list[Picture]:
         midlayer_embed.errors.InputError: images[0]: expected an array of uint8, or of floats in [0, 1], got int64
     """
     check_installed("PIL", name, extra="vision")
-    if isinstance(images, np.ndarray) and images.dtype != object and images.ndim < 4:
-        raise InputTypeError(f"{name}: expected a list of images, got an array {images.shape}; put one image in a list")
-    if _is_image(images) or not isinstance(images, Iterable):
-        given = _kind_of(images)
+    if is_one_image(images) or not isinstance(images, Iterable):
+        given = f"an array {images.shape}" if isinstance(images, np.ndarray) else _kind_of(images)
         raise InputTypeError(f"{name}: expected a list of images, got {given}; put one image in a list")
     return [picture_of(image, f"{name}[{number}]") for number, image in enumerate(images)]
 

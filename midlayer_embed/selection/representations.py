@@ -21,7 +21,7 @@ from midlayer_embed.selection.layer_states import Representations, Views
 from midlayer_embed.selection.measures import MEASURES, MetricSettings
 from midlayer_embed.selection.scratch import scratch_array
 from midlayer_embed.terms import METRIC_TABLE, ViewKind, views_of
-from midlayer_embed.texts.tokens import TokenIds, distinct
+from midlayer_embed.texts.tokens import Holders, TokenIds, distinct
 
 
 @dataclass(frozen=True)
@@ -261,8 +261,7 @@ def text_batches(
         unique, where = texts, np.arange(len(texts.lengths))
     else:
         unique, where = distinct(encoder.prompted(texts))
-    n_unique = int(where.max(initial=-1)) + 1
-    texts_of_row = np.split(np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=n_unique))[:-1])
+    holders = Holders(where)
     for pooled in encoder.pooled_batches(
         unique,
         layers,
@@ -273,5 +272,4 @@ def text_batches(
         show_progress=options.show_progress,
         description=options.label + description,
     ):
-        rows = [texts_of_row[row] for row in pooled.rows]
-        yield np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(some) for some in rows]), pooled
+        yield *holders.of(pooled.rows), pooled

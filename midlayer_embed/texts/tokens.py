@@ -108,6 +108,28 @@ def distinct(texts: Sequence[_Item]) -> tuple[list[_Item], np.ndarray]:
     return list(number), where
 
 
+class Holders:
+    """Where distinct items are among all items.
+
+    Args:
+        where: From `distinct`.
+
+    Example:
+        >>> unique, where = distinct(["b", "a", "b"])
+        >>> [part.tolist() for part in Holders(where).of(np.array([1, 0]))]
+        [[1, 0, 2], [0, 1, 1]]
+    """
+
+    def __init__(self, where: np.ndarray) -> None:
+        counts = np.bincount(where, minlength=int(where.max(initial=-1)) + 1)
+        self._rows = np.split(np.argsort(where, kind="stable"), np.cumsum(counts)[:-1])
+
+    def of(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that hold some distinct items, and for each of them the position of its item in `numbers`."""
+        rows = [self._rows[number] for number in numbers]
+        return np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(some) for some in rows])
+
+
 # Number of texts per call of a tokenizer: while it runs, it takes 50 times the memory of the ids that are kept.
 _TEXTS_AT_ONCE = 4096
 

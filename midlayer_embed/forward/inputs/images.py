@@ -168,10 +168,7 @@ class ImageInputs:
     @cached_property
     def _n_patches(self) -> int:
         """Number of patches of an image of the model's own size."""
-        config = self._checkpoint.config
-        size = config.image_size
-        height, width = size if isinstance(size, (list, tuple)) else (size, size)
-        return n_patches(config, int(height), int(width))
+        return n_patches(self._checkpoint.config)
 
     def _batches(self, items: Sequence[Picture], at_once: int) -> Iterator[ImageBatch]:
         for start in range(0, len(items), at_once):

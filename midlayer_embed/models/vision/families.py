@@ -169,21 +169,24 @@ def vision_family_of(config: PretrainedConfig) -> VisionFamily | None:
     return family(image_encoder_config(config)) if callable(family) else family
 
 
-def n_patches(config: PretrainedConfig, height: int, width: int) -> int:
+def n_patches(config: PretrainedConfig, height: int | None = None, width: int | None = None) -> int:
     """The number of patches that an image encoder makes of an image; rows and columns that fill no patch are cut off.
 
     Args:
         config: Config of the image encoder.
-        height: Height of the processed image, in pixels.
-        width: Width of the processed image, in pixels.
+        height: Height of the processed image, in pixels; None: the config's.
+        width: Width of the processed image, in pixels; None: the config's.
 
     Example:
         >>> from transformers import ViTConfig
         >>> n_patches(ViTConfig(), 224, 224)  # of 16 x 16 pixels
         196
     """
-    patch = height_and_width(config.patch_size)
-    return prod(pixels // size for pixels, size in zip((height, width), patch, strict=True))
+    own, patch = height_and_width(config.image_size), height_and_width(config.patch_size)
+    return prod(
+        (mine if pixels is None else pixels) // size
+        for pixels, mine, size in zip((height, width), own, patch, strict=True)
+    )
 
 
 def forward_arguments(config: PretrainedConfig, pixel_values: "torch.Tensor") -> dict[str, Any]:

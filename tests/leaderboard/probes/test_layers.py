@@ -13,6 +13,7 @@ from leaderboard.probes.arguments import split_test
 from leaderboard.probes.files import save_probes
 from leaderboard.probes.table import SCHEMA, curves_of, summary_of
 from midlayer_embed import ImageLayerwiseEncoder
+from midlayer_embed.forward.inputs.images import ImageInputs
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(24) % 2
@@ -30,7 +31,7 @@ def test_a_table_says_what_the_probes_of_the_states_say(model: Path) -> None:
     every = ImageLayerwiseEncoder(model, device="cpu")
     assert table.columns == [*SCHEMA, *OPTIONS["metrics"]]
     assert table["layer"].to_list() == [*every.layers, *every.layers]
-    tokens = np.concatenate([states.numpy() for _, states in every.token_batches(IMAGES)], axis=1).swapaxes(0, 1)
+    tokens = np.concatenate([states.numpy() for _, states, _ in every.token_batches(IMAGES)], axis=1).swapaxes(0, 1)
     attention = attention_probe(tokens, LABELS, heads=2, epochs=3, device="cpu")
     assert table.filter(probe="attention")["accuracy"].to_list() == attention.tolist()
     assert table.filter(probe="linear")["accuracy"].to_list() == linear_probe(every.encode(IMAGES), LABELS).tolist()
@@ -38,6 +39,19 @@ def test_a_table_says_what_the_probes_of_the_states_say(model: Path) -> None:
     assert table.select("n_train", "n_test", "n_classes").unique().rows() == [(len(train), len(test), 2)]
     assert table["curvature"].is_finite().all()
     assert table.filter(probe="linear").select(pl.col("heads", "epochs").is_null().all()).row(0) == (True, True)
+
+
+def test_both_probes_take_one_pass(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    stream = ImageInputs.stream
+
+    def counted(self: ImageInputs, items: Any, *args: Any, **kwargs: Any) -> Any:
+        passes.append(len(items))
+        return stream(self, items, *args, **kwargs)
+
+    monkeypatch.setattr(ImageInputs, "stream", counted)
+    probe_layers(model, IMAGES, LABELS, **{**OPTIONS, "metrics": []})
+    assert passes == [1, len(IMAGES)]  # the first image says how many patches there are
 
 
 def test_states_that_do_not_fit_the_store_are_computed_again(model: Path) -> None:
@@ -56,7 +70,7 @@ def test_a_window_is_the_mean_of_its_layers(model: Path) -> None:
     assert table["layers"].to_list() == [f"{k}-to-{k + 1}" for k in range(n - 1)] * 2
     assert table["depth"][0] == pytest.approx(0.5 / (n - 1))
     assert table["curvature"].is_null().all()
-    tokens = np.concatenate([states.numpy() for _, states in every.token_batches(IMAGES)], axis=1).swapaxes(0, 1)
+    tokens = np.concatenate([states.numpy() for _, states, _ in every.token_batches(IMAGES)], axis=1).swapaxes(0, 1)
     means = (tokens[:, :-1] + tokens[:, 1:]) / 2
     attention = attention_probe(means, LABELS, heads=2, epochs=3, device="cpu")
     assert table.filter(probe="attention")["accuracy"].to_list() == attention.tolist()

@@ -117,7 +117,7 @@ def test_text_encoders_refuse_image_encoders_and_the_reverse(
     ):
         with pytest.raises(ValueError, match=r"^model: \S+ is an image encoder \(\w+\); use ImageLayerwiseEncoder$"):
             make(any_image_folder[1])
-    with pytest.raises(ValueError, match=r"^model: \S+ is no image encoder \(bert\); use LayerwiseEncoder"):
+    with pytest.raises(ValueError, match=r"^images: \S+ is a model of texts \(bert\); expected an image encoder"):
         ImageLayerwiseEncoder(tiny_model("bert"))
 
 

@@ -22,7 +22,8 @@ def test_the_mean_of_the_patches_is_the_vector(
     images = [*IMAGES, IMAGES[2]]
     vectors = every.encode(images)
     seen = []
-    for rows, states in every.token_batches(images, batch_tokens=60):
+    for rows, states, pooled in every.token_batches(images, batch_tokens=60):
+        np.testing.assert_allclose(pooled, vectors[rows].swapaxes(0, 1), atol=1e-5)
         assert states.dtype == torch.float32
         np.testing.assert_allclose(states.mean(dim=2).numpy(), vectors[rows].swapaxes(0, 1), atol=1e-5)
         seen += rows.tolist()
@@ -31,8 +32,8 @@ def test_the_mean_of_the_patches_is_the_vector(
 
 def test_all_tokens_begin_with_those_before_the_patches(tiny_image_model: Callable[[str], Path]) -> None:
     every = ImageLayerwiseEncoder(tiny_image_model("dinov2-registers"), pooling_mode="cls")
-    ((rows, states),) = every.token_batches(IMAGES, layers=[1, -1], all_tokens=True)
-    ((_, patches),) = every.token_batches(IMAGES, layers=[1, -1])
+    ((rows, states, _),) = every.token_batches(IMAGES, layers=[1, -1], all_tokens=True)
+    ((_, patches, _),) = every.token_batches(IMAGES, layers=[1, -1])
     assert states.shape[2] == patches.shape[2] + every.family.n_prefix
     torch.testing.assert_close(states[:, :, every.family.n_prefix :], patches)
     np.testing.assert_allclose(
@@ -43,7 +44,7 @@ def test_all_tokens_begin_with_those_before_the_patches(tiny_image_model: Callab
 def test_something_can_be_trained_on_them(tiny_image_model: Callable[[str], Path]) -> None:
     every = ImageLayerwiseEncoder(tiny_image_model("vit"))
     weight = torch.ones(every.dim, requires_grad=True)
-    for _, states in every.token_batches(IMAGES):
+    for _, states, _ in every.token_batches(IMAGES):
         (states @ weight).square().sum().backward()
     assert weight.grad is not None and every.backbone.model.embeddings.cls_token.grad is None
 
