@@ -1,0 +1,144 @@
+"""The right of one process to a folder, on any file system that many machines share.
+
+Locks of the system are not to be relied on over NFS. A claim is a file that exactly one process creates, and touches as
+long as it lives. Claims are numbered: the highest counts, and whoever creates the next one after a dead process has the
+folder. Nothing is renamed, so there is nothing to race for.
+"""
+
+import json
+import os
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+# Seconds between two signs of life, and after which a process without one is taken for dead.
+BEAT_SECONDS, DEAD_SECONDS = 15, 120
+
+_ENDING = ".claim"
+
+
+class Claim:
+    """A claim to a folder.
+
+    Args:
+        folder: The folder; it is made if it is not there.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> mine, other = Claim(folder), Claim(folder)
+        >>> mine.take() is None, (other.take() or "").startswith("process")
+        (True, True)
+        >>> mine.release()
+        >>> other.take() is None
+        True
+        >>> other.release()
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path: Path | None = None
+        self._ended = threading.Event()
+
+    def take(self) -> str | None:
+        """Take the folder.
+
+        Returns:
+            None if this process has it now; else who has it, in words.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        while True:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            numbers = (int(path.stem) for path in self._folder.glob(f"*{_ENDING}") if path.stem.isdecimal())
+            highest = max(numbers, default=0)
+            try:
+                if highest and (owner := self._living_owner(self._named(highest))) is not None:
+                    return owner
+                path = self._named(highest + 1)
+                with path.open("x", encoding="utf-8") as file:
+                    json.dump(_this_process(), file)
+            except FileExistsError:  # another process was faster
+                continue
+            except FileNotFoundError:  # the one that had the folder has just finished, and removed it
+                continue
+            self._path, self._ended = path, threading.Event()
+            threading.Thread(target=_beat, args=(path, self._ended), daemon=True).start()
+            return None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process has the folder."""
+        return self._path is not None
+
+    def release(self) -> None:
+        """Give the folder back."""
+        if self._path is not None:
+            self._ended.set()
+            with suppress(OSError):
+                self._path.unlink()
+            self._path = None
+
+    def _named(self, number: int) -> Path:
+        return self._folder / f"{number:04}{_ENDING}"
+
+    def _living_owner(self, path: Path) -> str | None:
+        """Whose claim it is, in words; None if the process is dead."""
+        content, modified = path.read_text(encoding="utf-8"), path.stat().st_mtime
+        try:
+            owner = {name: str(value) for name, value in json.loads(content).items()}
+        except ValueError:  # it is being written, or its process died at that
+            owner = {}
+        words = f"process {owner.get('pid', '')} on {owner.get('host', 'another machine')}"
+        if owner.get("place") == _place() and os.name == "posix":
+            return words if owner["started"] == _started(owner["pid"]) else None
+        return words if self._now() - modified < DEAD_SECONDS else None
+
+    def _now(self) -> float:
+        """The time by the clock of the file system, which need not be that of this machine."""
+        path = self._folder / f"clock-{os.getpid()}-{threading.get_ident()}"
+        path.touch()
+        try:
+            return path.stat().st_mtime
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _beat(path: Path, ended: threading.Event) -> None:
+    """Show that this process lives, until the claim ends."""
+    while not ended.wait(BEAT_SECONDS):
+        with suppress(OSError):  # the file system may be away for a while
+            os.utime(path)
+
+
+def _this_process() -> dict[str, str]:
+    pid = str(os.getpid())
+    return {"host": socket.gethostname(), "pid": pid, "place": _place(), "started": _started(pid)}
+
+
+def _place() -> str:
+    """Where numbers of processes mean the same: this machine since its start, and this container on it."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
+
+
+def _started(pid: str) -> str:
+    """When a process of this place was started, since its number may be given again; "gone" if there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return "gone" if fields[0] in "ZX" else fields[19]
+    except OSError:
+        if Path("/proc/self").exists():
+            return "gone"
+    try:  # no /proc, as on a Mac
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return "gone"
+    except OSError:  # it is another user's
+        pass
+    return "unknown"
