@@ -52,21 +52,22 @@ class Claim:
         """
         while True:
             self._folder.mkdir(parents=True, exist_ok=True)
-            numbers = (int(path.stem) for path in self._folder.glob(f"*{_ENDING}") if path.stem.isdecimal())
-            highest = max(numbers, default=0)
+            number = self._highest()
+            if (owner := self._living_owner(number)) is not None:
+                return owner
+            path = self._named(number + 1)
             try:
-                if highest and (owner := self._living_owner(self._named(highest))) is not None:
-                    return owner
-                path = self._named(highest + 1)
                 with path.open("x", encoding="utf-8") as file:
                     json.dump(_this_process(), file)
-            except FileExistsError:  # another process was faster
-                continue
-            except FileNotFoundError:  # the one that had the folder has just finished, and removed it
+            except (FileExistsError, FileNotFoundError):  # another process was faster; or the folder has been removed
                 continue
             self._path, self._ended = path, threading.Event()
             threading.Thread(target=_beat, args=(path, self._ended), daemon=True).start()
             return None
+
+    def owner(self) -> str | None:
+        """Who has the folder, in words; None if nobody that lives."""
+        return self._living_owner(self._highest())
 
     @property
     def is_held(self) -> bool:
@@ -84,9 +85,18 @@ class Claim:
     def _named(self, number: int) -> Path:
         return self._folder / f"{number:04}{_ENDING}"
 
-    def _living_owner(self, path: Path) -> str | None:
-        """Whose claim it is, in words; None if the process is dead."""
-        content, modified = path.read_text(encoding="utf-8"), path.stat().st_mtime
+    def _highest(self) -> int:
+        numbers = (int(path.stem) for path in self._folder.glob(f"*{_ENDING}") if path.stem.isdecimal())
+        return max(numbers, default=0)
+
+    def _living_owner(self, number: int) -> str | None:
+        """Whose claim it is, in words; None if there is none, or the process is dead."""
+        path = self._named(number)
+        try:
+            content, modified = path.read_text(encoding="utf-8"), path.stat().st_mtime
+            now = self._now()
+        except FileNotFoundError:
+            return None
         try:
             owner = {name: str(value) for name, value in json.loads(content).items()}
         except ValueError:  # it is being written, or its process died at that
@@ -94,7 +104,7 @@ class Claim:
         words = f"process {owner.get('pid', '')} on {owner.get('host', 'another machine')}"
         if owner.get("place") == _place() and os.name == "posix":
             return words if owner["started"] == _started(owner["pid"]) else None
-        return words if self._now() - modified < DEAD_SECONDS else None
+        return words if now - modified < DEAD_SECONDS else None
 
     def _now(self) -> float:
         """The time by the clock of the file system, which need not be that of this machine."""

@@ -330,6 +330,16 @@ def what_is_kept(target: Path) -> str:
     return f"{n_kept:,} of {n_rows:,} vectors are kept; run the same command again to resume"
 
 
+def check_unclaimed(target: Path) -> None:
+    """Check that no other process is writing a file, before its input is read.
+
+    Raises:
+        Claimed: (a ValueError) one is; the message says which.
+    """
+    if (owner := Claim(partial_folder(target)).owner()) is not None:
+        raise Claimed(f"output: another process is writing {target}: {owner}")
+
+
 def partial_folder(target: Path) -> Path:
     """Folder of the unfinished vectors of a target, the same in every run: beside the file that a link leads to."""
     target = followed(target)
