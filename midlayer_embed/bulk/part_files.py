@@ -72,9 +72,9 @@ class PartFiles:
                 return False
             raise InputError(f"output: {path} exists already, without its record; use --overwrite to replace it")
         changed = self._changed(number, record, settings)
-        if changed and n_bytes is not None and not overwrite:
+        if changed and not overwrite and _size(self._noted(record)) is not None:
             raise InputError(
-                f"output: {self.folder} holds {record.get('part')} of another run, which differs in "
+                f"output: {self.folder} holds {record['part']} of another run, which differs in "
                 f"{', '.join(changed)}; use --overwrite to replace it, or another folder"
             )
         return not changed and n_bytes is not None and n_bytes == record["bytes"]
@@ -122,9 +122,9 @@ class PartFiles:
             "settings": settings,
         }
         earlier = self.record(number) or record
-        # or it would stand beside a record that is not its own, and be in a manifest that is not true
-        for name in {record["part"], Path(str(earlier["part"])).name, MANIFEST}:
-            (self.folder / str(name)).unlink(missing_ok=True)
+        # or they would stand beside a record that is not theirs, and be in a manifest that is not true
+        for path in {self.path(number), self._noted(earlier), self.folder / MANIFEST}:
+            path.unlink(missing_ok=True)
         with atomic_file(self._named(number, ".json")) as partial:
             write_json(partial, record)
 
@@ -173,6 +173,10 @@ class PartFiles:
     def _named(self, number: int, suffix: str) -> Path:
         return self.folder / f"part-{number:0{self._digits}}{suffix}"
 
+    def _noted(self, record: Mapping[str, Any]) -> Path:
+        """Path of the part that a record is of."""
+        return self.folder / Path(str(record["part"])).name
+
     def _changed(self, number: int, record: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
         """In what a part that is there differs from the one that would be made."""
         changed = _differences(record["settings"], settings)
@@ -199,7 +203,7 @@ class PartFiles:
         for number in self._numbers():
             if number >= len(self) and (record := self.record(number)) is not None:
                 with suppress(OSError):
-                    (self.folder / Path(str(record["part"])).name).unlink(missing_ok=True)
+                    self._noted(record).unlink(missing_ok=True)
                     self._named(number, ".json").unlink()
 
 
