@@ -1,6 +1,7 @@
 """The command `encode`: embeds files of texts, or a folder of images, with one layer."""
 
 import argparse
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ from midlayer_embed.parts import Part, parse_part
 
 if TYPE_CHECKING:
     from midlayer_embed.bulk.encode_corpus import Outcome
+
+logger = logging.getLogger(__name__)
 
 # Of the files of vectors; the parts of a corpus have the first by default.
 FORMATS = ("npy", "jsonl", "parquet")
@@ -161,6 +164,8 @@ def _encode_corpus(arguments: argparse.Namespace, layer: int | float) -> int | N
     output, format_ = arguments.output, arguments.format or FORMATS[0]
     if output.lower().endswith(tuple(f".{name}" for name in FORMATS)) and not os.path.isdir(output):
         raise InputError(f"output: expected a folder for the parts of several files, got {output}; see --format")
+    if shard is None and os.environ.get("SLURM_ARRAY_TASK_COUNT", "1") != "1":
+        logger.info("this task of an array does all of the corpus; --shard auto does its part alone")
     job = CorpusJob(
         arguments.input,
         output,
