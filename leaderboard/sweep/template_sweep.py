@@ -23,10 +23,10 @@ from leaderboard.results.remarks import said_of_not_finite
 from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.scoring.score import ENCODE_KWARGS
 from leaderboard.sweep.corpus import Corpus, refused
-from leaderboard.sweep.executors.layer_job import FitRows, LayerJob
-from leaderboard.sweep.executors.local import scored_layers
 from leaderboard.sweep.kept_texts import KeptTexts
 from leaderboard.sweep.layer_view import StoreFiller
+from leaderboard.sweep.layers.layer_job import FitRows, LayerJob
+from leaderboard.sweep.layers.processes import scored_layers
 from leaderboard.sweep.measuring import TaskMetrics
 from leaderboard.sweep.options import SweepOptions
 from leaderboard.sweep.plan import TaskPlan, count_metric_tokens, count_tokens, layer_groups
