@@ -17,16 +17,15 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard.models.meta import layer_meta
-from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.files.folder import ResultsFolder
 from leaderboard.results.provenance import NO_SCORE, PROVENANCE, agrees, entries_of, provenance_of
 from leaderboard.results.remarks import said_of_not_finite
 from leaderboard.scoring.prompts import TaskPrompts
-from leaderboard.scoring.score import ENCODE_KWARGS
 from leaderboard.sweep.corpus import Corpus, refused
-from leaderboard.sweep.executors.layer_job import FitRows, LayerJob
-from leaderboard.sweep.executors.local import scored_layers
 from leaderboard.sweep.kept_texts import KeptTexts
-from leaderboard.sweep.layer_view import StoreFiller
+from leaderboard.sweep.layers.layer_job import FitRows, LayerJob
+from leaderboard.sweep.layers.layer_view import StoreFiller
+from leaderboard.sweep.layers.processes import scored_layers
 from leaderboard.sweep.measuring import TaskMetrics
 from leaderboard.sweep.options import SweepOptions
 from leaderboard.sweep.plan import TaskPlan, count_metric_tokens, count_tokens, layer_groups
@@ -79,6 +78,7 @@ class TemplateSweep:
         name: Name of the task.
         template: The template; None for plain texts.
         unscored: The transforms without a finished score, by layer.
+        n_saved: Number of results that were saved.
     """
 
     def __init__(
@@ -102,6 +102,8 @@ class TemplateSweep:
         # Why layers have no score, for those whose vectors are not finite.
         self._not_finite: dict[int, str] = {}
         self._fitted_on = options.fit_on.name
+        self._check: Callable[[], None] = lambda: None
+        self.n_saved = 0
         # Missing results when the sweep begins; results files are not read again.
         asked = {layer: list(options.transforms) for layer in options.layers}
         self.unscored = asked if options.overwrite else self._still_missing(asked)
@@ -115,6 +117,13 @@ class TemplateSweep:
     def fits(self) -> bool:
         """Whether a transform has to be fitted."""
         return any(name is not None for names in self.unscored.values() for name in names)
+
+    def refresh(self) -> None:
+        """Leaves out what has been finished since: by a worker that has died after it had begun this shard."""
+        if not self._options.overwrite:
+            self.unscored = self._still_missing(self.unscored)
+            if self._metrics is not None:
+                self._metrics.refresh()
 
     def fall_back(self) -> None:
         """Fits on the evaluated texts, because the task has no other split; finished results of that kind are kept."""
@@ -146,7 +155,14 @@ class TemplateSweep:
             n_scores=sum(map(len, self.unscored.values())),
         )
 
-    def run(self, encoder: OnePassEncoder, texts: KeptTexts, corpus: Corpus | None, made_with: dict[str, Any]) -> None:
+    def run(
+        self,
+        encoder: OnePassEncoder,
+        texts: KeptTexts,
+        corpus: Corpus | None,
+        made_with: dict[str, Any],
+        check: Callable[[], None],
+    ) -> None:
         """Computes and saves the missing scores and metrics.
 
         Args:
@@ -154,18 +170,20 @@ class TemplateSweep:
             texts: The texts of the task.
             corpus: What transforms are fitted on, if that is encoded apart from the task.
             made_with: The provenance of the results, without layer and transform.
+            check: Called before anything is saved; raises an error if this process may not save it anymore.
         """
+        self._check = check
         for group in self._groups(encoder, texts, corpus):
             unscored = {layer: names for layer, names in self.unscored.items() if layer in group}
             missing = [] if self._metrics is None else [layer for layer in self._metrics.missing if layer in group]
-            with self._of_task.folder.scratch() as scratch:
+            with self._of_task.folder.storage.scratch() as scratch:
                 text_pass = None
                 if unscored:
                     text_pass = self._text_pass(encoder, texts, missing, list(unscored))
                     self._score(encoder, texts, unscored, text_pass, corpus, scratch, made_with)
                 if self._metrics is not None:
-                    self._metrics.measure(encoder, texts.sample, missing, text_pass, scratch, made_with)
-        with self._of_task.folder.scratch() as scratch:
+                    self._metrics.measure(encoder, texts.sample, missing, text_pass, scratch, made_with, check)
+        with self._of_task.folder.storage.scratch() as scratch:
             self._save_not_finite(texts, scratch, made_with)
 
     def _text_pass(
@@ -275,7 +293,9 @@ class TemplateSweep:
         fitted = {} if transform is None else {**self._fit_settings(transform), **self._fit_provenance(texts)}
         for entry in entries_of(result):
             entry[PROVENANCE] = {"layer": layer, **made_with, **fitted, **said}
-        self._of_task.folder.save_result(result, self._meta(layer, transform), ENCODE_KWARGS, scratch)
+        self._check()
+        self._of_task.folder.save_result(result, self._meta(layer, transform), scratch)
+        self.n_saved += 1
 
     def _save_not_finite(self, texts: KeptTexts, scratch: Path, made_with: dict[str, Any]) -> None:
         """Saves a result without a score for each layer with vectors that are not finite.
