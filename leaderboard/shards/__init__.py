@@ -1,1 +1,1 @@
-"""Shards: what a sweep of many models and tasks is made of, what they cost, who does them."""
+"""Shards: the parts of a sweep that one process does whole, who does them, and how far they are."""
