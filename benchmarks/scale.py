@@ -169,7 +169,7 @@ class Run:
         """Requests to a file server, by what they are for."""
         n = outcome.n_workers
         return {
-            "results": self.n_results * (_WRITE + 2) + self.n_shards * (_WRITE + 2),
+            "results": self.n_results * (_WRITE + 3) + self.n_shards * (_WRITE + 2),
             "claims": self.n_shards * (1 + 3 * _CREATE) + outcome.working / _SECONDS_A_BEAT * _WRITE,
             "signs of life": n * outcome.makespan / _SECONDS_A_BEAT * _BEAT,
             "looking for shards of others": outcome.looks * (self.n_shards + 2 * n),
@@ -272,28 +272,28 @@ def _lines_of_requests(run: Run, outcomes: Iterable[Outcome]) -> Iterator[str]:
 
 
 def _lines_of_limits(run: Run, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """What stands in the way first."""
-    shards = [shard.cost for shard in run.shards()]
-    n_looked = run.n_results
-
-    def written(outcome: Outcome) -> float:
-        return sum(run.vectors()) / outcome.makespan
-
+    """What stands in the way, the first first."""
     limits: dict[str, Callable[[Outcome], bool]] = {
-        f"looking what is finished takes a file server a minute ({_SERVER:,} requests/s)": (
-            lambda one: one.n_workers * n_looked / _SERVER > 60
+        f"looking what is finished takes a file server a minute, at {_SERVER:,} requests/s": (
+            lambda one: one.n_workers * run.n_results / _SERVER > 60
         ),
-        "the largest shard takes longer than a part": lambda one: 1.15 * sum(shards) / one.n_workers < max(shards),
-        "vectors come at 1 GB/s, if they are on a shared disk": lambda one: written(one) > 1e9,
+        "the largest shard takes 1.15 times as long as a part": (
+            lambda one: max(some.end - some.begin for some in one.done) > 1.15 * one.working / one.n_workers
+        ),
+        "vectors come at 1 GB/s, if all are on one shared disk": (lambda one: sum(run.vectors()) / one.makespan > 1e9),
         "a tenth of the time is waiting for models": lambda one: one.waiting > 0.1 * one.n_workers * one.makespan,
-        f"more than {_OBJECTS:,} requests/s, on average": (
+        f"more than {_OBJECTS:,} requests/s, what one prefix of an object store takes": (
             lambda one: sum(run.requests(one).values()) / one.makespan > _OBJECTS
         ),
     }
+    beyond = 2 * WORKERS[-1]
+    first = {
+        name: min((one.n_workers for one in outcomes if is_reached(one)), default=beyond)
+        for name, is_reached in limits.items()
+    }
     rows = [["", "from"]]
-    for name, is_reached in limits.items():
-        reached = [outcome.n_workers for outcome in outcomes if is_reached(outcome)]
-        rows.append([name, f"{min(reached)} GPUs" if reached else f"above {WORKERS[-1]} GPUs"])
+    for name, n in sorted(first.items(), key=lambda found: found[1]):
+        rows.append([name, f"{n} GPUs" if n < beyond else f"above {WORKERS[-1]} GPUs"])
     yield from _table(rows)
 
 
@@ -339,18 +339,23 @@ def report(run: Run, price: float | None = None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def draw(run: Run, file: Path) -> None:
+def draw(outcomes: Sequence[Outcome], file: Path) -> None:
     """Draws makespan and idle share over the number of GPUs."""
     from matplotlib.figure import Figure
 
-    outcomes = [run.simulated(n) for n in WORKERS]
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    numbers = [outcome.n_workers for outcome in outcomes]
+    hours = [outcome.makespan / 3600 for outcome in outcomes]
+    figure = Figure(figsize=(7, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.loglog(WORKERS, [outcome.makespan / 3600 for outcome in outcomes], marker="o", base=2)
-    left.loglog(WORKERS, [outcomes[0].makespan / 3600 / n for n in WORKERS], linestyle=":", color="grey", base=2)
-    left.set(xlabel="GPUs", ylabel="hours", title="makespan (dotted: ideal)")
-    right.semilogx(WORKERS, [100 * outcome.idle for outcome in outcomes], marker="o", base=2)
-    right.set(xlabel="GPUs", ylabel="%", title="idle", ylim=(0, 100))
+    left.loglog(numbers, hours, marker="o")
+    left.loglog(numbers, [hours[0] * numbers[0] / n for n in numbers], linestyle=":", color="grey")
+    left.set(xlabel="GPUs", ylabel="hours", title="makespan; dotted: none idle")
+    right.semilogx(numbers, [100 * outcome.idle for outcome in outcomes], marker="o")
+    right.set(xlabel="GPUs", ylabel="% of the GPUs' time", title="idle", ylim=(0, 100))
+    for axes in (left, right):
+        axes.set_xticks(numbers, [str(n) for n in numbers], rotation=45)
+        axes.minorticks_off()
+    left.set_yticks([1, 3, 10, 30, 100], ["1", "3", "10", "30", "100"])
     figure.savefig(file, dpi=150)
 
 
@@ -370,7 +375,7 @@ def main() -> None:
         with atomic_file(WRITTEN) as partial:
             partial.write_text(text, encoding="utf-8")
     if arguments.figure:
-        draw(run, arguments.figure)
+        draw([run.simulated(n) for n in WORKERS], arguments.figure)
 
 
 def worker(tflops: float = 15.0, jobs: int = 8) -> Machine:
