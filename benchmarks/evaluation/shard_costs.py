@@ -4,21 +4,26 @@
 
 For the starter tasks, and those of the paper's tasks that a folder of datasets holds: texts and tokens as
 `leaderboard.shards.sizes` estimates them and as the plan of a sweep counts them, and the seconds of scoring a layer as
-`leaderboard.shards.costs` estimates them and as measured on one core. With --sizes, nothing is scored.
+`leaderboard.shards.costs` estimates them and as measured on one core; these also for made-up queries, with as many
+candidates as in MindSmallReranking. With --sizes, nothing is scored.
 """
 
 import argparse
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import mteb
+import numpy as np
+import torch
 from mteb.abstasks.abstask import AbsTask
 
 from benchmarks.bench import describe_machine
 from benchmarks.evaluation.scoring import silence_mteb
+from leaderboard.scoring.ranking import Candidates, ranking_scores
 from leaderboard.shards.costs import seconds_a_score
-from leaderboard.shards.sizes import ModelSize, task_sizes
+from leaderboard.shards.sizes import Inputs, ModelSize, TaskSizes, task_sizes
 from leaderboard.sweep.plan import Plan
 from leaderboard.sweep.run import run_sweep
 from leaderboard.tasks.benchmarks import resolve_tasks
@@ -45,6 +50,26 @@ def seconds_of(results: Path, task: str) -> float:
     """Mean seconds of scoring a layer, from its result files."""
     found = [mteb.TaskResult.from_disk(path) for path in results.rglob(f"{task}.json")]
     return sum(result.evaluation_time or 0.0 for result in found) / len(found)
+
+
+def seconds_of_ranking(n_queries: int, n_candidates: int, n_documents: int, width: int) -> float:
+    """CPU seconds of comparing queries with their candidates, and of all scores."""
+    rng = np.random.default_rng(0)
+    documents = {str(number): number for number in range(n_documents)}
+    names = list(documents)
+    rankings = [
+        [names[number] for number in rng.choice(n_documents, n_candidates, replace=False)] for _ in range(n_queries)
+    ]
+    judgements = [{ranking[0]: 1} for ranking in rankings]
+    candidates = Candidates.of(rankings, judgements, documents, (1, 3, 5, 10, 20, 100, 1000))
+    queries, found = torch.randn(n_queries, width), torch.empty(n_queries * n_candidates)
+    vectors, indices = torch.randn(n_documents, width), torch.from_numpy(candidates.documents)
+    start = time.process_time()
+    for number in range(n_queries):  # as in `leaderboard.scoring.reranking`
+        some = slice(number * n_candidates, (number + 1) * n_candidates)
+        torch.mm(queries[number : number + 1], vectors[indices[some]].T, out=found[some].unsqueeze(0))
+    ranking_scores(candidates, found.numpy())
+    return time.process_time() - start
 
 
 def main() -> None:
@@ -82,6 +107,12 @@ def main() -> None:
                 "" if arguments.sizes else f"{seconds_a_score(sizes, width):>9.2f}{seconds_of(results, name):>9.2f}"
             )
             print(f"{name:<36}{texts}{tokens}{seconds}", flush=True)
+    if not arguments.sizes:
+        torch.set_num_threads(1)
+        n_pairs = 20_000 * 41
+        sizes = TaskSizes("Reranking", Inputs(), products=n_pairs, rows=n_pairs)
+        ranked = seconds_of_ranking(20_000, 41, 5_277, width)
+        print(f"20,000 queries, 41 candidates each: {seconds_a_score(sizes, width):.2f} s, measured {ranked:.2f} s")
 
 
 if __name__ == "__main__":
