@@ -11,6 +11,10 @@ import torch
 from midlayer_embed.metrics.trajectory import without_first
 from midlayer_embed.options import pooling_modes
 
+_HALF = (torch.bfloat16, torch.float16)
+# Whether torch has matrix products of half precision with float32 results; CUDA has them, ROCm may not.
+_SUMS_IN_FLOAT32 = torch.version.hip is None and "dtype" in torch.ops.aten.bmm.overloads()  # type: ignore[no-untyped-call]
+
 
 class Pooler(Protocol):
     """A function that pools the token states of one layer."""
@@ -39,6 +43,10 @@ def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         >>> masked_mean(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]])).tolist()
         [[2.0]]
     """
+    if states.is_cuda and states.dtype in _HALF and _SUMS_IN_FLOAT32:
+        # the mask is exact in half precision, and the products are summed in float32 without a copy of the states
+        sums = torch.bmm(mask.to(states.dtype).unsqueeze(1), states, out_dtype=torch.float32).squeeze(1)
+        return sums / mask.sum(dim=1, keepdim=True).clamp(min=1)
     states = _at_least_float32(states)
     weights = mask.to(states.dtype)
     weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
