@@ -57,7 +57,7 @@ class Room:
 
     def __init__(self) -> None:
         self.most_tokens: int | None = None
-        self._is_told = False
+        self._did_not_fit, self._is_told = 0, False
 
     def budget(self, batch_tokens: int | None, device: torch.device, dim: int, dtype: torch.dtype) -> int:
         """Number of tokens in a forward pass, padding included.
@@ -111,6 +111,7 @@ class Room:
                 if part.n_items > 1 and self.most_tokens is not None and part.n_tokens > self.most_tokens:
                     parts += reversed(part.halves())  # type: ignore[arg-type]
                 elif (result := _started(start, part)) is not None:
+                    self._tell(device)
                     started.append(result)
                     if len(started) > n_behind:
                         yield started.popleft()()
@@ -124,21 +125,25 @@ class Room:
                             + ("set a smaller max_seq_length, " if kind == "text" else "use ")
                             + "a dtype of half the size such as bfloat16, or another device"
                         )
-                    self._shrink(part, device)
+                    self._shrink(part)
                     parts.append(part)
         while started:
             yield started.popleft()()
 
-    def _shrink(self, batch: Divisible, device: torch.device) -> None:
+    def _shrink(self, batch: Divisible) -> None:
         self.most_tokens = max(half.n_tokens for half in batch.halves())
-        if not self._is_told:
+        self._did_not_fit = self._did_not_fit or batch.n_tokens
+
+    def _tell(self, device: torch.device) -> None:
+        """Log once how many tokens do not fit, and how many do."""
+        if self._did_not_fit and not self._is_told:
             logger.warning(
-                "batch_tokens: %s tokens do not fit into the memory of %s; going on with %s or fewer at once",
-                f"{batch.n_tokens:,}",
+                "batch_tokens: %s tokens do not fit into the memory of %s; going on with %s at once",
+                f"{self._did_not_fit:,}",
                 device,
                 f"{self.most_tokens:,}",
             )
-        self._is_told = True
+            self._is_told = True
 
 
 def _started(start: Callable[[B], Callable[[], R]], batch: B) -> Callable[[], R] | None:
@@ -158,9 +163,8 @@ def _free(device: torch.device) -> None:
 
 
 def _first_guess(device: torch.device, dim: int, dtype: torch.dtype) -> int:
-    with torch.cuda.device(device):
-        free, _ = torch.cuda.mem_get_info()
-        free += torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     fit = free // 2 // (_VALUES * dim * dtype.itemsize)
     tokens = min(max(_WORK // dim, token_budget(None, device)), _MOST_TOKENS)
     # powers of two, so that the same card gives the same batches
