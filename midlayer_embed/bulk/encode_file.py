@@ -174,9 +174,13 @@ class _Texts:
             yield [unique[number] for number in numbers], rows, which
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        # the number of tokens alone limits a batch
-        found = self._encoder.encode(list(texts), batch_size=len(texts), show_progress_bar=False)
-        return found.astype(np.float32, copy=False)
+        return _encode(self._encoder, texts)
+
+
+def _encode(encoder: "MidLayerEncoder", texts: Sequence[str]) -> np.ndarray:
+    # the number of tokens alone limits a batch
+    found = encoder.encode(list(texts), batch_size=len(texts), show_progress_bar=False)
+    return found.astype(np.float32, copy=False)
 
 
 def _counted(texts: Iterable[str], bar: tqdm) -> Iterator[str]:
