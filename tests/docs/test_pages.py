@@ -91,6 +91,7 @@ MEASURED = {
     "python -m benchmarks.evaluation.scoring": "`make bench` runs it, and the page quotes what that wrote",
     "python -m benchmarks.evaluation.selection_on_mteb DATA_DIR": "nobody: it takes 40 minutes and real data of MTEB",
     "python -m benchmarks.evaluation.store_dtype": "nobody: it takes two sweeps",
+    "python -m benchmarks.gpu": "a test runs it on the CPU; no figure is quoted",
 }
 # What is shown, but not printed by a command, and why.
 NOT_PRINTED = {

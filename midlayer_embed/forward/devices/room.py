@@ -22,7 +22,7 @@ _LEAST_TOKENS = 2**10
 # Values that a block keeps of each token, per dimension of a state, at its widest.
 _VALUES = 40
 # What is said where memory ends without a torch.OutOfMemoryError.
-_SAID = ("CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory")
+_SAID = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 
 
 class Divisible(Protocol):

@@ -82,6 +82,16 @@ def test_images_are_the_same_on_cuda(
     assert used
 
 
+@pytest.mark.parametrize(("dtype", "distance"), [("bfloat16", 1e-3), ("float16", 1e-5)])
+def test_weights_of_half_precision_keep_the_direction_of_every_layer(
+    llama: LayerwiseEncoder, llama_folder: Path, sentences: list[str], dtype: str, distance: float
+) -> None:
+    exact = llama.encode(sentences)
+    found = LayerwiseEncoder(llama_folder, dtype=dtype, device="cpu").encode(sentences)
+    cosines = (exact * found).sum(axis=-1) / np.linalg.norm(exact, axis=-1) / np.linalg.norm(found, axis=-1)
+    assert 1 - cosines.min() < distance
+
+
 def test_on_the_cpu_the_states_are_cast() -> None:
     states, mask = _states_and_mask()
     for dtype in HALF:
