@@ -93,6 +93,7 @@ MEASURED = {
     "python -m benchmarks.evaluation.store_dtype": "nobody: it takes two sweeps",
     "python -m benchmarks.evaluation.shard_costs DATA_DIR": "a test of `make test-all` compares the sizes",
     "python -m benchmarks.scale": "a test in tests/benchmarks, with what it has written; the page quotes that",
+    "python -m benchmarks.gpu": "a test runs it on the CPU; no figure is quoted",
 }
 # What is shown, but not printed by a command, and why.
 NOT_PRINTED = {
