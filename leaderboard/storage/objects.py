@@ -7,6 +7,7 @@ client: environment variables such as AWS_PROFILE and AWS_ENDPOINT_URL, or fsspe
 """
 
 import logging
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 # Stores where a put replaces the whole object in one step, and where `pipe_file(..., mode="create")` is conditional.
 _WHOLE_AND_CONDITIONAL = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
-# Files that a process needed for a moment. Killed processes leave them behind.
+# Files that a process needs for a moment. Killed processes leave them behind; they are not listed.
 _UNFINISHED = ".unfinished-"
 _READERS = 32
 # fsspec's memory looks whether there is an object, then puts one: two threads could do so at the same time.
@@ -86,7 +87,7 @@ class ObjectStorage:
             return self._info(path) is None and self._put_new(path, content)
 
     def paths(self, under: str = "") -> list[str]:
-        """The objects in a folder and in all folders below, sorted."""
+        """The objects in a folder and in all folders below, sorted; those that begin with a dot are left out."""
         with self._told("read"):
             store, root = self._at()
             try:
@@ -95,7 +96,7 @@ class ObjectStorage:
                 return []
         root = store._strip_protocol(root).rstrip("/") + "/"
         inner = (path.removeprefix(root) for path in found if path.startswith(root) and not path.endswith("/"))
-        return sorted(path for path in inner if not path.startswith(_UNFINISHED))
+        return sorted(path for path in inner if not path.startswith(".") and "/." not in path)
 
     def modified(self, path: str) -> float | None:
         """When an object was put, in seconds by the clock of the store; None if there is none."""
@@ -138,6 +139,10 @@ class ObjectStorage:
                 with suppress(Exception):  # not everybody who may write may delete
                     store, root = self._at()
                     store.rm_file(self._full(root, path))
+
+    def free_bytes(self) -> int:
+        """Free space for temporary files of this machine."""
+        return shutil.disk_usage(tempfile.gettempdir()).free
 
     def scratch(self) -> AbstractContextManager[Path]:
         """A temporary folder of this machine, for files that only this process needs."""

@@ -215,9 +215,7 @@ def test_a_bucket_that_is_not_there_is_one_line(s3_bucket: str, what: str) -> No
 def test_wrong_names_and_unknown_users_are_one_line(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from s3fs import S3FileSystem
 
-    with pytest.raises(
-        InputError, match=r"^results: s3://No_Bucket!/results cannot be written to: .*Invalid bucket name"
-    ):
+    with pytest.raises(InputError, match=r"cannot be written to: .*Invalid bucket name"):
         ObjectStorage("s3://No_Bucket!/results").check_writable()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
