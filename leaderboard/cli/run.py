@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from leaderboard.cli.options import PROGRAM, add_task_options, check_task_choice, parse_layers
 from leaderboard.models.known import known_models
@@ -32,6 +32,15 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
         epilog=f"example: {PROGRAM} run starter --benchmark starter --layers 0,0.5,-1 --results results/starter",
     )
     run.set_defaults(command=_run, resumes=True)
+    add_run_options(run)
+
+
+def add_run_options(run: argparse.ArgumentParser) -> None:
+    """Adds the options of a sweep; `submit` takes the same and hands them on.
+
+    Args:
+        run: The command.
+    """
     add_model_options(run, without=("template",))
     add_task_options(run, default="starter")
     run.add_argument(
@@ -110,24 +119,38 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    # Unless this is set, tokenizers warn when a process forks after it has used their threads.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+def check_run(arguments: argparse.Namespace) -> None:
+    """Checks the options of `add_run_options` before anything slow is imported.
+
+    Raises:
+        InputError: (a ValueError) the message names the option, what came and what was expected.
+    """
     layers = parse_layers(arguments.layers)
-    metrics = arguments.metrics[0] if arguments.metrics in (["all"], ["none"]) else arguments.metrics
-    sizes = {
-        name: getattr(arguments, name)
-        for name in (
-            *("jobs", "limit", "metric_texts", "store_budget", "store_dtype"),
-            *("templates", "transforms", "transform_texts", "fit_texts"),
-        )
-    }
-    check_sweep(**sizes, metrics=metrics, seed=arguments.seed)
+    check_sweep(**_sizes(arguments), metrics=_metrics(arguments), seed=arguments.seed)
     check_task_choice(arguments)
     if arguments.data_dir is not None:
         check_data_dir(arguments.data_dir)
     _check_model(arguments, [] if isinstance(layers, str) else layers)
     check_results_folder(arguments.results)
+
+
+def _metrics(arguments: argparse.Namespace) -> str | list[str]:
+    named: list[str] = arguments.metrics
+    return named[0] if named in (["all"], ["none"]) else named
+
+
+def _sizes(arguments: argparse.Namespace) -> dict[str, Any]:
+    names = (
+        *("jobs", "limit", "metric_texts", "store_budget", "store_dtype"),
+        *("templates", "transforms", "transform_texts", "fit_texts"),
+    )
+    return {name: getattr(arguments, name) for name in names}
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    # Unless this is set, tokenizers warn when a process forks after it has used their threads.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    check_run(arguments)
     from leaderboard.sweep.run import TasksFailed, run_sweep
 
     failed = None
@@ -136,10 +159,10 @@ def _run(arguments: argparse.Namespace) -> int:
             arguments.model,
             arguments.tasks or arguments.benchmark,
             arguments.results,
-            layers=layers,
+            layers=parse_layers(arguments.layers),
             data_dir=arguments.data_dir,
-            **sizes,
-            metrics=metrics,
+            **_sizes(arguments),
+            metrics=_metrics(arguments),
             seed=arguments.seed,
             overwrite=arguments.overwrite,
             show_progress=not arguments.quiet,

@@ -15,7 +15,7 @@ from mteb.abstasks.abstask import AbsTask
 from leaderboard.quiet import calm_libraries
 from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.scoring.score import prepared
-from leaderboard.sweep.executors.layer_job import LayerJob, Scored, portions, score_layer
+from leaderboard.sweep.layers.layer_job import LayerJob, Scored, portions, score_layer
 from leaderboard.sweep.store import VectorStore
 from leaderboard.tasks.items import Item
 from midlayer_embed.errors import InputError

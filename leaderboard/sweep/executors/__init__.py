@@ -1,1 +1,0 @@
-"""Executors score the layers of a task; so far, in processes of this machine."""

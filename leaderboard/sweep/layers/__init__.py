@@ -1,0 +1,1 @@
+"""Scores the layers of one task, in this process or in several."""
