@@ -121,6 +121,15 @@ class ObjectStorage:
             found = self._info("")
         return found is not None and found["type"] == "directory"
 
+    def check_readable(self) -> None:
+        """Asks the store whether there is an object in the folder.
+
+        Raises:
+            InputError: (a ValueError) there is none, or the message says why it cannot be read.
+        """
+        if not self.exists():
+            raise InputError(f"results: there is no folder {self.name!r}")
+
     def check_writable(self) -> None:
         """Puts an object and deletes it. Warns if the store has no conditional puts.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from midlayer_embed.errors import InputError, InputTypeError
 
 _SEPARATORS = tuple(separator for separator in (os.sep, os.altsep) if separator)
-# What a URL begins with; a Path of one has lost a slash.
+# What a URL begins with: more than one letter, or it would be a drive of Windows.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 # The standard streams by name: the open file itself is written to, or a redirected one would be replaced.
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
@@ -95,9 +95,19 @@ def target_folder(path: str | os.PathLike[str], argument: str = "path") -> Path:
 
 def _target(path: str | os.PathLike[str], argument: str) -> Path:
     found = user_path(path, argument)
-    if _URL.match(os.fspath(path)):  # or a folder named "s3:" would be made here
+    if is_url(path):  # or a folder named "s3:" would be made here
         raise InputError(f"{argument}: {path} cannot be written: it is a URL; expected a path on this machine")
     return found
+
+
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a URL, or a Path of one, which has lost a slash.
+
+    Example:
+        >>> is_url("s3://bucket/results"), is_url(Path("s3://bucket/results")), is_url("results"), is_url("C:/results")
+        (True, True, False, False)
+    """
+    return _URL.match(os.fspath(path)) is not None
 
 
 def followed(path: Path) -> Path:
