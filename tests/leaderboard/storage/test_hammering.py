@@ -94,7 +94,8 @@ writers = [forked(lambda writer=writer: write(writer)) for writer in range(n_wri
 codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in writers]
 seconds = time.time() - started
 is_reading = os.waitpid(reader, os.WNOHANG)[0] == 0
-os.kill(reader, 9)
+if is_reading:
+    os.kill(reader, 9)
 found = {}
 for of_layer, one in folder.results():
     found[f"{of_layer.name} {of_layer.experiment_kwargs['layer']} {one.task_name}"] = one.get_score()
