@@ -138,16 +138,15 @@ class ObjectStorage:
         """
         with self._told("written to"):
             path = f"{_UNFINISHED}{uuid.uuid4().hex}"
-            try:
-                if self._put_new(path, b"") and (not self._is_store or self._put_new(path, b"")):
-                    logger.warning(
-                        "%s has no conditional puts: several workers may do the same shard, and results stay right",
-                        self.name,
-                    )
-            finally:
-                with suppress(Exception):  # not everybody who may write may delete
-                    store, root = self._at()
-                    store.rm_file(self._full(root, path))
+            self._put_new(path, b"")
+            is_conditional = self._is_store and not self._put_new(path, b"")
+            with suppress(Exception):  # not everybody who may write may delete
+                store, root = self._at()
+                store.rm_file(self._full(root, path))
+        if not is_conditional:
+            logger.warning(
+                "%s has no conditional puts: several workers may do the same shard; results stay right", self.name
+            )
 
     def free_bytes(self) -> int:
         """Free space for temporary files of this machine."""

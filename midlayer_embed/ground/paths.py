@@ -14,7 +14,7 @@ from midlayer_embed.errors import InputError, InputTypeError
 
 _SEPARATORS = tuple(separator for separator in (os.sep, os.altsep) if separator)
 # What a URL begins with: more than one letter, or it would be a drive of Windows.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+:/")
 # The standard streams by name: the open file itself is written to, or a redirected one would be replaced.
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 # What the system says of a path where nothing is, or a link that leads nowhere: this may be as it should be.

@@ -87,6 +87,7 @@ def test_commands_take_a_url_where_they_take_a_folder(
 @pytest.mark.parametrize(
     ("results", "why"),
     [
+        ("simplecache::s3://b/x", "results: expected a URL such as s3://bucket/results, got 'simplecache::s3://b/x'"),
         ("s4://bucket/x", "results: s4://bucket/x is not the URL of a store: Protocol not known: s4"),
         ("s3:/bucket/x", "results: expected a URL such as s3://bucket/results, got 's3:/bucket/x'"),
     ],

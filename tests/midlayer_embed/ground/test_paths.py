@@ -81,7 +81,9 @@ def test_a_path_that_the_system_refuses_is_told_with_its_argument(
 
 
 @pytest.mark.parametrize("check", [target_file, target_folder])
-@pytest.mark.parametrize("given", ["s3://bucket/x", "https://example.org/x", Path("s3://bucket/x"), "memory://x"])
+@pytest.mark.parametrize(
+    "given", ["s3://bucket/x", "https://example.org/x", Path("s3://bucket/x"), "memory://x", "simplecache::s3://b/x"]
+)
 def test_a_url_is_no_target(check: Callable[[str | Path, str], Path], given: str | Path) -> None:
     why = f"out: {given} cannot be written: it is a URL; expected a path on this machine"
     with pytest.raises(ValueError, match=f"^{re.escape(why)}$"):
