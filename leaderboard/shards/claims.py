@@ -11,6 +11,7 @@ next number has the shard. Files are created and never renamed, removed or locke
 local disk, on NFS or on an object store.
 """
 
+import hashlib
 import json
 import logging
 import threading
@@ -20,22 +21,18 @@ from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
 
-from leaderboard.shards.shard import SHARDS, Shard
+from leaderboard.shards.expiry import EXPIRY, beat_of
+from leaderboard.shards.shard import SHARDS, SWEEPS, Shard, sweep_file
 from leaderboard.shards.workers import Worker, read_workers
 from leaderboard.storage.protocol import Storage
 from midlayer_embed.ground.failures import reason_of
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two signs of life of a worker, and after how many without one it counts as dead. NFS may show the time
-# of a file up to a minute late.
-BEAT = 15.0
-EXPIRY = 120.0
-
 # How a try ended.
 FINISHED, FAILED, STOPPED, LOST = "finished", "failed", "stopped", "lost"
 # What can be said of a shard besides.
-WAITING, RUNNING, DEAD = "waiting", "running", "dead"
+WAITING, RUNNING, DEAD, OTHER = "waiting", "running", "dead", "asked for something else"
 
 
 class ClaimLost(RuntimeError):
@@ -43,37 +40,58 @@ class ClaimLost(RuntimeError):
 
 
 class Crew:
-    """This process among all that work on a results folder. A context manager: it is one of them inside.
+    """This process among all that work on a results folder. A context manager.
+
+    It joins the others as soon as it takes a shard, or has to tell whether another one is alive: a process that has
+    nothing to do writes nothing.
 
     Args:
         storage: The results folder.
+        shards: All shards of the sweep, for others to see how much there is to do.
         part: The part of the shards that is its own, for others to see.
-        beat: Seconds between two signs of life.
         expiry: Seconds without one after which another worker counts as dead.
     """
 
-    def __init__(self, storage: Storage, part: str = "1/1", *, beat: float = BEAT, expiry: float = EXPIRY) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        shards: Sequence[Shard] = (),
+        part: str = "1/1",
+        *,
+        expiry: float = EXPIRY,
+    ) -> None:
         self.storage = storage
+        self._shards = shards
         self.me = Worker.here(part, datetime.now(timezone.utc).isoformat(timespec="seconds"))
-        self._beat, self._expiry = beat, expiry
+        self._beat, self._expiry = beat_of(expiry), expiry
         self._claims: list[Claim] = []
         self._known: frozenset[str] = frozenset()
         self._workers: dict[str, Worker] = {}
         self._clock = (0.0, 0.0)
         self._ended = threading.Event()
         self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "Crew":
         self._known = frozenset(self.storage.paths(SHARDS))
+        return self
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            return
+        if self._shards:
+            content = sweep_file(self._shards)
+            self.storage.create(f"{SWEEPS}/{hashlib.sha256(content).hexdigest()[:16]}.json", content)
         self.storage.create(self.me.file, self.me.to_json())
         self._show_life()
         self._thread = threading.Thread(target=self._live, name="sign-of-life", daemon=True)
         self._thread.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._thread is None:
+            return
         self._ended.set()
         self._thread.join()
         try:
@@ -85,35 +103,48 @@ class Crew:
         """Claims a shard.
 
         Returns:
-            The claim; or why there is none: `RUNNING` if a live worker has it, or how it ended since this worker began.
+            The claim; or why there is none: `RUNNING` if a live worker has it, or how it ended since this worker began,
+            if that one was asked for the same.
         """
-        state, number = self._state(shard, self.storage.paths(shard.folder))
+        paths = self.storage.paths(shard.folder)
+        state, number = self._state(shard, paths)
         ended = state in (FINISHED, FAILED) and _record(shard, number) not in self._known
-        if state == RUNNING or ended:
+        if state == RUNNING or (ended and self._asks(shard, number) == shard.asks):
             return state
+        self._join()
         self.storage.create(shard.description, shard.to_json())
-        content = json.dumps({"worker": self.me.id}).encode()
+        content = json.dumps({"worker": self.me.id, "asks": shard.asks}).encode()
         if not self.storage.create(_claim(shard, number + 1), content):
             return RUNNING
-        claim = Claim(self, shard, number + 1)
+        claim = Claim(self, shard, number + 1, is_fresh=self._known.issuperset(paths))
         with self._lock:
             self._claims.append(claim)
         return claim
 
     def states(self, shards: Sequence[Shard]) -> dict[Shard, str]:
-        """The state of each shard: `WAITING`, `RUNNING`, `DEAD`, or how its last try ended."""
+        """The state of each shard: `WAITING`, `RUNNING`, `DEAD`, or how its last try ended.
+
+        What a worker does or has done since this one began counts as `OTHER` if it was asked for something else.
+        """
         by_folder: dict[str, list[str]] = {}
         for path in self.storage.paths(SHARDS):
             by_folder.setdefault(path.rpartition("/")[0], []).append(path)
-        return {shard: self._state(shard, by_folder.get(shard.folder, []))[0] for shard in shards}
+        found = {}
+        for shard in shards:
+            state, number = self._state(shard, by_folder.get(shard.folder, []))
+            is_new = state == RUNNING or (state == FINISHED and _record(shard, number) not in self._known)
+            found[shard] = OTHER if is_new and self._asks(shard, number) != shard.asks else state
+        return found
+
+    def is_running(self, shard: Shard) -> bool:
+        """Whether a live worker does a shard, whatever it was asked for."""
+        return self._state(shard, self.storage.paths(shard.folder))[0] == RUNNING
 
     def note_finished(self, shards: Sequence[Shard]) -> None:
         """Notes shards that were finished before there were records of them, for `status`."""
         for shard in shards:
-            if _claim(shard, 1) not in self._known:
-                claim = self.take(shard)
-                if isinstance(claim, Claim):
-                    claim.finish({}, 0)
+            if _claim(shard, 1) not in self._known and isinstance(claim := self.take(shard), Claim):
+                claim.finish({}, 0)
 
     def parts(self) -> set[str]:
         """The parts of the workers that have ever been seen in this folder."""
@@ -146,11 +177,19 @@ class Crew:
         worker = self._worker_of(shard, number)
         return (RUNNING if worker is not None and self._is_alive(worker) else DEAD), number
 
-    def _worker_of(self, shard: Shard, number: int) -> Worker | None:
+    def _said(self, shard: Shard, number: int) -> dict[str, str]:
+        """The content of a claim; empty if it cannot be read."""
         try:
-            name = str(json.loads(self.storage.read(_claim(shard, number)) or b"")["worker"])
-        except (ValueError, KeyError, TypeError):
-            return None
+            found = json.loads(self.storage.read(_claim(shard, number)) or b"")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _asks(self, shard: Shard, number: int) -> str:
+        return str(self._said(shard, number).get("asks", ""))
+
+    def _worker_of(self, shard: Shard, number: int) -> Worker | None:
+        name = str(self._said(shard, number).get("worker"))
         return self._all_workers().get(name) or self._all_workers(again=True).get(name)
 
     def _all_workers(self, *, again: bool = False) -> dict[str, Worker]:
@@ -168,6 +207,7 @@ class Crew:
 
     def _age(self, worker: Worker) -> float | None:
         """Seconds since a worker's last sign of life."""
+        self._join()  # its own file tells what time it is
         seen = self.storage.modified(worker.file)
         at, when = self._clock
         return None if seen is None else at + (time.monotonic() - when) - seen
@@ -198,11 +238,12 @@ class Claim:
     Attributes:
         shard: The shard.
         number: Number of the try.
+        is_fresh: Whether nobody has touched the shard since this process began.
         is_lost: Whether another worker has taken the shard up.
     """
 
-    def __init__(self, crew: Crew, shard: Shard, number: int) -> None:
-        self.shard, self.number = shard, number
+    def __init__(self, crew: Crew, shard: Shard, number: int, *, is_fresh: bool) -> None:
+        self.shard, self.number, self.is_fresh = shard, number, is_fresh
         self.is_lost = False
         self._crew = crew
         self._began = time.monotonic()
@@ -239,6 +280,10 @@ class Claim:
             n_results: Number of results that were saved.
         """
         self._end(FINISHED, seconds=dict(seconds), n_results=n_results)
+
+    def fail(self, error: Exception) -> None:
+        """Records that the shard has failed."""
+        self._end(FAILED, error=error)
 
     def write_log(self) -> None:
         """Writes the log so far."""

@@ -1,10 +1,11 @@
 """A shard: the part of a sweep that one process does whole, with one forward pass."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
-# Folder of the records of shards in a results folder.
-SHARDS = "shards"
+# Folders of a results folder: records of shards, and a list of the shards of each sweep.
+SHARDS, SWEEPS = "shards", "sweeps"
 _DESCRIPTION = "shard.json"
 _NO_VARIANT = "default"
 
@@ -20,6 +21,7 @@ class Shard:
         task: Name of the task.
         template: The template; None for plain texts.
         cost: Estimated seconds on some machine, the same one for all shards.
+        asks: Short name of what is asked for: layers, transforms, metrics. Two processes may ask for different things.
 
     Example:
         >>> Shard("org/model", "main", "", "STS12", None, 3.5).folder
@@ -32,6 +34,7 @@ class Shard:
     task: str
     template: str | None
     cost: float
+    asks: str = ""
 
     @property
     def folder(self) -> str:
@@ -63,6 +66,23 @@ class Shard:
         """
         found = json.loads(content)
         try:
-            return cls(**{field.name: found[field.name] for field in fields(cls)})
+            return cls(
+                **{field.name: found[field.name] for field in fields(cls) if field.name != "asks"},
+                asks=found.get("asks", ""),
+            )
         except (KeyError, TypeError) as error:
             raise ValueError(f"no shard: {error}") from None
+
+
+def sweep_file(shards: Sequence[Shard]) -> bytes:
+    """The content of the file of a sweep: its shards."""
+    return json.dumps([asdict(shard) for shard in shards], indent=1).encode()
+
+
+def shards_of_sweep(content: bytes) -> list[Shard]:
+    """The shards in the file of a sweep.
+
+    Raises:
+        ValueError: The content is none.
+    """
+    return [Shard.from_json(json.dumps(entry).encode()) for entry in json.loads(content)]

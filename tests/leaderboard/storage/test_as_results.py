@@ -1,16 +1,20 @@
 """Results on an object store, through everything that writes and reads results: equal to those of a folder."""
 
+import sys
 import uuid
 from pathlib import Path
 
 import fsspec
 import pytest
 from polars.testing import assert_frame_equal
+from support.forks import Fork
 from support.tiny_tasks import TinySTS, tiny_tasks
 
 from leaderboard import load_results, mteb_results, run_sweep
 from leaderboard.cli import main
 from leaderboard.experiments.profiles.table import _read_scores
+from leaderboard.storage.local import LocalStorage
+from leaderboard.storage.opening import open_storage
 
 
 @pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.process)])
@@ -75,9 +79,11 @@ def test_commands_take_a_url_where_they_take_a_folder(
     assert "tables: folder/leaderboard.md; " in here[0]
     cards = [Path(str(number), "README.md").read_text() for number in (1, 2)]
     assert cards[0] == cards[1].replace(url, "folder")
-    store, root = fsspec.url_to_fs(url, use_listings_cache=False)
-    local = {str(path.relative_to("folder")) for path in Path("folder").rglob("*") if path.is_file()}
-    assert {path.removeprefix(f"{root}/") for path in store.find(root)} == local
+    local, remote = (open_storage(results).paths() for results in ("folder", url))
+    by_worker = ("shards/", "workers/")  # who did what has names of its own
+    assert [path for path in remote if not path.startswith(by_worker)] == [
+        path for path in local if not path.startswith(by_worker)
+    ]
     assert {path.name for path in tmp_path.iterdir()} == {"folder", "1", "2"}
 
 
@@ -118,9 +124,6 @@ def test_a_path_of_a_url_is_refused(llama_folder: Path, tmp_path: Path, monkeypa
 
 
 def test_a_file_url_is_a_folder_of_this_machine(tmp_path: Path) -> None:
-    from leaderboard.storage.local import LocalStorage
-    from leaderboard.storage.opening import open_storage
-
     for url in (f"file://{tmp_path}/x", f"local://{tmp_path}/x", str(tmp_path / "x")):
         storage = open_storage(url)
         assert isinstance(storage, LocalStorage)
@@ -132,3 +135,25 @@ def test_a_store_without_results_says_so(url: str, capsys: pytest.CaptureFixture
     store.pipe_file(f"{root}/notes.txt", b"no result")
     assert main(["report", url]) == 2
     assert capsys.readouterr().err.startswith(f"midlayer-leaderboard: {url} contains no scores of layers")
+
+
+_RUN = """
+import sys
+from leaderboard.cli import main
+sys.exit(main(["run", sys.argv[1], "--tasks", "StarterSTS", "StarterPairClassification", "--limit", "10", "--layers",
+               "0,-1", "--metrics", "none", "--quiet", "--results", sys.argv[2]]))
+"""
+
+
+@pytest.mark.process
+def test_two_runs_share_the_shards_of_one_bucket(llama_folder: Path, s3_bucket: str) -> None:
+    url = f"{s3_bucket}/results"
+    runs = [Fork([sys.executable, "-c", _RUN, str(llama_folder), url]) for _ in range(2)]
+    assert [run.wait(300) for run in runs] == [0, 0]
+    paths = open_storage(url).paths("shards")
+    shards = {path.rpartition("/")[0] for path in paths}
+    assert len(shards) == 2
+    assert sorted(path for path in paths if path.endswith(".claim")) == sorted(
+        f"{shard}/0001.claim" for shard in shards
+    )
+    assert load_results(url).scores["task"].value_counts(sort=True)["count"].to_list() == [2, 2]
