@@ -145,6 +145,7 @@ sys.exit(main(["run", sys.argv[1], "--tasks", "StarterSTS", "StarterPairClassifi
 """
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_two_runs_share_the_shards_of_one_bucket(llama_folder: Path, s3_bucket: str) -> None:
     url = f"{s3_bucket}/results"
@@ -153,7 +154,6 @@ def test_two_runs_share_the_shards_of_one_bucket(llama_folder: Path, s3_bucket: 
     paths = open_storage(url).paths("shards")
     shards = {path.rpartition("/")[0] for path in paths}
     assert len(shards) == 2
-    assert sorted(path for path in paths if path.endswith(".claim")) == sorted(
-        f"{shard}/0001.claim" for shard in shards
-    )
+    claims = sorted(path for path in paths if path.endswith(".claim"))
+    assert claims == sorted(f"{shard}/0001.claim" for shard in shards)
     assert load_results(url).scores["task"].value_counts(sort=True)["count"].to_list() == [2, 2]
