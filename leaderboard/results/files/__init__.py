@@ -1,1 +1,1 @@
-"""Files in the results folder."""
+"""The files of results: their layout, reading, writing and joining them."""
