@@ -10,17 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from leaderboard.shards.claims import DEAD, FAILED, FINISHED, RUNNING, WAITING
+from leaderboard.shards.shard import SHARDS, Shard
+from leaderboard.shards.workers import read_workers
 from leaderboard.storage.protocol import Storage
 from midlayer_embed.ground.progress import duration
 
 # Every state, as shown, in the order of tables. "waiting" is also what stopped in order or lost its worker and was
 # given up: whoever comes next takes it.
-STATES = ("failed", "dead", "running", "waiting", "finished")
+STATES = (FAILED, DEAD, RUNNING, WAITING, FINISHED)
 
-
-# The states that a record of a try leads to; any other one is taken up again.
-_OF_RECORD = {"finished": "finished", "failed": "failed"}
-END = ".end.json"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class ShardState:
         variant: Name of its settings.
         task: Name of the task.
         template: The template; None for plain texts.
-        cost: Its cost by the plan: tokens to encode, or another unit that is the same for all shards.
+        cost: Its cost by the plan: seconds on some machine, the same one for all shards.
         state: One of `STATES`.
         tries: How often it was begun.
         worker: The worker of the last try; None if it was not begun.
@@ -89,27 +88,27 @@ class Progress:
     @property
     def done(self) -> int:
         """Number of finished shards."""
-        return len(self.of("finished"))
+        return len(self.of(FINISHED))
 
     @property
     def running(self) -> int:
         """Number of shards that a live worker has."""
-        return len(self.of("running"))
+        return len(self.of(RUNNING))
 
     @property
     def waiting(self) -> int:
         """Number of shards that nobody has begun, or that were given back."""
-        return len(self.of("waiting"))
+        return len(self.of(WAITING))
 
     @property
     def failed(self) -> int:
         """Number of shards whose last try failed."""
-        return len(self.of("failed"))
+        return len(self.of(FAILED))
 
     @property
     def dead(self) -> int:
         """Number of shards whose worker died; another one will take them."""
-        return len(self.of("dead"))
+        return len(self.of(DEAD))
 
     @property
     def is_complete(self) -> bool:
@@ -123,13 +122,13 @@ class Progress:
         The cost that is left, by the cost that a worker has finished in a second, by the number of live workers, of
         which those without a shard do not count.
         """
-        finished = [shard for shard in self.of("finished") if shard.seconds]
+        finished = [shard for shard in self.of(FINISHED) if shard.seconds]
         seconds = sum(shard.seconds or 0 for shard in finished)
         speed = sum(shard.cost for shard in finished) / seconds if seconds else 0
         left = [
-            max(0.0, shard.cost - speed * (shard.seconds or 0) * (shard.state == "running"))
+            max(0.0, shard.cost - speed * (shard.seconds or 0) * (shard.state == RUNNING))
             for shard in self.shards
-            if shard.state in ("running", "waiting", "dead")
+            if shard.state in (RUNNING, WAITING, DEAD)
         ]
         if not left:
             return 0.0
@@ -143,9 +142,9 @@ class Progress:
         if not self.shards:
             return self._without_shards()
         total = sum(shard.cost for shard in self.shards)
-        part = sum(shard.cost for shard in self.of("finished")) / total if total else self.done / len(self.shards)
+        part = sum(shard.cost for shard in self.of(FINISHED)) / total if total else self.done / len(self.shards)
         counts = Counter(shard.state for shard in self.shards)
-        others = "".join(f", {counts[state]} {state}" for state in ("running", "waiting", "failed", "dead") if counts[state])
+        others = "".join(f", {counts[state]} {state}" for state in (RUNNING, WAITING, FAILED, DEAD) if counts[state])
         text = f"{self.done} of {_some(len(self.shards), 'shard')} finished ({100 * part:.0f}% of the work){others}"
         if self.workers:
             text += f"; {_some(len(self.workers), 'live worker')}"
@@ -171,10 +170,10 @@ class Progress:
             head = ("model", "revision", *STATES)
             rows = [(*key, *(str(n[state] or "") for state in STATES)) for key, n in sorted(by_model.items())]
             lines += ["", *_columns([head, *rows])]
-        shown = [shard for state in STATES for shard in self.of(state) if every or state not in ("waiting", "finished")]
+        shown = [shard for state in STATES for shard in self.of(state) if every or state not in (WAITING, FINISHED)]
         if shown:
             lines += ["", *_columns([_HEAD, *(_row(shard) for shard in shown)])]
-        for shard in self.of("failed"):
+        for shard in self.of(FAILED):
             lines += ["", f"{_name(shard)}: {shard.error or 'failed'}"]
             lines += [f"  log: {self.place(shard.log)}"] if shard.log else []
         return lines
@@ -204,7 +203,7 @@ def read_progress(storage: Storage) -> Progress:
     paths = storage.paths()
     folders: dict[str, set[str]] = defaultdict(set)
     for path in paths:
-        if path.startswith("shards/"):
+        if path.startswith(f"{SHARDS}/"):
             folder, _, name = path.rpartition("/")
             folders[folder].add(name)
     folders = {folder: names for folder, names in folders.items() if "shard.json" in names}
@@ -214,17 +213,17 @@ def read_progress(storage: Storage) -> Progress:
         if number is not None:
             kind = "json" if number in _numbers(folders[folder], "json") else "claim"
             small.append(f"{folder}/{number}.{kind}")
-    small += [path for path in paths if path.startswith("workers/") and path.endswith(".json")]
-    read = {path: _object(content) for path, content in storage.read_many(small)}
-    workers = _Workers(storage, paths, read)
+    contents = dict(storage.read_many(small))
+    read = {path: _object(content) for path, content in contents.items()}
+    workers = _Workers(storage, paths)
     results = [path.split("/") for path in paths if path.startswith("results/") and path.endswith(".json")]
     results = [parts for parts in results if len(parts) > 3 and parts[-1] != "model_meta.json"]
     return Progress(
         name=storage.name,
         shards=tuple(
-            _shard(storage, folder, folders[folder], last[folder], read, workers)
+            _state(storage, shard, folder, folders[folder], last[folder], read, workers)
             for folder in sorted(folders)
-            if f"{folder}/shard.json" in read
+            if (shard := _described(contents.get(f"{folder}/shard.json"))) is not None
         ),
         workers=workers.live,
         n_results=len(results),
@@ -233,63 +232,58 @@ def read_progress(storage: Storage) -> Progress:
     )
 
 
-def is_alive(who: Mapping[str, Any], age: float) -> bool:  # TODO: that of claims
-    return age < 120
-
-
 class _Workers:
     """The workers of a results folder: who they are, and when each has shown last that it is alive."""
 
-    def __init__(self, storage: Storage, paths: Sequence[str], read: Mapping[str, dict[str, Any]]) -> None:
-        ended = {path for path in paths if path.startswith("workers/") and path.endswith(END)}
-        files = [path for path in paths if path.startswith("workers/") and path.endswith(".json") and path not in ended]
-        beats = {path: storage.modified(path) for path in files if f"{path.removesuffix('.json')}{END}" not in ended}
-        known = {path: beat for path, beat in beats.items() if beat is not None}
+    def __init__(self, storage: Storage, paths: Sequence[str]) -> None:
+        self.who = read_workers(storage)
+        there = set(paths)
+        beats = {name: storage.modified(one.file) for name, one in self.who.items() if one.end not in there}
+        known = {name: beat for name, beat in beats.items() if beat is not None}
         # The clock of the storage cannot be asked without writing; it is not before its newest file.
         self.now = max([time.time(), *known.values()])
-        self.who = {_stem(path): read.get(path, {}) for path in files}
-        ages = {_stem(path): self.now - beat for path, beat in known.items()}
-        self.live = {worker: age for worker, age in ages.items() if is_alive(self.who[worker], age)}
-        self.beats = ages
+        self.beats = {name: self.now - beat for name, beat in known.items()}
+        self.live = {name: age for name, age in self.beats.items() if self.who[name].is_alive(age)}
 
 
-def _shard(
+def _state(
     storage: Storage,
+    shard: Shard,
     folder: str,
     names: set[str],
     last: str | None,
     read: Mapping[str, dict[str, Any]],
     workers: _Workers,
 ) -> ShardState:
-    said = read[f"{folder}/shard.json"]
-    cost = said.get("cost")
-    what = ShardState(
-        path=folder,
-        **{name: str(said.get(name, "")) for name in ("model", "revision", "variant", "task")},
-        template=said.get("template"),
-        cost=float(cost) if isinstance(cost, int | float) else 1.0,
-        state="waiting",
-    )
+    what = ShardState(path=folder, **asdict(shard), state=WAITING)
     if last is None:
         return what
     record = read.get(f"{folder}/{last}.json")
     worker = str((record or read.get(f"{folder}/{last}.claim") or {}).get("worker"))
+    who = workers.who.get(worker)
     of_try = {
         "tries": len(_numbers(names, "claim")),
         "worker": worker,
-        "host": workers.who.get(worker, {}).get("host"),
+        "host": None if who is None else who.host,
         "beat": workers.beats.get(worker),
         "log": f"{folder}/{last}.log" if f"{last}.log" in names else None,
     }
     if record is not None:
-        state = _OF_RECORD.get(str(record.get("state")), "waiting")
+        state = record["state"] if record.get("state") in (FINISHED, FAILED) else WAITING
         seconds = record.get("seconds")
         seconds = seconds.get("all") if isinstance(seconds, dict) else seconds
         return replace(what, **of_try, state=state, seconds=seconds, error=record.get("error"))
     if worker not in workers.live:
-        return replace(what, **of_try, state="dead")
+        return replace(what, **of_try, state=DEAD)
     begun = storage.modified(f"{folder}/{last}.claim")
-    return replace(what, **of_try, state="running", seconds=None if begun is None else max(0.0, workers.now - begun))
+    return replace(what, **of_try, state=RUNNING, seconds=None if begun is None else max(0.0, workers.now - begun))
+
+
+def _described(content: bytes | None) -> Shard | None:
+    try:
+        return None if content is None else Shard.from_json(content)
+    except ValueError:
+        return None
 
 
 def _numbers(names: set[str], kind: str) -> list[str]:
@@ -303,10 +297,6 @@ def _object(content: bytes) -> dict[str, Any]:
     except ValueError:
         found = None
     return found if isinstance(found, dict) else {}
-
-
-def _stem(path: str) -> str:
-    return path.rpartition("/")[2].removesuffix(".json")
 
 
 def _some(n: int, what: str) -> str:

@@ -7,7 +7,7 @@ not depend on the order of the files. mteb is not imported here.
 import io
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -80,7 +80,7 @@ def united_shard(files: Files) -> bytes:
 
 
 def united_worker(files: Files) -> bytes:
-    """What a worker itself wrote. A merge writes a shorter file for the end of a worker that has not ended in order.
+    """The file of a worker that says most.
 
     Raises:
         Unreadable: one is no JSON object.
@@ -88,26 +88,26 @@ def united_worker(files: Files) -> bytes:
     return _most_telling(files, only=())
 
 
-def united_settings(files: Files) -> bytes:
-    """The rows of several run_settings.jsonl, each once, sorted. Lines that are no JSON are left out, as mteb does."""
-    if len({content for _, content in files}) == 1:
-        return files[0][1]
+def united_settings(files: Files, without: Collection[str] = ()) -> bytes:
+    """The rows of several run_settings.jsonl, each once, sorted. Lines that are no JSON are left out, as mteb does.
+
+    Args:
+        files: The files.
+        without: Tasks whose rows are left out.
+    """
     rows: dict[tuple[str, str], set[str]] = {}
     for _, content in files:
         for line in content.decode("utf-8", "replace").splitlines():
             row = _loads(line)
-            if isinstance(row, dict):
-                splits = [str(split) for split in row.get("splits") or [""]]
-                for split in splits:
-                    of_split = {**row, "splits": [split]} if split else row
-                    rows.setdefault((str(row.get("task")), split), set()).add(json.dumps(of_split))
-    kept: dict[tuple[str, str], tuple[list[str], dict[str, Any]]] = {}
+            if isinstance(row, dict) and row.get("task") not in without:
+                for split in row.get("splits") or [""]:
+                    of_split = json.dumps({**row, "splits": [split]})
+                    rows.setdefault((str(row.get("task")), str(split)), set()).add(of_split)
+    kept: dict[tuple[str, str], dict[str, Any]] = {}
     for (task, split), said in sorted(rows.items()):
-        row = json.loads(min(said))
-        rest = json.dumps({key: value for key, value in row.items() if key != "splits"})
-        kept.setdefault((task, rest), ([], row))[0].append(split)
-    lines = [json.dumps({**row, "splits": splits} if splits != [""] else row) for splits, row in kept.values()]
-    return "".join(f"{line}\n" for line in lines).encode()
+        row = {**json.loads(min(said)), "splits": []}
+        kept.setdefault((task, json.dumps(row)), row)["splits"].append(split)
+    return "".join(f"{json.dumps(row)}\n" for row in kept.values()).encode()
 
 
 def united_metrics(files: Files) -> bytes:
@@ -139,6 +139,11 @@ def united_metrics(files: Files) -> bytes:
     written = io.BytesIO()
     kept.select(list(METRICS_FILE_SCHEMA)).sort(_KEY).write_parquet(written)
     return written.getvalue()
+
+
+def is_ours(result: bytes) -> bool:
+    """Whether a sweep wrote a result: its run settings are derived from it."""
+    return any(isinstance(entry.get("provenance"), dict) for entry in (_parts(read_object(result)) or {}).values())
 
 
 def same_bytes(files: Files) -> bytes:

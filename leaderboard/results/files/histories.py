@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 _NUMBERED = re.compile(r"(\d{4,})\.(claim|json|log)")
 RECORD = re.compile(r"shards/.+/\d{4,}\.json")
@@ -26,7 +27,16 @@ class Try:
     @property
     def is_finished(self) -> bool:
         """Whether it ended well."""
-        return self.record is not None and _state(self.record) == "finished"
+        return self.said.get("state") == "finished"
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What the record says; nothing if it cannot be read."""
+        try:
+            found = json.loads(self.record or b"")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 def history(names: Sequence[str], records: Mapping[str, bytes], folder: str) -> list[Try]:
@@ -73,13 +83,6 @@ def added(there: Sequence[Try], others: Sequence[Sequence[Try]]) -> list[tuple[i
             if one.record is not None and one.record not in known:
                 new.setdefault(one.record, (place, one))
     is_settled = bool(there) and (there[-1].is_finished or there[-1].record is None)
-    ordered = sorted(new.values(), key=lambda found: (found[1].is_finished, found[1].path, found[1].record))
+    ordered = sorted(new.values(), key=lambda found: (found[1].is_finished, str(found[1].said.get("ended")), found[1].record))
     return [found for found in ordered if found[1].is_finished or not is_settled]
 
-
-def _state(record: bytes) -> object:
-    try:
-        found = json.loads(record)
-    except ValueError:
-        return None
-    return found.get("state") if isinstance(found, dict) else None

@@ -1,10 +1,9 @@
 """Joins results folders: `merge_results`.
 
 A merge first compares every file that two folders have, and writes nothing if they contradict each other. Then it
-puts file after file, each whole, so that a merge that was killed is finished by the same merge. mteb is not imported.
+puts file after file, each whole, so that a merge that was killed is finished by the same merge.
 """
 
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from leaderboard.results.files.agreement import UNITE, Conflict, Unreadable
+from leaderboard.results.files.agreement import UNITE, Conflict, Unreadable, is_ours, united_settings
 from leaderboard.results.files.histories import RECORD, Try, added, history
 from leaderboard.storage.opening import is_url, open_storage
 from leaderboard.storage.protocol import Storage
@@ -26,7 +25,7 @@ logger = logging.getLogger(__name__)
 # The parts of a results folder that are merged; tables and pages beside them are made again by `report`.
 PARTS = ("results", "metrics", "workers", "shards")
 # The order in which kinds are written. A result comes after what its readers need, and a shard after its results.
-_ORDER = ("end", "worker", "model_meta", "run_settings", "other", "metrics", "result", "shard")
+_ORDER = ("end", "worker", "model_meta", "run_settings", "other", "metrics", "result", "shard", "try")
 # So many files are read at a time.
 _CHUNK = 256
 
@@ -200,11 +199,13 @@ class _Merge:
         if len(empty) == len(sources):
             raise InputError(f"folders: {empty[0].name!r} holds no results; expected {', '.join(PARTS)} in it, as run writes them")
         report.left_out.extend(f"{source.name} holds no results" for source in empty)
+        # The tasks with results of sweeps, by folder: their run settings are derived from the results at the end.
+        self._ours: dict[str, set[str]] = defaultdict(set)
         # Kind, path in the target, and the content or (place of the folder, path there).
         self._writes: list[tuple[str, str, bytes | tuple[int, str]]] = []
         self._plan_files()
         self._plan_tries()
-        self._writes.sort(key=lambda one: _ORDER.index(one[0]) if one[0] in _ORDER else len(_ORDER))
+        self._writes.sort(key=lambda one: _ORDER.index(one[0]))
 
     def _of(self, source: _Source) -> _Source:
         return next(folder for folder in self._folders if folder.place == source.place)
@@ -212,13 +213,20 @@ class _Merge:
     def write(self) -> None:
         """Puts the files."""
         target = self._target.storage
-        with_claims = iter(self._writes)
-        shown = progress(len(self._writes), "merging", "file", self._show_progress, items=self._contents(with_claims))
+        writes = self._contents(iter(self._writes))
+        shown = progress(len(self._writes), "merging", "file", self._show_progress, items=writes)
         for kind, path, content in shown:
-            if kind == "claim":
+            if path.endswith(".claim"):
                 target.create(path, content)
             else:
                 target.write(path, content)
+        if self._ours:
+            # These import mteb.
+            from leaderboard.results.files.folder import ResultsFolder
+            from leaderboard.results.files.run_settings import write_run_settings
+
+            folder = ResultsFolder(target)
+            write_run_settings(folder, folder.results())
 
     def _contents(self, writes: Iterator[tuple[str, str, bytes | tuple[int, str]]]) -> Iterator[tuple[str, str, bytes]]:
         """The writes with their contents, read a few at a time."""
@@ -244,19 +252,26 @@ class _Merge:
             for path in folder.paths:
                 if _kind(path) is not None:
                     holders[path].append(place)
-        shown = progress(len(holders), "comparing", "file", self._show_progress, items=self._read(holders))
+        # Run settings come last: which of them are needed, the results say.
+        order = sorted(holders, key=lambda path: (_kind(path) == "run_settings", path))
+        shown = progress(len(holders), "comparing", "file", self._show_progress, items=self._read(order, holders))
         for path, found in shown:
-            self._plan_file(path, found)
+            if _kind(path) == "run_settings":
+                self._plan_settings(path, found)
+            else:
+                self._plan_file(path, found)
         ended = {path for path in holders if path.endswith(".end.json")}
         for path in sorted(holders):
             end = f"{path.removesuffix('.json')}.end.json"
             if _kind(path) == "worker" and end not in ended and 0 not in holders[path]:
                 # Here nobody beats for it, so it must not pass for alive.
-                self._writes.append(("end", end, json.dumps({"worker": PurePosixPath(path).stem, "merged": True}).encode()))
+                self._writes.append(("end", end, b"{}"))
 
-    def _read(self, holders: dict[str, list[int]]) -> Iterator[tuple[str, list[tuple[int, bytes]]]]:
+    def _read(
+        self, order: Sequence[str], holders: dict[str, list[int]]
+    ) -> Iterator[tuple[str, list[tuple[int, bytes]]]]:
         """Each path with the contents in all folders that have it, read a few at a time."""
-        paths = iter(sorted(holders))
+        paths = iter(order)
         while chunk := list(islice(paths, _CHUNK)):
             read: dict[str, list[tuple[int, bytes]]] = {path: [] for path in chunk}
             for place, folder in enumerate(self._folders):
@@ -284,7 +299,24 @@ class _Merge:
         except Conflict as conflict:
             self.report.conflicts.append(f"{path}: {conflict}")
             return
-        origin = next((place for place, content in readable if content == kept), None)
+        if kind == "result" and is_ours(kept):
+            folder, _, name = path.rpartition("/")
+            self._ours[folder].add(name.removesuffix(".json"))
+        self._plan_write(kind, path, kept, readable)
+
+    def _plan_settings(self, path: str, found: list[tuple[int, bytes]]) -> None:
+        """Unites the run settings of results that no sweep wrote."""
+        ours = self._ours.get(path.rpartition("/")[0], set())
+        if not ours:
+            self._plan_write("run_settings", path, UNITE["run_settings"]([("", content) for _, content in found]), found)
+            return
+        others = united_settings([("", content) for _, content in found], without=ours)
+        there = [("", content) for place, content in found if place == 0]
+        if others != united_settings(there, without=ours):
+            self._plan_write("run_settings", path, b"".join([*(content for _, content in there), others]), [])
+
+    def _plan_write(self, kind: str, path: str, kept: bytes, found: list[tuple[int, bytes]]) -> None:
+        origin = next((place for place, content in found if content == kept), None)
         if origin == 0:
             self.report.same.append(path)
         elif origin is None:
@@ -318,7 +350,7 @@ class _Merge:
     def _plan_try(self, place: int, one: Try, path: str) -> None:
         """The claim comes last: without it, nobody looks at the other files."""
         for kind in ("json", *["log"] * one.has_log, "claim"):
-            self._writes.append(("claim" if kind == "claim" else "try", f"{path}.{kind}", (place, f"{one.path}.{kind}")))
+            self._writes.append(("try", f"{path}.{kind}", (place, f"{one.path}.{kind}")))
             self.report.copied.setdefault(self._folders[place].name, []).append(f"{path}.{kind}")
 
 
