@@ -33,5 +33,16 @@ def _parser() -> Parser:
     return program(
         PROGRAM,
         description,
-        (add_run, add_status, add_merge, add_tasks, add_prefetch, add_card, add_report, add_regret, add_experiment, add_probe),
+        (
+            add_run,
+            add_status,
+            add_merge,
+            add_tasks,
+            add_prefetch,
+            add_card,
+            add_report,
+            add_regret,
+            add_experiment,
+            add_probe,
+        ),
     )

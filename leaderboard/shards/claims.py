@@ -21,16 +21,14 @@ from types import TracebackType
 from typing import Any
 
 from leaderboard.shards.shard import SHARDS, Shard
-from leaderboard.shards.workers import Worker, read_workers
+from leaderboard.shards.workers import EXPIRY, Worker, read_workers
 from leaderboard.storage.protocol import Storage
 from midlayer_embed.ground.failures import reason_of
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two signs of life of a worker, and after how many without one it counts as dead. NFS may show the time
-# of a file up to a minute late.
+# Seconds between two signs of life of a worker.
 BEAT = 15.0
-EXPIRY = 120.0
 
 # How a try ended.
 FINISHED, FAILED, STOPPED, LOST = "finished", "failed", "stopped", "lost"
@@ -161,10 +159,7 @@ class Crew:
     def _is_alive(self, worker: Worker) -> bool:
         if worker.id == self.me.id:
             return True
-        if worker.exists is False or self.storage.modified(worker.end) is not None:
-            return False
-        age = self._age(worker)
-        return age is not None and age < self._expiry
+        return self.storage.modified(worker.end) is None and worker.is_alive(self._age(worker), self._expiry)
 
     def _age(self, worker: Worker) -> float | None:
         """Seconds since a worker's last sign of life."""

@@ -21,7 +21,6 @@ from midlayer_embed.ground.progress import duration
 STATES = (FAILED, DEAD, RUNNING, WAITING, FINISHED)
 
 
-
 @dataclass(frozen=True)
 class ShardState:
     """One shard: a model, its settings with the template, and a task.
@@ -261,29 +260,33 @@ def _state(
     record = read.get(f"{folder}/{last}.json")
     worker = str((record or read.get(f"{folder}/{last}.claim") or {}).get("worker"))
     who = workers.who.get(worker)
-    of_try = {
-        "tries": len(_numbers(names, "claim")),
-        "worker": worker,
-        "host": None if who is None else who.host,
-        "beat": workers.beats.get(worker),
-        "log": f"{folder}/{last}.log" if f"{last}.log" in names else None,
-    }
+    tried = replace(
+        what,
+        tries=len(_numbers(names, "claim")),
+        worker=worker,
+        host=None if who is None else who.host,
+        beat=workers.beats.get(worker),
+        log=f"{folder}/{last}.log" if f"{last}.log" in names else None,
+    )
     if record is not None:
         state = record["state"] if record.get("state") in (FINISHED, FAILED) else WAITING
-        seconds = record.get("seconds")
-        seconds = seconds.get("all") if isinstance(seconds, dict) else seconds
-        return replace(what, **of_try, state=state, seconds=seconds, error=record.get("error"))
+        seconds = record["seconds"].get("all") if isinstance(record.get("seconds"), dict) else None
+        error = str(record["error"]) if state == FAILED and record.get("error") else None
+        return replace(
+            tried, state=state, seconds=float(seconds) if isinstance(seconds, int | float) else None, error=error
+        )
     if worker not in workers.live:
-        return replace(what, **of_try, state=DEAD)
+        return replace(tried, state=DEAD)
     begun = storage.modified(f"{folder}/{last}.claim")
-    return replace(what, **of_try, state=RUNNING, seconds=None if begun is None else max(0.0, workers.now - begun))
+    return replace(tried, state=RUNNING, seconds=None if begun is None else max(0.0, workers.now - begun))
 
 
 def _described(content: bytes | None) -> Shard | None:
     try:
-        return None if content is None else Shard.from_json(content)
+        shard = Shard.from_json(content or b"")
     except ValueError:
         return None
+    return shard if isinstance(shard.cost, int | float) else None
 
 
 def _numbers(names: set[str], kind: str) -> list[str]:
@@ -322,4 +325,6 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines, in columns; those without any entry are left out."""
     shown = [place for place in range(len(rows[0])) if any(row[place] for row in rows[1:])]
     widths = [max(len(row[place]) for row in rows) for place in shown]
-    return ["  ".join(row[place].ljust(width) for place, width in zip(shown, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(row[place].ljust(width) for place, width in zip(shown, widths, strict=True)).rstrip() for row in rows
+    ]

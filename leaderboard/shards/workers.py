@@ -18,6 +18,8 @@ from leaderboard.storage.protocol import Storage
 
 WORKERS = "workers"
 _ENDED = ".end.json"
+# Seconds without a sign of life after which a worker counts as dead. NFS may show the time of a file a minute late.
+EXPIRY = 120.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,15 @@ class Worker:
         if self.machine != _machine():
             return None
         return self.process == _process(int(self.process.partition(" ")[0]))
+
+    def is_alive(self, age: float | None, expiry: float = EXPIRY) -> bool:
+        """Whether a worker that has not ended in order is alive.
+
+        Args:
+            age: Seconds since its last sign of life; None if that is not known.
+            expiry: Seconds without one after which it counts as dead.
+        """
+        return self.exists is not False and age is not None and age < expiry
 
 
 def read_workers(storage: Storage) -> dict[str, Worker]:

@@ -7,11 +7,12 @@ not depend on the order of the files. mteb is not imported here.
 import io
 import json
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
+from leaderboard.results.files.run_settings import Row, read_rows, rows_of
 from leaderboard.results.schemas import METRICS_FILE_SCHEMA, METRICS_SCHEMA, OF_TEXTS, ROUNDING
 from midlayer_embed.errors import first_line
 
@@ -88,26 +89,19 @@ def united_worker(files: Files) -> bytes:
     return _most_telling(files, only=())
 
 
-def united_settings(files: Files, without: Collection[str] = ()) -> bytes:
-    """The rows of several run_settings.jsonl, each once, sorted. Lines that are no JSON are left out, as mteb does.
-
-    Args:
-        files: The files.
-        without: Tasks whose rows are left out.
-    """
+def united_settings(files: Files) -> list[Row]:
+    """The rows of several run_settings.jsonl, each split of a task once, sorted."""
     rows: dict[tuple[str, str], set[str]] = {}
     for _, content in files:
-        for line in content.decode("utf-8", "replace").splitlines():
-            row = _loads(line)
-            if isinstance(row, dict) and row.get("task") not in without:
-                for split in row.get("splits") or [""]:
-                    of_split = json.dumps({**row, "splits": [split]})
-                    rows.setdefault((str(row.get("task")), str(split)), set()).add(of_split)
-    kept: dict[tuple[str, str], dict[str, Any]] = {}
+        for row in read_rows(content):
+            for split in row.get("splits") or [""]:
+                of_split = json.dumps({**row, "splits": [split]})
+                rows.setdefault((str(row.get("task")), str(split)), set()).add(of_split)
+    kept: dict[tuple[str, str], Row] = {}
     for (task, split), said in sorted(rows.items()):
         row = {**json.loads(min(said)), "splits": []}
         kept.setdefault((task, json.dumps(row)), row)["splits"].append(split)
-    return "".join(f"{json.dumps(row)}\n" for row in kept.values()).encode()
+    return list(kept.values())
 
 
 def united_metrics(files: Files) -> bytes:
@@ -141,9 +135,15 @@ def united_metrics(files: Files) -> bytes:
     return written.getvalue()
 
 
-def is_ours(result: bytes) -> bool:
-    """Whether a sweep wrote a result: its run settings are derived from it."""
-    return any(isinstance(entry.get("provenance"), dict) for entry in (_parts(read_object(result)) or {}).values())
+def settings_of(result: bytes) -> tuple[str, list[Row]] | None:
+    """The task of a result that a sweep wrote, with the run settings that its provenance tells; None of another one."""
+    found = read_object(result)
+    told = (entry.get("provenance") for entry in (_parts(found) or {}).values())
+    provenance = next((one for one in told if isinstance(one, dict)), None)
+    if provenance is None:
+        return None
+    task = str(found.get("task_name"))
+    return task, rows_of(task, found["scores"], provenance)
 
 
 def same_bytes(files: Files) -> bytes:
@@ -210,11 +210,9 @@ def _said(names: tuple[str, str], difference: _Difference) -> str:
 def _between_results(one: Mapping[str, Any], other: Mapping[str, Any]) -> _Difference | None:
     if one.get("dataset_revision") != other.get("dataset_revision"):
         return "dataset_revision", one.get("dataset_revision"), other.get("dataset_revision")
-    parts = [_parts(result) for result in (one, other)]
-    if None in parts:  # of another version of mteb
+    first, second = _parts(one), _parts(other)
+    if first is None or second is None:  # of another version of mteb
         return next(_differences("", one, other, but={"date", *_NOT_COMPARED}), None)
-    first, second = parts
-    assert first is not None and second is not None
     if first.keys() != second.keys():
         return "the splits and subsets", sorted(first), sorted(second)
     for (split, subset), entry in sorted(first.items()):
@@ -240,7 +238,9 @@ def _parts(result: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]
     return {(split, str(entry.get("hf_subset"))): entry for split, entries in scores.items() for entry in entries}
 
 
-def _differences(where: str, one: Any, other: Any, but: set[str] | frozenset[str] = frozenset()) -> Iterator[_Difference]:
+def _differences(
+    where: str, one: Any, other: Any, but: set[str] | frozenset[str] = frozenset()
+) -> Iterator[_Difference]:
     """Where two values differ by more than rounding; keys that only one has are of another version."""
     if isinstance(one, dict) and isinstance(other, dict):
         keys = sorted((one.keys() & other.keys()) - but, key=lambda key: (key != "main_score", key))
@@ -308,7 +308,6 @@ def _read_metrics(content: bytes) -> pl.DataFrame:
 UNITE: dict[str, Callable[[Files], bytes]] = {
     "result": united_result,
     "model_meta": united_meta,
-    "run_settings": united_settings,
     "metrics": united_metrics,
     "worker": united_worker,
     "shard": united_shard,

@@ -70,7 +70,8 @@ def added(there: Sequence[Try], others: Sequence[Sequence[Try]]) -> list[tuple[i
         others: The tries in each other folder.
 
     Example:
-        >>> failed, finished = (Try("a/0001", json.dumps({"state": state}).encode(), False) for state in ("failed", "finished"))
+        >>> states = ("failed", "finished")
+        >>> failed, finished = (Try("a/0001", json.dumps({"state": one}).encode(), False) for one in states)
         >>> added([], [[finished], [failed]]) == [(1, failed), (0, finished)]
         True
         >>> added([finished], [[failed], [finished]])
@@ -83,6 +84,7 @@ def added(there: Sequence[Try], others: Sequence[Sequence[Try]]) -> list[tuple[i
             if one.record is not None and one.record not in known:
                 new.setdefault(one.record, (place, one))
     is_settled = bool(there) and (there[-1].is_finished or there[-1].record is None)
-    ordered = sorted(new.values(), key=lambda found: (found[1].is_finished, str(found[1].said.get("ended")), found[1].record))
+    ordered = sorted(
+        new.values(), key=lambda found: (found[1].is_finished, str(found[1].said.get("ended")), found[1].record)
+    )
     return [found for found in ordered if found[1].is_finished or not is_settled]
-

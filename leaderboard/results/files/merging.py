@@ -1,23 +1,25 @@
 """Joins results folders: `merge_results`.
 
 A merge first compares every file that two folders have, and writes nothing if they contradict each other. Then it
-puts file after file, each whole, so that a merge that was killed is finished by the same merge.
+puts file after file, each whole, so that a merge that was killed is finished by the same merge. mteb is not imported.
 """
 
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from leaderboard.results.files.agreement import UNITE, Conflict, Unreadable, is_ours, united_settings
+from leaderboard.results.files.agreement import UNITE, Conflict, Unreadable, settings_of, united_settings
 from leaderboard.results.files.histories import RECORD, Try, added, history
-from leaderboard.storage.opening import is_url, open_storage
+from leaderboard.results.files.run_settings import RUN_SETTINGS, Row, settings_file
+from leaderboard.storage.local import LocalStorage
+from leaderboard.storage.opening import open_storage
 from leaderboard.storage.protocol import Storage
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.paths import followed, user_path
 from midlayer_embed.ground.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -118,17 +120,13 @@ def merge_results(
 
     Example:
         >>> report = merge_results(["from-a", "from-b"], "results/all")                # doctest: +SKIP
-        >>> print("\\n".join(report.lines()))                                           # doctest: +SKIP
+        >>> print(*report.lines(), sep="; ")                                           # doctest: +SKIP
     """
-    given = check_merge(folders, into)
-    target = _Source(open_storage(into), str(into))
-    sources = [_Source(target.storage if _place(folder) == _place(into) else open_storage(folder), folder) for folder in given]
-    for source in sources:
-        if not source.storage.exists():
-            raise InputError(f"folders: there is no folder {source.name!r}")
+    target, sources = _opened([folders] if isinstance(folders, str | Path) else folders, into)
     if not dry_run:
         target.storage.check_writable()
-    merge = _Merge(target, sources, MergeReport(tuple(given), str(into), dry_run), show_progress)
+    names = tuple(source.name for source in sources)
+    merge = _Merge(target, sources, MergeReport(names, target.name, dry_run), show_progress)
     if not dry_run and merge.report.conflicts:
         raise MergeConflict(merge.report)
     if not dry_run:
@@ -136,52 +134,48 @@ def merge_results(
     return merge.report
 
 
-def check_merge(folders: str | Path | Sequence[str | Path], into: str | Path) -> list[str]:
-    """The folders to join, each once, checked as far as their names tell.
+def _opened(folders: Sequence[str | Path], into: str | Path) -> "tuple[_Source, list[_Source]]":
+    """The target and the folders to join, each once.
 
     Raises:
-        InputError: (a ValueError) none, no such local folder, or one inside another in a way that cannot be merged.
+        InputError: (a ValueError) no folder, no such folder, or one inside another so that they cannot be merged.
     """
-    given = [folders] if isinstance(folders, str | Path) else list(folders)
-    if not given:
+    if not folders:
         raise InputError("folders: expected one results folder or more, got none")
-    target = _place(into, "into")
-    found: dict[str, str] = {}
-    for folder in given:
-        place = _place(folder, "folders")
-        found.setdefault(place, str(folder))
-        if not is_url(folder):
-            path = Path(place)
-            if not path.is_dir():
-                what = "is a file; expected a folder" if path.exists() else "does not exist; expected a folder"
-                raise InputError(f"folders: {str(folder)!r} {what} of results")
-        if _lies_in(target, place):
-            raise InputError(f"into: {str(into)!r} lies in {str(folder)!r}, which a merge must not change")
-        if any(_lies_in(place, f"{target}/{part}") or place == f"{target}/{part}" for part in PARTS):
-            raise InputError(f"folders: {str(folder)!r} is a part of the target {str(into)!r}; expected a folder of its own")
-    if not is_url(into) and Path(target).exists() and not Path(target).is_dir():
-        raise InputError(f"into: {str(into)!r} is a file; expected a folder")
-    return list(found.values())
+    target = _Source(into)
+    if (file := target.file) is not None:
+        raise InputError(f"into: {file} is a file; expected a folder")
+    found: dict[str, _Source] = {}
+    for folder in folders:
+        source = _Source(folder)
+        found.setdefault(source.place, target if source.place == target.place else source)
+        if (file := source.file) is not None:
+            raise InputError(f"folders: {file} is a file; expected a folder of results")
+        if not source.storage.exists():
+            raise InputError(f"folders: there is no folder {source.name!r}")
+        if _lies_in(target.place, source.place):
+            raise InputError(f"into: {target.name!r} lies in {source.name!r}, which a merge does not change")
+        for part in PARTS:
+            if _lies_in(f"{source.place}/", f"{target.place}/{part}"):
+                raise InputError(f"folders: {source.name!r} is a part of {target.name!r}; expected another folder")
+    return target, list(found.values())
 
 
 class _Source:
     """A results folder, listed once."""
 
-    def __init__(self, storage: Storage, name: str) -> None:
-        self.storage, self.name = storage, name
-        self.place = _place(name)
-        self.paths: list[str] = []
-        self.others = 0
+    def __init__(self, folder: str | Path) -> None:
+        self.storage: Storage = open_storage(folder)
+        self.name = str(folder)
+        is_local = isinstance(self.storage, LocalStorage)
+        # Where it is, by one name.
+        self.place = str(self.storage.root) if is_local else self.name.rstrip("/")  # type: ignore[attr-defined]
+        self.file = self.name if is_local and Path(self.place).is_file() else None
 
-    def list(self) -> None:
-        for path in self.storage.paths():
-            parts = path.split("/")
-            if any(part.startswith(".") for part in parts):
-                continue
-            if parts[0] in PARTS and len(parts) > 1:
-                self.paths.append(path)
-            else:
-                self.others += 1
+    @cached_property
+    def paths(self) -> list[str]:
+        """The files that are merged."""
+        return [path for path in self.storage.paths() if path.partition("/")[0] in PARTS and "/" in path]
 
 
 class _Merge:
@@ -192,43 +186,33 @@ class _Merge:
         self._target = target
         self._show_progress = show_progress
         # The target comes first: what it has stays, and is not copied.
-        self._folders = [target, *(source for source in sources if source.place != target.place)]
-        for folder in self._folders:
-            folder.list()
-        empty = [source for source in sources if not self._of(source).paths]
+        self._folders = [target, *(source for source in sources if source is not target)]
+        empty = [source for source in sources if not source.paths]
         if len(empty) == len(sources):
-            raise InputError(f"folders: {empty[0].name!r} holds no results; expected {', '.join(PARTS)} in it, as run writes them")
+            raise InputError(
+                f"folders: {empty[0].name!r} holds no results; expected {', '.join(PARTS)} in it, as run writes them"
+            )
         report.left_out.extend(f"{source.name} holds no results" for source in empty)
-        # The tasks with results of sweeps, by folder: their run settings are derived from the results at the end.
-        self._ours: dict[str, set[str]] = defaultdict(set)
+        # The run settings of results of sweeps, by folder and task.
+        self._settings: dict[str, dict[str, list[Row]]] = defaultdict(dict)
         # Kind, path in the target, and the content or (place of the folder, path there).
         self._writes: list[tuple[str, str, bytes | tuple[int, str]]] = []
         self._plan_files()
         self._plan_tries()
         self._writes.sort(key=lambda one: _ORDER.index(one[0]))
 
-    def _of(self, source: _Source) -> _Source:
-        return next(folder for folder in self._folders if folder.place == source.place)
-
     def write(self) -> None:
         """Puts the files."""
         target = self._target.storage
         writes = self._contents(iter(self._writes))
         shown = progress(len(self._writes), "merging", "file", self._show_progress, items=writes)
-        for kind, path, content in shown:
+        for path, content in shown:
             if path.endswith(".claim"):
                 target.create(path, content)
             else:
                 target.write(path, content)
-        if self._ours:
-            # These import mteb.
-            from leaderboard.results.files.folder import ResultsFolder
-            from leaderboard.results.files.run_settings import write_run_settings
 
-            folder = ResultsFolder(target)
-            write_run_settings(folder, folder.results())
-
-    def _contents(self, writes: Iterator[tuple[str, str, bytes | tuple[int, str]]]) -> Iterator[tuple[str, str, bytes]]:
+    def _contents(self, writes: Iterator[tuple[str, str, bytes | tuple[int, str]]]) -> Iterator[tuple[str, bytes]]:
         """The writes with their contents, read a few at a time."""
         while chunk := list(islice(writes, _CHUNK)):
             wanted: dict[int, list[str]] = defaultdict(list)
@@ -240,11 +224,11 @@ class _Merge:
                 for place, paths in wanted.items()
                 for path, content in self._folders[place].storage.read_many(list(dict.fromkeys(paths)))
             }
-            for kind, path, content in chunk:
+            for _, path, content in chunk:
                 if isinstance(content, bytes):
-                    yield kind, path, content
+                    yield path, content
                 elif content in read:
-                    yield kind, path, read[content]
+                    yield path, read[content]
 
     def _plan_files(self) -> None:
         holders: dict[str, list[int]] = defaultdict(list)
@@ -252,14 +236,20 @@ class _Merge:
             for path in folder.paths:
                 if _kind(path) is not None:
                     holders[path].append(place)
-        # Run settings come last: which of them are needed, the results say.
-        order = sorted(holders, key=lambda path: (_kind(path) == "run_settings", path))
-        shown = progress(len(holders), "comparing", "file", self._show_progress, items=self._read(order, holders))
+        settings = {path: places for path, places in holders.items() if _kind(path) == "run_settings"}
+        others = {path: places for path, places in holders.items() if path not in settings}
+        shown = progress(len(others), "comparing", "file", self._show_progress, items=self._read(others))
         for path, found in shown:
-            if _kind(path) == "run_settings":
-                self._plan_settings(path, found)
-            else:
-                self._plan_file(path, found)
+            self._plan_file(path, found)
+        # These follow from the results.
+        for experiment in self._settings:
+            settings.setdefault(f"{experiment}/{RUN_SETTINGS}", [])
+        for path, found in self._read(settings):
+            ours = self._settings.get(path.rpartition("/")[0], {})
+            kept = settings_file(united_settings([("", content) for _, content in found]), ours)
+            if not ours and len({content for _, content in found}) == 1:
+                kept = found[0][1]
+            self._plan_write("run_settings", path, kept, found)
         ended = {path for path in holders if path.endswith(".end.json")}
         for path in sorted(holders):
             end = f"{path.removesuffix('.json')}.end.json"
@@ -267,11 +257,9 @@ class _Merge:
                 # Here nobody beats for it, so it must not pass for alive.
                 self._writes.append(("end", end, b"{}"))
 
-    def _read(
-        self, order: Sequence[str], holders: dict[str, list[int]]
-    ) -> Iterator[tuple[str, list[tuple[int, bytes]]]]:
+    def _read(self, holders: dict[str, list[int]]) -> Iterator[tuple[str, list[tuple[int, bytes]]]]:
         """Each path with the contents in all folders that have it, read a few at a time."""
-        paths = iter(order)
+        paths = iter(sorted(holders))
         while chunk := list(islice(paths, _CHUNK)):
             read: dict[str, list[tuple[int, bytes]]] = {path: [] for path in chunk}
             for place, folder in enumerate(self._folders):
@@ -299,21 +287,10 @@ class _Merge:
         except Conflict as conflict:
             self.report.conflicts.append(f"{path}: {conflict}")
             return
-        if kind == "result" and is_ours(kept):
-            folder, _, name = path.rpartition("/")
-            self._ours[folder].add(name.removesuffix(".json"))
+        if kind == "result" and (settings := settings_of(kept)) is not None:
+            task, rows = settings
+            self._settings[path.rpartition("/")[0]][task] = rows
         self._plan_write(kind, path, kept, readable)
-
-    def _plan_settings(self, path: str, found: list[tuple[int, bytes]]) -> None:
-        """Unites the run settings of results that no sweep wrote."""
-        ours = self._ours.get(path.rpartition("/")[0], set())
-        if not ours:
-            self._plan_write("run_settings", path, UNITE["run_settings"]([("", content) for _, content in found]), found)
-            return
-        others = united_settings([("", content) for _, content in found], without=ours)
-        there = [("", content) for place, content in found if place == 0]
-        if others != united_settings(there, without=ours):
-            self._plan_write("run_settings", path, b"".join([*(content for _, content in there), others]), [])
 
     def _plan_write(self, kind: str, path: str, kept: bytes, found: list[tuple[int, bytes]]) -> None:
         origin = next((place for place, content in found if content == kept), None)
@@ -367,11 +344,6 @@ def _kind(path: str) -> str | None:
     return named.get(name, "result" if name.endswith(".json") else "other")
 
 
-def _place(folder: str | Path, argument: str = "folders") -> str:
-    """Where a folder is, by one name."""
-    return str(folder).rstrip("/") if is_url(folder) else str(followed(user_path(folder, argument)))
-
-
 def _lies_in(place: str, other: str) -> bool:
     return place.startswith(f"{other.rstrip('/')}/")
 
@@ -390,4 +362,7 @@ def _by_model(paths: Sequence[str]) -> list[str]:
         parts = path.split("/")
         if _kind(path) == "result" and len(parts) > 3:
             tasks[parts[1].replace("__", "/", 1), parts[2]].add(parts[-1].removesuffix(".json"))
-    return [f"{model} at revision {revision}: {', '.join(sorted(names))}" for (model, revision), names in sorted(tasks.items())]
+    return [
+        f"{model} at revision {revision}: {', '.join(sorted(names))}"
+        for (model, revision), names in sorted(tasks.items())
+    ]

@@ -3,12 +3,15 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from mteb.models.model_meta import ModelMeta
 
 from leaderboard.results.schemas import METRICS_FILE_SCHEMA
+from leaderboard.shards.shard import Shard
 
 MODEL = "org/m"
 
@@ -46,15 +49,11 @@ class Written:
         subset: str = "default",
         **provenance: Any,
     ) -> Path:
-        """One layer's result on a task, with its meta and run settings."""
+        """One layer's result on a task, with its meta; run settings are derived when all is done."""
         folder = f"results/{model.replace('/', '__')}/{revision}/experiments/layer_{layer}"
         told = {"layer": layer, "n_blocks": 3, "task_type": "STS", "dataset": "d/d", "device": "cpu", **provenance}
         entry = {"main_score": score, "hf_subset": subset, "languages": ["eng-Latn"], "provenance": told}
-        self.put(f"{folder}/model_meta.json", {"name": model, "revision": revision, "experiment_kwargs": {"layer": layer}})
-        settings = self.root / folder / "run_settings.jsonl"
-        rows = settings.read_text().splitlines() if settings.exists() else []
-        row = json.dumps({"task": task, "splits": ["test"], "version": {"mteb": "2"}, "subsets": [subset]})
-        self.put(f"{folder}/run_settings.jsonl", "".join(f"{one}\n" for one in sorted({*rows, row})))
+        self.put(f"{folder}/model_meta.json", _meta(model, revision, layer))
         whole = {"dataset_revision": data, "task_name": task, "mteb_version": "2", "scores": {"test": [entry]}}
         return self.put(f"{folder}/{task}.json", {**whole, "evaluation_time": date, "date": date})
 
@@ -83,18 +82,20 @@ class Written:
         return place
 
     def worker(self, name: str = "w1", *, ended: bool = False, **told: Any) -> Path:
-        """A worker; it is alive if this process is, unless it has ended."""
-        place = self.put(f"workers/{name}.json", {"host": "host-1", "pid": 1, "machine": "elsewhere", **told})
+        """A worker on another machine, who has just shown that it is alive; unless it has ended."""
+        about = {"id": name, "host": "host-1", "machine": "elsewhere", "process": "1 1", "part": "1/1", "started": ""}
+        place = self.put(f"workers/{name}.json", {**about, **told})
         if ended:
-            self.put(f"workers/{name}.end.json", {"worker": name, "seconds": 3.5, "ended": "in order"})
+            self.put(f"workers/{name}.end.json", {})
         return place
 
-    def shard(self, task: str = "A", *tries: Any, model: str = MODEL, cost: float = 10.0, template: str | None = None) -> str:
+    def shard(
+        self, task: str = "A", *tries: Any, model: str = MODEL, cost: float = 10.0, template: str | None = None
+    ) -> str:
         """A shard with its tries: a worker's name is an open one, a dictionary how one ended."""
-        variant = "plain" if template is None else template
-        folder = f"shards/{model.replace('/', '__')}/main/{variant}/{task}"
-        told = {"model": model, "revision": "main", "variant": variant, "task": task, "template": template, "cost": cost}
-        self.put(f"{folder}/shard.json", told)
+        shard = Shard(model, "main", template or "", task, template, cost)
+        self.put(shard.description, shard.to_json())
+        folder = shard.folder
         for number, one in enumerate(tries, start=1):
             worker = one if isinstance(one, str) else one["worker"]
             self.put(f"{folder}/{number:04}.claim", {"worker": worker})
@@ -104,7 +105,15 @@ class Written:
         return folder
 
 
-def ended(state: str = "finished", worker: str = "w1", seconds: float = 5.0, error: str | None = None) -> dict[str, Any]:
+@cache
+def _meta(model: str, revision: str, layer: int) -> bytes:
+    meta = ModelMeta.create_empty({"name": model, "revision": revision, "experiment_kwargs": {"layer": layer}})
+    return json.dumps(meta.to_dict(), default=str).encode()
+
+
+def ended(
+    state: str = "finished", worker: str = "w1", seconds: float = 5.0, error: str | None = None
+) -> dict[str, Any]:
     """How a try ended."""
     return {"state": state, "worker": worker, "seconds": {"all": seconds}, "n_results": 1, "error": error}
 
