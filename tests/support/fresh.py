@@ -227,10 +227,8 @@ _GOLDEN = str(Path(__file__).parents[1] / "golden" / "results")
 _QUESTIONS = {
     "midlayer-embed --help": _HELP.format(package="midlayer_embed", command="encode"),
     "midlayer-leaderboard --help": _HELP.format(package="leaderboard", command="run"),
-    "status": _DONE.format(golden=_GOLDEN, command="status GOLDEN")
-    "merge": _DONE.format(
-        golden=_GOLDEN, command="merge GOLDEN --into NEW --quiet", heavy=("torch", "mteb", "transformers", "sklearn")
-    ),
+    "status": _DONE.format(golden=_GOLDEN, command="status GOLDEN"),
+    "merge": _DONE.format(golden=_GOLDEN, command="merge GOLDEN --into NEW --quiet"),
     **{
         f"mistakes of {package}": _TOLD.format(package=package, commands=list(mistakes))
         for package, mistakes in MISTAKES.items()
