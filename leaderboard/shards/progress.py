@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from leaderboard.shards.claims import DEAD, FAILED, FINISHED, RUNNING, WAITING
-from leaderboard.shards.shard import SHARDS, Shard
+from leaderboard.shards.shard import DESCRIPTION, SHARDS, SWEEPS, Shard, shards_of_sweep
 from leaderboard.shards.workers import read_workers
 from leaderboard.storage.protocol import Storage
 from midlayer_embed.ground.progress import duration
@@ -200,29 +200,29 @@ def read_progress(storage: Storage) -> Progress:
         storage: The results folder.
     """
     paths = storage.paths()
-    folders: dict[str, set[str]] = defaultdict(set)
+    names: dict[str, set[str]] = defaultdict(set)
     for path in paths:
         if path.startswith(f"{SHARDS}/"):
             folder, _, name = path.rpartition("/")
-            folders[folder].add(name)
-    folders = {folder: names for folder, names in folders.items() if "shard.json" in names}
-    last = {folder: max(_numbers(names, "claim"), default=None) for folder, names in folders.items()}
-    small = [f"{folder}/shard.json" for folder in folders]
-    for folder, number in last.items():
-        if number is not None:
-            kind = "json" if number in _numbers(folders[folder], "json") else "claim"
-            small.append(f"{folder}/{number}.{kind}")
-    contents = dict(storage.read_many(small))
-    read = {path: _object(content) for path, content in contents.items()}
+            names[folder].add(name)
+    last = {folder: max(_numbers(found, "claim"), key=int, default="") for folder, found in names.items()}
+    endings = {
+        folder: "json" if number in _numbers(names[folder], "json") else "claim" for folder, number in last.items()
+    }
+    wanted = [path for path in paths if path.startswith(f"{SWEEPS}/")]
+    wanted += [path for path in paths if path.startswith(f"{SHARDS}/") and path.endswith(f"/{DESCRIPTION}")]
+    wanted += [f"{folder}/{number}.{endings[folder]}" for folder, number in last.items() if number]
+    contents = dict(storage.read_many(wanted))
+    read = {path: _object(content) for path, content in contents.items() if path.startswith(f"{SHARDS}/")}
+    shards = {shard.folder: shard for content in contents.values() for shard in _described(content)}
     workers = _Workers(storage, paths)
     results = [path.split("/") for path in paths if path.startswith("results/") and path.endswith(".json")]
     results = [parts for parts in results if len(parts) > 3 and parts[-1] != "model_meta.json"]
     return Progress(
         name=storage.name,
         shards=tuple(
-            _state(storage, shard, folder, folders[folder], last[folder], read, workers)
-            for folder in sorted(folders)
-            if (shard := _described(contents.get(f"{folder}/shard.json"))) is not None
+            _state(storage, shard, names[folder], last.get(folder, ""), read, workers)
+            for folder, shard in sorted(shards.items())
         ),
         workers=workers.live,
         n_results=len(results),
@@ -248,14 +248,15 @@ class _Workers:
 def _state(
     storage: Storage,
     shard: Shard,
-    folder: str,
     names: set[str],
-    last: str | None,
+    last: str,
     read: Mapping[str, dict[str, Any]],
     workers: _Workers,
 ) -> ShardState:
+    """The state of a shard, by the number of its last try."""
+    folder = shard.folder
     what = ShardState(path=folder, **asdict(shard), state=WAITING)
-    if last is None:
+    if not last:
         return what
     record = read.get(f"{folder}/{last}.json")
     worker = str((record or read.get(f"{folder}/{last}.claim") or {}).get("worker"))
@@ -281,12 +282,18 @@ def _state(
     return replace(tried, state=RUNNING, seconds=None if begun is None else max(0.0, workers.now - begun))
 
 
-def _described(content: bytes | None) -> Shard | None:
+def _described(content: bytes) -> list[Shard]:
+    """The shards in the file of a sweep, or the one in the file of a shard; none in any other file."""
     try:
-        shard = Shard.from_json(content or b"")
-    except ValueError:
-        return None
-    return shard if isinstance(shard.cost, int | float) else None
+        found = shards_of_sweep(content) if content.lstrip().startswith(b"[") else [Shard.from_json(content)]
+    except (ValueError, TypeError):
+        return []
+    return [shard for shard in found if _is_whole(shard)]
+
+
+def _is_whole(shard: Shard) -> bool:
+    names = (shard.model, shard.revision, shard.variant, shard.task)
+    return isinstance(shard.cost, int | float) and all(isinstance(name, str) for name in names)
 
 
 def _numbers(names: set[str], kind: str) -> list[str]:

@@ -18,7 +18,8 @@ from leaderboard.board import Leaderboard, load_results
 from leaderboard.quiet import calm_libraries
 from leaderboard.results.files.folder import ResultsFolder
 from leaderboard.results.files.run_settings import write_run_settings
-from leaderboard.shards.claims import BEAT, DEAD, EXPIRY, LOST, RUNNING, STOPPED, WAITING, Crew
+from leaderboard.shards.claims import BEAT, DEAD, LOST, RUNNING, STOPPED, WAITING, Crew
+from leaderboard.shards.workers import EXPIRY
 from leaderboard.shards.shard import Shard
 from leaderboard.shards.split import split
 from leaderboard.sweep.arguments import (

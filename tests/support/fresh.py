@@ -168,7 +168,7 @@ MISTAKES = {
         "merge NOWHERE --into NEW": "folders: there is no folder",
         "merge FILE --into NEW": "is a file; expected a folder of results",
         "merge EMPTY --into NEW": "which a merge does not change",
-        "merge EMPTY EMPTY --into EMPTY": "holds no results; expected results, metrics, workers, shards in it",
+        "merge EMPTY EMPTY --into EMPTY": "holds no results; expected results, metrics, workers, ",
         "merge EMPTY --into FILE": "is a file; expected a folder",
         f"merge EMPTY --into {'x' * 300}": "cannot be reached: File name too long",
         f"merge {'x' * 300} --into NEW": "cannot be reached: File name too long",

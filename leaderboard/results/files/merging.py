@@ -16,6 +16,8 @@ from typing import Any
 from leaderboard.results.files.agreement import UNITE, Conflict, Unreadable, settings_of, united_settings
 from leaderboard.results.files.histories import RECORD, Try, added, history
 from leaderboard.results.files.run_settings import RUN_SETTINGS, Row, settings_file
+from leaderboard.shards.shard import SHARDS, SWEEPS
+from leaderboard.shards.workers import WORKERS
 from leaderboard.storage.local import LocalStorage
 from leaderboard.storage.opening import open_storage
 from leaderboard.storage.protocol import Storage
@@ -25,7 +27,7 @@ from midlayer_embed.ground.progress import progress
 logger = logging.getLogger(__name__)
 
 # The parts of a results folder that are merged; tables and pages beside them are made again by `report`.
-PARTS = ("results", "metrics", "workers", "shards")
+PARTS = ("results", "metrics", WORKERS, SWEEPS, SHARDS)
 # The order in which kinds are written. A result comes after what its readers need, and a shard after its results.
 _ORDER = ("end", "worker", "model_meta", "run_settings", "other", "metrics", "result", "shard", "try")
 # So many files are read at a time.
@@ -310,7 +312,7 @@ class _Merge:
             records = dict(folder.storage.read_many([path for path in folder.paths if RECORD.fullmatch(path)]))
             names: dict[str, list[str]] = defaultdict(list)
             for path in folder.paths:
-                if path.startswith("shards/"):
+                if path.startswith(f"{SHARDS}/"):
                     shard, _, name = path.rpartition("/")
                     names[shard].append(name)
             for shard, of_shard in names.items():
@@ -334,10 +336,12 @@ class _Merge:
 def _kind(path: str) -> str | None:
     """What a file is; None for those of tries, which are numbered anew."""
     part, *_, name = path.split("/")
-    if part == "workers":
+    if part == WORKERS:
         return "end" if name.endswith(".end.json") else "worker" if name.endswith(".json") else "other"
-    if part == "shards":
+    if part == SHARDS:
         return "shard" if name == "shard.json" else None
+    if part == SWEEPS:
+        return "other"
     if part == "metrics":
         return "metrics" if name.endswith(".parquet") else "other"
     named = {"model_meta.json": "model_meta", "run_settings.jsonl": "run_settings"}

@@ -73,17 +73,18 @@ def test_every_state_is_told_with_who_and_how_long(folder: Written) -> None:
 def test_a_crew_and_its_claims_are_told_as_they_are(folder: Written) -> None:
     """The records are those that workers write, not only those of these tests."""
     shards = [Shard("org/m", "main", "", task, None, 2.0) for task in "ABC"]
-    with Crew(open_storage(folder.root), "1/2") as crew:
+    with Crew(open_storage(folder.root), shards, "1/2") as crew:
         first, second = (crew.take(shard) for shard in shards[:2])
-        assert not isinstance(first, str) and not isinstance(second, str)
+        assert not isinstance(first, str)
+        assert not isinstance(second, str)
         first.finish({"encoding": 1.0}, 4)
         progress = _progress(folder)
-        assert _counts(progress) == (1, 1, 0, 0, 0)
+        assert _counts(progress) == (1, 1, 1, 0, 0)
         assert list(progress.workers) == [crew.me.id]
         with pytest.raises(ValueError, match="odd"), second:
             raise ValueError("odd")
     progress = _progress(folder)
-    assert _counts(progress) == (1, 0, 0, 1, 0)
+    assert _counts(progress) == (1, 0, 1, 1, 0)
     (failed,) = progress.of("failed")
     assert failed.error == "ValueError: odd" and failed.host == crew.me.host
     assert progress.workers == {}
@@ -177,6 +178,7 @@ def test_torn_and_foreign_files_hide_nothing_else(folder: Written, torn: bytes) 
     for path in (
         "shards/org__m/main/default/B/shard.json",
         "workers/w2.json",
+        "sweeps/x.json",
         "shards/x.json",
         "shards/a/b/c/d/shard.json",
     ):

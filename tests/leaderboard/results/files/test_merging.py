@@ -231,7 +231,7 @@ def test_mistakes_are_told(two: tuple[Written, Written], tmp_path: Path) -> None
         ([], new, "folders: expected one results folder or more"),
         ([tmp_path / "nowhere"], new, "folders: there is no folder"),
         ([file], new, "is a file; expected a folder"),
-        ([a.root, b.root], new, "holds no results; expected results, metrics, workers, shards in it"),
+        ([a.root, b.root], new, "holds no results; expected results, metrics, workers, sweeps, shards in it"),
         ([a.root], a.root / "inside", "which a merge does not change"),
         ([a.root / "results"], a.root, "is a part of "),
         ([a.root], file, "is a file; expected a folder"),
