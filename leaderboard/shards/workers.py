@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from leaderboard.shards.expiry import EXPIRY
 from leaderboard.storage.protocol import Storage
 
 WORKERS = "workers"
 _ENDED = ".end.json"
-# Seconds without a sign of life after which a worker counts as dead. NFS may show the time of a file a minute late.
-EXPIRY = 120.0
 
 
 @dataclass(frozen=True)
