@@ -255,7 +255,8 @@ def _state(
 ) -> ShardState:
     """The state of a shard, by the number of its last try."""
     folder = shard.folder
-    what = ShardState(path=folder, **asdict(shard), state=WAITING)
+    said = {name: value for name, value in asdict(shard).items() if name != "asks"}
+    what = ShardState(path=folder, **said, state=WAITING)
     if not last:
         return what
     record = read.get(f"{folder}/{last}.json")

@@ -71,13 +71,13 @@ def united_meta(files: Files) -> bytes:
 
 
 def united_shard(files: Files) -> bytes:
-    """The shard.json that says most; its cost is an estimate, which may differ.
+    """The shard.json that says most. What was asked for may differ, and so may the cost, which is an estimate.
 
     Raises:
         Conflict: they are of different shards.
         Unreadable: one is no JSON object.
     """
-    return _most_telling(files, but=("cost",))
+    return _most_telling(files, but=("cost", "asks"))
 
 
 def united_worker(files: Files) -> bytes:

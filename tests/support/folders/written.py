@@ -90,10 +90,10 @@ class Written:
         return place
 
     def shard(
-        self, task: str = "A", *tries: Any, model: str = MODEL, cost: float = 10.0, template: str | None = None
+        self, task: str = "A", *tries: Any, model: str = MODEL, cost: float = 10.0, template: str | None = None, asks: str = ""
     ) -> str:
         """A shard with its tries: a worker's name is an open one, a dictionary how one ended."""
-        shard = Shard(model, "main", template or "", task, template, cost)
+        shard = Shard(model, "main", template or "", task, template, cost, asks)
         self.put(shard.description, shard.to_json())
         folder = shard.folder
         for number, one in enumerate(tries, start=1):

@@ -40,7 +40,7 @@ def test_tries_are_numbered_so_that_the_state_is_right(two: tuple[Written, Writt
     b.shard("C")
     a.shard("D", ended("failed", "a1", error="no disk"), cost=10)
     b.shard("E", ended("finished", "b1", seconds=7), cost=12)
-    b.shard("A", ended("finished", "b1"), cost=11)  # an estimate of another machine
+    b.shard("A", ended("finished", "b1"), cost=11, asks="more")  # an estimate of another machine
     seen = []
     for order in permutations(two):
         target = a.root.parent / f"into-{order[0].root.name}"
