@@ -121,7 +121,8 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
         type=float,
         default=EXPIRY,
         metavar="SECONDS",
-        help=f"time without a sign of life after which another process counts as dead (default: {EXPIRY:g})",
+        help="time without a sign of life after which this process counts as dead and others take over (default: "
+        f"{EXPIRY:g})",
     )
     size = run.add_argument_group("size")
     size.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that score layers (default: 1)")

@@ -83,14 +83,28 @@ class Written:
 
     def worker(self, name: str = "w1", *, ended: bool = False, **told: Any) -> Path:
         """A worker on another machine, who has just shown that it is alive; unless it has ended."""
-        about = {"id": name, "host": "host-1", "machine": "elsewhere", "process": "1 1", "part": "1/1", "started": ""}
+        about = {
+            "id": name,
+            "host": "host-1",
+            "machine": "elsewhere",
+            "process": "1 1",
+            "part": "1/1",
+            "started": "",
+            "expiry": 120.0,
+        }
         place = self.put(f"workers/{name}.json", {**about, **told})
         if ended:
             self.put(f"workers/{name}.end.json", {})
         return place
 
     def shard(
-        self, task: str = "A", *tries: Any, model: str = MODEL, cost: float = 10.0, template: str | None = None, asks: str = ""
+        self,
+        task: str = "A",
+        *tries: Any,
+        model: str = MODEL,
+        cost: float = 10.0,
+        template: str | None = None,
+        asks: str = "",
     ) -> str:
         """A shard with its tries: a worker's name is an open one, a dictionary how one ended."""
         shard = Shard(model, "main", template or "", task, template, cost, asks)

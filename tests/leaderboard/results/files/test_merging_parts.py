@@ -82,7 +82,9 @@ def test_the_merged_parts_are_the_run_of_one_process(machines: tuple[Path, Seque
     _same_files(whole, tmp_path / "merged")
     expected, found = load_results(whole), load_results(tmp_path / "merged")
     for table in ("scores", "metrics", "paper_scores"):
-        assert_frame_equal(getattr(found, table), getattr(expected, table), abs_tol=1e-9, rel_tol=0, check_row_order=False)
+        assert_frame_equal(
+            getattr(found, table), getattr(expected, table), abs_tol=1e-9, rel_tol=0, check_row_order=False
+        )
     progress = read_progress(open_storage(tmp_path / "merged"))
     assert progress.line() == "6 of 6 shards finished (100% of the work)"
     assert {shard.tries for shard in progress.shards} == {1}
