@@ -43,7 +43,7 @@ class MergeReport:
         into: The target.
         dry_run: Whether nothing was to be written.
         copied: Paths of the files that come from one folder, by the name of the folder.
-        united: Paths of the files that are made of those of several folders: metrics and run settings.
+        united: Paths of the files that are made: metrics of several folders, and run settings.
         same: Paths of the files that the target has already.
         conflicts: One line for each contradiction.
         left_out: One line for each file or folder that is not merged, and why.
@@ -67,7 +67,7 @@ class MergeReport:
             lines.append(f"{_counted(paths)} {will}copied from {name}")
             lines += [f"  {group}" for group in _by_model(paths)]
         if self.united:
-            lines.append(f"{_counted(self.united)} {will}joined from several folders")
+            lines.append(f"{_counted(self.united)} {will}joined or derived: metrics, run settings")
         if self.same:
             lines.append(f"{_counted(self.same)} in {self.into} already")
         if self.conflicts:

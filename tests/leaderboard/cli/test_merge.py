@@ -38,7 +38,7 @@ def test_a_dry_run_says_what_the_merge_then_does(
         "  org/m at revision main: A, B",
         "1 file, 1 of them results copied from b",
         "  org/m at revision main: C",
-        "3 files joined from several folders",
+        "3 files joined or derived: metrics, run settings",
     ]
     whole = files_of(tmp_path / "all")
     assert main(["merge", "a", "b", "--into", "all", "--quiet"]) == 0
