@@ -1,17 +1,18 @@
 """The tasks that our benchmarks pin, and their mteb Benchmarks. `benchmarks` creates the tasks.
 
-`leaderboard.registry` imports this module while mteb is being imported: it must not import modules of ours that need
-mteb.
+`leaderboard.registry` imports this module as soon as mteb is imported. If this module imported mteb itself, it would
+not be whole yet where it is the first to do so.
 """
 
 from collections.abc import Sequence
-from typing import Any
-
-from mteb.abstasks.abstask import AbsTask
-from mteb.benchmarks.benchmark import Benchmark
+from typing import TYPE_CHECKING, Any
 
 from leaderboard.config_files import read_config
 from leaderboard.tasks.names import FAST_BENCHMARK, LARGE_VISION_BENCHMARK, PAPER_BENCHMARK, VISION_BENCHMARK
+
+if TYPE_CHECKING:
+    from mteb.abstasks.abstask import AbsTask
+    from mteb.benchmarks.benchmark import Benchmark
 
 # The key of the tasks that a set adds to those of the benchmark that its file is named after.
 _ADDED = {LARGE_VISION_BENCHMARK: (VISION_BENCHMARK, "large")}
@@ -36,13 +37,15 @@ PINS: dict[str, dict[str, dict[str, str]]] = {
 PAPER_TASKS: tuple[str, ...] = tuple(PINS[PAPER_BENCHMARK])
 
 
-def make_benchmark(name: str, tasks: Sequence[AbsTask]) -> Benchmark:
+def make_benchmark(name: str, tasks: "Sequence[AbsTask]") -> "Benchmark":
     """A Benchmark with the description in `configs/benchmarks`.
 
     Args:
         name: One of `BENCHMARKS`.
         tasks: Its tasks.
     """
+    from mteb.benchmarks.benchmark import Benchmark
+
     config = _config(name)
     return Benchmark(
         name=name,

@@ -32,6 +32,7 @@ _ORDERS = {
     "by the way": "from leaderboard.tasks.benchmarks import get_benchmark; import mteb",
     "registry first": "import leaderboard.registry; import mteb",
     "a task first": "from leaderboard.tasks.starter import StarterSTS; import mteb; mteb.get_task('StarterSTS')",
+    "a list of tasks first": "from leaderboard import PAPER_TASKS; import mteb",
     "an image task first": "import leaderboard.tasks.images.starter, mteb; mteb.get_task('StarterVisualSTS')",
 }
 
