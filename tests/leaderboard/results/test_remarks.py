@@ -13,7 +13,8 @@ from support.tiny_tasks import TinySTS
 
 from leaderboard import load_results, run_sweep
 from leaderboard.cli import main
-from leaderboard.results.files.folder import _FILE_SCHEMA, ResultsFolder
+from leaderboard.results.files.folder import ResultsFolder
+from leaderboard.results.schemas import METRICS_FILE_SCHEMA
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +180,7 @@ def test_metrics_that_are_not_ours_are_told(
     folder = Path(shutil.copytree(results, tmp_path / "r"))
     other = folder / "metrics" / "other.parquet"
     other.parent.mkdir(exist_ok=True)
-    ours = {name: ["x"] for name in _FILE_SCHEMA}
+    ours = {name: ["x"] for name in METRICS_FILE_SCHEMA}
     pl.DataFrame(rows if "a" in rows else {**ours, **rows}).write_parquet(other)
     assert load_results(folder).metrics.is_empty()
     assert f"{other} cannot be read and is left out: " in caplog.text
