@@ -287,7 +287,7 @@ def _described(content: bytes) -> list[Shard]:
     """The shards in the file of a sweep, or the one in the file of a shard; none in any other file."""
     try:
         found = shards_of_sweep(content) if content.lstrip().startswith(b"[") else [Shard.from_json(content)]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return []
     return [shard for shard in found if _is_whole(shard)]
 
@@ -305,7 +305,7 @@ def _numbers(names: set[str], kind: str) -> list[str]:
 def _object(content: bytes) -> dict[str, Any]:
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     return found if isinstance(found, dict) else {}
 

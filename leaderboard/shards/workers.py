@@ -108,7 +108,7 @@ def read_workers(storage: Storage) -> dict[str, Worker]:
     for _, content in storage.read_many(paths):
         try:
             worker = Worker.from_json(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         found[worker.id] = worker
     return found

@@ -34,7 +34,7 @@ class Try:
         """What the record says; nothing if it cannot be read."""
         try:
             found = json.loads(self.record or b"")
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 

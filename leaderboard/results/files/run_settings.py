@@ -89,7 +89,7 @@ def read_rows(content: bytes) -> Iterator[Row]:
     for line in content.decode(errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:  # cut off, by a writer that was killed
+        except (ValueError, RecursionError):  # cut off, by a writer that was killed
             continue
         if isinstance(row, dict):
             yield row

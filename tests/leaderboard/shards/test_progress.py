@@ -171,7 +171,9 @@ def test_folders_without_shards_say_what_is_there(folder: Written) -> None:
     assert progress.is_complete
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"state": "fini', b"[]", b"\xff", b'{"state": 3, "seconds": []}', b"null"])
+@pytest.mark.parametrize(
+    "torn", [b"", b'{"state": "fini', b"[]", b"\xff", b'{"state": 3, "seconds": []}', b"null", b"[" * 100_000]
+)
 def test_torn_and_foreign_files_hide_nothing_else(folder: Written, torn: bytes) -> None:
     folder.worker()
     folder.shard("A", ended())

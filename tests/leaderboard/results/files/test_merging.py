@@ -182,7 +182,7 @@ def test_tables_and_hidden_files_are_not_merged(two: tuple[Written, Written]) ->
     }
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"task_name": "A", "sco', b"[1, 2]", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("torn", [b"", b'{"task_name": "A", "sco', b"[1, 2]", b"\xff\xfe\x00", b"[" * 100_000])
 def test_a_file_that_cannot_be_read_is_named_and_left_out(two: tuple[Written, Written], torn: bytes) -> None:
     a, b = two
     a.result("A")
