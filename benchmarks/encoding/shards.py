@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bench import Row, build_parser, describe_machine, report_rows
-from midlayer_embed.parts import balanced
+from midlayer_embed.sharing.parts import balanced
 from midlayer_embed.texts.corpora import starter_texts
 
 TARGET = 1.6

@@ -12,8 +12,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-# Seconds between two signs of life, and after which a process without one is taken for dead.
-BEAT_SECONDS, DEAD_SECONDS = 15, 120
+from midlayer_embed.sharing.life import BEAT, EXPIRY, is_alive, process_name, this_place
 
 _ENDING = ".claim"
 
@@ -101,10 +100,11 @@ class Claim:
             owner = {name: str(value) for name, value in json.loads(content).items()}
         except ValueError:  # it is being written, or its process died at that
             owner = {}
-        words = f"process {owner.get('pid', '')} on {owner.get('host', 'another machine')}"
-        if owner.get("place") == _place() and os.name == "posix":
-            return words if owner["started"] == _started(owner["pid"]) else None
-        return words if now - modified < DEAD_SECONDS else None
+        alive = is_alive(owner.get("place", ""), owner.get("process", ""))
+        if alive is None:
+            alive = now - modified < EXPIRY
+        pid = owner.get("process", "").partition(" ")[0]
+        return f"process {pid} on {owner.get('host', 'another machine')}" if alive else None
 
     def _now(self) -> float:
         """The time by the clock of the file system, which need not be that of this machine."""
@@ -118,37 +118,10 @@ class Claim:
 
 def _beat(path: Path, ended: threading.Event) -> None:
     """Show that this process lives, until the claim ends."""
-    while not ended.wait(BEAT_SECONDS):
+    while not ended.wait(BEAT):
         with suppress(OSError):  # the file system may be away for a while
             os.utime(path)
 
 
 def _this_process() -> dict[str, str]:
-    pid = str(os.getpid())
-    return {"host": socket.gethostname(), "pid": pid, "place": _place(), "started": _started(pid)}
-
-
-def _place() -> str:
-    """Where numbers of processes mean the same: this machine since its start, and this container on it."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return " ".join(parts)
-
-
-def _started(pid: str) -> str:
-    """When a process of this place was started, since its number may be given again; "gone" if there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        return "gone" if fields[0] in "ZX" else fields[19]
-    except OSError:
-        if Path("/proc/self").exists():
-            return "gone"
-    try:  # no /proc, as on a Mac
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return "gone"
-    except OSError:  # it is another user's
-        pass
-    return "unknown"
+    return {"host": socket.gethostname(), "place": this_place(), "process": process_name(os.getpid()) or ""}

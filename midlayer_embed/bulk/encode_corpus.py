@@ -18,7 +18,7 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.options import takes_options
-from midlayer_embed.parts import Part, own, parse_part
+from midlayer_embed.sharing.parts import Part, own, parse_part
 from midlayer_embed.texts.files import TextFile, find_texts, format_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.streams import say
 from midlayer_embed.ground.workers import safe_imports
-from midlayer_embed.parts import Part, parse_part
+from midlayer_embed.sharing.parts import Part, parse_part
 
 if TYPE_CHECKING:
     from midlayer_embed.bulk.encode_corpus import CorpusJob

@@ -23,7 +23,7 @@ from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.layers import parse_layer
 from midlayer_embed.options import OF_ONE_LAYER
-from midlayer_embed.parts import Part, parse_part
+from midlayer_embed.sharing.parts import Part, parse_part
 
 if TYPE_CHECKING:
     from midlayer_embed.bulk.encode_corpus import Outcome

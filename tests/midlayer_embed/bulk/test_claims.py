@@ -12,6 +12,7 @@ from support.forks import Fork
 
 from midlayer_embed.bulk import claims
 from midlayer_embed.bulk.claims import Claim
+from midlayer_embed.sharing.life import EXPIRY
 
 _HOLDS = """
 import sys, time
@@ -72,9 +73,7 @@ def test_processes_that_hammer_a_folder_are_in_it_one_at_a_time(tmp_path: Path) 
     assert Counter((tmp_path / "log").read_text()) == dict.fromkeys("abcd", 20)
 
 
-@pytest.mark.parametrize(
-    ("age", "is_dead"), [(0, False), (claims.DEAD_SECONDS - 30, False), (claims.DEAD_SECONDS + 30, True)]
-)
+@pytest.mark.parametrize(("age", "is_dead"), [(0, False), (EXPIRY - 30, False), (EXPIRY + 30, True)])
 def test_a_process_of_another_machine_is_dead_when_it_gives_no_sign_of_life(
     tmp_path: Path, age: int, is_dead: bool
 ) -> None:
@@ -89,7 +88,7 @@ def test_a_process_of_another_machine_is_dead_when_it_gives_no_sign_of_life(
 
 
 def test_the_number_of_a_process_that_was_given_again_is_another_process(tmp_path: Path) -> None:
-    _claim_of(tmp_path / "folder", started="long ago")
+    _claim_of(tmp_path / "folder", process=f"{os.getpid()} 1")
     assert Claim(tmp_path / "folder").owner() is None
 
 
@@ -110,7 +109,7 @@ def test_a_folder_that_is_removed_can_be_taken(tmp_path: Path) -> None:
 
 
 def test_the_living_touch_their_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(claims, "BEAT", 0.01)
     claim = Claim(tmp_path / "folder")
     assert claim.take() is None
     path = tmp_path / "folder" / "0001.claim"
