@@ -148,7 +148,7 @@ def _relay(lines: Any, told: set[str]) -> None:
     """Say what a process says; what several say is said once."""
     for line in lines:
         text = line.decode(errors="replace").rstrip("\r\n")
-        if text not in told:
+        if text and text not in told:
             told.add(text)
             say(text)
 
