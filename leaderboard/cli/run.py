@@ -10,6 +10,7 @@ from leaderboard.cli.options import PROGRAM, add_task_options, check_task_choice
 from leaderboard.models.known import at_revision, known_models, read_models
 from leaderboard.shards.expiry import check_expiry
 from leaderboard.storage.opening import open_storage
+from leaderboard.storage.scratch import check_scratch
 from leaderboard.sweep.arguments import check_results_folder, check_sweep
 from leaderboard.tasks.names import TASK, TRAIN, check_data_dir
 from midlayer_embed.cli.early import check_layers, check_model
@@ -140,6 +141,12 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
         "(default: four fifths of the free space)",
     )
     size.add_argument(
+        "--scratch",
+        metavar="FOLDER",
+        help="folder for vectors and data of the task that is done, best on a disk of this machine (default: in the "
+        "results folder; for a URL, the system's temporary folder)",
+    )
+    size.add_argument(
         "--store-dtype",
         default="float32",
         metavar="DTYPE",
@@ -161,6 +168,8 @@ def check_run(arguments: argparse.Namespace) -> None:
     if arguments.shard is not None:
         parse_part(arguments.shard)
     check_expiry(arguments.expiry)
+    if arguments.scratch is not None:
+        check_scratch(arguments.scratch)
     for model in models_of(arguments):
         _check_model(arguments, model, [] if isinstance(layers, str) else layers)
     check_results_folder(arguments.results)
@@ -213,6 +222,7 @@ def _run(arguments: argparse.Namespace) -> int:
             overwrite=arguments.overwrite,
             shard=arguments.shard,
             expiry=arguments.expiry,
+            scratch=arguments.scratch,
             show_progress=not arguments.quiet,
             on_plan=on_plan,
             **model_options(arguments),

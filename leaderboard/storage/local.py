@@ -2,14 +2,13 @@
 
 import errno
 import os
-import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from leaderboard.storage.scratch import free_bytes, remove_empty, scratch_in
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file
 from midlayer_embed.ground.paths import followed, user_path
@@ -24,6 +23,7 @@ class LocalStorage:
 
     Args:
         folder: The folder, as the user gives it.
+        scratch: Where temporary folders are made; None: in the folder itself.
 
     Example:
         >>> storage = LocalStorage(tempfile.mkdtemp())
@@ -31,8 +31,9 @@ class LocalStorage:
         (True, False, b'first')
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, scratch: Path | None = None) -> None:
         self.name = str(folder)
+        self._scratch = scratch
         self.root = followed(user_path(folder, "results"))
 
     def read(self, path: str) -> bytes | None:
@@ -118,32 +119,15 @@ class LocalStorage:
             what = "made" if made else "written to"
             raise InputError(f"results: the folder {self.name} cannot be {what}: {error.strerror}") from error
         finally:
-            _remove_empty(made)
+            remove_empty(made)
 
     def free_bytes(self) -> int:
         """See `Storage.free_bytes`."""
-        there = next(place for place in (self.root, *self.root.parents) if place.is_dir())
-        return shutil.disk_usage(there).free
+        return free_bytes(self._scratch or self.root)
 
-    @contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """See `Storage.scratch`.
-
-        It is in the folder, whose disk is large enough for what a sweep needs. The folder and its parents are removed
-        if they were made here and are empty at the end, and so are scratch folders of processes on this machine that
-        were killed.
-        """
-        created = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
-        self.root.mkdir(parents=True, exist_ok=True)
-        mark = f".scratch-{socket.gethostname()}-"
-        for orphan in self.root.glob(f"{mark}*"):
-            if not _is_alive(orphan.name.removeprefix(mark).partition("-")[0]):
-                shutil.rmtree(orphan, ignore_errors=True)
-        try:
-            with tempfile.TemporaryDirectory(prefix=f"{mark}{os.getpid()}-", dir=self.root) as folder:
-                yield Path(folder)
-        finally:
-            _remove_empty(created)
+    def scratch(self) -> AbstractContextManager[Path]:
+        """See `Storage.scratch`. By default it is in the folder, whose disk is large enough for what a sweep needs."""
+        return scratch_in(self._scratch or self.root)
 
 
 def _created(target: Path, content: bytes) -> bool:
@@ -160,19 +144,3 @@ def _unless_gone(error: OSError) -> None:
     """What may not be read must not pass for what is not there."""
     if not isinstance(error, _NOT_THERE):
         raise error
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    with suppress(OSError):  # not empty, or never made
-        for folder in folders:
-            folder.rmdir()
-
-
-def _is_alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:  # a process of another user
-        return True
-    return True

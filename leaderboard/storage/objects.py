@@ -7,7 +7,6 @@ client: environment variables such as AWS_PROFILE and AWS_ENDPOINT_URL, or fsspe
 """
 
 import logging
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from leaderboard.storage.scratch import free_bytes, scratch_in
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.threads import OneAtATime
 
@@ -39,6 +39,7 @@ class ObjectStorage:
 
     Args:
         url: The folder, such as s3://bucket/results, gs://bucket/results or memory://results.
+        scratch: Where temporary folders are made; None: the system's temporary folder.
 
     Attributes:
         name: The URL as it was given, for messages.
@@ -47,8 +48,9 @@ class ObjectStorage:
         InputError: (a ValueError) not the URL of a folder of a store, or the package for its protocol is missing.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, scratch: Path | None = None) -> None:
         self.name = url
+        self._scratch = Path(tempfile.gettempdir()) if scratch is None else scratch
         self._protocol, mark, place = url.partition("://")
         if not mark or "::" in url or not place.strip("/"):
             raise InputError(f"results: expected a URL such as s3://bucket/results, got {url!r}")
@@ -150,11 +152,11 @@ class ObjectStorage:
 
     def free_bytes(self) -> int:
         """Free space for temporary files of this machine."""
-        return shutil.disk_usage(tempfile.gettempdir()).free
+        return free_bytes(self._scratch)
 
     def scratch(self) -> AbstractContextManager[Path]:
         """A temporary folder of this machine, for files that only this process needs."""
-        return _temporary_folder()
+        return scratch_in(self._scratch)
 
     def _at(self) -> tuple[Any, str]:
         """The store and the folder in it. fsspec keeps one connection a process, and opens another one after a fork."""
@@ -227,9 +229,3 @@ def _was_repeated(error: FileExistsError) -> bool:
 def _reason(error: Exception) -> str:
     said = error.strerror if isinstance(error, OSError) else None
     return said or first_line(error)
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="midlayer-") as folder:
-        yield Path(folder)

@@ -12,11 +12,12 @@ from midlayer_embed.ground.paths import is_url
 _LOCAL = ("file://", "local://")
 
 
-def open_storage(results: str | Path) -> Storage:
+def open_storage(results: str | Path, scratch: Path | None = None) -> Storage:
     """The storage of a results folder.
 
     Args:
         results: A folder, or a URL such as "s3://bucket/results".
+        scratch: Where temporary folders are made; None: in the folder, or in the system's temporary folder.
 
     Raises:
         InputError: (a ValueError) not a path, or a URL that cannot be used; the message says why.
@@ -26,7 +27,7 @@ def open_storage(results: str | Path) -> Storage:
         False
     """
     if not (isinstance(results, (str, os.PathLike)) and is_url(results)):
-        return LocalStorage(results)
+        return LocalStorage(results, scratch)
     url = os.fspath(results)
     local = next((mark for mark in _LOCAL if url.startswith(mark)), None)
-    return ObjectStorage(url) if local is None else LocalStorage(url.removeprefix(local))
+    return ObjectStorage(url, scratch) if local is None else LocalStorage(url.removeprefix(local), scratch)

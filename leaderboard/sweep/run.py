@@ -22,6 +22,8 @@ from leaderboard.shards.claims import DEAD, LOST, OTHER, RUNNING, STOPPED, WAITI
 from leaderboard.shards.expiry import check_expiry
 from leaderboard.shards.shard import Shard
 from leaderboard.shards.split import split
+from leaderboard.storage.opening import open_storage
+from leaderboard.storage.scratch import check_scratch
 from leaderboard.sweep.arguments import (
     check_fit_texts,
     check_jobs,
@@ -95,6 +97,7 @@ def run_sweep(
     overwrite: bool = False,
     shard: str | None = None,
     expiry: float = EXPIRY,
+    scratch: str | Path | None = None,
     show_progress: bool = True,
     on_plan: Callable[[Plan], bool] | None = None,
     **options: "Unpack[ModelOptions]",
@@ -150,6 +153,8 @@ def run_sweep(
             in. Afterwards it does what is left of the parts of other processes that it sees in `results_dir`. None: all
             shards; in an array job it begins with those of its part.
         expiry: Seconds without a sign of life after which this process counts as dead, and others take up its shards.
+        scratch: Folder for the vectors and data of a task while it is done, best on a disk of this machine. None: in
+            `results_dir`; if that is a URL, in the system's temporary folder.
         show_progress: Whether to show progress bars with an ETA on stderr.
         on_plan: Called with the plan of the tasks of each model before anything of it is encoded; if it returns False,
             the model is left out. None: log the plan.
@@ -174,7 +179,7 @@ def run_sweep(
     if not given:
         raise InputError("model: expected at least one, got none")
     part = None if shard is None else parse_part(shard)
-    folder = ResultsFolder(results_dir)
+    folder = ResultsFolder(open_storage(results_dir, None if scratch is None else check_scratch(scratch)))
     transform_names = check_transforms(transforms)
     check_transform_texts(transform_texts)
     n_fit, seed = check_fit_texts(fit_texts), check_seed(seed)
@@ -315,10 +320,14 @@ def _do_the_rest(sweep_of: Mapping[Shard, ModelSweep], own: list[Shard], part: P
 
 
 def _in_reach(shards: list[Shard], own: list[Shard], part: Part | None, seen: set[str]) -> list[Shard]:
-    """The shards of a process, then those of parts that were seen, from the end: their owners are at the beginning."""
+    """The shards of a process, then those of parts that were seen, from the end: their owners are at the beginning.
+
+    The next part comes first, so that not all processes help the same one.
+    """
     if part is None or str(Part()) in seen:
         return list(dict.fromkeys([*own, *shards]))
-    parts = enumerate(split(shards, part.count), start=1)
+    parts = list(enumerate(split(shards, part.count), start=1))
+    parts = parts[part.index :] + parts[: part.index]
     others = [shard for index, some in parts if str(Part(index, part.count)) in seen for shard in reversed(some)]
     return list(dict.fromkeys([*own, *others]))
 

@@ -17,7 +17,7 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard.models.meta import layer_meta
-from leaderboard.results.files.folder import ResultsFolder
+from leaderboard.results.files.folder import ResultsFolder, result_path
 from leaderboard.results.provenance import NO_SCORE, PROVENANCE, agrees, entries_of, provenance_of
 from leaderboard.results.remarks import said_of_not_finite
 from leaderboard.scoring.prompts import TaskPrompts
@@ -340,6 +340,8 @@ class TemplateSweep:
 
     def _still_missing(self, asked: Mapping[int, list[str | None]]) -> dict[int, list[str | None]]:
         """Those of some layers and transforms that have no finished result; complete layers are left out."""
+        metas = [meta for layer, names in asked.items() for name in names for meta in self._metas(layer, name)]
+        self._there = self._of_task.folder.load_results(self.name, metas)
         missing: defaultdict[int, list[str | None]] = defaultdict(list)
         for layer, names in asked.items():
             for name in names:
@@ -347,19 +349,24 @@ class TemplateSweep:
                     missing[layer].append(name)
         return dict(missing)
 
-    def _is_scored(self, layer: int, transform: str | None) -> bool:
+    def _metas(self, layer: int, transform: str | None) -> list[ModelMeta]:
+        """What a result of a layer may be stored under."""
         if transform is None:
-            return self._is_finished(self._meta(layer), {})
-        if self._is_finished(self._meta(layer, transform), self._fit_identity):
-            return True
+            return [self._meta(layer)]
         # A task without other splits falls back; that it has none is not known before its data are loaded.
-        fell_back = {**self._fit_identity, "has_other_splits": False}
-        return self._fitted_on == TRAIN and self._is_finished(self._meta(layer, transform, TASK), fell_back)
+        return [self._meta(layer, transform), *([self._meta(layer, transform, TASK)] * (self._fitted_on == TRAIN))]
+
+    def _is_scored(self, layer: int, transform: str | None) -> bool:
+        fitted: Mapping[str, Any] = {} if transform is None else self._fit_identity
+        own, *fallen_back = self._metas(layer, transform)
+        if self._is_finished(own, fitted):
+            return True
+        return any(self._is_finished(meta, {**fitted, "has_other_splits": False}) for meta in fallen_back)
 
     def _is_finished(self, meta: ModelMeta, fitted: Mapping[str, Any]) -> bool:
         """Whether there is a result whose provenance agrees, also about what a transform was fitted on."""
         task = self._of_task.task
-        result = self._of_task.folder.load_result(self.name, meta)
+        result = self._there.get(result_path(self.name, meta))
         found = None if result is None else provenance_of(result)
         if result is None or found is None or not agrees(found, self._of_task.made_with):
             return False

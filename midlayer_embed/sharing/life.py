@@ -7,8 +7,8 @@ from pathlib import Path
 
 # Seconds between two signs of life of a process, and after how many without one it counts as dead. NFS may show the
 # time of a file up to a minute late.
-BEAT = 15.0
-EXPIRY = 120.0
+BEAT: float = 15
+EXPIRY: float = 120
 
 
 def this_place() -> str:

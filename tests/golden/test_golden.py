@@ -205,8 +205,8 @@ def test_experiment_names(llama_folder: Path, tmp_path: Path) -> None:
         revision = LayerwiseEncoder(llama_folder).checkpoint.revision
         found[json.dumps(settings)] = sorted(
             str(path.relative_to(root)).replace(revision, "REVISION")
-            for path in root.rglob("*")
-            if path.is_file() and path.name != ".lock"
+            for path in (*root.glob("results/**/*"), *root.glob("metrics/**/*"))
+            if path.is_file()
         )
     _check("experiments", found)
 

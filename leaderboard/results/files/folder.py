@@ -13,7 +13,7 @@ import io
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -63,11 +63,14 @@ class ResultsFolder:
         self.storage = open_storage(storage) if isinstance(storage, (str, Path)) else storage
         self._described: set[str] = set()
 
-    def load_result(self, task_name: str, meta: ModelMeta) -> TaskResult | None:
-        """A finished result, or None. A file that cannot be read is logged as a warning and counts as missing."""
-        path = result_path(task_name, meta)
-        content = self.storage.read(path)
-        return None if content is None else self._parsed(path, content)
+    def load_results(self, task_name: str, metas: Iterable[ModelMeta]) -> dict[str, TaskResult]:
+        """The finished ones among the results of a task, by their paths.
+
+        A file that cannot be read is logged as a warning and counts as missing.
+        """
+        paths = [result_path(task_name, meta) for meta in metas]
+        found = {path: self._parsed(path, content) for path, content in self.storage.read_many(paths)}
+        return {path: result for path, result in found.items() if result is not None}
 
     def save_result(self, result: TaskResult, meta: ModelMeta, scratch: Path) -> None:
         """Saves a result, and before it the description of its model, unless that is there.
