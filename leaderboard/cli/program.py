@@ -10,6 +10,7 @@ from leaderboard.cli.probe import add_probe
 from leaderboard.cli.regret import add_regret
 from leaderboard.cli.report import add_report
 from leaderboard.cli.run import add_run
+from leaderboard.cli.submit import add_submit
 from leaderboard.cli.tasks import add_tasks
 from midlayer_embed.cli.parser import Parser, program, run
 
@@ -31,5 +32,5 @@ def _parser() -> Parser:
     return program(
         PROGRAM,
         description,
-        (add_run, add_tasks, add_prefetch, add_card, add_report, add_regret, add_experiment, add_probe),
+        (add_run, add_submit, add_tasks, add_prefetch, add_card, add_report, add_regret, add_experiment, add_probe),
     )
