@@ -1,4 +1,4 @@
-"""A worker as a process of this machine. Every engine starts its workers so; what differs is who calls this, and where."""
+"""A worker as a process. Every engine starts its workers so; what differs is who does it, and on which machine."""
 
 import logging
 import os
@@ -39,18 +39,16 @@ class Process:
     def _start(self) -> None:
         worker = self.worker
         Path(worker.log).parent.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, **worker.environment, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
-        if python_path := absolute_python_path():
-            environment["PYTHONPATH"] = python_path
+        ours = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": absolute_python_path()}
         with open(worker.log, "ab") as log, _without_user_signal():
             log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {worker.line()}\n".encode())
             log.flush()
             self._child = subprocess.Popen(
-                [sys.executable, "-m", attached_module(), "leaderboard", *worker.arguments],
+                [sys.executable, "-m", f"{__package__}.attached", worker.module, *worker.arguments],
                 stdin=subprocess.PIPE,  # never written to: it closes when we end
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env={**os.environ, **ours, **worker.environment},
                 cwd=worker.folder if os.path.isdir(worker.folder) else None,
                 start_new_session=True,  # Ctrl-C is for us; we stop the workers
             )
@@ -77,11 +75,6 @@ class Process:
         self._stopped = True
         if self._child.poll() is None:
             self._child.kill()
-
-
-def attached_module() -> str:
-    """The module that a worker's process is started with."""
-    return f"{__package__}.attached"
 
 
 def run_worker(worker: Worker) -> int:

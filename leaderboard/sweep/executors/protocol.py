@@ -16,7 +16,7 @@ LOST = -1000
 
 @dataclass(frozen=True)
 class Worker:
-    """A process that does shards of a sweep: `python -m leaderboard` with these arguments.
+    """A process that does shards of a sweep.
 
     Attributes:
         name: Its part of the sweep, such as "2-of-8".
@@ -24,6 +24,7 @@ class Worker:
         log: File that its output is added to.
         folder: Its working directory, where that exists.
         environment: Variables that it gets beside those of the process that starts it.
+        module: What runs, as with `python -m`.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Worker:
     log: str
     folder: str
     environment: dict[str, str] = field(default_factory=dict)
+    module: str = "leaderboard"
 
     def line(self) -> str:
         """The worker as a line for a shell."""

@@ -1,8 +1,12 @@
 """Workers as tasks of Ray. A task starts the worker's process, waits for it and returns its exit code, nothing else."""
 
 import os
+import signal
+import socket
+import threading
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from leaderboard.sweep.executors.process import run_worker
 from leaderboard.sweep.executors.protocol import LOST, RESTARTS, Worker
@@ -11,6 +15,8 @@ from midlayer_embed.ground.failures import reason_of
 
 # Where `ray.init` looks for a cluster, too.
 ADDRESS = "RAY_ADDRESS"
+# Seconds in which a cluster has to answer.
+_ANSWER_WITHIN = 10
 
 
 class RayExecutor:
@@ -84,14 +90,41 @@ class RayExecutor:
     def _connect(self, n_workers: int) -> None:
         import ray
 
+        if self._address is not None:
+            _check_answers(self._address)
         # All workers of this machine's own cluster run at a time, however many cores there are.
         own = {"num_cpus": n_workers * self._cpus, "include_dashboard": False} if self._address is None else {}
+        before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=self._address, log_to_driver=False, logging_level="ERROR", **own)
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = "on this machine" if self._address is None else f"at {self._address}"
             raise InputError(f"address: no Ray cluster {where}: {reason_of(error)}") from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)  # Ray's own ends with another exit code
         self._started = True
+
+
+def _check_answers(address: str) -> None:
+    """Tries an address before Ray does, which takes minutes to give up.
+
+    Raises:
+        InputError: (a ValueError) nobody answers there.
+    """
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if parts.scheme not in ("", "ray") or address in ("auto", "local"):
+        return  # such as a hosted cluster: Ray knows
+    if host is None or port is None:
+        raise InputError(f'address: expected "auto", HOST:PORT or ray://HOST:PORT, got {address!r}')
+    try:
+        socket.create_connection((host, port), timeout=_ANSWER_WITHIN).close()
+    except OSError as error:
+        raise InputError(f"address: no Ray cluster at {address}: {reason_of(error)}") from error
 
 
 class _Task:
