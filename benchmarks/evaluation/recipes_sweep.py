@@ -29,7 +29,7 @@ from leaderboard import run_sweep
 from leaderboard.scoring.columns import texts_in
 from leaderboard.scoring.texts import collect_texts
 from leaderboard.sweep.layers.layer_job import Fitting
-from leaderboard.sweep.vector_map import VectorMap
+from leaderboard.sweep.layers.vector_map import VectorMap
 from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.fitting_texts import draw
 from leaderboard.tasks.names import check_data_dir

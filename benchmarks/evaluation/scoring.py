@@ -28,7 +28,7 @@ from mteb.types import EncodeKwargs
 
 from benchmarks.bench import Row, build_parser, describe_machine, report_rows
 from leaderboard.scoring.score import ENCODE_KWARGS, prepared, score
-from leaderboard.sweep.layer_view import LayerView
+from leaderboard.sweep.layers.layer_view import LayerView
 from leaderboard.sweep.store import VectorStore
 from leaderboard.tasks.benchmarks import get_task
 from leaderboard.tasks.mirror import dataset_folder, is_available, reading_from

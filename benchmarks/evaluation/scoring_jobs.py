@@ -21,7 +21,7 @@ from mteb.models.model_meta import ModelMeta
 from benchmarks.bench import Row, build_parser, describe_machine, report_rows, time_call, time_in_turns
 from benchmarks.evaluation.scoring import DIM, TOLERANCE, RandomVectors, difference, load_starter_tasks, silence_mteb
 from leaderboard.scoring.score import score
-from leaderboard.sweep.layer_view import LayerView
+from leaderboard.sweep.layers.layer_view import LayerView
 from leaderboard.sweep.layers.processes import scored_layers
 from leaderboard.sweep.store import VectorStore
 

@@ -13,7 +13,7 @@ from leaderboard.analysis.variants import RecipeKeywords, Variant
 from leaderboard.models.meta import model_label
 from leaderboard.models.origin import Origin
 from leaderboard.models.reload import origin_of
-from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.files.folder import ResultsFolder
 from leaderboard.results.load import read_results
 from leaderboard.results.provenance import provenance_of, recipe_of
 from leaderboard.results.remarks import said_of_nothing, some_recipes

@@ -11,7 +11,7 @@ from mteb.results import BenchmarkResults, ModelResult, TaskResult
 
 from leaderboard.models.meta import model_label
 from leaderboard.results.arguments import check_results
-from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.files.folder import ResultsFolder
 from leaderboard.results.provenance import provenance_of
 from leaderboard.tasks import benchmarks  # noqa: F401  # mteb looks our tasks up by their names, once they are imported
 from midlayer_embed.errors import InputError

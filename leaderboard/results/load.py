@@ -15,7 +15,7 @@ from leaderboard.models.meta import model_label
 from leaderboard.models.origin import Origin
 from leaderboard.models.reload import origin_of
 from leaderboard.results.arguments import check_results
-from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.files.folder import ResultsFolder
 from leaderboard.results.known import known_by_provenance
 from leaderboard.results.provenance import entries_of, provenance_of, recipe_of
 from leaderboard.results.remarks import (

@@ -1,7 +1,7 @@
 """Provenance of scores and metrics: model, data, settings and versions, stored with each number in the results."""
 
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from mteb.abstasks.abstask import AbsTask
@@ -69,8 +69,17 @@ def provenance(
         "versions": {
             "midlayer-embed": __version__,
             **{package: version(package) for package in (*_PACKAGES, *_PACKAGES_OF[encoder.inputs.kind])},
+            **_attention(),
         },
     }
+
+
+def _attention() -> dict[str, str]:
+    """The package of fast attention, if it is installed: mteb records it."""
+    try:
+        return {"flash-attn": version("flash-attn")}
+    except PackageNotFoundError:
+        return {}
 
 
 def _of_images(encoder: OnePassEncoder) -> dict[str, Any]:

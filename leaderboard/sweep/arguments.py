@@ -1,12 +1,10 @@
 """Checks of the arguments of a sweep that need neither the model nor a task. Nothing slow is imported here."""
 
-import os
 import re
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
+from leaderboard.storage.opening import open_storage
 from leaderboard.tasks.names import TASK, TRAIN, check_limit
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_int
@@ -156,18 +154,4 @@ def check_results_folder(results_dir: str | Path) -> None:
     Raises:
         InputError: (a ValueError) the message says why they cannot.
     """
-    folder = user_path(results_dir, "results")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"results: {results_dir} is a file; expected a folder")
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        what = "made" if made else "written to"
-        raise InputError(f"results: the folder {results_dir} cannot be {what}: {error.strerror}") from error
-    finally:
-        for place in made:
-            with suppress(OSError):  # it was never made, or another process has written to it
-                os.rmdir(place)
+    open_storage(results_dir).check_writable()

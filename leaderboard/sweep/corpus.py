@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from leaderboard.sweep.layer_view import StoreFiller
 from leaderboard.sweep.layers.layer_job import FitRows
+from leaderboard.sweep.layers.layer_view import StoreFiller
 from leaderboard.sweep.options import SweepOptions
 from leaderboard.sweep.plan import TaskPlan, count_tokens
 from leaderboard.sweep.store import VectorStore, layer_bytes

@@ -6,7 +6,6 @@ on one task.
 
 import errno
 import logging
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -18,12 +17,11 @@ from mteb.benchmarks.benchmark import Benchmark
 
 from leaderboard.board import Leaderboard, load_results
 from leaderboard.quiet import calm_libraries
-from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.files.folder import ResultsFolder
 from leaderboard.sweep.arguments import (
     check_fit_texts,
     check_jobs,
     check_metric_texts,
-    check_results_folder,
     check_seed,
     check_store_dtype,
     check_transform_texts,
@@ -172,7 +170,9 @@ def run_sweep(
         seed=seed,
         limit=check_limit(limit),
         jobs=check_jobs(jobs),
-        store_budget=_free_bytes(folder.root) if store_budget is None else parse_bytes(store_budget),
+        store_budget=int(_FREE_SHARE * folder.storage.free_bytes())
+        if store_budget is None
+        else parse_bytes(store_budget),
         store_dtype=check_store_dtype(store_dtype),
         overwrite=overwrite,
         show_progress=show_progress,
@@ -206,9 +206,9 @@ def run_sweep(
         for sweep in finished:
             logger.info("%s is finished", sweep.name)
         if working:
-            check_results_folder(folder.root)
+            folder.storage.check_writable()
             swept.encoder(asked[0])  # outside of `_report_failures`: an error here would fail every task
-            with folder.scratch() as scratch, tell_interrupt(lambda: _what_is_kept(len(finished), len(tasks))):
+            with folder.storage.scratch() as scratch, tell_interrupt(lambda: _what_is_kept(len(finished), len(tasks))):
                 corpus = _corpus(working, swept, wanted, scratch)
                 plan = _plan(working, swept, scratch, len(finished), failures, corpus)
                 if plan.tasks and (on_plan or log_plan)(plan):
@@ -218,7 +218,7 @@ def run_sweep(
                                 sweep.run(swept.encoder, corpus)
                                 finished.append(sweep)
     # There may be no folder if every task failed.
-    board = load_results(folder.root) if folder.root.is_dir() else Leaderboard.empty()
+    board = load_results(results_dir) if folder.storage.exists() else Leaderboard.empty()
     if failures:
         raise TasksFailed(failures, len(tasks), board)
     return board
@@ -301,9 +301,3 @@ def _report_failures(
 
 def _is_disk_full(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _free_bytes(folder: Path) -> int:
-    """Default store budget on the disk of the folder, which may not exist yet."""
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
-    return int(_FREE_SHARE * shutil.disk_usage(there).free)

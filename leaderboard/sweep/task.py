@@ -18,7 +18,7 @@ from typing import Any
 from mteb.abstasks.abstask import AbsTask
 
 from leaderboard.models.meta import layer_meta
-from leaderboard.results.folder import MeasuredOn, ResultsFolder
+from leaderboard.results.files.folder import MeasuredOn, ResultsFolder
 from leaderboard.results.provenance import provenance
 from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.scoring.score import prepared

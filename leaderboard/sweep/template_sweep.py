@@ -17,15 +17,14 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard.models.meta import layer_meta
-from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.files.folder import ResultsFolder
 from leaderboard.results.provenance import NO_SCORE, PROVENANCE, agrees, entries_of, provenance_of
 from leaderboard.results.remarks import said_of_not_finite
 from leaderboard.scoring.prompts import TaskPrompts
-from leaderboard.scoring.score import ENCODE_KWARGS
 from leaderboard.sweep.corpus import Corpus, refused
 from leaderboard.sweep.kept_texts import KeptTexts
-from leaderboard.sweep.layer_view import StoreFiller
 from leaderboard.sweep.layers.layer_job import FitRows, LayerJob
+from leaderboard.sweep.layers.layer_view import StoreFiller
 from leaderboard.sweep.layers.processes import scored_layers
 from leaderboard.sweep.measuring import TaskMetrics
 from leaderboard.sweep.options import SweepOptions
@@ -158,14 +157,14 @@ class TemplateSweep:
         for group in self._groups(encoder, texts, corpus):
             unscored = {layer: names for layer, names in self.unscored.items() if layer in group}
             missing = [] if self._metrics is None else [layer for layer in self._metrics.missing if layer in group]
-            with self._of_task.folder.scratch() as scratch:
+            with self._of_task.folder.storage.scratch() as scratch:
                 text_pass = None
                 if unscored:
                     text_pass = self._text_pass(encoder, texts, missing, list(unscored))
                     self._score(encoder, texts, unscored, text_pass, corpus, scratch, made_with)
                 if self._metrics is not None:
                     self._metrics.measure(encoder, texts.sample, missing, text_pass, scratch, made_with)
-        with self._of_task.folder.scratch() as scratch:
+        with self._of_task.folder.storage.scratch() as scratch:
             self._save_not_finite(texts, scratch, made_with)
 
     def _text_pass(
@@ -275,7 +274,7 @@ class TemplateSweep:
         fitted = {} if transform is None else {**self._fit_settings(transform), **self._fit_provenance(texts)}
         for entry in entries_of(result):
             entry[PROVENANCE] = {"layer": layer, **made_with, **fitted, **said}
-        self._of_task.folder.save_result(result, self._meta(layer, transform), ENCODE_KWARGS, scratch)
+        self._of_task.folder.save_result(result, self._meta(layer, transform), scratch)
 
     def _save_not_finite(self, texts: KeptTexts, scratch: Path, made_with: dict[str, Any]) -> None:
         """Saves a result without a score for each layer with vectors that are not finite.

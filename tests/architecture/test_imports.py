@@ -17,8 +17,8 @@ WINGS = {
         *("encoder", "bulk", "families", "cli", "__main__"),
     ),
     "leaderboard": (
-        *("config_files", "quiet", "analysis", "tasks", "models", "scoring", "results", "report", "board", "sweep"),
-        *("experiments", "probes"),
+        *("config_files", "quiet", "storage", "analysis", "tasks", "models", "scoring", "shards", "results", "report"),
+        *("board", "sweep", "experiments", "probes"),
         *("criteria", "registry", "cli", "__main__"),
     ),
 }

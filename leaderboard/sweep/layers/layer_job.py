@@ -12,9 +12,9 @@ from mteb.results import TaskResult
 
 from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.scoring.score import score
-from leaderboard.sweep.layer_view import LayerView
+from leaderboard.sweep.layers.layer_view import LayerView
+from leaderboard.sweep.layers.vector_map import EQUAL, VectorMap, all_equal, threads_for
 from leaderboard.sweep.store import VectorStore
-from leaderboard.sweep.vector_map import EQUAL, VectorMap, all_equal, threads_for
 from leaderboard.tasks.items import Item
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.after_pooling import AfterPooling

@@ -13,7 +13,7 @@ from support.tiny_tasks import TinySTS
 
 from leaderboard import load_results, run_sweep
 from leaderboard.cli import main
-from leaderboard.results.folder import _FILE_SCHEMA, ResultsFolder
+from leaderboard.results.files.folder import _FILE_SCHEMA, ResultsFolder
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from leaderboard import TasksFailed, load_results, run_sweep
 from leaderboard.cli.program import main
-from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.files.folder import ResultsFolder
 from leaderboard.sweep.measuring import TaskMetrics
 from leaderboard.sweep.task import TaskSweep
 from leaderboard.sweep.template_sweep import TemplateSweep

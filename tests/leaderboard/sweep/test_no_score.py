@@ -20,8 +20,8 @@ from leaderboard.cli import main
 from leaderboard.report.card import model_card
 from leaderboard.report.hub_scores import eval_results_files
 from leaderboard.report.layer_record import find_layer
-from leaderboard.results.folder import ResultsFolder
-from leaderboard.sweep.layer_view import StoreFiller
+from leaderboard.results.files.folder import ResultsFolder
+from leaderboard.sweep.layers.layer_view import StoreFiller
 from leaderboard.sweep.run import TasksFailed
 from midlayer_embed import LayerwiseEncoder
 

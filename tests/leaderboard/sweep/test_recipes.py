@@ -13,7 +13,7 @@ from support.oracles.recipes import TEMPLATES, TRANSFORMS, Oracle, assert_same, 
 from support.tiny_tasks import TinyClassification, TinyReranking, TinySTS
 
 from leaderboard import load_results, mteb_results
-from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.files.folder import ResultsFolder
 from midlayer_embed import LayerwiseEncoder
 
 

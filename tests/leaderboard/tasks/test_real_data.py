@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from leaderboard import get_benchmark, run_sweep
 from leaderboard.scoring.columns import texts_in
-from leaderboard.sweep.layer_view import LayerView
+from leaderboard.sweep.layers.layer_view import LayerView
 from leaderboard.tasks.benchmarks import get_task
 from leaderboard.tasks.mirror import (
     dataset_folder,

@@ -65,7 +65,7 @@ def results(image_mirror: Path, tiny_image_model: Any, tmp_path_factory: pytest.
 
 @pytest.mark.parametrize("name", IMAGE_TASKS)
 def test_a_sweep_scores_as_mteb_does(name: str, results: Path, image_mirror: Path, vit_folder: Path) -> None:
-    from leaderboard.results.folder import ResultsFolder
+    from leaderboard.results.files.folder import ResultsFolder
 
     encoder = ImageLayerwiseEncoder(vit_folder)
     of_layer = {

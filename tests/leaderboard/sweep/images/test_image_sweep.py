@@ -21,7 +21,7 @@ from support.tiny_tasks import TinySTS
 from support.vision.image_mirror import encoded
 
 from leaderboard import load_results, run_sweep
-from leaderboard.results.folder import ResultsFolder
+from leaderboard.results.files.folder import ResultsFolder
 from leaderboard.results.provenance import provenance_of
 from leaderboard.sweep.plan import Plan
 from leaderboard.sweep.run import TasksFailed

@@ -11,8 +11,8 @@ from sentence_transformers import SimilarityFunction
 
 from leaderboard.scoring.columns import items_in
 from leaderboard.scoring.prompts import TaskPrompts
+from leaderboard.sweep.layers.vector_map import VectorMap
 from leaderboard.sweep.store import VectorStore
-from leaderboard.sweep.vector_map import VectorMap
 from leaderboard.tasks.items import Item
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.one_pass import OnePassEncoder

@@ -1,0 +1,1 @@
+"""The files of results: their layout, reading, writing and joining them."""

@@ -1,0 +1,1 @@
+"""Shards: the parts of a sweep that one process does whole, who does them, and how far they are."""

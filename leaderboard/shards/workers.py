@@ -1,0 +1,125 @@
+"""Workers: the processes that do shards, and whether they are alive. Each has one file, which it alone writes.
+
+    workers/<id>.json       who it is; it is touched every few seconds, as a sign of life
+    workers/<id>.end.json   it has ended in order
+
+The times of files are compared with those of other files of the same storage only, so clocks of machines may differ.
+"""
+
+import json
+import os
+import socket
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from leaderboard.storage.protocol import Storage
+
+WORKERS = "workers"
+_ENDED = ".end.json"
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process that does shards.
+
+    Attributes:
+        id: Its name, unique among all that ever used the results folder.
+        host: Its machine, for people.
+        machine: Its machine, until the next boot, and its container: process numbers mean something in there only.
+        process: Number of the process, and when it began.
+        part: The part of the shards that is its own, such as "2/8".
+        started: When it began, for people.
+    """
+
+    id: str
+    host: str
+    machine: str
+    process: str
+    part: str
+    started: str
+
+    @classmethod
+    def here(cls, part: str, started: str) -> "Worker":
+        """This process."""
+        host = socket.gethostname()
+        return cls(f"{host}-{os.getpid()}-{uuid4().hex[:8]}", host, _machine(), _process(os.getpid()), part, started)
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "Worker":
+        """A worker from its file.
+
+        Raises:
+            ValueError: The content is no worker.
+        """
+        found = json.loads(content)
+        try:
+            return cls(**{name: str(found[name]) for name in cls.__annotations__})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no worker: {error}") from None
+
+    def to_json(self) -> bytes:
+        """The content of its file."""
+        return json.dumps(asdict(self), indent=1).encode()
+
+    @property
+    def file(self) -> str:
+        """Path of its file."""
+        return f"{WORKERS}/{self.id}.json"
+
+    @property
+    def end(self) -> str:
+        """Path of the file that says that it has ended in order."""
+        return f"{WORKERS}/{self.id}{_ENDED}"
+
+    @property
+    def exists(self) -> bool | None:
+        """Whether the process exists; None if it is on another machine, or in another container."""
+        if self.machine != _machine():
+            return None
+        return self.process == _process(int(self.process.partition(" ")[0]))
+
+
+def read_workers(storage: Storage) -> dict[str, Worker]:
+    """All workers that ever used a storage, by id. What cannot be read is left out."""
+    found = {}
+    paths = [path for path in storage.paths(WORKERS) if path.endswith(".json") and not path.endswith(_ENDED)]
+    for _, content in storage.read_many(paths):
+        try:
+            worker = Worker.from_json(content)
+        except ValueError:
+            continue
+        found[worker.id] = worker
+    return found
+
+
+def _machine() -> str:
+    """Name of the machine since its last boot, and of the container."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # not Linux
+        return f"{sys.platform} {socket.gethostname()}"
+
+
+def _process(number: int) -> str:
+    """Number of a process and when it began, since numbers are used again; "" if it does not exist."""
+    try:
+        # the name of the program is in brackets and may hold anything
+        state, *others = (
+            Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
+        return "" if state in ("Z", "X") else f"{number} {others[18]}"
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return ""
+    except OSError:
+        return ""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:  # a process of another user
+        pass
+    return str(number)
