@@ -79,6 +79,7 @@ def _submit(arguments: argparse.Namespace) -> int:
         gpus=arguments.gpus,
         slurm=arguments.slurm,
         address=arguments.address,
+        stays=arguments.follow,
         dry_run=arguments.dry_run,
     )
     check_run(arguments)

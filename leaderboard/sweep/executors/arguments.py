@@ -26,6 +26,7 @@ def make_executor(
     gpus: str | None = None,
     slurm: Sequence[str] = (),
     address: str | None = None,
+    stays: bool = False,
     dry_run: bool = False,
 ) -> tuple[Executor, int]:
     """The executor, and how many workers it gets if nobody says so: one a device.
@@ -38,6 +39,7 @@ def make_executor(
         gpus: Of "slurm" and "ray": GPUs of each worker.
         slurm: Of "slurm": options of sbatch as NAME=VALUE.
         address: Of "ray": of the cluster.
+        stays: Of "slurm": whether we wait for the end of the jobs.
         dry_run: Whether nothing is going to be submitted, so that sbatch need not be there.
 
     Raises:
@@ -49,6 +51,7 @@ def make_executor(
     _check_belongs(engine, "gpus", gpus, ("slurm", "ray"), "; --devices says which GPUs of this machine to use")
     _check_belongs(engine, "slurm", slurm, ("slurm",))
     _check_belongs(engine, "address", address, ("ray",))
+    _check_belongs(engine, "follow", stays or None, ("slurm",), "; with others it is always so")
     if cpus is not None:
         check_int("cpus", cpus, 1)
     if (package := _PACKAGES.get(engine)) and find_spec(package) is None:

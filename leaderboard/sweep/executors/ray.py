@@ -96,7 +96,8 @@ class RayExecutor:
         own = {"num_cpus": n_workers * self._cpus, "include_dashboard": False} if self._address is None else {}
         before = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(address=self._address, log_to_driver=False, logging_level="ERROR", **own)
+            # "local": a cluster of our own, though others of this machine may have started one here
+            ray.init(address=self._address or "local", log_to_driver=False, logging_level="ERROR", **own)
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = "on this machine" if self._address is None else f"at {self._address}"
             raise InputError(f"address: no Ray cluster {where}: {reason_of(error)}") from error

@@ -249,6 +249,12 @@ def parse_minutes(text: str) -> int:
 
 
 def _of_sbatch(said: str) -> str:
-    """The last error that sbatch has told, in one line."""
-    errors = [line.partition("error: ")[2] for line in said.splitlines() if "error: " in line]
-    return "sbatch: " + (errors[-1] if errors else said)
+    r"""What sbatch says is wrong, in one line.
+
+    Example:
+        >>> _of_sbatch("sbatch: error: no such partition\nsbatch: error: Batch job submission failed")
+        'sbatch: Batch job submission failed'
+    """
+    lines = [line.removeprefix("sbatch: ") for line in said.splitlines() if line.strip()] or ["it failed"]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return f"sbatch: {errors[-1] if errors else lines[0]}"
