@@ -92,7 +92,11 @@ def _submit(arguments: argparse.Namespace) -> int:
             executor.start(workers)
             print(f"{executor.said()}; {PROGRAM} status {arguments.results}; logs: {logs}")
             return 0
-        codes = follow(executor, workers, lambda: None)
+        from leaderboard.sweep.executors.showing import Showing
+
+        showing = Showing(arguments.results, not arguments.quiet)
+        codes = follow(executor, workers, showing.update)
+        showing.close()
     finally:
         executor.close()
     return exit_code_of(codes, workers)
