@@ -8,6 +8,7 @@ from pathlib import Path
 
 from leaderboard.config_files import config_names, read_config
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.paths import user_path
 from midlayer_embed.options import Source
 
 MAIN = "main"
@@ -98,3 +99,45 @@ def resolve_known_model(model: str | Path, source: Source) -> tuple[str | Path, 
     bidirectional = known.bidirectional or source.bidirectional
     changed = replace(source, bidirectional=bidirectional, adapters=(*known.adapters, *source.adapters))
     return known.base or known.name, changed
+
+
+def at_revision(model: str | Path, source: Source) -> tuple[str | Path, Source]:
+    """A model and its options, where a revision may follow the name: several models of one command may have their own.
+
+    Args:
+        model: A model, or "name@revision" of a model on the Hub.
+        source: The requested options.
+
+    Raises:
+        InputError: (a ValueError) two revisions are asked for.
+
+    Example:
+        >>> name, source = at_revision("EleutherAI/pythia-410m@step1000", Source())
+        >>> name, source.revision
+        ('EleutherAI/pythia-410m', 'step1000')
+    """
+    name, at, revision = str(model).rpartition("@")
+    if not (at and name and revision) or user_path(model, "model").exists():
+        return model, source
+    if source.revision is not None:
+        raise InputError(f"revision: {model} has one in its name, got {source.revision!r} besides")
+    return name, replace(source, revision=revision)
+
+
+def read_models(path: str | Path) -> list[str]:
+    """The models of a file: one a line, "#" begins a comment.
+
+    Raises:
+        InputError: (a ValueError) there is no such file, it is no text, or it names no model.
+    """
+    file = user_path(path, "models")
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"models: {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise InputError(f"models: {path} is no text in UTF-8; expected one model a line") from None
+    found = [name for line in lines if (name := re.sub(r"(^|\s)#.*", "", line).strip())]
+    if not found:
+        raise InputError(f"models: {path} names no model; expected one a line")
+    return found

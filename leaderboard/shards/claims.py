@@ -11,6 +11,7 @@ next number has the shard. Files are created and never renamed, removed or locke
 local disk, on NFS or on an object store.
 """
 
+import hashlib
 import json
 import logging
 import threading
@@ -20,7 +21,7 @@ from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
 
-from leaderboard.shards.shard import SHARDS, Shard
+from leaderboard.shards.shard import SHARDS, SWEEPS, Shard, sweep_file
 from leaderboard.shards.workers import Worker, read_workers
 from leaderboard.storage.protocol import Storage
 from midlayer_embed.ground.failures import reason_of
@@ -43,17 +44,30 @@ class ClaimLost(RuntimeError):
 
 
 class Crew:
-    """This process among all that work on a results folder. A context manager: it is one of them inside.
+    """This process among all that work on a results folder. A context manager.
+
+    It joins the others as soon as it takes a shard, or has to tell whether another one is alive: a process that has
+    nothing to do writes nothing.
 
     Args:
         storage: The results folder.
+        shards: All shards of the sweep, for others to see how much there is to do.
         part: The part of the shards that is its own, for others to see.
         beat: Seconds between two signs of life.
         expiry: Seconds without one after which another worker counts as dead.
     """
 
-    def __init__(self, storage: Storage, part: str = "1/1", *, beat: float = BEAT, expiry: float = EXPIRY) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        shards: Sequence[Shard] = (),
+        part: str = "1/1",
+        *,
+        beat: float = BEAT,
+        expiry: float = EXPIRY,
+    ) -> None:
         self.storage = storage
+        self._shards = shards
         self.me = Worker.here(part, datetime.now(timezone.utc).isoformat(timespec="seconds"))
         self._beat, self._expiry = beat, expiry
         self._claims: list[Claim] = []
@@ -62,18 +76,28 @@ class Crew:
         self._clock = (0.0, 0.0)
         self._ended = threading.Event()
         self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "Crew":
         self._known = frozenset(self.storage.paths(SHARDS))
+        return self
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            return
+        if self._shards:
+            content = sweep_file(self._shards)
+            self.storage.create(f"{SWEEPS}/{hashlib.sha256(content).hexdigest()[:16]}.json", content)
         self.storage.create(self.me.file, self.me.to_json())
         self._show_life()
         self._thread = threading.Thread(target=self._live, name="sign-of-life", daemon=True)
         self._thread.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._thread is None:
+            return
         self._ended.set()
         self._thread.join()
         try:
@@ -91,6 +115,7 @@ class Crew:
         ended = state in (FINISHED, FAILED) and _record(shard, number) not in self._known
         if state == RUNNING or ended:
             return state
+        self._join()
         self.storage.create(shard.description, shard.to_json())
         content = json.dumps({"worker": self.me.id}).encode()
         if not self.storage.create(_claim(shard, number + 1), content):
@@ -110,10 +135,8 @@ class Crew:
     def note_finished(self, shards: Sequence[Shard]) -> None:
         """Notes shards that were finished before there were records of them, for `status`."""
         for shard in shards:
-            if _claim(shard, 1) not in self._known:
-                claim = self.take(shard)
-                if isinstance(claim, Claim):
-                    claim.finish({}, 0)
+            if _claim(shard, 1) not in self._known and isinstance(claim := self.take(shard), Claim):
+                claim.finish({}, 0)
 
     def parts(self) -> set[str]:
         """The parts of the workers that have ever been seen in this folder."""
@@ -168,6 +191,7 @@ class Crew:
 
     def _age(self, worker: Worker) -> float | None:
         """Seconds since a worker's last sign of life."""
+        self._join()  # its own file tells what time it is
         seen = self.storage.modified(worker.file)
         at, when = self._clock
         return None if seen is None else at + (time.monotonic() - when) - seen
@@ -239,6 +263,10 @@ class Claim:
             n_results: Number of results that were saved.
         """
         self._end(FINISHED, seconds=dict(seconds), n_results=n_results)
+
+    def fail(self, error: Exception) -> None:
+        """Records that the shard has failed."""
+        self._end(FAILED, error=error)
 
     def write_log(self) -> None:
         """Writes the log so far."""

@@ -1,10 +1,11 @@
 """A shard: the part of a sweep that one process does whole, with one forward pass."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
-# Folder of the records of shards in a results folder.
-SHARDS = "shards"
+# Folders of a results folder: records of shards, and a list of the shards of each sweep.
+SHARDS, SWEEPS = "shards", "sweeps"
 _DESCRIPTION = "shard.json"
 _NO_VARIANT = "default"
 
@@ -66,3 +67,17 @@ class Shard:
             return cls(**{field.name: found[field.name] for field in fields(cls)})
         except (KeyError, TypeError) as error:
             raise ValueError(f"no shard: {error}") from None
+
+
+def sweep_file(shards: Sequence[Shard]) -> bytes:
+    """The content of the file of a sweep: its shards."""
+    return json.dumps([asdict(shard) for shard in shards], indent=1).encode()
+
+
+def shards_of_sweep(content: bytes) -> list[Shard]:
+    """The shards in the file of a sweep.
+
+    Raises:
+        ValueError: The content is none.
+    """
+    return [Shard.from_json(json.dumps(entry).encode()) for entry in json.loads(content)]

@@ -71,6 +71,10 @@ class TaskMetrics:
         missing = {name for layer in layers for name in self.missing.get(layer, [])}
         return [name for name in self._options.metrics if name in missing]
 
+    def refresh(self) -> None:
+        """Looks again for what is missing."""
+        self.missing = self._find_missing()
+
     def text_pass(
         self,
         encoder: OnePassEncoder,
@@ -103,8 +107,9 @@ class TaskMetrics:
         text_pass: TextPass | None,
         scratch: Path,
         made_with: Mapping[str, Any],
+        check: Callable[[], None],
     ) -> None:
-        """Measures and saves the missing metrics of some layers."""
+        """Measures and saves the missing metrics of some layers. `check` is called before anything is saved."""
         head = {"model": model_label(self._meta), "revision": self._meta.revision, "task": self.name}
         missing = self.wanted(layers)
         options = PassOptions(scratch=scratch, show_progress=self._options.show_progress, label=f"{self._label}: ")
@@ -127,6 +132,7 @@ class TaskMetrics:
             ]
             frame = pl.DataFrame(rows, schema=METRICS_SCHEMA)
             of_texts = {**made_with, N_TEXTS: n_usable(item for item in sample if isinstance(item, str))}
+            check()
             self._folder.save_metrics(frame, self.name, self._meta, self._measured_on, of_texts)
 
     def _request(self, metrics: list[str], layers: list[int]) -> MetricRequest:

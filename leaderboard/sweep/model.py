@@ -1,5 +1,6 @@
 """The model of a sweep, under any template. Its weights are read when a task needs them, not by a finished sweep."""
 
+import gc
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from mteb.abstasks.abstask import AbsTask
 
-from leaderboard.models.known import resolve_known_model
+from leaderboard.models.known import at_revision, resolve_known_model
 from leaderboard.models.meta import scoring_settings
 from leaderboard.sweep.arguments import metric_names
 from leaderboard.tasks.fitting_texts import FitOn
@@ -46,6 +47,7 @@ class SweptModel:
     dtype: torch.dtype
     device: torch.device
     _encoders: dict[str | None, OnePassEncoder] = field(default_factory=dict)
+    _is_given: bool = False
 
     @classmethod
     def of(cls, model: str | Path | OnePassEncoder, options: Mapping[str, Any]) -> "SweptModel":
@@ -53,9 +55,9 @@ class SweptModel:
         if isinstance(model, OnePassEncoder):
             recipe, backbone = model.recipe, model.backbone
             loaded = {recipe.template: model}
-            return cls(model.checkpoint, recipe, backbone.model.dtype, backbone.device, loaded)
+            return cls(model.checkpoint, recipe, backbone.model.dtype, backbone.device, loaded, _is_given=True)
         source, recipe = fold(options)
-        name, source = resolve_known_model(model, source)
+        name, source = resolve_known_model(*at_revision(model, source))
         checkpoint = find_checkpoint(name, source)
         return cls(checkpoint, recipe, resolve_dtype(source.dtype), resolve_device(source.device))
 
@@ -133,6 +135,14 @@ class SweptModel:
                     self.checkpoint, recipe, dtype=self.dtype, device=self.device
                 )
         return self._encoders[template]
+
+    def release(self) -> None:
+        """Gives the memory of the weights back, unless the model was given with them."""
+        if not self._is_given and self._encoders:
+            self._encoders.clear()
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _recipe(self, template: str | None) -> Recipe:
         return replace(self.asked, template=template)

@@ -62,6 +62,7 @@ class Plan:
         tokens_per_second: Speed of the model on this machine, measured on a sample; None if nothing is encoded.
         corpora: The cost of the texts that transforms are fitted on, if they are encoded apart from the tasks.
         items: What is encoded: "texts" or "images".
+        model: Name of the model.
     """
 
     tasks: tuple[TaskPlan, ...]
@@ -69,6 +70,7 @@ class Plan:
     tokens_per_second: float | None
     corpora: tuple[TaskPlan, ...] = ()
     items: str = "texts"
+    model: str = ""
 
     def seconds(self, task: TaskPlan) -> float:
         """Estimated seconds of the forward passes of a task, without scoring and metrics."""

@@ -1,16 +1,15 @@
-"""The sweep: scores every layer of a model on tasks, with one forward pass per task. Finished results are kept.
+"""The sweep: scores every layer of models on tasks, with one forward pass per task. Finished results are kept.
 
-This module resolves the model and the tasks, plans, and handles failing tasks. `leaderboard.sweep.task` does the work
-on one task.
+This module checks what is asked for, and decides which shards this process does and in which order.
+`leaderboard.sweep.model_sweep` does those of one model, `leaderboard.sweep.task` the work on one task.
 """
 
-import errno
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks.benchmark import Benchmark
@@ -18,6 +17,10 @@ from mteb.benchmarks.benchmark import Benchmark
 from leaderboard.board import Leaderboard, load_results
 from leaderboard.quiet import calm_libraries
 from leaderboard.results.files.folder import ResultsFolder
+from leaderboard.results.files.run_settings import write_run_settings
+from leaderboard.shards.claims import BEAT, DEAD, EXPIRY, LOST, RUNNING, STOPPED, WAITING, Crew
+from leaderboard.shards.shard import Shard
+from leaderboard.shards.split import split
 from leaderboard.sweep.arguments import (
     check_fit_texts,
     check_jobs,
@@ -27,23 +30,19 @@ from leaderboard.sweep.arguments import (
     check_transform_texts,
     parse_bytes,
 )
-from leaderboard.sweep.corpus import Corpus
 from leaderboard.sweep.model import SweptModel
+from leaderboard.sweep.model_sweep import ModelSweep
 from leaderboard.sweep.options import SweepOptions
-from leaderboard.sweep.plan import Plan, TaskPlan, measure_speed
-from leaderboard.sweep.task import TaskSweep
+from leaderboard.sweep.plan import Plan
 from leaderboard.tasks.benchmarks import resolve_tasks
 from leaderboard.tasks.fitting_texts import FIT_TEXTS, FitOn, fit_on
-from leaderboard.tasks.items import Item
 from leaderboard.tasks.names import TRAIN, check_data_dir, check_limit
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.one_pass import OnePassEncoder
-from midlayer_embed.ground.failures import reason_of, report_failures
-from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.options import FILE_OPTIONS, ModelOptions, takes_options
+from midlayer_embed.parts import Part, parse_part, part_of_environment
 from midlayer_embed.recipes.names import NONE, check_templates, check_transforms
-from midlayer_embed.recipes.transform import warn_of_few
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -54,13 +53,15 @@ logger = logging.getLogger(__name__)
 METRIC_TEXTS = 1000
 # Default share of the free disk space that vectors may take.
 _FREE_SHARE = 0.8
+# Seconds between two looks at a worker of which it is not known yet whether it has died.
+_LOOK = 1.0
 
 
 class TasksFailed(RuntimeError):
     """Some tasks of a sweep failed; all others are finished.
 
     Attributes:
-        failures: The error of each failed task, by the name of the task.
+        failures: The error of each failed task, by the name of the task; of several models, by "model: task".
         leaderboard: All results in the results folder, as `run_sweep` would have returned them.
     """
 
@@ -72,7 +73,7 @@ class TasksFailed(RuntimeError):
 
 @takes_options(without=(*FILE_OPTIONS, "template"))
 def run_sweep(
-    model: str | Path | OnePassEncoder,
+    model: str | Path | OnePassEncoder | Sequence[str | Path | OnePassEncoder],
     benchmark_or_tasks: str | Benchmark | AbsTask | Iterable[str | AbsTask],
     results_dir: str | Path,
     *,
@@ -90,24 +91,32 @@ def run_sweep(
     fit_texts: int = FIT_TEXTS,
     seed: int = 0,
     overwrite: bool = False,
+    shard: str | None = None,
+    expiry: float = EXPIRY,
     show_progress: bool = True,
     on_plan: Callable[[Plan], bool] | None = None,
     **options: "Unpack[ModelOptions]",
 ) -> Leaderboard:
-    """Scores layers of a model on tasks, and measures representation metrics of the same texts or images.
+    """Scores layers of models on tasks, and measures representation metrics of the same texts or images.
 
     The result of each (task, layer, template, transform) appears in `results_dir` as soon as it is computed; a rerun
     computes only missing results. Each dataset is loaded once, and only the data of one task are in memory at a time;
     until their task is run, texts and data that are not memory-mapped wait in files in `results_dir`. A task that fails
     is logged with its reason and does not stop the others.
 
+    Any number of processes, on any number of machines, can work on the same `results_dir`. Each one claims a shard,
+    which is one task of one model under one template, passes over what another live process has claimed, and takes up
+    what a process that died has left.
+
     Args:
         model: Name of a model in `configs/models`, a hub id, a folder, "starter", or a LayerwiseEncoder or
-            ImageLayerwiseEncoder, which is used with its own settings.
+            ImageLayerwiseEncoder, which is used with its own settings. A revision may follow a name: "name@revision".
+            Or several of them.
         benchmark_or_tasks: "starter", "paper" or "paper-fast", for image encoders "starter-vision", "vision" or
             "vision-large"; an mteb Benchmark, or tasks by name or as objects, which may be loaded already. All of them
             on texts, or all of them on images.
-        results_dir: Results folder, in the layout of mteb's ResultCache with one experiment per layer.
+        results_dir: Results folder, in the layout of mteb's ResultCache with one experiment per layer, or the URL of
+            one on an object store, such as "s3://bucket/results".
         layers: "all", or layers and depths such as [0, 6, -1]. A layer that is named twice is scored once.
         data_dir: A folder to read all datasets from instead of the Hub, FOLDER/<org>/<name> laid out as on the Hub. It
             is not used for tasks that are loaded already or make their own data.
@@ -134,9 +143,14 @@ def run_sweep(
         seed: Seed of the texts that metrics are measured on, of their views, of the texts that transforms are fitted
             on, and of the items that `limit` keeps.
         overwrite: Whether to compute finished layers again.
+        shard: The part of the shards that this process does, such as "2/8": the second of eight parts of about the same
+            cost, which are the same on every machine; "auto" or "auto/8": as the array job says that this process is
+            in. Afterwards it does what is left of the parts of other processes that it sees in `results_dir`. None: all
+            shards; in an array job it begins with those of its part.
+        expiry: Seconds without a sign of life after which another process counts as dead.
         show_progress: Whether to show progress bars with an ETA on stderr.
-        on_plan: Called with the plan of all tasks before anything is encoded; if it returns False, the sweep stops.
-            None: log the plan.
+        on_plan: Called with the plan of the tasks of each model before anything of it is encoded; if it returns False,
+            the model is left out. None: log the plan.
         **options: The fields of `Recipe` and `Source`, as for LayerwiseEncoder, without gguf_file and
             trust_remote_code. final_norm: whether scores use pooled normed states; metrics always use raw states.
             Ignored if `model` is a LayerwiseEncoder, which has its own.
@@ -154,74 +168,154 @@ def run_sweep(
         >>> print(board.summary())                                                      # doctest: +SKIP
     """
     tasks = resolve_tasks(benchmark_or_tasks)
-    swept = SweptModel.of(model, options)
-    swept.check_tasks(tasks)
-    asked = (swept.asked.template,) if templates is None else check_templates(templates)
-    wanted_transforms = check_transforms(transforms)
+    given = [model] if isinstance(model, (str, Path, OnePassEncoder)) else list(model)
+    if not given:
+        raise InputError("model: expected at least one, got none")
+    part = None if shard is None else parse_part(shard)
+    folder = ResultsFolder(results_dir)
+    transform_names = check_transforms(transforms)
     check_transform_texts(transform_texts)
     n_fit, seed = check_fit_texts(fit_texts), check_seed(seed)
-    site = swept.checkpoint.resolved(swept.asked).site
-    is_fitted = any(name is not None for name in wanted_transforms)
-    folder = ResultsFolder(results_dir)
+    is_fitted = any(name is not None for name in transform_names)
+    free = folder.storage.free_bytes
     wanted = SweepOptions(
-        layers=list(dict.fromkeys(layer_numbers(layers, swept.checkpoint.n_blocks, site))),
-        metrics=swept.metrics(metrics),
+        layers=[],
+        metrics=[],
         metric_texts=check_metric_texts(metric_texts),
         seed=seed,
         limit=check_limit(limit),
         jobs=check_jobs(jobs),
-        store_budget=int(_FREE_SHARE * folder.storage.free_bytes())
-        if store_budget is None
-        else parse_bytes(store_budget),
+        store_budget=int(_FREE_SHARE * free()) if store_budget is None else parse_bytes(store_budget),
         store_dtype=check_store_dtype(store_dtype),
         overwrite=overwrite,
         show_progress=show_progress,
         data_dir=None if data_dir is None else check_data_dir(data_dir),
-        transforms=wanted_transforms,
+        transforms=transform_names,
         fit_on=fit_on(transform_texts, n_fit, seed) if is_fitted else FitOn(TRAIN),
         fit_texts=n_fit,
+    )
+    with calm_libraries():
+        sweeps = [
+            _model_sweep(one, options, tasks, layers, metrics, templates, wanted, folder, is_one=len(given) == 1)
+            for one in given
+        ]
+        _check_distinct(sweeps)
+        _do(sweeps, part, folder, expiry, on_plan or log_plan)
+    failures = {name: error for sweep in sweeps for name, error in sweep.failures.items()}
+    # There may be no folder if every task failed.
+    board = load_results(results_dir) if folder.storage.exists() else Leaderboard.empty()
+    if failures:
+        raise TasksFailed(failures, len(tasks) * len(given), board)
+    return board
+
+
+def _model_sweep(
+    model: str | Path | OnePassEncoder,
+    model_options: Mapping[str, Any],
+    tasks: Sequence[AbsTask],
+    layers: str | Sequence[int | float],
+    metrics: str | Sequence[str],
+    templates: Sequence[str | None] | None,
+    options: SweepOptions,
+    folder: ResultsFolder,
+    *,
+    is_one: bool,
+) -> ModelSweep:
+    """One model on all tasks, with the layers and metrics that it has.
+
+    Raises:
+        InputError: (a ValueError) there is no such model, or it does not take the tasks, layers or recipes.
+    """
+    swept = SweptModel.of(model, model_options)
+    swept.check_tasks(tasks)
+    asked = (swept.asked.template,) if templates is None else check_templates(templates)
+    site = swept.checkpoint.resolved(swept.asked).site
+    wanted = replace(
+        options,
+        layers=list(dict.fromkeys(layer_numbers(layers, swept.checkpoint.n_blocks, site))),
+        metrics=swept.metrics(metrics),
     )
     if wanted.metrics and None not in asked:
         logger.info("no metrics are measured: they are those of plain texts, and the templates have no None")
         wanted = replace(wanted, metrics=[])
     swept.checkpoint.check_layers(wanted.layers, site)
     swept.check_recipes(asked, wanted.fit_on)
-    settings = [
-        {**swept.settings(template), "limit": wanted.limit, "store_dtype": wanted.store_dtype} for template in asked
-    ]
-    limits = [swept.max_seq_length(template) for template in asked]
-    failures: dict[str, Exception] = {}
-    with calm_libraries():
-        sweeps = []
-        for number, task in enumerate(tasks, start=1):
-            name = task.metadata.name
-            with _report_failures(name, failures, or_if=lambda error: isinstance(error, InputError)):
-                label = f"[{number}/{len(tasks)}] {name}"
-                sweeps.append(TaskSweep(task, swept.checkpoint, settings, limits, wanted, folder, label))
-        for sweep in sweeps:  # missing data are reported before hours are spent on other tasks
-            with _report_failures(sweep.name, failures):
-                sweep.find_data()
-        working = [sweep for sweep in sweeps if sweep.has_work and sweep.name not in failures]
-        finished = [sweep for sweep in sweeps if not sweep.has_work]
-        for sweep in finished:
-            logger.info("%s is finished", sweep.name)
-        if working:
-            folder.storage.check_writable()
-            swept.encoder(asked[0])  # outside of `_report_failures`: an error here would fail every task
-            with folder.storage.scratch() as scratch, tell_interrupt(lambda: _what_is_kept(len(finished), len(tasks))):
-                corpus = _corpus(working, swept, wanted, scratch)
-                plan = _plan(working, swept, scratch, len(finished), failures, corpus)
-                if plan.tasks and (on_plan or log_plan)(plan):
-                    for sweep in working:
-                        if sweep.name not in failures:
-                            with _report_failures(sweep.name, failures):
-                                sweep.run(swept.encoder, corpus)
-                                finished.append(sweep)
-    # There may be no folder if every task failed.
-    board = load_results(results_dir) if folder.storage.exists() else Leaderboard.empty()
-    if failures:
-        raise TasksFailed(failures, len(tasks), board)
-    return board
+    return ModelSweep(swept, tasks, asked, wanted, folder, "" if is_one else f"{swept.checkpoint.name}: ")
+
+
+def _check_distinct(sweeps: Sequence[ModelSweep]) -> None:
+    folders = [shard.folder for sweep in sweeps for shard in sweep.shards]
+    if len(set(folders)) < len(folders):
+        names = [sweep.swept.checkpoint.name for sweep in sweeps]
+        twice = next((name for name in names if names.count(name) > 1), names[0])
+        raise InputError(f"model: {twice} is given twice; expected different models")
+
+
+def _do(
+    sweeps: Sequence[ModelSweep],
+    part: Part | None,
+    folder: ResultsFolder,
+    expiry: float,
+    on_plan: Callable[[Plan], bool],
+) -> None:
+    """Does the shards of this process, model by model, then what is left of others."""
+    sweep_of = {shard: sweep for sweep in sweeps for shard in sweep.shards}
+    first, own = _order(list(sweep_of), part)
+    with Crew(folder.storage, list(sweep_of), str(part or Part()), beat=min(BEAT, expiry / 4), expiry=expiry) as crew:
+        goes_on = True
+        for sweep in dict.fromkeys(sweep_of[shard] for shard in first):
+            mine = [shard for shard in first if sweep_of[shard] is sweep]
+            goes_on &= sweep.do(mine, crew, on_plan)
+            sweep.swept.release()
+        if goes_on:
+            _do_the_rest(sweep_of, own, part, crew)
+        if goes_on and RUNNING not in crew.states(list(sweep_of)).values():
+            write_run_settings(folder, folder.results())
+
+
+def _order(shards: list[Shard], part: Part | None) -> tuple[list[Shard], list[Shard]]:
+    """The shards that this process begins with, and all that are its own."""
+    if part is not None:
+        own = split(shards, part.count)[part.index - 1]
+        return own, own
+    try:
+        first = part_of_environment()
+    except InputError:  # no array job, or one that does not say which part this is
+        return shards, shards
+    return split(shards, first.count)[first.index - 1], shards
+
+
+def _do_the_rest(sweep_of: Mapping[Shard, ModelSweep], own: list[Shard], part: Part | None, crew: Crew) -> None:
+    """Takes up what dead workers have left, then helps the live ones with what they have not begun.
+
+    Only parts of workers that were seen in this folder are touched: each of the others may be done elsewhere. A shard
+    is tried once. Live workers are not waited for, but one that has just gone silent is: it may have died.
+    """
+    tried: set[Shard] = set()
+    while True:
+        shards = [shard for shard in _in_reach(list(sweep_of), own, part, crew.parts()) if shard not in tried]
+        states = crew.states(shards)
+        left = [shard for shard in shards if states[shard] in (DEAD, STOPPED, LOST)]
+        left += [shard for shard in shards if states[shard] == WAITING]
+        if left:
+            tried.add(left[0])
+            sweep = sweep_of[left[0]]
+            sweep.do(left[:1], crew, log_plan)
+            if len(left) == 1 or sweep_of[left[1]] is not sweep:
+                sweep.swept.release()
+        elif any(states[shard] == RUNNING and crew.is_uncertain(shard) for shard in shards):
+            time.sleep(_LOOK)
+        else:
+            return
+
+
+def _in_reach(shards: list[Shard], own: list[Shard], part: Part | None, seen: set[str]) -> list[Shard]:
+    """The shards of a process, then those of parts that were seen, from the end: their owners are at the beginning."""
+    if part is None or str(Part()) in seen:
+        return list(dict.fromkeys([*own, *shards]))
+    parts = enumerate(split(shards, part.count), start=1)
+    others = [shard for index, some in parts if str(Part(index, part.count)) in seen for shard in reversed(some)]
+    return list(dict.fromkeys([*own, *others]))
 
 
 def log_plan(plan: Plan) -> bool:
@@ -229,75 +323,3 @@ def log_plan(plan: Plan) -> bool:
     for line in plan.lines():
         logger.info("%s", line)
     return True
-
-
-def _what_is_kept(n_finished: int, n_tasks: int) -> str:
-    return f"{n_finished} of {n_tasks} tasks are finished; run the same command again to resume"
-
-
-def _corpus(working: list[TaskSweep], swept: SweptModel, options: SweepOptions, scratch: Path) -> Corpus | None:
-    """The corpus that transforms are fitted on, if it is encoded once for all tasks."""
-    templates = {template for sweep in working for template in sweep.to_fit}
-    if not (templates and options.fit_on.is_corpus):
-        return None
-    widest = max(swept.encoder(template).dim for template in templates)
-    corpus = Corpus(options.fit_on, options, scratch, len(templates), widest)
-    if corpus.is_apart:
-        warn_of_few(f"{options.fit_on.name}: transforms are", len(options.fit_on.texts), widest)
-        return corpus
-    logger.warning(
-        "%s takes more than half of the store budget, so it is encoded again with each task", options.fit_on.name
-    )
-    return None
-
-
-def _plan(
-    working: list[TaskSweep],
-    swept: SweptModel,
-    scratch: Path,
-    n_finished: int,
-    failures: dict[str, Exception],
-    corpus: Corpus | None,
-) -> Plan:
-    """The expected cost of the tasks. Their data and texts are kept in `scratch`; tasks without data fail here."""
-    plans: list[TaskPlan] = []
-    some: list[Item] = []
-    for sweep in working:
-        with _report_failures(sweep.name, failures):
-            found, texts = sweep.plan(swept.encoder, scratch, corpus)
-            plans += found
-            some += texts[:: max(1, len(texts) // 100)]
-    corpora: tuple[TaskPlan, ...] = ()
-    if corpus is not None:
-        templates = dict.fromkeys(template for sweep in working for template in sweep.to_fit)
-        corpora = tuple(corpus.plan(swept.encoder(template)) for template in templates)
-    encoder = swept.encoder(plans[0].template) if plans else None
-    speed = _speed(encoder, some) if some and encoder else None
-    return Plan(tuple(plans), n_finished, speed, corpora, f"{swept.checkpoint.modality}s")
-
-
-def _speed(encoder: OnePassEncoder, texts: list[Item]) -> float | None:
-    """Tokens per second; None if it cannot be measured, since a text that cannot be encoded is its task's failure."""
-    try:
-        return measure_speed(encoder, texts)
-    except Exception as error:
-        logger.warning("the plan has no times, since the speed cannot be measured: %s", reason_of(error))
-        logger.debug("the speed cannot be measured", exc_info=error)
-        return None
-
-
-def _report_failures(
-    task: str, failures: dict[str, Exception], *, or_if: Callable[[Exception], bool] = lambda _: False
-) -> AbstractContextManager[None]:
-    """Records and logs why a task fails. A full disk ends the sweep: it would fail every other task, too.
-
-    Args:
-        task: Name of the task.
-        failures: Receives the error.
-        or_if: Other errors that end the sweep.
-    """
-    return report_failures(task, failures, logger, stops_all=lambda error: _is_disk_full(error) or or_if(error))
-
-
-def _is_disk_full(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from leaderboard.results.provenance import provenance
 from leaderboard.scoring.prompts import TaskPrompts
 from leaderboard.scoring.score import prepared
 from leaderboard.scoring.texts import TaskTexts, collect_texts
+from leaderboard.shards.claims import Claim
 from leaderboard.sweep.corpus import Corpus
 from leaderboard.sweep.kept_texts import KeptTexts
 from leaderboard.sweep.measuring import TaskMetrics
@@ -106,6 +107,16 @@ class TaskSweep:
         return any(sweep.has_work for sweep in self._templates)
 
     @property
+    def templates(self) -> list[str | None]:
+        """The templates."""
+        return [sweep.template for sweep in self._templates]
+
+    @property
+    def templates_with_work(self) -> list[str | None]:
+        """The templates under which a score or a metric is missing."""
+        return [sweep.template for sweep in self._templates if sweep.has_work]
+
+    @property
     def to_fit(self) -> list[str | None]:
         """The templates under which a transform has to be fitted."""
         return [sweep.template for sweep in self._templates if sweep.fits]
@@ -131,21 +142,31 @@ class TaskSweep:
         plans = [sweep.plan(encoders(sweep.template), texts, corpus) for sweep in self._templates if sweep.has_work]
         return plans, list(texts.all) if any(plan.n_texts for plan in plans) else encoder.prompted(texts.sample)
 
-    def run(self, encoders: Encoders, corpus: Corpus | None = None) -> None:
-        """Computes and saves the missing scores and metrics. `plan` must be called first.
+    def run(self, encoders: Encoders, claims: Mapping[str | None, Claim], corpus: Corpus | None = None) -> None:
+        """Computes and saves the missing scores and metrics of the claimed shards. `plan` must be called first.
 
         Args:
             encoders: The model.
+            claims: The claims by template; they end as soon as their templates are done.
             corpus: What transforms are fitted on, if that is encoded apart from the tasks.
+
+        Raises:
+            ClaimLost: Another worker has taken up a shard.
         """
         assert self._kept_in is not None
         try:
             with self.data.loaded():
                 texts = KeptTexts.load(self._kept_in / _TEXTS, self._task.dataset)
                 for sweep in self._templates:
-                    if sweep.has_work:
-                        encoder = encoders(sweep.template)
-                        sweep.run(encoder, texts, corpus, self._provenance(encoder, sweep.template))
+                    if (claim := claims.get(sweep.template)) is not None:
+                        before = dict(self.seconds)
+                        sweep.refresh()
+                        if sweep.has_work:
+                            encoder = encoders(sweep.template)
+                            made_with = self._provenance(encoder, sweep.template)
+                            sweep.run(encoder, texts, corpus, made_with, claim.check)
+                        seconds = {part: spent - before.get(part, 0.0) for part, spent in self.seconds.items()}
+                        claim.finish(seconds, sweep.n_saved)
         finally:
             shutil.rmtree(self._kept_in, ignore_errors=True)
         parts = ", ".join(f"{part} {self.seconds[part]:.1f} s" for part in ("encoding", "scoring", "metrics"))

@@ -78,6 +78,7 @@ class TemplateSweep:
         name: Name of the task.
         template: The template; None for plain texts.
         unscored: The transforms without a finished score, by layer.
+        n_saved: Number of results that were saved.
     """
 
     def __init__(
@@ -101,6 +102,8 @@ class TemplateSweep:
         # Why layers have no score, for those whose vectors are not finite.
         self._not_finite: dict[int, str] = {}
         self._fitted_on = options.fit_on.name
+        self._check: Callable[[], None] = lambda: None
+        self.n_saved = 0
         # Missing results when the sweep begins; results files are not read again.
         asked = {layer: list(options.transforms) for layer in options.layers}
         self.unscored = asked if options.overwrite else self._still_missing(asked)
@@ -114,6 +117,13 @@ class TemplateSweep:
     def fits(self) -> bool:
         """Whether a transform has to be fitted."""
         return any(name is not None for names in self.unscored.values() for name in names)
+
+    def refresh(self) -> None:
+        """Leaves out what has been finished since: by a worker that has died after it had begun this shard."""
+        if not self._options.overwrite:
+            self.unscored = self._still_missing(self.unscored)
+            if self._metrics is not None:
+                self._metrics.refresh()
 
     def fall_back(self) -> None:
         """Fits on the evaluated texts, because the task has no other split; finished results of that kind are kept."""
@@ -145,7 +155,14 @@ class TemplateSweep:
             n_scores=sum(map(len, self.unscored.values())),
         )
 
-    def run(self, encoder: OnePassEncoder, texts: KeptTexts, corpus: Corpus | None, made_with: dict[str, Any]) -> None:
+    def run(
+        self,
+        encoder: OnePassEncoder,
+        texts: KeptTexts,
+        corpus: Corpus | None,
+        made_with: dict[str, Any],
+        check: Callable[[], None],
+    ) -> None:
         """Computes and saves the missing scores and metrics.
 
         Args:
@@ -153,7 +170,9 @@ class TemplateSweep:
             texts: The texts of the task.
             corpus: What transforms are fitted on, if that is encoded apart from the task.
             made_with: The provenance of the results, without layer and transform.
+            check: Called before anything is saved; raises an error if this process may not save it anymore.
         """
+        self._check = check
         for group in self._groups(encoder, texts, corpus):
             unscored = {layer: names for layer, names in self.unscored.items() if layer in group}
             missing = [] if self._metrics is None else [layer for layer in self._metrics.missing if layer in group]
@@ -163,7 +182,7 @@ class TemplateSweep:
                     text_pass = self._text_pass(encoder, texts, missing, list(unscored))
                     self._score(encoder, texts, unscored, text_pass, corpus, scratch, made_with)
                 if self._metrics is not None:
-                    self._metrics.measure(encoder, texts.sample, missing, text_pass, scratch, made_with)
+                    self._metrics.measure(encoder, texts.sample, missing, text_pass, scratch, made_with, check)
         with self._of_task.folder.storage.scratch() as scratch:
             self._save_not_finite(texts, scratch, made_with)
 
@@ -274,7 +293,9 @@ class TemplateSweep:
         fitted = {} if transform is None else {**self._fit_settings(transform), **self._fit_provenance(texts)}
         for entry in entries_of(result):
             entry[PROVENANCE] = {"layer": layer, **made_with, **fitted, **said}
+        self._check()
         self._of_task.folder.save_result(result, self._meta(layer, transform), scratch)
+        self.n_saved += 1
 
     def _save_not_finite(self, texts: KeptTexts, scratch: Path, made_with: dict[str, Any]) -> None:
         """Saves a result without a score for each layer with vectors that are not finite.
