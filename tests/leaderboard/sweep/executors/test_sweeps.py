@@ -18,7 +18,7 @@ from leaderboard.cli import main
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 Until = Callable[..., None]
-_TASKS = ("StarterSTS", "StarterClustering", "StarterPairs", "StarterClassification")
+_TASKS = ("StarterSTS", "StarterClustering", "StarterPairClassification", "StarterClassification")
 _OPTIONS = ("--layers", "0,1,-1", "--limit", "40", "--metrics", "dataset_entropy", "--metric-texts", "20")
 _KEYS = ["model", "revision", "task", "layer"]
 
