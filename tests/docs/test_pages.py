@@ -53,6 +53,7 @@ STAND_INS = {
     "the network": "a repository on this machine; pip looks at what is installed",
     "minutes": "none: the command line is parsed, and `make test-all` runs it",
     "hours": "none: the command line is parsed",
+    "a cluster": "none: the command line is parsed; tests of executors have clusters of this machine",
 }
 # Pages whose commands take ten seconds and more: `make test-all` runs them.
 SLOW = (
@@ -270,7 +271,7 @@ def reader(
 
 def _run(command: str, block: Block, reader: Reader, shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Done:
     plain = _plain(command)
-    if {"minutes", "hours"} & set(block.needs):
+    if {"minutes", "hours", "a cluster"} & set(block.needs):
         _parse(command, monkeypatch)
         return Done(0, "", "", {})
     extra = {"MAKEFLAGS": "n"} if EXCEPTIONS.get(plain, ("",))[0] == "dry run" else {}
