@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leaderboard.cli.options import PROGRAM, add_task_options, check_task_choice, parse_layers
-from leaderboard.models.known import known_models
+from leaderboard.models.known import at_revision, known_models, read_models
+from leaderboard.shards.expiry import EXPIRY, check_expiry
 from leaderboard.sweep.arguments import check_results_folder, check_sweep
 from leaderboard.tasks.names import TASK, TRAIN, check_data_dir
 from midlayer_embed.cli.early import check_layers, check_model
 from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, completes, model_options
+from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import user_path
+from midlayer_embed.options import fold
+from midlayer_embed.parts import parse_part
 from midlayer_embed.recipes.names import NONE, TEMPLATES, TEXT, TRANSFORMS
 from midlayer_embed.terms import METRIC_TABLE, views_needed
 
@@ -26,9 +30,10 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Adds the command to the program."""
     run = commands.add_parser(
         "run",
-        help="score layers of a model on tasks",
-        description="Scores layers of a model on tasks. Results that are already in the results folder are not "
-        "computed again. A task that fails does not stop the others; the exit code is then 1.",
+        help="score layers of models on tasks",
+        description="Scores layers of models on tasks. Results that are already in the results folder are not "
+        "computed again. A task that fails does not stop the others; the exit code is then 1. Several processes and "
+        "machines can share a results folder: each passes over what another one is doing.",
         epilog=f"example: {PROGRAM} run starter --benchmark starter --layers 0,0.5,-1 --results results/starter",
     )
     run.set_defaults(command=_run, resumes=True)
@@ -41,12 +46,20 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
     Args:
         run: The command.
     """
-    add_model_options(run, without=("template",))
+    add_model_options(run, several=True, without=("template",))
+    run.add_argument(
+        "--models",
+        dest="models_file",
+        metavar="FILE",
+        help='a file of further models, one a line; like MODEL, each may be "name@revision"',
+    )
     add_task_options(run, default="starter")
     run.add_argument(
         "--layers", default="all", metavar="LAYERS", help='"all" (default), or e.g. 0,6,-1; 0.5 is a depth'
     )
-    run.add_argument("--results", default="results", metavar="FOLDER", help="results folder (default: results)")
+    run.add_argument(
+        "--results", default="results", metavar="FOLDER", help="results folder, or s3://bucket/... (default: results)"
+    )
     run.add_argument("--overwrite", action="store_true", help="compute finished layers again")
     run.add_argument("--plan", action="store_true", help="print the expected cost and exit")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: 0)")
@@ -96,6 +109,20 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
         metavar="N",
         help="texts per task on which metrics are measured (default: 1000)",
     )
+    machines = run.add_argument_group("several machines")
+    machines.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="do part i of n, such as 2/8, then what is left of the parts of other processes that share the results "
+        "folder; auto: i and n of a SLURM array's task; auto/8: i of a Kubernetes job's pod (default: everything)",
+    )
+    machines.add_argument(
+        "--expiry",
+        type=float,
+        default=EXPIRY,
+        metavar="SECONDS",
+        help=f"time without a sign of life after which another process counts as dead (default: {EXPIRY:g})",
+    )
     size = run.add_argument_group("size")
     size.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that score layers (default: 1)")
     size.add_argument(
@@ -130,8 +157,25 @@ def check_run(arguments: argparse.Namespace) -> None:
     check_task_choice(arguments)
     if arguments.data_dir is not None:
         check_data_dir(arguments.data_dir)
-    _check_model(arguments, [] if isinstance(layers, str) else layers)
+    if arguments.shard is not None:
+        parse_part(arguments.shard)
+    check_expiry(arguments.expiry)
+    for model in models_of(arguments):
+        _check_model(arguments, model, [] if isinstance(layers, str) else layers)
     check_results_folder(arguments.results)
+
+
+def models_of(arguments: argparse.Namespace) -> list[str]:
+    """The models of the command line and of the file of --models.
+
+    Raises:
+        InputError: (a ValueError) there are none, or the file cannot be read.
+    """
+    of_file = [] if arguments.models_file is None else read_models(arguments.models_file)
+    found = list(dict.fromkeys([*arguments.models, *of_file]))
+    if not found:
+        raise InputError("model: expected at least one MODEL, or --models FILE, got none")
+    return found
 
 
 def _metrics(arguments: argparse.Namespace) -> str | list[str]:
@@ -154,9 +198,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from leaderboard.sweep.run import TasksFailed, run_sweep
 
     failed = None
+    on_plan = None if not arguments.plan else _print_plan if len(models_of(arguments)) == 1 else _print_plans
     try:
         board = run_sweep(
-            arguments.model,
+            models_of(arguments),
             arguments.tasks or arguments.benchmark,
             arguments.results,
             layers=parse_layers(arguments.layers),
@@ -165,8 +210,10 @@ def _run(arguments: argparse.Namespace) -> int:
             metrics=_metrics(arguments),
             seed=arguments.seed,
             overwrite=arguments.overwrite,
+            shard=arguments.shard,
+            expiry=arguments.expiry,
             show_progress=not arguments.quiet,
-            on_plan=_print_plan if arguments.plan else None,
+            on_plan=on_plan,
             **model_options(arguments),
         )
     except TasksFailed as error:  # each failure is logged already
@@ -179,19 +226,26 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_model(arguments: argparse.Namespace, layers: Sequence[int | float]) -> None:
-    """As `early.check_model`, for a name in `configs/models`, too."""
-    known = known_models().get(arguments.model)
+def _check_model(arguments: argparse.Namespace, model: str, layers: Sequence[int | float]) -> None:
+    """As `early.check_model`, for a name in `configs/models`, too, and for a name with a revision."""
+    source, _ = fold(model_options(arguments))
+    name, source = at_revision(model, source)
+    known = known_models().get(str(name))
     if known is None:
-        check_model(arguments, layers)
+        check_model(argparse.Namespace(**{**vars(arguments), "model": name, "revision": source.revision}), layers)
     else:
-        known.check_revision(arguments.revision)
+        known.check_revision(source.revision)
         check_layers(layers, known.n_blocks, arguments.site)
 
 
 def _print_plan(plan: "Plan") -> bool:
     print("\n".join(plan.lines()))
     return False
+
+
+def _print_plans(plan: "Plan") -> bool:
+    print(f"{plan.model}:")
+    return _print_plan(plan)
 
 
 def _show(board: "Leaderboard", results: str) -> None:

@@ -21,6 +21,7 @@ from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
 
+from leaderboard.shards.expiry import EXPIRY, beat_of
 from leaderboard.shards.shard import SHARDS, SWEEPS, Shard, sweep_file
 from leaderboard.shards.workers import Worker, read_workers
 from leaderboard.storage.protocol import Storage
@@ -28,15 +29,10 @@ from midlayer_embed.ground.failures import reason_of
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two signs of life of a worker, and after how many without one it counts as dead. NFS may show the time
-# of a file up to a minute late.
-BEAT = 15.0
-EXPIRY = 120.0
-
 # How a try ended.
 FINISHED, FAILED, STOPPED, LOST = "finished", "failed", "stopped", "lost"
 # What can be said of a shard besides.
-WAITING, RUNNING, DEAD = "waiting", "running", "dead"
+WAITING, RUNNING, DEAD, OTHER = "waiting", "running", "dead", "asked for something else"
 
 
 class ClaimLost(RuntimeError):
@@ -53,7 +49,6 @@ class Crew:
         storage: The results folder.
         shards: All shards of the sweep, for others to see how much there is to do.
         part: The part of the shards that is its own, for others to see.
-        beat: Seconds between two signs of life.
         expiry: Seconds without one after which another worker counts as dead.
     """
 
@@ -63,13 +58,12 @@ class Crew:
         shards: Sequence[Shard] = (),
         part: str = "1/1",
         *,
-        beat: float = BEAT,
         expiry: float = EXPIRY,
     ) -> None:
         self.storage = storage
         self._shards = shards
         self.me = Worker.here(part, datetime.now(timezone.utc).isoformat(timespec="seconds"))
-        self._beat, self._expiry = beat, expiry
+        self._beat, self._expiry = beat_of(expiry), expiry
         self._claims: list[Claim] = []
         self._known: frozenset[str] = frozenset()
         self._workers: dict[str, Worker] = {}
@@ -109,28 +103,42 @@ class Crew:
         """Claims a shard.
 
         Returns:
-            The claim; or why there is none: `RUNNING` if a live worker has it, or how it ended since this worker began.
+            The claim; or why there is none: `RUNNING` if a live worker has it, or how it ended since this worker began,
+            if that one was asked for the same.
         """
-        state, number = self._state(shard, self.storage.paths(shard.folder))
+        paths = self.storage.paths(shard.folder)
+        state, number = self._state(shard, paths)
         ended = state in (FINISHED, FAILED) and _record(shard, number) not in self._known
-        if state == RUNNING or ended:
+        if state == RUNNING or (ended and self._asks(shard, number) == shard.asks):
             return state
         self._join()
         self.storage.create(shard.description, shard.to_json())
-        content = json.dumps({"worker": self.me.id}).encode()
+        content = json.dumps({"worker": self.me.id, "asks": shard.asks}).encode()
         if not self.storage.create(_claim(shard, number + 1), content):
             return RUNNING
-        claim = Claim(self, shard, number + 1)
+        claim = Claim(self, shard, number + 1, is_fresh=self._known.issuperset(paths))
         with self._lock:
             self._claims.append(claim)
         return claim
 
     def states(self, shards: Sequence[Shard]) -> dict[Shard, str]:
-        """The state of each shard: `WAITING`, `RUNNING`, `DEAD`, or how its last try ended."""
+        """The state of each shard: `WAITING`, `RUNNING`, `DEAD`, or how its last try ended.
+
+        What a worker does or has done since this one began counts as `OTHER` if it was asked for something else.
+        """
         by_folder: dict[str, list[str]] = {}
         for path in self.storage.paths(SHARDS):
             by_folder.setdefault(path.rpartition("/")[0], []).append(path)
-        return {shard: self._state(shard, by_folder.get(shard.folder, []))[0] for shard in shards}
+        found = {}
+        for shard in shards:
+            state, number = self._state(shard, by_folder.get(shard.folder, []))
+            is_new = state == RUNNING or (state == FINISHED and _record(shard, number) not in self._known)
+            found[shard] = OTHER if is_new and self._asks(shard, number) != shard.asks else state
+        return found
+
+    def is_running(self, shard: Shard) -> bool:
+        """Whether a live worker does a shard, whatever it was asked for."""
+        return self._state(shard, self.storage.paths(shard.folder))[0] == RUNNING
 
     def note_finished(self, shards: Sequence[Shard]) -> None:
         """Notes shards that were finished before there were records of them, for `status`."""
@@ -169,11 +177,19 @@ class Crew:
         worker = self._worker_of(shard, number)
         return (RUNNING if worker is not None and self._is_alive(worker) else DEAD), number
 
-    def _worker_of(self, shard: Shard, number: int) -> Worker | None:
+    def _said(self, shard: Shard, number: int) -> dict[str, str]:
+        """The content of a claim; empty if it cannot be read."""
         try:
-            name = str(json.loads(self.storage.read(_claim(shard, number)) or b"")["worker"])
-        except (ValueError, KeyError, TypeError):
-            return None
+            found = json.loads(self.storage.read(_claim(shard, number)) or b"")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _asks(self, shard: Shard, number: int) -> str:
+        return str(self._said(shard, number).get("asks", ""))
+
+    def _worker_of(self, shard: Shard, number: int) -> Worker | None:
+        name = str(self._said(shard, number).get("worker"))
         return self._all_workers().get(name) or self._all_workers(again=True).get(name)
 
     def _all_workers(self, *, again: bool = False) -> dict[str, Worker]:
@@ -222,11 +238,12 @@ class Claim:
     Attributes:
         shard: The shard.
         number: Number of the try.
+        is_fresh: Whether nobody has touched the shard since this process began.
         is_lost: Whether another worker has taken the shard up.
     """
 
-    def __init__(self, crew: Crew, shard: Shard, number: int) -> None:
-        self.shard, self.number = shard, number
+    def __init__(self, crew: Crew, shard: Shard, number: int, *, is_fresh: bool) -> None:
+        self.shard, self.number, self.is_fresh = shard, number, is_fresh
         self.is_lost = False
         self._crew = crew
         self._began = time.monotonic()

@@ -21,6 +21,7 @@ class Shard:
         task: Name of the task.
         template: The template; None for plain texts.
         cost: Estimated seconds on some machine, the same one for all shards.
+        asks: Short name of what is asked for: layers, transforms, metrics. Two processes may ask for different things.
 
     Example:
         >>> Shard("org/model", "main", "", "STS12", None, 3.5).folder
@@ -33,6 +34,7 @@ class Shard:
     task: str
     template: str | None
     cost: float
+    asks: str = ""
 
     @property
     def folder(self) -> str:
@@ -64,7 +66,10 @@ class Shard:
         """
         found = json.loads(content)
         try:
-            return cls(**{field.name: found[field.name] for field in fields(cls)})
+            return cls(
+                **{field.name: found[field.name] for field in fields(cls) if field.name != "asks"},
+                asks=found.get("asks", ""),
+            )
         except (KeyError, TypeError) as error:
             raise ValueError(f"no shard: {error}") from None
 

@@ -79,9 +79,9 @@ class ModelSweep:
         Returns:
             Whether `on_plan` agreed, or was not asked because there is nothing to do.
         """
-        sweeps = self._sweeps(shards)
+        sweeps = self._sweeps(shards, crew)
         for sweep in sweeps:  # missing data are reported before hours are spent on other tasks
-            with self._recording(sweep, crew):
+            with self._recording(sweep.name, self._shards_of(sweep), crew):
                 sweep.find_data()
         finished = [sweep for sweep in sweeps if not sweep.has_work]
         for sweep in finished:
@@ -143,31 +143,31 @@ class ModelSweep:
         )
         variant = layer_meta(checkpoint, None, self._settings[template]).experiment_name or ""
         name = str(task.metadata.name)
-        return Shard(checkpoint.name, checkpoint.revision, variant, name, template, cost)
+        return Shard(checkpoint.name, checkpoint.revision, variant, name, template, cost, options.asks)
 
     @cached_property
     def _size(self) -> ModelSize:
         return ModelSize.of(self.swept.checkpoint)
 
-    def _sweeps(self, shards: Sequence[Shard]) -> list[TaskSweep]:
+    def _sweeps(self, shards: Sequence[Shard], crew: Crew) -> list[TaskSweep]:
         """The tasks of some shards, each with the templates that are asked for."""
-        templates: dict[int, tuple[AbsTask, list[str | None]]] = {}
+        of_tasks: dict[str, list[Shard]] = {}
         for shard in shards:
-            task, template = self._place[shard]
-            templates.setdefault(id(task), (task, []))[1].append(template)
+            of_tasks.setdefault(shard.task, []).append(shard)
         found = []
-        for number, (task, wanted) in enumerate(templates.values(), start=1):
-            name = str(task.metadata.name)
-            with self._reporting(self._prefix + name, or_if=lambda error: isinstance(error, InputError)):
+        for number, (name, some) in enumerate(of_tasks.items(), start=1):
+            task = self._place[some[0]][0]
+            templates = [self._place[shard][1] for shard in some]
+            with self._recording(name, some, crew, or_if=lambda error: isinstance(error, InputError)):
                 found.append(
                     TaskSweep(
                         task,
                         self.swept.checkpoint,
-                        [self._settings[template] for template in wanted],
-                        [self._limits[template] for template in wanted],
+                        [self._settings[template] for template in templates],
+                        [self._limits[template] for template in templates],
                         self._options,
                         self._folder,
-                        f"{self._prefix}[{number}/{len(templates)}] {name}",
+                        f"{self._prefix}[{number}/{len(of_tasks)}] {name}",
                     )
                 )
         return found
@@ -185,7 +185,7 @@ class ModelSweep:
         plans: list[TaskPlan] = []
         some: list[Item] = []
         for sweep in working:
-            with self._recording(sweep, crew):
+            with self._recording(sweep.name, self._shards_of(sweep), crew):
                 found, texts = sweep.plan(swept.encoder, scratch, corpus)
                 plans += found
                 some += texts[:: max(1, len(texts) // 100)]
@@ -215,13 +215,17 @@ class ModelSweep:
         return None
 
     @contextmanager
-    def _recording(self, sweep: TaskSweep, crew: Crew) -> Iterator[None]:
+    def _recording(
+        self, name: str, shards: Sequence[Shard], crew: Crew, or_if: Callable[[Exception], bool] = lambda _: False
+    ) -> Iterator[None]:
         """As `_reporting`, before the shards of a task are claimed: their records say why they failed, too."""
-        with self._reporting(self._named(sweep)):
+        with self._reporting(self._prefix + name, or_if):
             try:
                 yield
             except Exception as error:
-                for shard in self._shards_of(sweep):
+                if or_if(error) or _is_disk_full(error):
+                    raise
+                for shard in shards:
                     if isinstance(claim := crew.take(shard), Claim):
                         claim.fail(error)
                 raise

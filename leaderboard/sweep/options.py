@@ -1,5 +1,7 @@
 """Options of a sweep that hold for every task."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,3 +44,10 @@ class SweepOptions:
     transforms: tuple[str | None, ...]
     fit_on: FitOn
     fit_texts: int
+
+    @property
+    def asks(self) -> str:
+        """Short name of what is asked for: the same for the same layers, metrics and transforms."""
+        ignored = {"jobs", "store_budget", "show_progress", "data_dir"}
+        asked = {name: str(value) for name, value in vars(self).items() if name not in ignored}
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]

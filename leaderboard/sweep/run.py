@@ -18,7 +18,8 @@ from leaderboard.board import Leaderboard, load_results
 from leaderboard.quiet import calm_libraries
 from leaderboard.results.files.folder import ResultsFolder
 from leaderboard.results.files.run_settings import write_run_settings
-from leaderboard.shards.claims import BEAT, DEAD, EXPIRY, LOST, RUNNING, STOPPED, WAITING, Crew
+from leaderboard.shards.claims import DEAD, LOST, OTHER, RUNNING, STOPPED, WAITING, Crew
+from leaderboard.shards.expiry import EXPIRY, check_expiry
 from leaderboard.shards.shard import Shard
 from leaderboard.shards.split import split
 from leaderboard.sweep.arguments import (
@@ -261,7 +262,7 @@ def _do(
     """Does the shards of this process, model by model, then what is left of others."""
     sweep_of = {shard: sweep for sweep in sweeps for shard in sweep.shards}
     first, own = _order(list(sweep_of), part)
-    with Crew(folder.storage, list(sweep_of), str(part or Part()), beat=min(BEAT, expiry / 4), expiry=expiry) as crew:
+    with Crew(folder.storage, list(sweep_of), str(part or Part()), expiry=check_expiry(expiry)) as crew:
         goes_on = True
         for sweep in dict.fromkeys(sweep_of[shard] for shard in first):
             mine = [shard for shard in first if sweep_of[shard] is sweep]
@@ -269,7 +270,7 @@ def _do(
             sweep.swept.release()
         if goes_on:
             _do_the_rest(sweep_of, own, part, crew)
-        if goes_on and RUNNING not in crew.states(list(sweep_of)).values():
+        if goes_on and not any(crew.is_running(shard) for shard in sweep_of):
             write_run_settings(folder, folder.results())
 
 
@@ -289,13 +290,16 @@ def _do_the_rest(sweep_of: Mapping[Shard, ModelSweep], own: list[Shard], part: P
     """Takes up what dead workers have left, then helps the live ones with what they have not begun.
 
     Only parts of workers that were seen in this folder are touched: each of the others may be done elsewhere. A shard
-    is tried once. Live workers are not waited for, but one that has just gone silent is: it may have died.
+    is tried once. Live workers are not waited for, but for one that has just gone silent, since it may have died, and
+    one that does a shard of this process with other layers or metrics.
     """
     tried: set[Shard] = set()
     while True:
         shards = [shard for shard in _in_reach(list(sweep_of), own, part, crew.parts()) if shard not in tried]
         states = crew.states(shards)
+        asked_else = [shard for shard in own if states.get(shard) == OTHER]
         left = [shard for shard in shards if states[shard] in (DEAD, STOPPED, LOST)]
+        left += [shard for shard in asked_else if not crew.is_running(shard)]
         left += [shard for shard in shards if states[shard] == WAITING]
         if left:
             tried.add(left[0])
@@ -303,7 +307,7 @@ def _do_the_rest(sweep_of: Mapping[Shard, ModelSweep], own: list[Shard], part: P
             sweep.do(left[:1], crew, log_plan)
             if len(left) == 1 or sweep_of[left[1]] is not sweep:
                 sweep.swept.release()
-        elif any(states[shard] == RUNNING and crew.is_uncertain(shard) for shard in shards):
+        elif asked_else or any(states[shard] == RUNNING and crew.is_uncertain(shard) for shard in shards):
             time.sleep(_LOOK)
         else:
             return

@@ -160,7 +160,8 @@ class TaskSweep:
                 for sweep in self._templates:
                     if (claim := claims.get(sweep.template)) is not None:
                         before = dict(self.seconds)
-                        sweep.refresh()
+                        if not claim.is_fresh:
+                            sweep.refresh()
                         if sweep.has_work:
                             encoder = encoders(sweep.template)
                             made_with = self._provenance(encoder, sweep.template)

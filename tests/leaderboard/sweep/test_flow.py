@@ -73,7 +73,7 @@ def test_each_dataset_is_loaded_and_listened_to_once(
     assert listened == dict.fromkeys(names, 1)
     assert board.scores.height == 6 * 2
     assert not any(task.data_loaded for task in tasks)
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [".lock"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_task_that_is_loaded_already_keeps_its_data(

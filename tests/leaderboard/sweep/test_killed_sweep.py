@@ -13,26 +13,30 @@ from leaderboard import load_results, run_sweep
 _OPTIONS: dict[str, Any] = {"layers": [0, -1], "metrics": ["dataset_entropy", "curvature"], "show_progress": False}
 _N_TASKS = 2
 
-# Puts so many new files in place, and is killed when the next one is written but not in place yet.
+# Puts so many new files of results in place, and is killed when the next one is written but not in place yet.
 _KILLED = f"""
 import os, signal, sys
 from leaderboard import run_sweep
 from support.tiny_tasks import TINY_TASKS
-replace, left = os.replace, int(sys.argv[3])
-def replace_or_die(source, target):
-    global left
-    if not os.path.exists(target) and ".scratch" not in str(target):
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-    replace(source, target)
-os.replace = replace_or_die
+left = int(sys.argv[3])
+def or_die(place):
+    def place_or_die(source, target):
+        global left
+        is_ours = str(target).startswith(tuple(os.path.join(sys.argv[2], name) for name in ("results", "metrics")))
+        if is_ours and not os.path.exists(target):
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+        place(source, target)
+    return place_or_die
+os.replace, os.link = or_die(os.replace), or_die(os.link)
 run_sweep(sys.argv[1], [task() for task in TINY_TASKS[-{_N_TASKS}:]], sys.argv[2], **{_OPTIONS})
 """
 
 
 def _files(results: Path) -> list[Path]:
-    return [path for path in results.glob("[!.]*/**/*") if path.is_file() and not path.name.startswith(".")]
+    folders = (results / "results", results / "metrics")
+    return [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.name[0] != "."]
 
 
 @pytest.mark.process
@@ -64,4 +68,4 @@ def test_a_run_that_is_killed_before_every_file_that_it_finishes_gives_the_same_
     keys = ["task", "metric", "normalization", "layer"]
     assert board.metrics.select(keys).equals(whole.metrics.select(keys))
     np.testing.assert_allclose(board.metrics["value"], whole.metrics["value"], rtol=1e-5)
-    assert {path.name for path in results.iterdir()} == {".lock", "results", "metrics"}
+    assert {path.name for path in results.iterdir()} == {"results", "metrics", "shards", "sweeps", "workers"}

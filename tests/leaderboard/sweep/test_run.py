@@ -286,7 +286,7 @@ def test_a_failing_task_is_told_in_one_line_and_stops_no_other(
     found = failed.value.leaderboard.scores
     assert found["task"].unique().sort().to_list() == ["TinyClustering", "TinyPairClassification"]
     assert found.height == 4
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [".lock"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
     monkeypatch.undo()
     finished = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("Tiny*.json")}

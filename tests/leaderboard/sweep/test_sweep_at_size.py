@@ -212,7 +212,7 @@ def test_a_full_disk_ends_in_one_line_and_a_folder_that_is_gone_on_with(
 ) -> None:
     arguments = ["run", str(llama_folder), "--tasks", "StarterSTS", "StarterPairClassification", "--metrics", "none"]
     arguments += ["--quiet", "--results", str(tmp_path)]
-    replace, left = os.replace, [7]
+    replace, left = os.replace, [2]
 
     def until_full(source: Any, target: Any) -> None:
         left[0] -= 1

@@ -101,7 +101,7 @@ def test_nothing_is_decoded_but_for_the_model_and_no_image_is_copied(
         kept.append(sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()))
         return True
 
-    monkeypatch.setattr("leaderboard.sweep.run._speed", lambda *_: 1.0)
+    monkeypatch.setattr("leaderboard.sweep.model_sweep._speed", lambda *_: 1.0)
     sweep(vit_folder, [_FLOWERS, _DOGS, _STS], tmp_path, data_dir=image_mirror, on_plan=on_plan)
     assert kept[0] == 0 and kept[1] < 40_000
     assert len(opened) == sum(len(items) for _, items in passes) > 100
@@ -118,7 +118,7 @@ def test_each_image_that_is_asked_for_is_read_once_to_score_all_layers(
         return encoded_bytes(value, name)
 
     monkeypatch.setattr(pictures, "_encoded", spy)
-    monkeypatch.setattr("leaderboard.sweep.run._speed", lambda *_: 1.0)
+    monkeypatch.setattr("leaderboard.sweep.model_sweep._speed", lambda *_: 1.0)
     sweep(vit_folder, [_FLOWERS], tmp_path, data_dir=image_mirror, layers="all")
     # for the plan, for the scores of all layers, and for the model
     assert Counter(read) == dict.fromkeys(read, 3) and len(set(read)) == 36 + 24
@@ -326,4 +326,5 @@ run_sweep(sys.argv[1], {[_FLOWERS, _STS]!r}, sys.argv[2], data_dir=sys.argv[3], 
     whole = run_sweep(vit_folder, [_FLOWERS, _STS], tmp_path / "whole", data_dir=image_mirror, **options)
     board = run_sweep(vit_folder, [_FLOWERS, _STS], tmp_path / "killed", data_dir=image_mirror, **options)
     assert scores_of(board).equals(scores_of(whole)) and scores_of(board).height == 4
-    assert {path.name for path in (tmp_path / "killed").iterdir()} == {".lock", "results", "metrics"}
+    folders = {"results", "metrics", "shards", "sweeps", "workers"}
+    assert {path.name for path in (tmp_path / "killed").iterdir()} == folders

@@ -1,0 +1,28 @@
+"""How long a process may give no sign of life before its work is taken up by others."""
+
+from midlayer_embed.errors import InputError
+
+# Seconds between two signs of life of a worker, and after how many without one it counts as dead. NFS may show the time
+# of a file up to a minute late.
+BEAT = 15.0
+EXPIRY = 120.0
+
+
+def check_expiry(expiry: float) -> float:
+    """Checks the number of seconds without a sign of life.
+
+    Raises:
+        InputError: (a ValueError) not a number of at least 1.
+
+    Example:
+        >>> check_expiry(60)
+        60.0
+    """
+    if isinstance(expiry, bool) or not isinstance(expiry, (int, float)) or not 1 <= expiry < float("inf"):
+        raise InputError(f"expiry: expected a number of seconds, at least 1, got {expiry!r}")
+    return float(expiry)
+
+
+def beat_of(expiry: float) -> float:
+    """Seconds between two signs of life of a worker."""
+    return min(BEAT, expiry / 4)
