@@ -9,6 +9,7 @@ import yaml
 
 from leaderboard.cli.program import _parser
 
+pytestmark = pytest.mark.unit
 _FOLDER = Path(__file__).parents[2] / "examples" / "cluster"
 
 

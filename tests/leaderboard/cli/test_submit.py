@@ -28,7 +28,7 @@ def _typed(action: argparse.Action) -> list[str]:
     flag = action.option_strings[0]
     if action.nargs == 0:
         return [flag]
-    if action.type is int:
+    if action.type in (int, float):
         return [flag, "-7"] if action.dest == "seed" else [flag, "7"]
     if action.nargs == "+":
         return [flag, "an echo of {text}", "b"]

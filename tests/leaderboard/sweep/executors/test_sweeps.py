@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -63,20 +64,28 @@ def _running(results: Path) -> list[dict[str, Any]]:
     return [json.loads((results / "workers" / f"{name}.json").read_text()) for name in names]
 
 
+def _variable(pid: int, name: str) -> str:
+    variables = dict(entry.split("=", 1) for entry in Path(f"/proc/{pid}/environ").read_text().split("\0") if entry)
+    return variables[name]
+
+
 @pytest.mark.parametrize("who", ["worker", "its parent"])
 def test_three_workers_of_which_one_is_killed_give_the_tables_of_one_process(
     engine: list[str], who: str, models: list[str], whole: Any, tmp_path: Path, until: Until
 ) -> None:
     if who == "its parent" and engine[1] == "local":
         pytest.skip("its parent is submit")
-    if who == "its parent" and "--follow" in engine:
-        pytest.skip("whoever kills a process of a SLURM job kills the job; that it is requeued is tested beside this")
     results = tmp_path / "results"
     killed: list[int] = []
 
     def kill_one() -> None:
         until(lambda: results.exists() and _running(results), 120)
         pid = int(_running(results)[0]["process"].split()[0])
+        if who == "its parent" and "--follow" in engine:  # as SLURM does to a job that has to leave
+            job = "_".join(_variable(pid, f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+            subprocess.run(["scancel", "--signal=USR2", job], check=True)
+            killed.append(pid)
+            return
         if who == "its parent":
             pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(pid, signal.SIGKILL)
@@ -101,6 +110,6 @@ def test_three_workers_of_which_one_is_killed_give_the_tables_of_one_process(
     finished = Counter(folder for folder, end in ends if end["state"] == "finished")
     assert len(finished) == len(models) * len(_TASKS)
     assert set(finished.values()) == {1}
-    again = [path for path in results.glob("shards/**/0002.claim")]
+    again = list(results.glob("shards/**/0002.claim"))
     assert again, "the shard of the worker that was killed was done again"
     assert {"1-of-3.log", "2-of-3.log", "3-of-3.log"} <= {path.name for path in (results / "workers").iterdir()}
