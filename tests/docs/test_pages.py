@@ -57,7 +57,7 @@ STAND_INS = {
 }
 # Pages whose commands take ten seconds and more: `make test-all` runs them.
 SLOW = (
-    *("choose-a-layer", "choose-a-recipe", "experiments", "measure-every-layer", "model-card", "one-layer", "recipes"),
+    *("choose-a-layer", "choose-a-recipe", "clusters", "experiments", "measure-every-layer", "model-card", "one-layer", "recipes"),
     *("install", "report", "run-tasks", "serve-layer-k", "starter-benchmark", "training-and-scale"),
 )
 # All that is not run as it is written, with how it is tried instead, and why.

@@ -56,5 +56,5 @@ class Showing:
     def _read(self) -> list[str]:
         try:
             return read_progress(open_storage(self._results)).lines()
-        except OSError as error:  # the sweep goes on, and the next look may succeed
+        except Exception as error:  # such as those of object stores: the sweep goes on, and the next look may succeed
             return [f"the results folder cannot be read: {reason_of(error)}"]
