@@ -44,6 +44,7 @@ PROGRAMS: tuple[tuple[str, ...], ...] = (
     ("benchmarks.experiments.prompt_grid", "--texts", "16"),
     ("benchmarks.probes.attention_layers", "--images", "96"),
     ("benchmarks.evaluation.scoring_jobs",),
+    ("benchmarks.evaluation.workers",),
     ("benchmarks.encoding.cold_start", "--starts", "1"),
     ("benchmarks.encoding.growth", "--texts", "32", "--lines", "40000"),
     ("benchmarks.evaluation.scoring",),

@@ -11,7 +11,7 @@ import polars as pl
 from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.ground.paths import user_path
+from midlayer_embed.ground.paths import target_folder
 
 if TYPE_CHECKING:
     from leaderboard.report.page_files.sections import Section
@@ -43,8 +43,9 @@ class Leaderboard(Tables):
             folder: Target folder, created if needed.
             **options: Options of `schemes`: tasks, complete_only, seed.
         """
+        target = target_folder(folder, "folder")
         for name, frame in self._all_tables(options).items():
-            with atomic_file(user_path(folder) / f"{name}.parquet") as partial:
+            with atomic_file(target / f"{name}.parquet") as partial:
                 frame.write_parquet(partial)
 
     def to_csv(self, folder: str | Path, **options: Any) -> None:
@@ -54,8 +55,9 @@ class Leaderboard(Tables):
             folder: Target folder, created if needed.
             **options: Options of `schemes`: tasks, complete_only, seed.
         """
+        target = target_folder(folder, "folder")
         for name, frame in self._all_tables(options).items():
-            with atomic_file(user_path(folder) / f"{name}.csv") as partial:
+            with atomic_file(target / f"{name}.csv") as partial:
                 frame.write_csv(partial)
 
     def to_markdown(self, **options: Any) -> str:

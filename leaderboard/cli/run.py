@@ -4,18 +4,17 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leaderboard.cli.options import PROGRAM, add_task_options, check_task_choice, parse_layers
 from leaderboard.models.known import at_revision, known_models, read_models
 from leaderboard.shards.expiry import EXPIRY, check_expiry
+from leaderboard.storage.opening import open_storage
 from leaderboard.sweep.arguments import check_results_folder, check_sweep
 from leaderboard.tasks.names import TASK, TRAIN, check_data_dir
 from midlayer_embed.cli.early import check_layers, check_model
 from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, completes, model_options
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.paths import user_path
 from midlayer_embed.options import fold
 from midlayer_embed.parts import parse_part
 from midlayer_embed.recipes.names import NONE, TEMPLATES, TEXT, TRANSFORMS
@@ -124,7 +123,8 @@ def add_run_options(run: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
         type=float,
         default=EXPIRY,
         metavar="SECONDS",
-        help=f"time without a sign of life after which another process counts as dead (default: {EXPIRY:g})",
+        help="time without a sign of life after which this process counts as dead and others take over (default: "
+        f"{EXPIRY:g})",
     )
     size = run.add_argument_group("size")
     size.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that score layers (default: 1)")
@@ -255,10 +255,13 @@ def _print_plans(plan: "Plan") -> bool:
 def _show(board: "Leaderboard", results: str) -> None:
     from leaderboard.report.terminal import print_layers
 
-    folder = user_path(results, "results")
-    board.to_parquet(folder)
-    board.save_markdown(folder / "leaderboard.md")
+    storage = open_storage(results)
+    with storage.scratch() as folder:
+        board.to_parquet(folder)
+        board.save_markdown(folder / "leaderboard.md")
+        for path in sorted(folder.iterdir()):
+            storage.write(path.name, path.read_bytes())
     for model, revision in board.models():
         print_layers(board, model, revision)
-    table = Path(results) / "leaderboard.md"
-    print(f"tables: {table}; layers, schemes, scores, metrics and more as .parquet in {Path(results)}")
+    place = storage.name.rstrip("/")
+    print(f"tables: {place}/leaderboard.md; layers, schemes, scores, metrics and more as .parquet in {place}")

@@ -13,7 +13,7 @@ from leaderboard.report.figures import Figure, save_figure, slide, titled
 from leaderboard.report.page_files.sections import Section, sections_page
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.ground.paths import user_path
+from midlayer_embed.ground.paths import target_folder, user_path
 
 PAGE = "index.html"
 _TITLE = "The experiments of Layer by Layer"
@@ -44,7 +44,7 @@ def save(table: pl.DataFrame, experiment: Experiment, folder: str | Path) -> lis
     Returns:
         The files.
     """
-    target = user_path(folder, "out")
+    target = target_folder(folder, "out")
     figure = figure_of(table, experiment)
     parquet, png, svg = (target / f"{experiment.name}.{suffix}" for suffix in ("parquet", "png", "svg"))
     with atomic_file(parquet) as partial:

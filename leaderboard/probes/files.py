@@ -12,7 +12,7 @@ from leaderboard.report.cells import plain_cell
 from leaderboard.report.figures import Figure, save_figure, slide, titled
 from leaderboard.report.page_files.sections import Section, sections_page
 from midlayer_embed.ground.atomic import atomic_file
-from midlayer_embed.ground.paths import user_path
+from midlayer_embed.ground.paths import target_folder
 
 NAME = "probe"
 _TITLE = "Probes of every layer"
@@ -35,7 +35,7 @@ def save_probes(table: pl.DataFrame, folder: str | Path) -> list[Path]:
     Returns:
         The files.
     """
-    target = user_path(folder, "out")
+    target = target_folder(folder, "out")
     figure = figure_of(table)
     parquet, png, svg = (target / f"{NAME}.{suffix}" for suffix in ("parquet", "png", "svg"))
     with atomic_file(parquet) as partial:

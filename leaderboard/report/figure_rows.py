@@ -17,7 +17,7 @@ from leaderboard.report import figures
 from leaderboard.report.cells import recipe_name, variant_of
 from leaderboard.results.remarks import some_names
 from leaderboard.results.tables import Tables, picked_layers
-from midlayer_embed.ground.paths import user_path
+from midlayer_embed.ground.paths import target_folder
 from midlayer_embed.options import DEFAULT_POOLING_MODE
 from midlayer_embed.terms import METRICS
 
@@ -118,8 +118,9 @@ def save_figures(board: Tables, folder: str | Path, **options: Any) -> None:
         folder: Target folder, created if needed.
         **options: Options of `Leaderboard.schemes`: tasks, complete_only, seed.
     """
+    target = target_folder(folder, "folder")
     for name, figure in _all_figures(board, options):
-        figures.save_figure(figure, *(user_path(folder) / f"{name}{ending}" for ending in (".png", ".svg")))
+        figures.save_figure(figure, *(target / f"{name}{ending}" for ending in (".png", ".svg")))
 
 
 def _all_figures(board: Tables, options: dict[str, Any]) -> Iterator[tuple[str, figures.Figure]]:

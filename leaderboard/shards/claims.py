@@ -49,7 +49,7 @@ class Crew:
         storage: The results folder.
         shards: All shards of the sweep, for others to see how much there is to do.
         part: The part of the shards that is its own, for others to see.
-        expiry: Seconds without one after which another worker counts as dead.
+        expiry: Seconds without a sign of life after which this worker counts as dead.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class Crew:
     ) -> None:
         self.storage = storage
         self._shards = shards
-        self.me = Worker.here(part, datetime.now(timezone.utc).isoformat(timespec="seconds"))
-        self._beat, self._expiry = beat_of(expiry), expiry
+        self.me = Worker.here(part, expiry)
+        self._beat = beat_of(expiry)
         self._claims: list[Claim] = []
         self._known: frozenset[str] = frozenset()
         self._workers: dict[str, Worker] = {}
@@ -116,7 +116,8 @@ class Crew:
         content = json.dumps({"worker": self.me.id, "asks": shard.asks}).encode()
         if not self.storage.create(_claim(shard, number + 1), content):
             return RUNNING
-        claim = Claim(self, shard, number + 1, is_fresh=self._known.issuperset(paths))
+        is_untouched = self._known.issuperset(paths) and state not in (DEAD, RUNNING)
+        claim = Claim(self, shard, number + 1, is_fresh=is_untouched)
         with self._lock:
             self._claims.append(claim)
         return claim
@@ -157,7 +158,7 @@ class Crew:
         if worker is None or self.storage.read(_record(shard, number)) is not None:
             return False
         age = self._age(worker)
-        return age is not None and age > 2 * self._beat
+        return age is not None and age > 2 * beat_of(worker.expiry)
 
     def lost(self, claim: "Claim") -> bool:
         """Whether another worker has taken up the shard of a claim."""
@@ -203,7 +204,7 @@ class Crew:
         if worker.exists is False or self.storage.modified(worker.end) is not None:
             return False
         age = self._age(worker)
-        return age is not None and age < self._expiry
+        return age is not None and age < worker.expiry
 
     def _age(self, worker: Worker) -> float | None:
         """Seconds since a worker's last sign of life."""

@@ -24,8 +24,8 @@ class Machine:
     scoring: float = 1.0
 
 
-# One GPU that reaches 15 TFLOP/s in float32, our default dtype, and the scoring of one layer at a time on a core of
-# 2.5 GHz. On CPUs alone, forward passes weigh more than these costs say.
+# One GPU that reaches 15 TFLOP/s in float32, our default dtype, and one core that scores. On CPUs alone, forward passes
+# weigh more than these costs say.
 REFERENCE = Machine(flops=15e12)
 
 
@@ -37,16 +37,18 @@ class _Scoring:
     row: float
 
 
-# Measured by `python -m benchmarks.evaluation.scoring_growth` on one core of 2.5 GHz.
+# Measured by `python -m benchmarks.evaluation.shard_costs` on one core of an AMD EPYC, with vectors of language models:
+# classifiers learn faster from vectors of length 1.
 _CLASSIFIER = 1.0e-8
 _SECONDS_A_CLASSIFIER = 0.025
 _SCORING = {
     "Classification": _Scoring(0.0, 1e-6),
     "Clustering": _Scoring(6.5e-10, 1e-6),
-    "PairClassification": _Scoring(1.0e-8, 8e-6),
-    "Reranking": _Scoring(0.9e-9, 0.35e-6),
+    "PairClassification": _Scoring(1.0e-8, 4e-6),
+    "Reranking": _Scoring(0.95e-9, 0.5e-6),
+    "Retrieval": _Scoring(1.0e-10, 1e-4),  # one product of matrices; not measured
 }
-_OTHER_SCORING = _Scoring(5e-9, 1e-6)
+_OTHER_SCORING = _Scoring(1.0e-8, 3e-6)
 # Seconds of any shard: loading and checking the data, planning; and of any score: evaluating it and writing its file.
 _SECONDS_A_SHARD = 3.0
 _SECONDS_A_SCORE = 0.03
@@ -137,12 +139,13 @@ def shard_seconds(
         * n_measured ** (1 if METRIC_TABLE[name].measured_on == "tokens" else 2)
         for name in metrics
     )
-    scoring = n_layers * n_transforms * _seconds_a_score(sizes, model.width)
+    scoring = n_layers * n_transforms * seconds_a_score(sizes, model.width)
     encoding = 2 * model.n_active * tokens / machine.flops
     return encoding, scoring / machine.scoring, measuring / machine.scoring
 
 
-def _seconds_a_score(sizes: TaskSizes, width: int) -> float:
+def seconds_a_score(sizes: TaskSizes, width: int) -> float:
+    """Estimated seconds of scoring vectors of a width, on one core of the reference machine."""
     found = _SCORING.get(sizes.kind.removeprefix("Image"), _OTHER_SCORING)
     products = _CLASSIFIER * sizes.fitted + found.product * sizes.products
     seconds = _SECONDS_A_SCORE + _SECONDS_A_CLASSIFIER * sizes.classifiers

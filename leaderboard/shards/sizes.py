@@ -156,13 +156,14 @@ def _total(found: list[TaskSizes]) -> TaskSizes:
 def _statistics(task: "AbsTask") -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """The statistics of each evaluated split of each subset, and those of all splits of that subset."""
     every = task.metadata.descriptive_stats or {}
-    for subset in task.hf_subsets:
-        of_subset = {
-            split: (found.get("hf_subset_descriptive_stats") or {}).get(subset, found) for split, found in every.items()
-        }
-        for split in task.eval_splits:
-            if split in of_subset:
-                yield of_subset[split], of_subset
+    of_subsets = {split: found.get("hf_subset_descriptive_stats") or {} for split, found in every.items()}
+    for split in filter(every.__contains__, task.eval_splits):
+        if named := [subset for subset in task.hf_subsets if subset in of_subsets[split]]:
+            for subset in named:
+                splits = {name: found.get(subset, every[name]) for name, found in of_subsets.items()}
+                yield splits[split], splits
+        else:
+            yield every[split], every
 
 
 def _sizes_of(task: "AbsTask", kind: str, split: Mapping[str, Any], splits: Mapping[str, Any]) -> TaskSizes:

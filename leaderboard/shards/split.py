@@ -1,45 +1,28 @@
 """Divides shards into parts of about the same cost, the same ones on every machine."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TypeAlias
 
+from leaderboard.shards.shard import Shard
 from midlayer_embed.parts import balanced
 
-# How much more the largest part may cost, if that keeps models together: each part that has a shard of a model has to
-# download and load it.
+# What a part may cost, by the mean, to keep models together: each part with a shard of a model downloads and loads it.
 _SLACK = 1.05
 # Caps that are tried between the best and the slack.
 _STEPS = 10
 # Costs are added up as whole milliseconds: sums of floats depend on their order.
 _UNITS = 1000
 
-
-class _Piece(Protocol):
-    """What a split looks at: a shard."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def revision(self) -> str: ...
-    @property
-    def variant(self) -> str: ...
-    @property
-    def task(self) -> str: ...
-    @property
-    def cost(self) -> float: ...
-
-
-P = TypeVar("P", bound=_Piece)
 # A shard with its cost, and some of them.
-_Sized: TypeAlias = tuple[int, P]
-_Group: TypeAlias = list[tuple[int, P]]
+_Sized: TypeAlias = tuple[int, Shard]
+_Group: TypeAlias = list[_Sized]
 
 
-def split(shards: Iterable[P], n: int) -> list[list[P]]:
+def split(shards: Iterable[Shard], n: int) -> list[list[Shard]]:
     """Divides shards into n parts of about the same cost; few parts share a model.
 
-    The parts depend on the shards alone, not on their order. The largest one costs at most 5% more than if each shard,
-    the costliest first, went to the part that costs least so far.
+    The parts depend on the shards alone, not on their order. None costs more than 1.05 times the mean, or than the
+    largest does if each shard, the costliest first, goes to the part that costs least so far.
 
     Args:
         shards: Different shards.
@@ -50,12 +33,8 @@ def split(shards: Iterable[P], n: int) -> list[list[P]]:
         shards than parts.
 
     Example:
-        >>> from types import SimpleNamespace
         >>> costs = {("a", "x"): 6, ("a", "y"): 4, ("b", "x"): 5, ("b", "y"): 5}
-        >>> shards = [
-        ...     SimpleNamespace(model=model, revision="main", variant="", task=task, cost=cost)
-        ...     for (model, task), cost in costs.items()
-        ... ]
+        >>> shards = [Shard(model, "main", "", task, None, cost) for (model, task), cost in costs.items()]
         >>> [[shard.model + shard.task for shard in part] for part in split(shards, 2)]
         [['ax', 'ay'], ['bx', 'by']]
     """
@@ -64,17 +43,18 @@ def split(shards: Iterable[P], n: int) -> list[list[P]]:
     return [[shard for group in _by_model(part) for _, shard in group] for part in parts]
 
 
-def _divide(sized: Sequence[_Sized[P]], n: int) -> list[_Group[P]]:
+def _divide(sized: Sequence[_Sized], n: int) -> list[_Group]:
     """Parts of about the same cost that load few models; some may be empty."""
     best = _longest_first(sized, n)
-    most = round(_SLACK * _largest(best))
-    least = max(-(-sum(cost for cost, _ in sized) // n), sized[0][0] if sized else 0)
+    total = _cost(sized)
+    most = max(_largest(best), round(_SLACK * total / n))
+    least = max(-(-total // n), sized[0][0] if sized else 0)
     caps = sorted({least + (most - least) * step // _STEPS for step in range(_STEPS + 1)})
     found = [best, *filter(None, (_kept_together(_by_model(sized), n, cap) for cap in caps))]
     return min(found, key=lambda parts: (_n_loaded(parts), _largest(parts)))
 
 
-def _spread(parts: list[_Group[P]]) -> list[_Group[P]]:
+def _spread(parts: list[_Group]) -> list[_Group]:
     """Halves the costliest parts until none is empty: a shard that costs more than a part leaves others idle."""
     while [] in parts:
         number = max(range(len(parts)), key=lambda number: (len(parts[number]) > 1, _cost(parts[number]), -number))
@@ -85,40 +65,40 @@ def _spread(parts: list[_Group[P]]) -> list[_Group[P]]:
     return parts
 
 
-def _order(sized: tuple[int, _Piece]) -> tuple[int, str, str, str, str]:
+def _order(sized: _Sized) -> tuple[int, str, str, str, str]:
     cost, shard = sized
     return (-cost, shard.model, shard.revision, shard.variant, shard.task)
 
 
-def _cost(sized: Iterable[tuple[int, _Piece]]) -> int:
+def _cost(sized: Iterable[_Sized]) -> int:
     return sum(cost for cost, _ in sized)
 
 
-def _largest(parts: Iterable[_Group[P]]) -> int:
+def _largest(parts: Iterable[_Group]) -> int:
     return max(map(_cost, parts))
 
 
-def _n_loaded(parts: Iterable[_Group[P]]) -> int:
+def _n_loaded(parts: Iterable[_Group]) -> int:
     """How often a model is loaded."""
     return sum(len({(shard.model, shard.revision) for _, shard in part}) for part in parts)
 
 
-def _by_model(sized: Iterable[_Sized[P]]) -> list[_Group[P]]:
+def _by_model(sized: Iterable[_Sized]) -> list[_Group]:
     """The shards of each model, the costliest first; models in order of their cost."""
-    groups: dict[tuple[str, str], _Group[P]] = {}
+    groups: dict[tuple[str, str], _Group] = {}
     for one in sorted(sized, key=_order):
         groups.setdefault((one[1].model, one[1].revision), []).append(one)
     return [groups[model] for model in sorted(groups, key=lambda model: (-_cost(groups[model]), model))]
 
 
-def _longest_first(sized: Sequence[_Sized[P]], n: int) -> list[_Group[P]]:
+def _longest_first(sized: Sequence[_Sized], n: int) -> list[_Group]:
     parts = [[sized[number] for number in part] for part in balanced([cost for cost, _ in sized], n)]
     return [*parts, *([] for _ in range(n - len(parts)))]
 
 
-def _kept_together(groups: Iterable[_Group[P]], n: int, cap: int) -> list[_Group[P]] | None:
+def _kept_together(groups: Iterable[_Group], n: int, cap: int) -> list[_Group] | None:
     """Parts of at most a cost, model by model: whole models where they fit, else cut. None if one fits nowhere."""
-    parts: list[_Group[P]] = [[] for _ in range(n)]
+    parts: list[_Group] = [[] for _ in range(n)]
     loads = [0] * n
     for group in groups:
         left = group
@@ -139,7 +119,7 @@ def _kept_together(groups: Iterable[_Group[P]], n: int, cap: int) -> list[_Group
     return parts
 
 
-def _that_fit(sized: Iterable[_Sized[P]], room: int) -> _Group[P]:
+def _that_fit(sized: Iterable[_Sized], room: int) -> _Group:
     """Shards that fit into a room, the costliest first."""
     taken = []
     for one in sized:

@@ -10,14 +10,18 @@ import json
 import os
 import socket
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from leaderboard.storage.protocol import Storage
 
 WORKERS = "workers"
 _ENDED = ".end.json"
+_TYPES: dict[Any, Callable[[Any], Any]] = {str: str, float: float}
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Worker:
         machine: Its machine, until the next boot, and its container: process numbers mean something in there only.
         process: Number of the process, and when it began.
         part: The part of the shards that is its own, such as "2/8".
+        expiry: Seconds without a sign of life after which it counts as dead.
         started: When it began, for people.
     """
 
@@ -38,13 +43,17 @@ class Worker:
     machine: str
     process: str
     part: str
+    expiry: float
     started: str
 
     @classmethod
-    def here(cls, part: str, started: str) -> "Worker":
+    def here(cls, part: str, expiry: float) -> "Worker":
         """This process."""
+        started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         host = socket.gethostname()
-        return cls(f"{host}-{os.getpid()}-{uuid4().hex[:8]}", host, _machine(), _process(os.getpid()), part, started)
+        return cls(
+            f"{host}-{os.getpid()}-{uuid4().hex[:8]}", host, _machine(), _process(os.getpid()), part, expiry, started
+        )
 
     @classmethod
     def from_json(cls, content: bytes) -> "Worker":
@@ -55,8 +64,8 @@ class Worker:
         """
         found = json.loads(content)
         try:
-            return cls(**{name: str(found[name]) for name in cls.__annotations__})
-        except (KeyError, TypeError) as error:
+            return cls(**{field.name: _TYPES[field.type](found[field.name]) for field in fields(cls)})
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"no worker: {error}") from None
 
     def to_json(self) -> bytes:

@@ -97,6 +97,13 @@ class LocalStorage:
         """See `Storage.exists`."""
         return self.root.is_dir()
 
+    def check_readable(self) -> None:
+        """See `Storage.check_readable`."""
+        if not self.exists():
+            raise InputError(f"results: there is no folder {self.name!r}")
+        if not os.access(self.root, os.R_OK | os.X_OK):
+            raise InputError(f"results: the folder {self.name!r} cannot be read: Permission denied")
+
     def check_writable(self) -> None:
         """See `Storage.check_writable`. The folder is made for the trial, and removed again."""
         folder = self.root

@@ -4,17 +4,12 @@ import os
 from pathlib import Path
 
 from leaderboard.storage.local import LocalStorage
+from leaderboard.storage.objects import ObjectStorage
 from leaderboard.storage.protocol import Storage
+from midlayer_embed.ground.paths import is_url
 
-
-def is_url(results: str | Path) -> bool:
-    """Whether results are on an object store.
-
-    Example:
-        >>> is_url("s3://bucket/results"), is_url("results")
-        (True, False)
-    """
-    return "://" in os.fspath(results)
+# What fsspec calls a folder of this machine.
+_LOCAL = ("file://", "local://")
 
 
 def open_storage(results: str | Path) -> Storage:
@@ -25,5 +20,13 @@ def open_storage(results: str | Path) -> Storage:
 
     Raises:
         InputError: (a ValueError) not a path, or a URL that cannot be used; the message says why.
+
+    Example:
+        >>> open_storage("results").exists()
+        False
     """
-    return LocalStorage(results)
+    if not (isinstance(results, (str, os.PathLike)) and is_url(results)):
+        return LocalStorage(results)
+    url = os.fspath(results)
+    local = next((mark for mark in _LOCAL if url.startswith(mark)), None)
+    return ObjectStorage(url) if local is None else LocalStorage(url.removeprefix(local))

@@ -45,6 +45,13 @@ class Storage(Protocol):
     def exists(self) -> bool:
         """Whether there is such a folder; for an object store, whether there are files."""
 
+    def check_readable(self) -> None:
+        """Tries to look into the folder.
+
+        Raises:
+            InputError: (a ValueError) there is no such folder, or the message says why it cannot be read.
+        """
+
     def check_writable(self) -> None:
         """Tries to write.
 

@@ -148,7 +148,7 @@ def run_sweep(
             cost, which are the same on every machine; "auto" or "auto/8": as the array job says that this process is
             in. Afterwards it does what is left of the parts of other processes that it sees in `results_dir`. None: all
             shards; in an array job it begins with those of its part.
-        expiry: Seconds without a sign of life after which another process counts as dead.
+        expiry: Seconds without a sign of life after which this process counts as dead, and others take up its shards.
         show_progress: Whether to show progress bars with an ETA on stderr.
         on_plan: Called with the plan of the tasks of each model before anything of it is encoded; if it returns False,
             the model is left out. None: log the plan.

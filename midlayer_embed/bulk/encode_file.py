@@ -178,16 +178,9 @@ class _Texts:
 
 
 def _encode(encoder: "MidLayerEncoder", texts: Sequence[str]) -> np.ndarray:
-    import torch
-
-    try:  # the number of tokens alone limits a batch
-        found = encoder.encode(list(texts), batch_size=len(texts), show_progress_bar=False)
-        return found.astype(np.float32, copy=False)
-    except torch.OutOfMemoryError:
-        raise InputError(
-            f"batch_tokens: a batch does not fit into the memory of {encoder.device}; "
-            "try a smaller --batch-tokens, or --max-seq-length"
-        ) from None
+    # the number of tokens alone limits a batch
+    found = encoder.encode(list(texts), batch_size=len(texts), show_progress_bar=False)
+    return found.astype(np.float32, copy=False)
 
 
 def _counted(texts: Iterable[str], bar: tqdm) -> Iterator[str]:

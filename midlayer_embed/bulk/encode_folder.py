@@ -239,15 +239,7 @@ class _Images:
             yield [unique[number] for number in numbers], rows, which
 
     def encode(self, pictures: Sequence[Picture]) -> np.ndarray:
-        import torch
-
-        try:
-            return self._encoder.encode(pictures, [self._layer], batch_tokens=self._batch_tokens)[:, 0]
-        except torch.OutOfMemoryError:
-            raise InputError(
-                f"batch_tokens: a batch does not fit into the memory of {self._encoder.backbone.device}; try a smaller "
-                "--batch-tokens"
-            ) from None
+        return self._encoder.encode(pictures, [self._layer], batch_tokens=self._batch_tokens)[:, 0]
 
 
 def _digest(names: Sequence[str], pictures: Sequence[Picture]) -> str:

@@ -1,12 +1,15 @@
 """The batches of `MidLayerEncoder.encode`: those of LayerwiseEncoder, duplicates removed, similar lengths together."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from midlayer_embed.errors import InputTypeError
-from midlayer_embed.forward.batching import row_batches, token_budget
+from midlayer_embed.forward.batching import row_batches
+from midlayer_embed.forward.devices.transfers import transfers
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.texts.tokens import check_text, distinct, token_counts
 
@@ -39,13 +42,26 @@ def batched_inference(encoder: Any, inherited: Callable[..., Any], inputs: list[
     unique, where = distinct(inputs)
     transformer: Any = encoder[0]
     counts = token_counts(encoder.tokenizer, unique, transformer.max_seq_length, prompt=kwargs["prompt"] or "")
-    budget = token_budget(encoder.batch_tokens, torch.device(kwargs.get("device") or encoder.device))
+    device = torch.device(kwargs.get("device") or encoder.device)
+    moves = transfers(device)
+
+    def start(batch: _Rows) -> Callable[[], tuple[np.ndarray, torch.Tensor]]:
+        # the parent would wait for each batch to be copied
+        started = {**one_pass, "batch_size": batch.n_items, "save_to_cpu": False}
+        found = inherited([unique[row] for row in batch.rows], **started)
+        if not kwargs["save_to_cpu"]:
+            return lambda: (batch.rows, found)
+        copied = moves.to_host([found])
+        return lambda: (batch.rows, copied()[0])
+
+    dtype = next(transformer.parameters()).dtype
+    budget = encoder.room.budget(encoder.batch_tokens, device, int(transformer.get_embedding_dimension()), dtype)
+    batches = (_Rows(rows, counts[rows]) for rows in row_batches(counts, budget, kwargs["batch_size"]))
     vectors: torch.Tensor | None = None
     total, done = int(counts.sum()), 0
     bar = progress(total, "Encoding", "tok", kwargs["show_progress_bar"])
     with bar:
-        for rows in row_batches(counts, budget, kwargs["batch_size"]):
-            found = inherited([unique[row] for row in rows], **{**one_pass, "batch_size": len(rows)})
+        for rows, found in encoder.room.fitted(batches, start, device=device, kind="text", n_behind=moves.n_behind):
             if vectors is None:
                 vectors = _vectors_of_no_tokens(encoder, len(unique), found, kwargs["normalize_embeddings"])
             vectors[rows] = found
@@ -58,6 +74,26 @@ def batched_inference(encoder: Any, inherited: Callable[..., Any], inputs: list[
         found = inherited(unique, **one_pass)
         vectors = _vectors_of_no_tokens(encoder, len(unique), found, kwargs["normalize_embeddings"])
     return vectors if len(unique) == len(inputs) else vectors[where]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Texts of a batch: their rows, and the number of tokens of each."""
+
+    rows: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def n_items(self) -> int:
+        return len(self.rows)
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.rows) * int(self.counts.max())
+
+    def halves(self) -> "tuple[_Rows, _Rows]":
+        middle = (len(self.rows) + 1) // 2
+        return _Rows(self.rows[:middle], self.counts[:middle]), _Rows(self.rows[middle:], self.counts[middle:])
 
 
 def _vectors_of_no_tokens(encoder: Any, number: int, like: torch.Tensor, normalize: bool) -> torch.Tensor:

@@ -33,6 +33,7 @@ from midlayer_embed.encoder.transforming import check_tells_apart, fitted_transf
 from midlayer_embed.encoder.truncated_transformer import truncated_transformer
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.after_pooling import AfterPooling
+from midlayer_embed.forward.devices.room import Room
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
 from midlayer_embed.ground.checks import check_bool, check_optional_int
 from midlayer_embed.ground.paths import target_folder
@@ -115,7 +116,8 @@ class MidLayerEncoder(SentenceTransformer):
 
     Attributes:
         batch_tokens: Maximum number of tokens in a forward pass of `encode`, padding included (a longer text goes
-            alone). None: a default for the device.
+            alone); a batch that does not fit into the device's memory is halved. None: a default for the device.
+        room: What is known of the device's memory.
         on_progress: Function that `encode` calls after each forward pass with the share that is done, up to 1; or None.
 
     Raises:
@@ -188,6 +190,7 @@ class MidLayerEncoder(SentenceTransformer):
             trust_remote_code=source.trust_remote_code,
             model_card_data=EncoderCardData(),
         )
+        self.room = Room()
         self._checkpoint = checkpoint
         self._selection = selection
         self._recipe = replace(recipe, layer=number)

@@ -1,8 +1,8 @@
 """From token ids to batches: texts of similar length together, padded on the right. Works without a model."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,10 +38,33 @@ class Batch:
         """Number of tokens without padding."""
         return int(self.attention_mask.sum())
 
-    def arguments(self, device: torch.device) -> dict[str, Any]:
+    @property
+    def n_items(self) -> int:
+        """Number of texts."""
+        return len(self.rows)
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens, padding included."""
+        return self.input_ids.numel()
+
+    def arguments(self) -> dict[str, Any]:
         """The keywords of the model's forward pass."""
-        mask = self.attention_mask.to(device)
-        return {"input_ids": self.input_ids.to(device), "attention_mask": mask, "use_cache": False}
+        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask, "use_cache": False}
+
+    def with_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        """The same batch with other tensors."""
+        return replace(self, input_ids=change(self.input_ids), attention_mask=change(self.attention_mask))
+
+    def halves(self) -> "tuple[Batch, Batch]":
+        """The texts in two parts, of which the first is the larger one, each as wide as its longest text."""
+        middle = (len(self.rows) + 1) // 2
+        return self._part(slice(middle)), self._part(slice(middle, None))
+
+    def _part(self, which: slice) -> "Batch":
+        mask = self.attention_mask[which]
+        width = int(mask.sum(dim=1).max())
+        return Batch(self.rows[which], self.input_ids[which, :width], mask[:, :width], self.not_pooled[which])
 
 
 # Tokens in a forward pass. A CPU is fastest while a batch stays in its caches; an accelerator needs large batches.

@@ -11,7 +11,7 @@ import torch
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.fitting import fit_layers
 from midlayer_embed.forward.inputs.images import ImageInputs
-from midlayer_embed.forward.measured import TokenMeasure
+from midlayer_embed.forward.measured import StatesKept
 from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.models.backbone import BaseModel, load_base
@@ -210,23 +210,16 @@ class ImageLayerwiseEncoder(OnePassEncoder):
         unique, where = distinct(self.inputs.check(images))
         holders = Holders(where)
         first = 0 if all_tokens else self.family.n_prefix
-        found: list[torch.Tensor] = []  # in the order of the forward pass
-
-        def keep(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            found.append(states[:, first:].float())
-            return torch.zeros(len(mask))
-
         for pooled in self.pooled_batches(
             unique,
             numbers,
             norms=[self.final_norm],
-            measures=[TokenMeasure(keep, self.final_norm)],
+            kept=StatesKept(self.final_norm, first),
             batch_tokens=batch_tokens,
             show_progress=show_progress,
             description=description,
         ):
-            states = torch.stack([found[sorted(numbers).index(number)] for number in numbers])
-            found.clear()
+            states = torch.stack(pooled.states)
             rows, sources = holders.of(pooled.rows)
             if len(sources) > len(pooled.rows):
                 states = states[:, torch.from_numpy(sources)]

@@ -24,6 +24,19 @@ class TokenMeasure:
 
 
 @dataclass(frozen=True)
+class StatesKept:
+    """The token states that a forward pass keeps of every place, for what is trained on them.
+
+    Attributes:
+        final_norm: Whether normed states are kept, at sites of the residual stream.
+        first: Number of tokens at the start of each item that are left out.
+    """
+
+    final_norm: bool
+    first: int = 0
+
+
+@dataclass(frozen=True)
 class PooledBatch:
     """The results of one forward pass.
 
@@ -33,9 +46,11 @@ class PooledBatch:
         vectors: (n_norms, n_places, b, dim), float32.
         measured: (n_measures, n_places, b), float64, the results of the measurements; a measurement of several values
             takes as many rows.
+        states: The states that were kept, (b, t, dim) float32 on the model's device for each place; empty if none are.
     """
 
     rows: np.ndarray
     n_tokens: np.ndarray
     vectors: np.ndarray
     measured: np.ndarray
+    states: tuple[torch.Tensor, ...] = ()

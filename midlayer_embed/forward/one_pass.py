@@ -6,17 +6,21 @@ memory does not grow with the number of layers.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from copy import copy
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.forward.devices.ahead import ahead
+from midlayer_embed.forward.devices.room import Room
+from midlayer_embed.forward.devices.transfers import Transfers, transfers
 from midlayer_embed.forward.inputs.protocol import Batch, Inputs
-from midlayer_embed.forward.measured import PooledBatch, TokenMeasure
+from midlayer_embed.forward.measured import PooledBatch, StatesKept, TokenMeasure
 from midlayer_embed.forward.pooling import Pooler
 from midlayer_embed.forward.sites import AllRecorded, Place, attach_hooks
 from midlayer_embed.ground.progress import in_parts, progress
@@ -31,6 +35,24 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """What is wanted of each forward pass; see `OnePassEncoder.pooled_batches`."""
+
+    places: Sequence[Place]
+    norms: Sequence[bool]
+    measures: Sequence[TokenMeasure]
+    kept: StatesKept | None
+    first_token: bool
+    moves: Transfers
+    listeners: Sequence[Callable[[int], object]]
+
+    def count(self, n: int) -> None:
+        """Tell the listeners that n more units are done."""
+        for listener in self.listeners:
+            listener(n)
+
+
 class OnePassEncoder(ABC):
     """Embeds items with every layer of a model in one forward pass.
 
@@ -41,6 +63,7 @@ class OnePassEncoder(ABC):
         recipe: How states become vectors; its final norm and pooling mode are never None.
         backbone: The loaded model.
         inputs: What goes through it.
+        room: What is known of the device's memory; encoders of the same weights share it.
     """
 
     checkpoint: Checkpoint
@@ -48,6 +71,7 @@ class OnePassEncoder(ABC):
     backbone: BaseModel
     inputs: Inputs
     _hooked: OneAtATime
+    room: Room
     _pool: Pooler
     _without_gradients: Callable[[], AbstractContextManager[None]] = torch.inference_mode
 
@@ -70,7 +94,7 @@ class OnePassEncoder(ABC):
     ) -> None:
         check_every_layer(recipe)
         self.checkpoint = checkpoint
-        self._hooked = OneAtATime()
+        self._hooked, self.room = OneAtATime(), Room()
         self._set_recipe(recipe, lambda: self._load_backbone(recipe, dtype, device))
 
     @abstractmethod
@@ -170,6 +194,7 @@ class OnePassEncoder(ABC):
         *,
         norms: Sequence[bool],
         measures: Sequence[TokenMeasure] = (),
+        kept: StatesKept | None = None,
         first_token: bool = True,
         batch_tokens: int | None = None,
         show_progress: bool = False,
@@ -183,12 +208,15 @@ class OnePassEncoder(ABC):
                 `Inputs.prompted`. Or token ids, which go through the model as they are.
             layers: Layer numbers 0..L, at the site of the recipe; or sites of layers, each once.
             norms: True pools the normed states, False the raw ones; several are pooled in the same pass.
-            measures: Measurements of token states, made in the same pass. Token states are never kept.
+            measures: Measurements of token states, made in the same pass.
+            kept: The token states that are kept of every place; none by default.
             first_token: Whether the first token of each item is pooled; without it one of a single token becomes zero.
-            batch_tokens: Number of tokens in a forward pass, padding included. None: a default for the device.
+            batch_tokens: Maximum number of tokens in a forward pass, padding included; a batch that does not fit into
+                the device's memory is halved. None: a default for the device.
             show_progress: Show a bar with an ETA on stderr.
             description: Label of the bar.
             on_tokens: Called after each layer, as the bar is, with the layer's share of its batch, in the bar's unit.
+                A negative number takes back those of a batch that did not fit into memory.
 
         Yields:
             The vectors of some of the items; texts without tokens are left out (their vectors are zero).
@@ -203,29 +231,39 @@ class OnePassEncoder(ABC):
             layer_number(place.layer, self.checkpoint.n_blocks, place.site)
         if len(set(places)) < len(places):
             raise InputError(f"layers: expected each once, got {', '.join(map(str, places))}")
-        total, batches = self.inputs.stream(items, batch_tokens, self.backbone.device, first_token=first_token)
-        with progress(total, description, self.inputs.unit, show_progress) as bar:
-            for batch in batches:
-                vectors, measured = self._forward(batch, places, norms, measures, (bar.update, on_tokens))
-                n_tokens = batch.mask.sum(dim=1).numpy()
-                vectors[:, :, (n_tokens <= batch.not_pooled) & (not first_token)] = 0
-                yield PooledBatch(batch.rows, n_tokens, vectors, measured)
+        device, dtype = self.backbone.device, self.backbone.model.dtype
+        room = self.room if kept is None else Room()  # states that are kept need more than others
+        budget = room.budget(batch_tokens, device, self.backbone.dim, dtype)
+        total, batches = self.inputs.stream(items, budget, first_token=first_token)
+        moves = transfers(device)
+        made = ahead((batch.with_tensors(moves.pinned) for batch in batches), moves.n_ahead)
+        with progress(total, description, self.inputs.unit, show_progress) as bar, closing(made):
+            wanted = _Pass(places, norms, measures, kept, first_token, moves, (bar.update, on_tokens))
+            yield from room.fitted(
+                made,
+                partial(self._started, wanted=wanted),
+                device=device,
+                kind=self.inputs.kind,
+                n_behind=moves.n_behind if kept is None else 0,
+            )
 
-    def _forward(
-        self,
-        batch: Batch,
-        places: Sequence[Place],
-        norms: Sequence[bool],
-        measures: Sequence[TokenMeasure],
-        listeners: Sequence[Callable[[int], object]],
-    ) -> tuple[np.ndarray, np.ndarray]:
-        device = self.backbone.device
-        parts = in_parts(batch.units, len(places))
-        mask = batch.mask.to(device)
+    def _started(self, batch: Batch, wanted: "_Pass") -> Callable[[], PooledBatch]:
+        """Start the forward pass of a batch; what is returned waits for its results."""
+        places, norms = wanted.places, wanted.norms
+        lengths = {int(n): torch.from_numpy(np.flatnonzero(batch.not_pooled == n)) for n in np.unique(batch.not_pooled)}
+        of_batch = batch.arguments()
+        mask, *moved = wanted.moves.to_device([batch.mask, *lengths.values(), *of_batch.values()])
+        arguments = dict(zip(of_batch, moved[len(lengths) :], strict=True))
+        of_length = dict(zip(lengths, moved, strict=False))
+        device = mask.device
         vectors = torch.empty((len(norms), len(places), len(batch.rows), self.dim), device=device)
-        widths = [measure.n_values for measure in measures]
-        measured = torch.empty((sum(widths), len(places), len(batch.rows)), dtype=torch.float64)
-        of_length = {int(n): torch.from_numpy(batch.not_pooled == n).to(device) for n in np.unique(batch.not_pooled)}
+        widths = [measure.n_values for measure in wanted.measures]
+        # MPS has no float64
+        at = device if device.type == "cuda" else torch.device("cpu")
+        measured = torch.empty((sum(widths), len(places), len(batch.rows)), dtype=torch.float64, device=at)
+        kept: dict[int, torch.Tensor] = {}
+        parts = in_parts(batch.units, len(places))
+        counted = 0
 
         def pool(states: torch.Tensor) -> torch.Tensor:
             if len(of_length) == 1:
@@ -236,6 +274,7 @@ class OnePassEncoder(ABC):
             return pooled
 
         def record(slot: int, raw: torch.Tensor) -> None:
+            nonlocal counted
             in_stream = places[slot].site in RESIDUAL_SITES
 
             @cache
@@ -248,26 +287,43 @@ class OnePassEncoder(ABC):
                     vectors[number, slot] = self._normed(pool(raw), raw.dtype)
                 else:
                     vectors[number, slot] = pool(states(normed))
-            for measure, rows in zip(measures, torch.split(measured, widths), strict=True):
+            for measure, rows in zip(wanted.measures, torch.split(measured, widths), strict=True):
                 try:
                     values = measure.function(states(measure.final_norm), mask)
                     rows[:, slot] = values.reshape(len(mask), measure.n_values).T
                 except InputError as error:
                     raise InputError(f"{places[slot]}: {error}") from error
+            if wanted.kept is not None:
+                kept[slot] = states(wanted.kept.final_norm)[:, wanted.kept.first :].float()
             n_tokens = next(parts)
-            for listener in listeners:
-                listener(n_tokens)
+            counted += n_tokens
+            wanted.count(n_tokens)
 
-        self._run(batch, places, record)
-        return vectors.cpu().numpy(), measured.numpy()
+        try:
+            self._run(arguments, places, record)
+            found = wanted.moves.to_host([vectors, measured])
+        except BaseException:
+            wanted.count(-counted)
+            raise
+        states_kept = tuple(kept[slot] for slot in sorted(kept))
 
-    def _run(self, batch: Batch, places: Sequence[Place], record: Callable[[int, torch.Tensor], None]) -> None:
+        def results() -> PooledBatch:
+            of_texts, values = (tensor.numpy() for tensor in found())
+            n_tokens = batch.mask.sum(dim=1).numpy()
+            of_texts[:, :, (n_tokens <= batch.not_pooled) & (not wanted.first_token)] = 0
+            return PooledBatch(batch.rows, n_tokens, of_texts, values, states_kept)
+
+        return results
+
+    def _run(
+        self, arguments: dict[str, Any], places: Sequence[Place], record: Callable[[int, torch.Tensor], None]
+    ) -> None:
         """One forward pass, up to the last of the places; see `attach_hooks`."""
         # the hooks of one thread would record the states of another
         with self._without_gradients(), self._hooked, ExitStack() as hooks:
             attach_hooks(hooks, self.backbone.blocks, self.backbone.sites, places, record)
             with suppress(AllRecorded):
-                self.backbone.model(**batch.arguments(self.backbone.device))
+                self.backbone.model(**arguments)
 
     def _normed(self, pooled: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Pooled vectors (b, n_modes * dim) after the final norm, for models that norm what they have pooled."""

@@ -11,6 +11,8 @@ import torch
 from midlayer_embed.metrics.trajectory import without_first
 from midlayer_embed.options import pooling_modes
 
+_HAS_OUT_DTYPE = "dtype" in torch.ops.aten.bmm.overloads()  # type: ignore[no-untyped-call]
+
 
 class Pooler(Protocol):
     """A function that pools the token states of one layer."""
@@ -39,6 +41,10 @@ def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         >>> masked_mean(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]])).tolist()
         [[2.0]]
     """
+    if _sums_in_float32(states):
+        # the mask is exact in half precision, and the products are summed in float32 without a copy of the states
+        sums = torch.bmm(mask.to(states.dtype).unsqueeze(1), states, out_dtype=torch.float32).squeeze(1)
+        return sums / mask.sum(dim=1, keepdim=True).clamp(min=1)
     states = _at_least_float32(states)
     weights = mask.to(states.dtype)
     weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
@@ -67,6 +73,12 @@ def pooler(mode: str, dim: int) -> Pooler:
         return vectors
 
     return pool
+
+
+def _sums_in_float32(states: torch.Tensor) -> bool:
+    """Whether there are matrix products of these states with float32 sums: torch has them for CUDA since 2.8."""
+    is_half = states.dtype in (torch.bfloat16, torch.float16)
+    return is_half and states.is_cuda and torch.version.hip is None and _HAS_OUT_DTYPE
 
 
 def _at_least_float32(states: torch.Tensor) -> torch.Tensor:

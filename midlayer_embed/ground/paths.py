@@ -13,6 +13,8 @@ from pathlib import Path
 from midlayer_embed.errors import InputError, InputTypeError
 
 _SEPARATORS = tuple(separator for separator in (os.sep, os.altsep) if separator)
+# What a URL begins with: more than one letter, or it would be a drive of Windows.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+:/")
 # The standard streams by name: the open file itself is written to, or a redirected one would be replaced.
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 # What the system says of a path where nothing is, or a link that leads nowhere: this may be as it should be.
@@ -63,14 +65,14 @@ def target_file(path: str | os.PathLike[str], argument: str = "path") -> Path:
 
     Raises:
         InputTypeError: (a ValueError and a TypeError) not a path.
-        InputError: (a ValueError) a folder, or a file that cannot be written; the message says why.
+        InputError: (a ValueError) a folder, a URL, or a file that cannot be written; the message says why.
 
     Example:
         >>> target_file("page/", "html")
         Traceback (most recent call last):
         midlayer_embed.errors.InputError: html: page/ cannot be written: expected a file, got a folder
     """
-    found = user_path(path, argument)
+    found = _target(path, argument)
     if os.fspath(path).endswith(_SEPARATORS) or found.is_dir():
         raise InputError(f"{argument}: {path} cannot be written: expected a file, got a folder")
     _check_writable(found, argument)
@@ -82,13 +84,30 @@ def target_folder(path: str | os.PathLike[str], argument: str = "path") -> Path:
 
     Raises:
         InputTypeError: (a ValueError and a TypeError) not a path.
-        InputError: (a ValueError) a file, or a folder that cannot be written; the message says why.
+        InputError: (a ValueError) a file, a URL, or a folder that cannot be written; the message says why.
     """
-    found = user_path(path, argument)
+    found = _target(path, argument)
     if found.exists() and not found.is_dir():
         raise InputError(f"{argument}: {path} cannot be written: it is a file; expected a folder")
     _check_writable(found, argument)
     return found
+
+
+def _target(path: str | os.PathLike[str], argument: str) -> Path:
+    found = user_path(path, argument)
+    if is_url(path):  # or a folder named "s3:" would be made here
+        raise InputError(f"{argument}: {path} cannot be written: it is a URL; expected a path on this machine")
+    return found
+
+
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a URL, or a Path of one, which has lost a slash.
+
+    Example:
+        >>> is_url("s3://bucket/results"), is_url(Path("s3://bucket/results")), is_url("results"), is_url("C:/results")
+        (True, True, False, False)
+    """
+    return _URL.match(os.fspath(path)) is not None
 
 
 def followed(path: Path) -> Path:

@@ -51,13 +51,23 @@ _CODE = ("sh", "python")
 STAND_INS = {
     "the Hub": "a server on this machine, with tiny models and datasets",
     "the network": "a repository on this machine; pip looks at what is installed",
+    "a bucket": "none: the command line is parsed",
     "minutes": "none: the command line is parsed, and `make test-all` runs it",
     "hours": "none: the command line is parsed",
     "a cluster": "none: the command line is parsed; tests of executors have clusters of this machine",
 }
 # Pages whose commands take ten seconds and more: `make test-all` runs them.
 SLOW = (
-    *("choose-a-layer", "choose-a-recipe", "clusters", "experiments", "measure-every-layer", "model-card", "one-layer", "recipes"),
+    *(
+        "choose-a-layer",
+        "choose-a-recipe",
+        "clusters",
+        "experiments",
+        "measure-every-layer",
+        "model-card",
+        "one-layer",
+        "recipes",
+    ),
     *("install", "report", "run-tasks", "serve-layer-k", "starter-benchmark", "training-and-scale"),
 )
 # All that is not run as it is written, with how it is tried instead, and why.
@@ -92,6 +102,9 @@ MEASURED = {
     "python -m benchmarks.evaluation.scoring": "`make bench` runs it, and the page quotes what that wrote",
     "python -m benchmarks.evaluation.selection_on_mteb DATA_DIR": "nobody: it takes 40 minutes and real data of MTEB",
     "python -m benchmarks.evaluation.store_dtype": "nobody: it takes two sweeps",
+    "python -m benchmarks.evaluation.shard_costs DATA_DIR": "a test of `make test-all` compares the sizes",
+    "python -m benchmarks.scale": "a test in tests/benchmarks, with what it has written; the page quotes that",
+    "python -m benchmarks.gpu": "a test runs it on the CPU; no figure is quoted",
 }
 # What is shown, but not printed by a command, and why.
 NOT_PRINTED = {
@@ -271,7 +284,7 @@ def reader(
 
 def _run(command: str, block: Block, reader: Reader, shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Done:
     plain = _plain(command)
-    if {"minutes", "hours", "a cluster"} & set(block.needs):
+    if {"a bucket", "a cluster", "minutes", "hours"} & set(block.needs):
         _parse(command, monkeypatch)
         return Done(0, "", "", {})
     extra = {"MAKEFLAGS": "n"} if EXCEPTIONS.get(plain, ("",))[0] == "dry run" else {}

@@ -25,7 +25,7 @@ TIERS = {
     "process": "starts processes, fresh or forked, or a browser; or takes real models or data",
 }
 _FIXTURES = {
-    "process": {"browser", "forked_stranger", "fresh_answers", "minilm", "mteb_mirror"},
+    "process": {"browser", "forked_stranger", "fresh_answers", "minilm", "mteb_mirror", "s3_bucket"},
     "model": {
         "any_folder",
         "any_image_folder",

@@ -8,7 +8,7 @@ from leaderboard.analysis.variants import IS_PLAIN, with_recipe
 from leaderboard.results.load import read_results
 from leaderboard.results.table_files import read_tables
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.paths import user_path
+from midlayer_embed.ground.paths import is_url, user_path
 from midlayer_embed.terms import RAW
 
 SCHEMA = {
@@ -74,8 +74,8 @@ def with_scores(table: pl.DataFrame, scores: "str | Path | pl.DataFrame") -> pl.
 def _read_scores(scores: "str | Path | pl.DataFrame") -> pl.DataFrame:
     if isinstance(scores, pl.DataFrame):
         return scores
-    path = user_path(scores, "scores")
-    return (read_results(path) if path.is_dir() else read_tables(scores=path)).scores
+    is_folder = is_url(scores) or user_path(scores, "scores").is_dir()
+    return (read_results(scores) if is_folder else read_tables(scores=scores)).scores
 
 
 def _matched(curves: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.forward.batching import token_budget
 from midlayer_embed.forward.inputs.protocol import Stream
 from midlayer_embed.forward.pooling import Pooler, masked_mean
 from midlayer_embed.ground.checks import check_int, check_optional_int
@@ -30,17 +29,15 @@ class ImageBatch:
 
     Attributes:
         rows: (b,) indices of the images.
-        pixel_values: (b, 3, height, width) float32.
+        pixel_values: (b, 3, height, width), in the dtype of the model's weights.
         n_prefix: Number of tokens before the patches.
         config: Config of the model.
-        dtype: dtype of the model's weights.
     """
 
     rows: np.ndarray
     pixel_values: torch.Tensor
     n_prefix: int
     config: Any
-    dtype: torch.dtype
 
     @cached_property
     def mask(self) -> torch.Tensor:
@@ -60,9 +57,32 @@ class ImageBatch:
         """Number of images."""
         return len(self.rows)
 
-    def arguments(self, device: torch.device) -> dict[str, Any]:
+    @property
+    def n_items(self) -> int:
+        """Number of images."""
+        return len(self.rows)
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens."""
+        return self.mask.numel()
+
+    def arguments(self) -> dict[str, Any]:
         """The keywords of the model's forward pass."""
-        return forward_arguments(self.config, self.pixel_values.to(device, self.dtype))
+        return forward_arguments(self.config, self.pixel_values)
+
+    def with_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "ImageBatch":
+        """The same batch with other tensors."""
+        return replace(self, pixel_values=change(self.pixel_values))
+
+    def halves(self) -> "tuple[ImageBatch, ImageBatch]":
+        """The images in two parts, of which the first is the larger one."""
+        middle = (len(self.rows) + 1) // 2
+        first, second = (
+            replace(self, rows=self.rows[which], pixel_values=self.pixel_values[which])
+            for which in (slice(middle), slice(middle, None))
+        )
+        return first, second
 
 
 class ImageInputs:
@@ -143,12 +163,10 @@ class ImageInputs:
             raise InputError(f"metrics: images have no {kind} views, which are made of words")
         return list(range(len(items))), augmented_pictures(items, n_views, seed=seed)
 
-    def stream(
-        self, items: Sequence[Picture], batch_tokens: int | None, device: torch.device, *, first_token: bool = True
-    ) -> Stream:
+    def stream(self, items: Sequence[Picture], budget: int, *, first_token: bool = True) -> Stream:
         """See `Inputs.stream`."""
         self._check_first_token(first_token)
-        at_once = max(1, token_budget(batch_tokens, device) // (self._family.n_prefix + self._n_patches))
+        at_once = max(1, budget // (self._family.n_prefix + self._n_patches))
         return Stream(len(items), self._batches(items, at_once))
 
     def pooler(self, mode: str, dim: int) -> Pooler:
@@ -177,8 +195,8 @@ class ImageInputs:
                 of_size[pixels.shape].append((row, pixels))
             for found in of_size.values():
                 rows = np.array([row for row, _ in found], dtype=np.int64)
-                pixel_values = torch.stack([pixels for _, pixels in found])
-                yield ImageBatch(rows, pixel_values, self._family.n_prefix, self._checkpoint.config, self._dtype)
+                pixel_values = torch.stack([pixels for _, pixels in found]).to(self._dtype)
+                yield ImageBatch(rows, pixel_values, self._family.n_prefix, self._checkpoint.config)
 
     def _check_first_token(self, first_token: bool) -> None:
         if not first_token:

@@ -3,14 +3,17 @@
 Nothing above `forward` asks which of the two it has: it asks the `Inputs` of the encoder.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from midlayer_embed.forward.pooling import Pooler
 from midlayer_embed.terms import ViewKind
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Batch(Protocol):
@@ -21,6 +24,8 @@ class Batch(Protocol):
         mask: (b, t), 1 for the tokens of an item that count: those of a text without padding, the patches of an image.
         not_pooled: (b,) number of tokens at the start of each item that are not pooled.
         units: Its share of `Stream.total`.
+        n_items: Number of items.
+        n_tokens: Number of tokens, padding included.
     """
 
     @property
@@ -31,9 +36,21 @@ class Batch(Protocol):
     def not_pooled(self) -> np.ndarray: ...  # noqa: D102
     @property
     def units(self) -> int: ...  # noqa: D102
+    @property
+    def n_items(self) -> int: ...  # noqa: D102
+    @property
+    def n_tokens(self) -> int: ...  # noqa: D102
 
-    def arguments(self, device: torch.device) -> dict[str, Any]:
-        """The keywords of the model's forward pass, on a device."""
+    def arguments(self) -> dict[str, Any]:
+        """The keywords of the model's forward pass, on the host."""
+        ...
+
+    def with_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Self":
+        """The same batch with other tensors, such as copies in other memory."""
+        ...
+
+    def halves(self) -> "tuple[Self, Self]":
+        """The items in two parts, of which the first is the larger one. Only called on two items and more."""
         ...
 
 
@@ -134,13 +151,12 @@ class Inputs(Protocol):
         """
         ...
 
-    def stream(self, items: Any, batch_tokens: int | None, device: torch.device, *, first_token: bool = True) -> Stream:
+    def stream(self, items: Any, budget: int, *, first_token: bool = True) -> Stream:
         """Distinct items as batches.
 
         Args:
             items: The items, distinct.
-            batch_tokens: Number of tokens in a forward pass, padding included; None: a default for the device.
-            device: Device of the model.
+            budget: Maximum number of tokens in a batch, padding included; a longer item goes alone.
             first_token: Whether the first token of each item is pooled.
 
         Raises:

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
-from midlayer_embed.forward.batching import batches, token_budget
+from midlayer_embed.forward.batching import batches
 from midlayer_embed.forward.inputs.protocol import Stream
 from midlayer_embed.forward.pooling import Pooler, pooler
 from midlayer_embed.ground.checks import check_int
@@ -112,16 +111,8 @@ class TextInputs:
         """The token ids of texts as they go through the model: with special tokens and template, truncated."""
         return tokenize(self._backbone.tokenizer, items, self._backbone.truncate_to)
 
-    def stream(
-        self,
-        items: Sequence[Text] | TokenIds,
-        batch_tokens: int | None,
-        device: torch.device,
-        *,
-        first_token: bool = True,
-    ) -> Stream:
+    def stream(self, items: Sequence[Text] | TokenIds, budget: int, *, first_token: bool = True) -> Stream:
         """See `Inputs.stream`; token ids go through the model as they are."""
-        budget = token_budget(batch_tokens, device)
         backbone = self._backbone
         token_ids = items if isinstance(items, TokenIds) else self.tokenized(items)
         check_token_ids(backbone.tokenizer, int(token_ids.flat.max(initial=0)), self._checkpoint.n_tokens)

@@ -66,6 +66,18 @@ def test_splits_and_subsets_add_up() -> None:
     assert (both.evaluated.number, both.evaluated.letters, both.items, both.sets) == (20, 100, 20, 2)
 
 
+def test_subsets_without_statistics_of_their_own_are_those_of_the_whole_task() -> None:
+    statistics = {"text1_statistics": {"unique_texts": 10, "average_text_length": 5.0}, "num_samples": 10}
+    task = stand_in({"test": statistics})
+    task.hf_subsets = ["de", "en"]
+    assert task_sizes(task).evaluated.number == 10
+
+
+def test_splits_without_statistics_make_a_task_unknown() -> None:
+    statistics = {"text1_statistics": {"unique_texts": 10, "average_text_length": 5.0}, "num_samples": 10}
+    assert task_sizes(stand_in({"test": statistics}, splits=("dev",))) == task_sizes(stand_in(None, splits=("dev",)))
+
+
 def test_classifiers_are_trained_on_some_rows_of_each_label() -> None:
     sizes = sizes_of("Banking77Classification")  # 77 labels, ten draws of eight rows each
     assert 77 * 8 < sizes.others.number < 77 * 8 * 10

@@ -1,6 +1,7 @@
 import errno
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,19 @@ def test_a_path_that_the_system_refuses_is_told_with_its_argument(
     for check in (user_path, target_file, target_folder):
         with pytest.raises(ValueError, match="^out: .*locked/x cannot be reached: Permission denied$"):
             check(tmp_path / "locked" / "x", "out")
+
+
+@pytest.mark.parametrize("check", [target_file, target_folder])
+@pytest.mark.parametrize(
+    "given", ["s3://bucket/x", "https://example.org/x", Path("s3://bucket/x"), "memory://x", "simplecache::s3://b/x"]
+)
+def test_a_url_is_no_target(check: Callable[[str | Path, str], Path], given: str | Path) -> None:
+    why = f"out: {given} cannot be written: it is a URL; expected a path on this machine"
+    with pytest.raises(ValueError, match=f"^{re.escape(why)}$"):
+        check(given, "out")
+
+
+def test_a_colon_makes_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for given in ("a:b", "./s3:/x", "1:/x", f"{tmp_path}/s3://x"):
+        assert target_file(given) == user_path(given)

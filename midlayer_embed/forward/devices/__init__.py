@@ -1,0 +1,1 @@
+"""What keeps an accelerator busy: batches made ahead, copies beside the computation, batches that fit its memory."""
