@@ -12,6 +12,7 @@ from wrapt import register_post_import_hook
 if TYPE_CHECKING:
     from leaderboard.board import Leaderboard, load_results, load_tables
     from leaderboard.models.layer import get_model
+    from leaderboard.results.files.merging import MergeConflict, MergeReport, merge_results
     from leaderboard.results.for_mteb import mteb_results
     from leaderboard.sweep.run import TasksFailed, run_sweep
     from leaderboard.tasks.benchmarks import get_benchmark
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 __all__ = [
     "PAPER_TASKS",
     "Leaderboard",
+    "MergeConflict",
+    "MergeReport",
     "TasksFailed",
     "get_benchmark",
     "get_model",
     "load_results",
     "load_tables",
+    "merge_results",
     "mteb_results",
     "run_sweep",
 ]
@@ -32,11 +36,14 @@ __all__ = [
 _HOMES = {
     "PAPER_TASKS": "leaderboard.tasks.pins",
     "Leaderboard": "leaderboard.board",
+    "MergeConflict": "leaderboard.results.files.merging",
+    "MergeReport": "leaderboard.results.files.merging",
     "TasksFailed": "leaderboard.sweep.run",
     "get_benchmark": "leaderboard.tasks.benchmarks",
     "get_model": "leaderboard.models.layer",
     "load_results": "leaderboard.board",
     "load_tables": "leaderboard.board",
+    "merge_results": "leaderboard.results.files.merging",
     "mteb_results": "leaderboard.results.for_mteb",
     "run_sweep": "leaderboard.sweep.run",
 }

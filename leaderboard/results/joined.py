@@ -7,13 +7,11 @@ from typing import TypeVar
 import polars as pl
 
 from leaderboard.results.known import joined_known
-from leaderboard.results.schemas import METRICS_SCHEMA, SCORES_SCHEMA
+from leaderboard.results.schemas import METRICS_SCHEMA, ROUNDING, SCORES_SCHEMA
 from leaderboard.results.tables import Tables
 from midlayer_embed.errors import InputError
 
 _Tables = TypeVar("_Tables", bound=Tables)
-# Numbers of one name that differ by less are the same: results of two machines differ in the last digits.
-_ROUNDING = 1e-6
 
 
 def joined(tables: Sequence[_Tables], names: Sequence[str]) -> _Tables:
@@ -45,7 +43,7 @@ def _joined(frames: Sequence[pl.DataFrame], names: Sequence[str], value: str, co
     key = [name for name in columns if name not in (value, "depth", "task_type")]
     whole = pl.concat([frame.select(columns).with_columns(source=pl.lit(place)) for place, frame in enumerate(frames)])
     first = pl.col(value).first().over(key)
-    far = pl.col(value).is_null().ne(first.is_null()) | ((pl.col(value) - first).abs() > _ROUNDING).fill_null(
+    far = pl.col(value).is_null().ne(first.is_null()) | ((pl.col(value) - first).abs() > ROUNDING).fill_null(
         value=False
     )
     wrong = whole.with_columns(of=pl.col("source").first().over(key)).filter(far)

@@ -24,3 +24,10 @@ METRICS_SCHEMA = {
     "layer": pl.Int64,
     "value": pl.Float64,
 }
+
+# Columns of the files of metrics besides: the texts that each row was measured on, and its provenance as JSON.
+OF_TEXTS = {"dataset_revision": pl.String, "seed": pl.Int64, "max_texts": pl.Int64}
+METRICS_FILE_SCHEMA = {**METRICS_SCHEMA, **OF_TEXTS, "provenance": pl.String}
+
+# Numbers of one name that differ by less are the same: results of two machines differ in the last digits.
+ROUNDING = 1e-6

@@ -32,13 +32,11 @@ from threadpoolctl import ThreadpoolController
 
 from leaderboard.scoring.classification import Undersampling, best_accuracy, best_f1, classification_metrics
 from leaderboard.scoring.columns import Columns
+from leaderboard.scoring.encode_kwargs import ENCODE_KWARGS
 from leaderboard.scoring.pairs import Pairs
 from leaderboard.scoring.reranking import Reranking
 from leaderboard.tasks.images.pictures import not_decoded
 from leaderboard.tasks.spill import with_items
-
-# Texts per batch of mteb. It does not affect forward passes: the store encodes all texts of a call together.
-ENCODE_KWARGS: EncodeKwargs = {"batch_size": 512, "show_progress_bar": False}
 
 # Task types whose evaluators only use what `Columns` provides.
 _SUPPORTED_TYPES: tuple[type[AbsTask], ...] = (

@@ -201,10 +201,7 @@ class Crew:
     def _is_alive(self, worker: Worker) -> bool:
         if worker.id == self.me.id:
             return True
-        if worker.exists is False or self.storage.modified(worker.end) is not None:
-            return False
-        age = self._age(worker)
-        return age is not None and age < worker.expiry
+        return self.storage.modified(worker.end) is None and worker.is_alive(self._age(worker))
 
     def _age(self, worker: Worker) -> float | None:
         """Seconds since a worker's last sign of life."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 
 # Folders of a results folder: records of shards, and a list of the shards of each sweep.
 SHARDS, SWEEPS = "shards", "sweeps"
-_DESCRIPTION = "shard.json"
+DESCRIPTION = "shard.json"
 _NO_VARIANT = "default"
 
 
@@ -45,7 +45,7 @@ class Shard:
     @property
     def description(self) -> str:
         """Path of the file that says what the shard is."""
-        return f"{self.folder}/{_DESCRIPTION}"
+        return f"{self.folder}/{DESCRIPTION}"
 
     @property
     def label(self) -> str:

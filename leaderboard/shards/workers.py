@@ -89,6 +89,14 @@ class Worker:
             return None
         return self.process == _process(int(self.process.partition(" ")[0]))
 
+    def is_alive(self, age: float | None) -> bool:
+        """Whether a worker that has not ended in order is alive.
+
+        Args:
+            age: Seconds since its last sign of life; None if that is not known.
+        """
+        return self.exists is not False and age is not None and age < self.expiry
+
 
 def read_workers(storage: Storage) -> dict[str, Worker]:
     """All workers that ever used a storage, by id. What cannot be read is left out."""

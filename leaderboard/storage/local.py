@@ -75,7 +75,7 @@ class LocalStorage:
     def paths(self, under: str = "") -> list[str]:
         """See `Storage.paths`."""
         found = []
-        for folder, folders, files in os.walk(self.root / under):
+        for folder, folders, files in os.walk(self.root / under, onerror=_unless_gone):
             folders[:] = [name for name in folders if not name.startswith(".")]
             place = Path(folder).relative_to(self.root)
             found += [(place / name).as_posix() for name in files if not name.startswith(".")]
@@ -154,6 +154,12 @@ def _created(target: Path, content: bytes) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _unless_gone(error: OSError) -> None:
+    """What may not be read must not pass for what is not there."""
+    if not isinstance(error, _NOT_THERE):
+        raise error
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

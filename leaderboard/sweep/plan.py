@@ -11,6 +11,7 @@ from leaderboard.tasks.items import Item
 from midlayer_embed.errors import InputError
 from midlayer_embed.forward.batching import token_budget
 from midlayer_embed.forward.one_pass import OnePassEncoder
+from midlayer_embed.ground.progress import duration
 from midlayer_embed.selection.representations import TextPass
 from midlayer_embed.terms import views_of
 
@@ -185,16 +186,3 @@ def measure_speed(encoder: OnePassEncoder, texts: Sequence[Item]) -> float:
 def _encode(encoder: OnePassEncoder, items: Sequence[Item]) -> None:
     for _ in encoder.pooled_batches(items, encoder.layers, norms=[encoder.final_norm]):
         pass
-
-
-def duration(seconds: float) -> str:
-    """Formats a duration.
-
-    Example:
-        >>> duration(4.2), duration(75), duration(40000)
-        ('4 s', '1 min', '11 h 7 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -77,6 +77,19 @@ def in_parts(total: int, n_parts: int) -> Iterator[int]:
         yield total * (part + 1) // n_parts - total * part // n_parts
 
 
+def duration(seconds: float) -> str:
+    """Formats a duration.
+
+    Example:
+        >>> duration(4.2), duration(75), duration(40000)
+        ('4 s', '1 min', '11 h 7 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class _Speed:
     """The speed of work whose first unit does not count: it includes the start of processes."""
 

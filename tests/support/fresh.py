@@ -177,6 +177,16 @@ MISTAKES = {
         "regret EMPTY --criteria min-foo": "criteria: expected some of min-dime",
         "regret EMPTY --tasks nonsense": "tasks: expected one of available, common",
         "regret EMPTY --csv EMPTY": "csv: ",
+        "status NOWHERE": "results: there is no folder",
+        "status FILE": "results: there is no folder",
+        f"status {'x' * 300}": "cannot be reached: File name too long",
+        "merge NOWHERE --into NEW": "folders: there is no folder",
+        "merge FILE --into NEW": "is a file; expected a folder of results",
+        "merge EMPTY --into NEW": "which a merge does not change",
+        "merge EMPTY EMPTY --into EMPTY": "holds no results; expected results, metrics, workers, ",
+        "merge EMPTY --into FILE": "is a file; expected a folder",
+        f"merge EMPTY --into {'x' * 300}": "cannot be reached: File name too long",
+        f"merge {'x' * 300} --into NEW": "cannot be reached: File name too long",
         "card NOWHERE --out NEW": "results: there is no folder",
         "card EMPTY --layer x --out NEW": "layer: expected a layer (17, -1)",
         "tasks --benchmark nonsense": "benchmark: expected one of",
@@ -217,10 +227,23 @@ for command in {commands!r}:
     answer[command] = {{"code": code, "said": said.getvalue(), "loaded": heavy, "left": [*map(str, empty.iterdir())]}}
 """
 
+# A command that does its work; GOLDEN is a results folder.
+_DONE = """
+import contextlib, io, tempfile
+from leaderboard.cli.program import main
+places = {{"GOLDEN": {golden!r}, "NEW": tempfile.mkdtemp()}}
+with contextlib.redirect_stdout(io.StringIO()):
+    code = main([places.get(word, word) for word in {command!r}.split()])
+answer = {{"code": code, "loaded": loaded("torch", "mteb", "transformers", "sklearn")}}
+"""
+_GOLDEN = str(Path(__file__).parents[1] / "golden" / "results")
+
 # Name: code that sets `answer`. `folder` is that of a tiny model.
 _QUESTIONS = {
     "midlayer-embed --help": _HELP.format(package="midlayer_embed", command="encode"),
     "midlayer-leaderboard --help": _HELP.format(package="leaderboard", command="run"),
+    "status": _DONE.format(golden=_GOLDEN, command="status GOLDEN"),
+    "merge": _DONE.format(golden=_GOLDEN, command="merge GOLDEN --into NEW --quiet"),
     **{
         f"mistakes of {package}": _TOLD.format(package=package, commands=list(mistakes))
         for package, mistakes in MISTAKES.items()

@@ -15,7 +15,8 @@ from mteb.results import TaskResult
 from mteb.types import EncodeKwargs
 from threadpoolctl import threadpool_info
 
-from leaderboard.scoring.score import ENCODE_KWARGS, prepared, score
+from leaderboard.scoring.encode_kwargs import ENCODE_KWARGS
+from leaderboard.scoring.score import prepared, score
 
 _WIDTH = 24
 

@@ -25,7 +25,7 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard.results.provenance import agrees
-from leaderboard.results.schemas import METRICS_SCHEMA
+from leaderboard.results.schemas import METRICS_FILE_SCHEMA, METRICS_SCHEMA, OF_TEXTS
 from leaderboard.storage.opening import open_storage
 from leaderboard.storage.protocol import Storage
 from midlayer_embed.ground.failures import reason_of
@@ -50,11 +50,6 @@ class MeasuredOn:
     seed: int
     max_texts: int
     made_with: Mapping[str, Any] = field(default_factory=dict)
-
-
-# Columns of the files: the texts that each row was measured on, and its provenance as JSON.
-_OF_TEXTS = {"dataset_revision": pl.String, "seed": pl.Int64, "max_texts": pl.Int64}
-_FILE_SCHEMA = {**METRICS_SCHEMA, **_OF_TEXTS, "provenance": pl.String}
 
 
 class ResultsFolder:
@@ -109,16 +104,16 @@ class ResultsFolder:
         Only the owner of the task's shard may do so: two processes that add to one file would lose rows.
         """
         added = rows.with_columns(
-            *(pl.lit(getattr(of, name), dtype=dtype).alias(name) for name, dtype in _OF_TEXTS.items()),
+            *(pl.lit(getattr(of, name), dtype=dtype).alias(name) for name, dtype in OF_TEXTS.items()),
             provenance=pl.lit(json.dumps(provenance, default=str)),
         )
         kept = self._of_texts(task_name, meta, of)
-        self.storage.write(metrics_path(task_name, meta), metrics_file([kept, added.select(list(_FILE_SCHEMA))]))
+        self.storage.write(metrics_path(task_name, meta), metrics_file([kept, added.select(list(METRICS_FILE_SCHEMA))]))
 
     def _of_texts(self, task_name: str, meta: ModelMeta, of: MeasuredOn) -> pl.DataFrame:
         path = metrics_path(task_name, meta)
         found = self.metrics_in(path, self.storage.read(path))
-        found = found.filter(pl.all_horizontal(pl.col(name) == getattr(of, name) for name in _OF_TEXTS))
+        found = found.filter(pl.all_horizontal(pl.col(name) == getattr(of, name) for name in OF_TEXTS))
         kept = [row for row in found["provenance"].unique() if agrees(json.loads(row), of.made_with)]
         return found.filter(pl.col("provenance").is_in(kept))
 
@@ -147,15 +142,15 @@ class ResultsFolder:
         """The metrics of all models and tasks: columns of `METRICS_SCHEMA`, max_texts, provenance and others."""
         paths = [path for path in self.storage.paths("metrics") if path.endswith(".parquet")]
         frames = [self.metrics_in(path, content) for path, content in self.storage.read_many(paths)]
-        return pl.concat([pl.DataFrame(schema=_FILE_SCHEMA), *frames])
+        return pl.concat([pl.DataFrame(schema=METRICS_FILE_SCHEMA), *frames])
 
     def metrics_in(self, path: str, content: bytes | None) -> pl.DataFrame:
         """The rows of a file of metrics; none if there is no such file, or if it cannot be read, which is logged."""
         if content is not None:
             with self._left_out(path):
-                found = pl.read_parquet(io.BytesIO(content)).select(list(_FILE_SCHEMA))
-                return found.cast(_FILE_SCHEMA)  # type: ignore[arg-type]
-        return pl.DataFrame(schema=_FILE_SCHEMA)
+                found = pl.read_parquet(io.BytesIO(content)).select(list(METRICS_FILE_SCHEMA))
+                return found.cast(METRICS_FILE_SCHEMA)  # type: ignore[arg-type]
+        return pl.DataFrame(schema=METRICS_FILE_SCHEMA)
 
     def _parsed(self, path: str, content: bytes) -> TaskResult | None:
         with self._left_out(path):

@@ -12,7 +12,7 @@ from mteb.models.model_meta import ModelMeta
 from support.vision.image_mirror import IMAGE_TASKS
 
 from leaderboard import load_results, run_sweep
-from leaderboard.scoring.score import ENCODE_KWARGS
+from leaderboard.scoring.encode_kwargs import ENCODE_KWARGS
 from leaderboard.tasks.benchmarks import get_task
 from leaderboard.tasks.mirror import dataset_folder, reading_from
 from midlayer_embed import ImageLayerwiseEncoder
