@@ -223,7 +223,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except TasksFailed as error:  # each failure is logged already
         board, failed = error.leaderboard, error
     if board.models() and not arguments.plan:
-        _show(board, arguments.results)
+        show(board, arguments.results)
     if failed is not None:
         print(f"{PROGRAM}: {failed}; run the same command again to retry them", file=sys.stderr)
         return FAILED
@@ -252,7 +252,8 @@ def _print_plans(plan: "Plan") -> bool:
     return _print_plan(plan)
 
 
-def _show(board: "Leaderboard", results: str) -> None:
+def show(board: "Leaderboard", results: str) -> None:
+    """Writes the tables into the results folder, and prints those of each model."""
     from leaderboard.report.terminal import print_layers
 
     storage = open_storage(results)

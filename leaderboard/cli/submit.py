@@ -1,14 +1,16 @@
 """The command `submit`: has several workers do a sweep, each a `run --shard i/n` of its own, by an engine."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from leaderboard.cli.options import PROGRAM
-from leaderboard.cli.run import add_run_options, check_run
+from leaderboard.cli.run import add_run_options, check_run, show
 from leaderboard.sweep.executors.arguments import make_executor
 from leaderboard.sweep.executors.follow import exit_code_of, follow
-from leaderboard.sweep.executors.protocol import ENGINES, THREADS, Worker
-from midlayer_embed.cli.parser import Parser, completes
+from leaderboard.sweep.executors.protocol import ENGINES, THREADS, Executor, Worker
+from midlayer_embed.cli.parser import MISTAKE, Parser, completes
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.paths import user_path
 
@@ -92,14 +94,29 @@ def _submit(arguments: argparse.Namespace) -> int:
             executor.start(workers)
             print(f"{executor.said()}; {PROGRAM} status {arguments.results}; logs: {logs}")
             return 0
-        from leaderboard.sweep.executors.showing import Showing
-
-        showing = Showing(arguments.results, not arguments.quiet)
-        codes = follow(executor, workers, showing.update)
-        showing.close()
+        code = _follow(executor, workers, arguments)
     finally:
         executor.close()
-    return exit_code_of(codes, workers)
+    return code
+
+
+def _follow(executor: Executor, workers: Sequence[Worker], arguments: argparse.Namespace) -> int:
+    """Stays until all workers have ended, and prints what `run` prints. Returns the exit code."""
+    from leaderboard.sweep.executors.showing import Showing
+
+    showing = Showing(arguments.results, not arguments.quiet)
+    codes = follow(executor, workers, showing.update)
+    showing.close()
+    code = exit_code_of(codes, workers)
+    if code != MISTAKE:
+        from leaderboard.board import load_results
+        from leaderboard.storage.opening import open_storage
+
+        if open_storage(arguments.results).exists() and (board := load_results(arguments.results)).models():
+            show(board, arguments.results)
+    if code:
+        print(f"{PROGRAM}: not everything is finished; run the same command again to go on", file=sys.stderr)
+    return code
 
 
 def _logs(arguments: argparse.Namespace) -> Path:

@@ -32,6 +32,8 @@ def follow(executor: Executor, workers: Sequence[Worker], show: Callable[[], Non
     shown = time.monotonic()
     try:
         handles += executor.start(workers)
+        if said := executor.said():
+            logger.info(said)
         while True:
             codes = [handle.poll() for handle in handles]
             for number, code in enumerate(codes):

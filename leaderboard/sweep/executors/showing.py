@@ -51,7 +51,9 @@ class Showing:
         if self._in_place and self._last:
             say("")
         if self._shown:
-            say("\n".join(self._read()))
+            line, *table = self._read()
+            for text in [line, *table] if line != self._last else table:
+                say(text)
 
     def _read(self) -> list[str]:
         try:

@@ -24,6 +24,9 @@ class _Losing:
         self.left = times
         self.started: list[str] = []
 
+    def said(self) -> str:
+        return "an engine"
+
     def start(self, workers: Sequence[Worker]) -> list["_Ended"]:
         self.started += [worker.name for worker in workers]
         ends = []
