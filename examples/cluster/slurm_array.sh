@@ -29,6 +29,6 @@ again() {
 }
 trap again USR1
 
-srun --cpus-per-task="$SLURM_CPUS_PER_TASK" midlayer-leaderboard run "$@" --shard auto &
+midlayer-leaderboard run "$@" --shard auto &
 worker=$!
 wait "$worker"

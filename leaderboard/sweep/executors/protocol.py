@@ -43,6 +43,11 @@ class Worker:
         """The worker as strings in lists and dictionaries: all that an engine pickles of ours."""
         return {**asdict(self), "arguments": list(self.arguments)}
 
+    @classmethod
+    def from_dict(cls, given: dict[str, Any]) -> "Worker":
+        """The worker of `as_dict`."""
+        return cls(**{**given, "arguments": tuple(given["arguments"])})
+
 
 class Handle(Protocol):
     """A worker that was started."""

@@ -163,5 +163,5 @@ class _Task:
 
 def _run(worker: dict[str, Any]) -> dict[str, Any]:
     """What Ray runs. Its arguments and what it returns are strings and numbers."""
-    given = Worker(**{**worker, "arguments": tuple(worker["arguments"])})
+    given = Worker.from_dict(worker)
     return {"worker": given.name, "exit_code": run_worker(given)}

@@ -117,7 +117,7 @@ class _Job:
         self._process: Process | None = None
 
     def __call__(self, worker: dict[str, Any]) -> dict[str, Any]:
-        given = Worker(**{**worker, "arguments": tuple(worker["arguments"])})
+        given = Worker.from_dict(worker)
         self._process = Process(given)
         try:
             code = wait_for(self._process)

@@ -3,6 +3,8 @@
 import os
 import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from leaderboard.sweep.executors.slurm import SlurmExecutor, parse_minutes
 from midlayer_embed.errors import InputError
 
 Until = Callable[..., None]
+_EXAMPLES = Path(__file__).parents[4] / "examples" / "cluster"
 
 
 @pytest.fixture
@@ -67,8 +70,6 @@ def test_without_slurm_the_same_jobs_are_processes(stand_in: Any, tmp_path: Path
 def test_a_job_that_is_killed_starts_again_and_its_worker_ends_in_order(
     stand_in: Any, tmp_path: Path, until: Until
 ) -> None:
-    import threading
-
     def kill_the_job() -> None:
         until(lambda: stand_in.pids("sleep"))
         os.kill(_parent(stand_in.pids("sleep")[0]), signal.SIGKILL)
@@ -120,6 +121,26 @@ class TestOnACluster:
         assert len(stand_in.pids("sleep 1-of-2")) == 1  # the other one was left alone
         for handle in handles:
             handle.stop()
+        until(lambda: len(stand_in.pids("stopped")) == 3)
+
+    def test_the_example_without_an_engine_gives_back_and_comes_back(
+        self, slurm: Path, stand_in: Any, tmp_path: Path, until: Until, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        command = tmp_path / "bin" / "midlayer-leaderboard"
+        command.parent.mkdir()
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} -m stand_in "$@" sleep\n')
+        command.chmod(0o755)
+        for name, value in stand_in.worker().environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("PATH", os.pathsep.join([str(command.parent), os.environ["PATH"]]))
+        script = str(_EXAMPLES / "slurm_array.sh")
+        options = ["--parsable", "--array=1-2", "--cpus-per-task=1", f"--output={tmp_path}/%a.log"]
+        job = _said("sbatch", *options, script, "a model", "--limit", "3").strip()
+        until(lambda: len(stand_in.pids("run a model --limit 3 --shard auto sleep")) == 2)
+        _said("scancel", "--batch", "--signal=USR1", f"{job}_1")
+        until(lambda: len(stand_in.pids("stopped")) == 1)
+        until(lambda: len(stand_in.pids("run a model --limit 3 --shard auto sleep")) == 3)
+        _said("scancel", job)
         until(lambda: len(stand_in.pids("stopped")) == 3)
 
     def test_a_job_that_is_cancelled_is_lost(self, slurm: Path, stand_in: Any, tmp_path: Path, until: Until) -> None:
