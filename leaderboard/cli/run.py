@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from leaderboard.cli.options import PROGRAM, add_task_options, check_task_choice, parse_layers
 from leaderboard.models.known import at_revision, known_models, read_models
-from leaderboard.shards.expiry import EXPIRY, check_expiry
+from leaderboard.shards.expiry import check_expiry
 from leaderboard.storage.opening import open_storage
 from leaderboard.sweep.arguments import check_results_folder, check_sweep
 from leaderboard.tasks.names import TASK, TRAIN, check_data_dir
@@ -16,8 +16,9 @@ from midlayer_embed.cli.early import check_layers, check_model
 from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, completes, model_options
 from midlayer_embed.errors import InputError
 from midlayer_embed.options import fold
-from midlayer_embed.parts import parse_part
 from midlayer_embed.recipes.names import NONE, TEMPLATES, TEXT, TRANSFORMS
+from midlayer_embed.sharing.life import EXPIRY
+from midlayer_embed.sharing.parts import parse_part
 from midlayer_embed.terms import METRIC_TABLE, views_needed
 
 if TYPE_CHECKING:

@@ -21,11 +21,12 @@ from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
 
-from leaderboard.shards.expiry import EXPIRY, beat_of
+from leaderboard.shards.expiry import beat_of
 from leaderboard.shards.shard import SHARDS, SWEEPS, Shard, sweep_file
 from leaderboard.shards.workers import Worker, read_workers
 from leaderboard.storage.protocol import Storage
 from midlayer_embed.ground.failures import reason_of
+from midlayer_embed.sharing.life import EXPIRY
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +202,9 @@ class Crew:
     def _is_alive(self, worker: Worker) -> bool:
         if worker.id == self.me.id:
             return True
-        return self.storage.modified(worker.end) is None and worker.is_alive(self._age(worker))
+        if worker.exists is False or self.storage.modified(worker.end) is not None:
+            return False
+        return worker.is_alive(self._age(worker))
 
     def _age(self, worker: Worker) -> float | None:
         """Seconds since a worker's last sign of life."""

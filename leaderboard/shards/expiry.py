@@ -1,11 +1,7 @@
 """How long a process may give no sign of life before its work is taken up by others."""
 
 from midlayer_embed.errors import InputError
-
-# Seconds between two signs of life of a worker, and after how many without one it counts as dead. NFS may show the time
-# of a file up to a minute late.
-BEAT = 15.0
-EXPIRY = 120.0
+from midlayer_embed.sharing.life import BEAT
 
 
 def check_expiry(expiry: float) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from leaderboard.shards.shard import Shard
-from midlayer_embed.parts import balanced
+from midlayer_embed.sharing.parts import balanced
 
 # What a part may cost, by the mean, to keep models together: each part with a shard of a model downloads and loads it.
 _SLACK = 1.05

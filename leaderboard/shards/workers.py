@@ -9,15 +9,14 @@ The times of files are compared with those of other files of the same storage on
 import json
 import os
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from leaderboard.storage.protocol import Storage
+from midlayer_embed.sharing import life
 
 WORKERS = "workers"
 _ENDED = ".end.json"
@@ -52,7 +51,13 @@ class Worker:
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         host = socket.gethostname()
         return cls(
-            f"{host}-{os.getpid()}-{uuid4().hex[:8]}", host, _machine(), _process(os.getpid()), part, expiry, started
+            f"{host}-{os.getpid()}-{uuid4().hex[:8]}",
+            host,
+            life.this_place(),
+            life.process_name(os.getpid()) or "",
+            part,
+            expiry,
+            started,
         )
 
     @classmethod
@@ -85,9 +90,7 @@ class Worker:
     @property
     def exists(self) -> bool | None:
         """Whether the process exists; None if it is on another machine, or in another container."""
-        if self.machine != _machine():
-            return None
-        return self.process == _process(int(self.process.partition(" ")[0]))
+        return life.is_alive(self.machine, self.process)
 
     def is_alive(self, age: float | None) -> bool:
         """Whether a worker that has not ended in order is alive.
@@ -109,34 +112,3 @@ def read_workers(storage: Storage) -> dict[str, Worker]:
             continue
         found[worker.id] = worker
     return found
-
-
-def _machine() -> str:
-    """Name of the machine since its last boot, and of the container."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:  # not Linux
-        return f"{sys.platform} {socket.gethostname()}"
-
-
-def _process(number: int) -> str:
-    """Number of a process and when it began, since numbers are used again; "" if it does not exist."""
-    try:
-        # the name of the program is in brackets and may hold anything
-        state, *others = (
-            Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
-        return "" if state in ("Z", "X") else f"{number} {others[18]}"
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return ""
-    except OSError:
-        return ""
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:  # a process of another user
-        pass
-    return str(number)

@@ -19,7 +19,7 @@ from leaderboard.quiet import calm_libraries
 from leaderboard.results.files.folder import ResultsFolder
 from leaderboard.results.files.run_settings import write_run_settings
 from leaderboard.shards.claims import DEAD, LOST, OTHER, RUNNING, STOPPED, WAITING, Crew
-from leaderboard.shards.expiry import EXPIRY, check_expiry
+from leaderboard.shards.expiry import check_expiry
 from leaderboard.shards.shard import Shard
 from leaderboard.shards.split import split
 from leaderboard.sweep.arguments import (
@@ -42,8 +42,9 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.layers import layer_numbers
 from midlayer_embed.options import FILE_OPTIONS, ModelOptions, takes_options
-from midlayer_embed.parts import Part, parse_part, part_of_environment
 from midlayer_embed.recipes.names import NONE, check_templates, check_transforms
+from midlayer_embed.sharing.life import EXPIRY
+from midlayer_embed.sharing.parts import Part, parse_part, part_of_environment
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

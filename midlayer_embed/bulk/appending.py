@@ -52,6 +52,7 @@ def append_all(
     total: int,
     normalize: bool,
     show_progress: bool,
+    what: str = "Encoding",
 ) -> None:
     """Embed the chunks that are missing.
 
@@ -62,12 +63,13 @@ def append_all(
         total: Sum of the sizes of all items.
         normalize: Whether vectors are normalised to length 1.
         show_progress: Show a bar with an ETA on stderr.
+        what: Label of the bar.
 
     Raises:
         InputError: (a ValueError) a vector is not finite, or what the embedder raises.
     """
     read = 0
-    with progress(total, "Encoding", embedder.unit, show_progress) as bar:
+    with progress(total, what, embedder.unit, show_progress) as bar:
         for chunk in chunks:
             read += len(chunk)
             if read <= vectors.done:

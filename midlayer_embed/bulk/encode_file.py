@@ -4,8 +4,9 @@ Invalid arguments and input are reported before a model is loaded, so heavy impo
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,10 @@ from midlayer_embed.bulk.vector_files import UnfinishedVectors, check_target, wh
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.ground.progress import progress
+from midlayer_embed.ground.whole_files import file_sha256
 from midlayer_embed.options import AnyModelOptions, fold, takes_options
 from midlayer_embed.texts import files as text_files
-from midlayer_embed.texts.files import describe, find_texts, read_chunks, read_texts, survey
+from midlayer_embed.texts.files import TextFile, describe, find_texts, read_chunks, read_texts, survey
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -86,65 +88,164 @@ def encode_file(
     """
     texts = find_texts(source, column)
     target = check_target(target, texts, overwrite=overwrite)
-    weights, recipe = fold(options)
-
-    from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
-    from midlayer_embed.forward.batching import token_budget
-    from midlayer_embed.layers import layer_number
-    from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
-    from midlayer_embed.models.checkpoint import find_checkpoint
-    from midlayer_embed.models.weights import dtype_name, resolve_device
-
-    dtype = dtype_name(weights.dtype)
-    device = resolve_device(weights.device)
-    token_budget(batch_tokens, device)
-    checkpoint = find_checkpoint(model, weights)
-    number = layer_number(layer, checkpoint.n_blocks, checkpoint.resolved(recipe).site)
-    tokenizer = load_tokenizer(checkpoint, recipe.template)
-    limit_in_force(checkpoint, tokenizer, recipe.max_seq_length, recipe.template)  # before the input is read
-
-    stamp = _stamp(texts.path)
-    rows = row_file(target, texts)
-    with _bar("Reading", None, show_progress) as bar:
-        found = survey(_counted(read_texts(texts) if rows is None else rows.read(), bar))
-    encoder = MidLayerEncoder(
-        checkpoint, number, transform=transform, transform_texts=transform_texts, dim=dim, **options
+    encoder = FileEncoder(
+        model,
+        layer,
+        normalize=normalize,
+        batch_tokens=batch_tokens,
+        show_progress=show_progress,
+        transform=transform,
+        transform_texts=transform_texts,
+        dim=dim,
+        **options,
     )
-    logger.info("%s", describe(texts, found.n_texts, found.n_blank))
-    settings = {
-        "input": found.sha256,
-        "column": texts.column,
-        "chunks": [text_files.CHUNK_TEXTS, text_files.CHUNK_CHARACTERS],
-        "model": checkpoint.name,
-        "revision": checkpoint.revision,
-        **asdict(encoder.recipe),
-        "fitted": None if encoder.transform is None else encoder.transform.fingerprint,
-        "normalize": normalize,
-        "batch_tokens": batch_tokens,
-        "device": device.type,
-        "dtype": dtype,
-        "own_code": weights.trust_remote_code,
-        "versions": {"midlayer-embed": __version__, **{name: version(name) for name in ("torch", "transformers")}},
-    }
-    encoder.batch_tokens = batch_tokens
-    shape = (found.n_texts, int(encoder.get_embedding_dimension() or 0))
-    with (
-        UnfinishedVectors(target, shape, settings) as vectors,
-        tell_interrupt(lambda: what_is_kept(target)),
-    ):
-        append_all(
-            vectors,
-            read_chunks(texts),
-            _Texts(encoder),
-            total=found.n_characters,
-            normalize=normalize,
-            show_progress=show_progress,
-        )
-        if _stamp(texts.path) != stamp or vectors.done != found.n_texts:
-            raise InputError(f"input: {texts.path} was changed while it was read; run the command again")
-        with _bar("Writing", found.n_texts, show_progress) as bar:
-            vectors.finish(rows, bar.update)
-    return shape
+    return encoder.encode(texts, target).shape
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file that was embedded.
+
+    Attributes:
+        texts: The file.
+        sha256: SHA-256 of its bytes.
+        texts_sha256: Hash of its texts, see `survey`.
+        shape: (n, dim) of the vectors.
+    """
+
+    texts: TextFile
+    sha256: str
+    texts_sha256: str
+    shape: tuple[int, int]
+
+
+class FileEncoder:
+    """Embeds files with one layer of a model, which is loaded once, when the first file has been read.
+
+    Args: as for `encode_file`.
+
+    Attributes:
+        settings: All that the vectors depend on besides the input, as JSON.
+
+    Raises:
+        InputError: (a ValueError) an argument is invalid.
+    """
+
+    @takes_options()
+    def __init__(
+        self,
+        model: "str | Path | Checkpoint",
+        layer: int | float,
+        *,
+        normalize: bool = False,
+        batch_tokens: int | None = None,
+        show_progress: bool = False,
+        transform: str | None = None,
+        transform_texts: Sequence[str] | None = None,
+        dim: int | None = None,
+        **options: "Unpack[AnyModelOptions]",
+    ) -> None:
+        weights, recipe = fold({**options, "transform": transform, "dim": dim})
+
+        from midlayer_embed.encoder.arguments import check_transform_options
+        from midlayer_embed.forward.batching import token_budget
+        from midlayer_embed.layers import layer_number
+        from midlayer_embed.models.backbone import limit_in_force, load_tokenizer
+        from midlayer_embed.models.checkpoint import find_checkpoint
+        from midlayer_embed.models.weights import dtype_name, resolve_device
+
+        transform_texts, _ = check_transform_options(transform, transform_texts, dim)
+        device = resolve_device(weights.device)
+        token_budget(batch_tokens, device)
+        checkpoint = find_checkpoint(model, weights)
+        number = layer_number(layer, checkpoint.n_blocks, checkpoint.resolved(recipe).site)
+        tokenizer = load_tokenizer(checkpoint, recipe.template)
+        limit = limit_in_force(checkpoint, tokenizer, recipe.max_seq_length, recipe.template)
+        self._arguments = (checkpoint, number)
+        self._options: dict[str, Any] = {
+            **options,
+            "transform": transform,
+            "transform_texts": transform_texts,
+            "dim": dim,
+        }
+        self._show_progress = show_progress
+        self.settings: dict[str, Any] = {
+            "chunks": [text_files.CHUNK_TEXTS, text_files.CHUNK_CHARACTERS],
+            "model": checkpoint.name,
+            "revision": checkpoint.revision,
+            "recipe": asdict(replace(checkpoint.resolved(recipe), layer=number, max_seq_length=limit)),
+            "transform_texts": None if transform_texts is None else survey(sorted(transform_texts)).sha256,
+            "normalize": normalize,
+            "batch_tokens": batch_tokens,
+            "device": device.type,
+            "dtype": dtype_name(weights.dtype),
+            "own_code": weights.trust_remote_code,
+            "versions": {"midlayer-embed": __version__, **{name: version(name) for name in ("torch", "transformers")}},
+        }
+
+    @cached_property
+    def _encoder(self) -> "MidLayerEncoder":
+        from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+
+        encoder = MidLayerEncoder(*self._arguments, **self._options)
+        encoder.batch_tokens = self.settings["batch_tokens"]
+        return encoder
+
+    def encode(
+        self,
+        texts: TextFile,
+        target: Path,
+        *,
+        what: str = "Encoding",
+        before: Callable[[Encoded, Path], object] | None = None,
+    ) -> Encoded:
+        """Embed a file. See `encode_file`.
+
+        Args:
+            texts: The file.
+            target: File of the vectors, from `check_target`.
+            what: Label of the bar.
+            before: Function that is called when the vectors are complete, with the path where they are, just before
+                they are moved to the target.
+
+        Raises:
+            Claimed: (a ValueError) another process is writing the target.
+            InputError: (a ValueError) the input is invalid, or the output cannot be written.
+        """
+        stamp = _stamp(texts.path)
+        rows = row_file(target, texts)
+        show_progress, settings = self._show_progress, self.settings
+        with _bar("Reading", None, show_progress) as bar:
+            found = survey(_counted(read_texts(texts) if rows is None else rows.read(), bar))
+        encoder = self._encoder
+        logger.info("%s", describe(texts, found.n_texts, found.n_blank))
+        shape = (found.n_texts, int(encoder.get_embedding_dimension() or 0))
+        fitted = None if encoder.transform is None else encoder.transform.fingerprint
+        settings = {"input": found.sha256, "column": texts.column, **flat(settings), "fitted": fitted}
+        with (
+            UnfinishedVectors(target, shape, settings) as vectors,
+            tell_interrupt(lambda: what_is_kept(target)),
+        ):
+            append_all(
+                vectors,
+                read_chunks(texts),
+                _Texts(encoder),
+                total=found.n_characters,
+                normalize=settings["normalize"],
+                show_progress=show_progress,
+                what=what,
+            )
+            encoded = Encoded(texts, file_sha256(texts.path) if before else "", found.sha256, shape)
+            if _stamp(texts.path) != stamp or vectors.done != found.n_texts:
+                raise InputError(f"input: {texts.path} was changed while it was read; run the command again")
+            with _bar("Writing", found.n_texts, show_progress) as bar:
+                vectors.finish(rows, bar.update, lambda whole: before and before(encoded, whole))
+        return encoded
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a `FileEncoder` with those of its recipe among them, to name one in which two runs differ."""
+    return {**{name: value for name, value in settings.items() if name != "recipe"}, **settings.get("recipe", {})}
 
 
 class _Texts:

@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
-from filelock import FileLock, Timeout
 
+from midlayer_embed.bulk.claims import Claim
 from midlayer_embed.bulk.row_files import EMBEDDING, RowFile, RowSource, name_taken
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import PARTIAL_MARK, atomic_file, replace_file
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".npy", ".jsonl", ".parquet")
 
 _DTYPE = np.dtype("<f4")
-_STATE, _ROWS, _FINISHED, _LOCK = "state.json", "vectors.npy", "whole", "lock"
+_STATE, _ROWS, _FINISHED = "state.json", "vectors.npy", "whole"
 
 
 def check_target(target: str | Path, source: RowSource, *, overwrite: bool, needed: str | Path | None = None) -> Path:
@@ -87,6 +87,10 @@ class Chunk:
     n_rows: int = 0
 
 
+class Claimed(InputError):
+    """Another process is writing the same file."""
+
+
 class UnfinishedVectors:
     """Rows of vectors that become a file when they are complete.
 
@@ -99,7 +103,8 @@ class UnfinishedVectors:
         settings: Everything that the vectors depend on, as JSON: the chunks and batches as well.
 
     Raises:
-        InputError: (a ValueError) another process is writing the same file, or the disk fails.
+        Claimed: (a ValueError) another process is writing the same file.
+        InputError: (a ValueError) the disk fails.
 
     Example:
         >>> import tempfile
@@ -125,7 +130,7 @@ class UnfinishedVectors:
         self._settings = json.loads(json.dumps({**settings, "shape": shape}))
         self._header = _npy_header(shape)
         self._row_bytes = shape[1] * _DTYPE.itemsize
-        self._lock = FileLock(self.folder / _LOCK, timeout=0)
+        self._claim = Claim(self.folder)
         self._state = _State()
         self._rows: BinaryIO | None = None
 
@@ -141,11 +146,8 @@ class UnfinishedVectors:
 
     def __enter__(self) -> "UnfinishedVectors":
         with self._convert_os_errors():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                self._lock.acquire()
-            except Timeout:
-                raise InputError(f"output: another process is writing {self.target}") from None
+            if (owner := self._claim.take()) is not None:
+                raise Claimed(f"output: another process is writing {self.target}: {owner}")
             try:
                 self._state = self._find_usable_state()
                 self._open_rows()
@@ -180,18 +182,27 @@ class UnfinishedVectors:
         """Append the rows (n, dim) of a whole chunk. They survive a kill once this returns."""
         self._write(vectors, _State(self.done + len(vectors)))
 
-    def finish(self, rows: RowFile | None = None, on_rows: Callable[[int], object] = int) -> None:
+    def finish(
+        self,
+        rows: RowFile | None = None,
+        on_rows: Callable[[int], object] = int,
+        before: Callable[[Path], object] = Path,
+    ) -> None:
         """Create the target.
 
         Args:
             rows: The rows that are written with the vectors; None for a .npy file.
             on_rows: Function that is called with the number of rows that are written next.
+            before: Function that is called with the path of the whole file, just before it is moved to its place.
         """
         assert self._rows is not None
         assert self.done == self.shape[0], "rows are missing"
         with self._convert_os_errors():
-            self._rows.close()
             finished = self.folder / _ROWS
+            is_own = os.path.samestat(os.fstat(self._rows.fileno()), finished.stat())
+            self._rows.close()
+            if not is_own:  # this process was taken for dead, and another one started over
+                raise Claimed(f"output: another process has begun {self.target} anew")
             if rows is not None:
                 dim = self.shape[1]
                 with finished.open("rb") as file:
@@ -203,6 +214,7 @@ class UnfinishedVectors:
                         return np.fromfile(file, _DTYPE, n_rows * dim).reshape(n_rows, dim)
 
                     rows.write(finished, take, dim)
+            before(finished)
             replace_file(finished, followed(self.target))
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -234,6 +246,7 @@ class UnfinishedVectors:
         fresh = self._state == _State()
         if fresh:  # the rows will be overwritten, so the old count must go first
             (self.folder / _STATE).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # a process that was taken for dead may have it open
         self._rows = path.open("w+b" if fresh else "r+b")
         if fresh:
             self._rows.write(self._header)
@@ -264,10 +277,10 @@ class UnfinishedVectors:
         if self._rows is not None:
             with suppress(OSError):  # a full disk, reported already
                 self._rows.close()
-        if self._lock.is_locked:
+        if self._claim.is_held:
             if self.n_kept == 0:
                 shutil.rmtree(self.folder, ignore_errors=True)
-            self._lock.release()
+            self._claim.release()
 
     @contextmanager
     def _convert_os_errors(self) -> Iterator[None]:
@@ -315,6 +328,16 @@ def what_is_kept(target: Path) -> str:
         return "nothing is kept"
     n_rows = found[0]["shape"][0]
     return f"{n_kept:,} of {n_rows:,} vectors are kept; run the same command again to resume"
+
+
+def check_unclaimed(target: Path) -> None:
+    """Check that no other process is writing a file, before its input is read.
+
+    Raises:
+        Claimed: (a ValueError) one is; the message says which.
+    """
+    if (owner := Claim(partial_folder(target)).owner()) is not None:
+        raise Claimed(f"output: another process is writing {target}: {owner}")
 
 
 def partial_folder(target: Path) -> Path:

@@ -203,6 +203,7 @@ def _run(parser: Parser, arguments: Sequence[str] | None) -> int:
     program, parsed = parser.prog, argparse.Namespace(verbose=False)
     try:
         parsed = parser.parse_args(arguments)
+        parsed.given = list(sys.argv[1:] if arguments is None else arguments)
         check_int("seed", parsed.seed, 0)
         level = logging.WARNING if parsed.quiet else logging.DEBUG if parsed.verbose else logging.INFO
         with _show_logs(program, level), _bars_of_libraries(not parsed.quiet and has_terminal()), signals_interrupt():

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 # before it and itself, nothing else; `leaderboard` stands on all of `midlayer_embed`.
 WINGS = {
     "midlayer_embed": (
-        *("errors", "layers", "terms", "parts", "ground", "recipes", "options", "metrics"),
+        *("errors", "layers", "terms", "sharing", "ground", "recipes", "options", "metrics"),
         *("images", "models", "texts", "forward", "selection"),
         *("encoder", "bulk", "families", "cli", "__main__"),
     ),
@@ -30,7 +30,7 @@ LIGHT = (
     "midlayer_embed.layers",
     "midlayer_embed.terms",
     "midlayer_embed.options",
-    "midlayer_embed.parts",
+    "midlayer_embed.sharing.parts",
     "midlayer_embed.selection.criteria",
     "midlayer_embed.models.starter",
     "midlayer_embed.encoder.serve.readers",
@@ -39,7 +39,9 @@ LIGHT = (
     "leaderboard.cli",
     "leaderboard.tasks.names",
     "leaderboard.sweep.arguments",
+    "leaderboard.shards.progress",
     "leaderboard.results.arguments",
+    "leaderboard.results.files.merging",
     "leaderboard.analysis.association",
     "leaderboard.analysis.layer_means",
     "leaderboard.analysis.regret",

@@ -34,7 +34,7 @@ def _taken(crew: Crew, shard: Shard = _SHARD) -> Claim:
 
 def _of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """All processes that are looked at from now on are on other machines."""
-    monkeypatch.setattr("leaderboard.shards.workers._machine", lambda: "another machine")
+    monkeypatch.setattr("midlayer_embed.sharing.life.this_place", lambda: "another machine")
 
 
 def _silent(storage: LocalStorage, crew: Crew, seconds: float) -> None:

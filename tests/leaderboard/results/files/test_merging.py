@@ -214,6 +214,27 @@ def test_the_target_may_be_one_of_the_folders(two: tuple[Written, Written]) -> N
     assert not report.copied and not report.united
 
 
+def test_folders_and_target_may_be_urls(two: tuple[Written, Written], tmp_path: Path) -> None:
+    a, b = two
+    a.result("A")
+    b.result("B")
+    b.metrics({0: 1.0})
+    whole = files_of(_merged(a, b))
+    url = f"memory://{tmp_path.name}/all"
+    merge_results([a.root, b.root], url, show_progress=False)
+    merge_results(url, tmp_path / "back", show_progress=False)
+    assert files_of(tmp_path / "back") == whole
+    report = merge_results([f"{url}/", url, a.root], url, show_progress=False)
+    assert not report.copied and not report.united
+    for folders, into, said in (
+        (["memory://nothing/there"], tmp_path / "new", "folders: there is no folder 'memory://nothing/there'"),
+        ([url], f"{url}/inside", "which a merge does not change"),
+        ([f"{url}/results"], url, "is a part of "),
+    ):
+        with pytest.raises(InputError, match=said):
+            merge_results(folders, into, show_progress=False)
+
+
 def test_what_the_target_holds_counts_even_if_it_is_not_named(two: tuple[Written, Written]) -> None:
     a, b = two
     a.result(score=0.5)

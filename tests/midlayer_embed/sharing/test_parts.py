@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midlayer_embed.errors import InputError
-from midlayer_embed.parts import Part, balanced, own, parse_part, part_of_environment
+from midlayer_embed.sharing.parts import Part, balanced, own, parse_part, part_of_environment
 
 
 def _array(*tasks: int, step: int | None = None) -> list[dict[str, str]]:
