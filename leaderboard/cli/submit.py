@@ -10,7 +10,7 @@ from leaderboard.cli.run import add_run_options, check_run, show
 from leaderboard.sweep.executors.arguments import make_executor
 from leaderboard.sweep.executors.follow import exit_code_of, follow
 from leaderboard.sweep.executors.protocol import ENGINES, THREADS, Executor, Worker
-from midlayer_embed.cli.parser import MISTAKE, Parser, completes
+from midlayer_embed.cli.parser import FAILED, MISTAKE, Parser, completes
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.paths import user_path
 
@@ -114,7 +114,7 @@ def _follow(executor: Executor, workers: Sequence[Worker], arguments: argparse.N
 
         if open_storage(arguments.results).exists() and (board := load_results(arguments.results)).models():
             show(board, arguments.results)
-    if code:
+    if code == FAILED:
         print(f"{PROGRAM}: not everything is finished; run the same command again to go on", file=sys.stderr)
     return code
 

@@ -3,12 +3,15 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from leaderboard.sweep.executors.process import LOOK_EVERY, stop_all
 from leaderboard.sweep.executors.protocol import LOST, RESTARTS, Executor, Handle, Worker
 
 logger = logging.getLogger(__name__)
 
+# Exit code of `run` for a mistake in its arguments.
+_MISTAKE = 2
 # Seconds between two looks at the results folder.
 _SHOW_EVERY = 5
 
@@ -62,5 +65,15 @@ def exit_code_of(codes: Sequence[int], workers: Sequence[Worker]) -> int:
     for code, worker in zip(codes, workers, strict=True):
         if code:
             how = f"ended with {code}" if code > 0 else "was lost" if code == LOST else f"was killed by signal {-code}"
-            logger.error("worker %s %s: %s", worker.name, how, worker.log)
-    return 0 if not any(codes) else 2 if set(codes) == {2} else 1
+            why = f" ({said})" if code == _MISTAKE and (said := _last_line(worker.log)) else ""
+            logger.error("worker %s %s: %s%s", worker.name, how, worker.log, why)
+    return 0 if not any(codes) else _MISTAKE if set(codes) == {_MISTAKE} else 1
+
+
+def _last_line(log: str) -> str:
+    """What a worker said last; empty if its log is on another machine."""
+    try:
+        lines = Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line for line in reversed(lines) if line.strip()), "")

@@ -3,6 +3,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,3 +93,10 @@ def test_an_interrupt_stops_all_workers_in_order(stand_in: Any, until: Until) ->
     with pytest.raises(KeyboardInterrupt):
         follow(LocalExecutor(), workers, lambda: None)
     assert sorted(stand_in.pids("stopped")) == sorted(stand_in.pids("sleep"))
+
+
+def test_a_mistake_that_workers_notice_is_told(tmp_path: Path, caplog: Any) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("--- run\nmidlayer-leaderboard: model: there is no such\n")
+    assert exit_code_of([2], [Worker("1-of-1", (), str(log), ".")]) == 2
+    assert caplog.messages == [f"worker 1-of-1 ended with 2: {log} (midlayer-leaderboard: model: there is no such)"]
