@@ -239,7 +239,7 @@ def run(
     print(f"\n{table(rows, right=True)}\n")
     print(f"vectors: cosine distance at most {max(distances):.2g}; float32 from the CPU's at most {from_cpu:.2g}")
     if device.type == "cuda":
-        most = encoder.room.most_tokens
+        most = encoder._room.most_tokens
         limit = "all batches fitted" if most is None else f"batches of more than {most:,} tokens did not fit"
         print(f"memory: {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB at most; {limit}")
 

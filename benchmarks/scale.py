@@ -3,12 +3,13 @@
     python -m benchmarks.scale [--tflops 15] [--jobs 8] [--price DOLLARS] [--write] [--figure FILE]
 
 The shards, their costs and their parts are those of `run --shard i/n`; `benchmarks.cluster` simulates the workers.
---write puts what is printed into SCALE.md, which docs/scale.md shows. --price adds what it costs at so much a GPU hour.
+--write puts what is printed into SCALE.md and into docs/scale.md. --price adds what it costs at so much a GPU hour.
 """
 
 import argparse
 import csv
 import random
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ WRITTEN = Path(__file__).with_name("SCALE.md")
 # Rounded figures of the models' cards: blocks, width, parameters in millions, vocabulary, matrices of its size, bytes
 # of a stored number.
 MODELS = Path(__file__).with_name("scale_models.csv")
+# The page, the tables of a report, and where they are on the page.
+PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
+_TABLE = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SHOWN = re.compile(r"(<!-- benchmarks/SCALE.md; [^\n]*\n```text\n).*?(^```$)", re.MULTILINE | re.DOTALL)
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 # Measured: two processes score 1.85 times as fast as one (RESULTS.md, scoring_jobs).
@@ -339,6 +344,12 @@ def report(run: Run, price: float | None = None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def shown(page: str, text: str) -> str:
+    """The page with the tables of a report, which it has in the same order."""
+    tables = iter(_TABLE.findall(text))
+    return _SHOWN.sub(lambda found: f"{found[1]}{next(tables)}{found[2]}", page)
+
+
 def draw(outcomes: Sequence[Outcome], file: Path) -> None:
     """Draws makespan and idle share over the number of GPUs."""
     from matplotlib.figure import Figure
@@ -372,8 +383,9 @@ def main() -> None:
     text = report(run, arguments.price)
     sys.stdout.write(text)
     if arguments.write:
-        with atomic_file(WRITTEN) as partial:
-            partial.write_text(text, encoding="utf-8")
+        for path, content in ((WRITTEN, text), (PAGE, shown(PAGE.read_text(encoding="utf-8"), text))):
+            with atomic_file(path) as partial:
+                partial.write_text(content, encoding="utf-8")
     if arguments.figure:
         draw([run.simulated(n) for n in WORKERS], arguments.figure)
 

@@ -16,7 +16,7 @@ from midlayer_embed.ground.paths import followed, user_path
 
 # What a file system says that has no hard links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
-_NOT_THERE = (FileNotFoundError, NotADirectoryError)
+_NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class LocalStorage:

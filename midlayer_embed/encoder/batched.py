@@ -55,13 +55,13 @@ def batched_inference(encoder: Any, inherited: Callable[..., Any], inputs: list[
         return lambda: (batch.rows, copied()[0])
 
     dtype = next(transformer.parameters()).dtype
-    budget = encoder.room.budget(encoder.batch_tokens, device, int(transformer.get_embedding_dimension()), dtype)
+    budget = encoder._room.budget(encoder.batch_tokens, device, int(transformer.get_embedding_dimension()), dtype)
     batches = (_Rows(rows, counts[rows]) for rows in row_batches(counts, budget, kwargs["batch_size"]))
     vectors: torch.Tensor | None = None
     total, done = int(counts.sum()), 0
     bar = progress(total, "Encoding", "tok", kwargs["show_progress_bar"])
     with bar:
-        for rows, found in encoder.room.fitted(batches, start, device=device, kind="text", n_behind=moves.n_behind):
+        for rows, found in encoder._room.fitted(batches, start, device=device, kind="text", n_behind=moves.n_behind):
             if vectors is None:
                 vectors = _vectors_of_no_tokens(encoder, len(unique), found, kwargs["normalize_embeddings"])
             vectors[rows] = found

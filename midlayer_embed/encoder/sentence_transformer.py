@@ -117,7 +117,6 @@ class MidLayerEncoder(SentenceTransformer):
     Attributes:
         batch_tokens: Maximum number of tokens in a forward pass of `encode`, padding included (a longer text goes
             alone); a batch that does not fit into the device's memory is halved. None: a default for the device.
-        room: What is known of the device's memory.
         on_progress: Function that `encode` calls after each forward pass with the share that is done, up to 1; or None.
 
     Raises:
@@ -190,7 +189,7 @@ class MidLayerEncoder(SentenceTransformer):
             trust_remote_code=source.trust_remote_code,
             model_card_data=EncoderCardData(),
         )
-        self.room = Room()
+        self._room = Room()
         self._checkpoint = checkpoint
         self._selection = selection
         self._recipe = replace(recipe, layer=number)

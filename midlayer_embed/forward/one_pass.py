@@ -63,7 +63,6 @@ class OnePassEncoder(ABC):
         recipe: How states become vectors; its final norm and pooling mode are never None.
         backbone: The loaded model.
         inputs: What goes through it.
-        room: What is known of the device's memory; encoders of the same weights share it.
     """
 
     checkpoint: Checkpoint
@@ -71,7 +70,7 @@ class OnePassEncoder(ABC):
     backbone: BaseModel
     inputs: Inputs
     _hooked: OneAtATime
-    room: Room
+    _room: Room
     _pool: Pooler
     _without_gradients: Callable[[], AbstractContextManager[None]] = torch.inference_mode
 
@@ -94,7 +93,7 @@ class OnePassEncoder(ABC):
     ) -> None:
         check_every_layer(recipe)
         self.checkpoint = checkpoint
-        self._hooked, self.room = OneAtATime(), Room()
+        self._hooked, self._room = OneAtATime(), Room()
         self._set_recipe(recipe, lambda: self._load_backbone(recipe, dtype, device))
 
     @abstractmethod
@@ -232,7 +231,7 @@ class OnePassEncoder(ABC):
         if len(set(places)) < len(places):
             raise InputError(f"layers: expected each once, got {', '.join(map(str, places))}")
         device, dtype = self.backbone.device, self.backbone.model.dtype
-        room = self.room if kept is None else Room()  # states that are kept need more than others
+        room = self._room if kept is None else Room()  # states that are kept need more than others
         budget = room.budget(batch_tokens, device, self.backbone.dim, dtype)
         total, batches = self.inputs.stream(items, budget, first_token=first_token)
         moves = transfers(device)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.reading.pages import missing_lines
 
-from benchmarks.scale import WRITTEN, Run, _lines_of_models, draw, models, report, tasks, worker
+from benchmarks.scale import PAGE, WRITTEN, Run, _lines_of_models, draw, models, report, shown, tasks, worker
 from leaderboard.shards.costs import Machine
 
 
@@ -17,6 +17,14 @@ def run() -> Run:
 def test_what_is_written_is_what_the_program_prints(run: Run) -> None:
     written = WRITTEN.read_text(encoding="utf-8")
     assert missing_lines(written, report(run), "1%") == []
+
+
+def test_the_page_has_the_tables_that_are_written() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert shown(page, WRITTEN.read_text(encoding="utf-8")) == page
+    assert shown("<!-- benchmarks/SCALE.md; within 1% -->\n```text\nold\n```\n", "```\nnew\n```\n").endswith(
+        "\nnew\n```\n"
+    )
 
 
 def test_there_are_fifty_models_below_ten_billion_parameters() -> None:

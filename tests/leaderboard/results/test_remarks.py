@@ -13,7 +13,8 @@ from support.tiny_tasks import TinySTS
 
 from leaderboard import load_results, run_sweep
 from leaderboard.cli import main
-from leaderboard.results.files.folder import _FILE_SCHEMA, ResultsFolder
+from leaderboard.results.files.folder import ResultsFolder
+from leaderboard.results.schemas import METRICS_FILE_SCHEMA
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def _add_results_of_mteb(folder: Path, tasks: list[str], experiment: dict[str, i
     """Results as `mteb.evaluate` writes them."""
     meta = ModelMeta.create_empty({"name": "org/plain", "revision": "abc", "experiment_kwargs": experiment})
     results = ResultsFolder(folder)
-    with results.scratch() as scratch:
+    with results.storage.scratch() as scratch:
         for name in tasks:
             entry = {"main_score": 0.5, "hf_subset": "default", "languages": ["eng-Latn"]}
             result = TaskResult(
@@ -38,7 +39,7 @@ def _add_results_of_mteb(folder: Path, tasks: list[str], experiment: dict[str, i
                 scores={"test": [entry]},
                 evaluation_time=1.0,
             )
-            results.save_result(result, meta, {}, scratch)
+            results.save_result(result, meta, scratch)
     return folder
 
 
@@ -131,7 +132,6 @@ _FOREIGN = {
     "no text": b"\xff\xfe\x00",
     "another object": b'{"a": 1}',
     "deep": b"[" * 100_000,
-    "a folder": None,
 }
 
 
@@ -141,14 +141,19 @@ def test_a_file_that_cannot_be_read_is_told_and_hides_no_other(
     results: Path, tmp_path: Path, name: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = Path(shutil.copytree(results, tmp_path / "r"))
-    spoilt, content = _of_layer_1(folder, name), _FOREIGN[kind]
-    spoilt.unlink()
-    if content is None:
-        spoilt.mkdir()
-    else:
-        spoilt.write_bytes(content)
+    spoilt = _of_layer_1(folder, name)
+    spoilt.write_bytes(_FOREIGN[kind])
     assert load_results(folder).scores["layer"].to_list() == [3]
     assert [f"{spoilt} cannot be read and is left out: " in line for line in caplog.messages] == [True]
+
+
+@pytest.mark.parametrize("name", ["TinySTS.json", "model_meta.json"])
+def test_a_folder_in_place_of_a_file_counts_as_no_file(results: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(results, tmp_path / "r"))
+    spoilt = _of_layer_1(folder, name)
+    spoilt.unlink()
+    spoilt.mkdir()
+    assert load_results(folder).scores["layer"].to_list() == [3]
 
 
 @pytest.mark.parametrize("provenance", [None, 3, [], {}, {"layer": 1}, {"layer": "1", "n_blocks": 3}])
@@ -179,7 +184,7 @@ def test_metrics_that_are_not_ours_are_told(
     folder = Path(shutil.copytree(results, tmp_path / "r"))
     other = folder / "metrics" / "other.parquet"
     other.parent.mkdir(exist_ok=True)
-    ours = {name: ["x"] for name in _FILE_SCHEMA}
+    ours = {name: ["x"] for name in METRICS_FILE_SCHEMA}
     pl.DataFrame(rows if "a" in rows else {**ours, **rows}).write_parquet(other)
     assert load_results(folder).metrics.is_empty()
     assert f"{other} cannot be read and is left out: " in caplog.text

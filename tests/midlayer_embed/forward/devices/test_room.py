@@ -62,7 +62,7 @@ def test_vectors_are_the_same_however_small_the_memory(
     told = record.getMessage().replace(",", "").split()
     assert told[2:10] == ["tokens", "do", "not", "fit", "into", "the", "memory", "of"]
     assert int(told[1]) == max(seen)
-    assert int(told[-3]) == encoder.room.most_tokens <= most_tokens
+    assert int(told[-3]) == encoder._room.most_tokens <= most_tokens
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_images_and_the_states_that_are_kept(tiny_image_model: Callable[[str], P
         np.testing.assert_allclose(encoder.encode(pictures), whole, atol=1e-6)
         assert max(seen) == 7 * of_one
         kept = list(encoder.token_batches(pictures))
-    assert encoder.room.most_tokens == 2 * of_one  # of 7 images at once 4, of 4 then 2
+    assert encoder._room.most_tokens == 2 * of_one  # of 7 images at once 4, of 4 then 2
     for rows, states, _ in kept:
         np.testing.assert_allclose(states.mean(dim=2).numpy(), whole[rows].swapaxes(0, 1), atol=1e-5)
     with memory_for(encoder.backbone.blocks[1], of_one - 1), pytest.raises(ValueError, match="device: one image of"):
@@ -141,7 +141,7 @@ def test_states_that_are_kept_say_nothing_about_other_passes(tiny_image_model: C
     items = encoder.inputs.check(images(4))
     with memory_for(encoder.backbone.blocks[0], int(encoder.inputs.token_counts(items)[:2].sum())):
         list(encoder.pooled_batches(items, [1], norms=[True], kept=StatesKept(True)))
-    assert encoder.room.most_tokens is None
+    assert encoder._room.most_tokens is None
 
 
 @pytest.mark.parametrize("batch_tokens", [None, 300])
@@ -160,9 +160,9 @@ def test_one_layer_is_encoded_in_smaller_batches(
     assert max(seen) > 100
     assert len(caplog.records) == 1
     for another in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
-        assert another.room.most_tokens == encoder.room.most_tokens
-        another.room.most_tokens = 1
-    assert encoder.room.most_tokens != 1
+        assert another._room.most_tokens == encoder._room.most_tokens
+        another._room.most_tokens = 1
+    assert encoder._room.most_tokens != 1
 
 
 def test_one_layer_of_a_text_that_does_not_fit_is_one_line(llama_folder: Path, sentences: list[str]) -> None:
