@@ -69,7 +69,6 @@ def test_the_exit_codes_come_back(cluster: str, stand_in: Any) -> None:
         ("ray://127.0.0.1:1", "address: no Ray cluster at ray://127.0.0.1:1: "),
         ("127.0.0.1", 'address: expected "auto", HOST:PORT or ray://HOST:PORT, got'),
         ("127.0.0.1:port", 'address: expected "auto", HOST:PORT or ray://HOST:PORT, got'),
-        ("auto", "address: no Ray cluster at auto: "),
     ],
 )
 def test_an_address_without_a_cluster(
