@@ -12,6 +12,7 @@ from leaderboard.cli.regret import add_regret
 from leaderboard.cli.report import add_report
 from leaderboard.cli.run import add_run
 from leaderboard.cli.status import add_status
+from leaderboard.cli.submit import add_submit
 from leaderboard.cli.tasks import add_tasks
 from midlayer_embed.cli.parser import Parser, program, run
 
@@ -35,6 +36,7 @@ def _parser() -> Parser:
         description,
         (
             add_run,
+            add_submit,
             add_status,
             add_merge,
             add_tasks,

@@ -38,14 +38,24 @@ def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
         epilog=f"example: {PROGRAM} run starter --benchmark starter --layers 0,0.5,-1 --results results/starter",
     )
     run.set_defaults(command=_run, resumes=True)
-    add_run_options(run)
+    machines = add_run_options(run)
+    machines.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="do part i of n, such as 2/8, then what is left of the parts of other processes that share the results "
+        "folder; auto: i and n of a SLURM array's task; auto/8: i of a Kubernetes job's pod (default: everything)",
+    )
+    run.add_argument("--plan", action="store_true", help="print the expected cost and exit")
 
 
-def add_run_options(run: argparse.ArgumentParser) -> None:
+def add_run_options(run: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
     """Adds the options of a sweep; `submit` takes the same and hands them on.
 
     Args:
         run: The command.
+
+    Returns:
+        The group of options for several machines.
     """
     add_model_options(run, several=True, without=("template",))
     run.add_argument(
@@ -62,7 +72,6 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
         "--results", default="results", metavar="FOLDER", help="results folder, or s3://bucket/... (default: results)"
     )
     run.add_argument("--overwrite", action="store_true", help="compute finished layers again")
-    run.add_argument("--plan", action="store_true", help="print the expected cost and exit")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: 0)")
     recipes = run.add_argument_group("recipes")
     templates = recipes.add_argument(
@@ -112,12 +121,6 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
     )
     machines = run.add_argument_group("several machines")
     machines.add_argument(
-        "--shard",
-        metavar="I/N",
-        help="do part i of n, such as 2/8, then what is left of the parts of other processes that share the results "
-        "folder; auto: i and n of a SLURM array's task; auto/8: i of a Kubernetes job's pod (default: everything)",
-    )
-    machines.add_argument(
         "--expiry",
         type=float,
         default=EXPIRY,
@@ -152,6 +155,7 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
         metavar="DTYPE",
         help="dtype of vectors on disk: float32 (default), or float16 for half the space",
     )
+    return machines
 
 
 def check_run(arguments: argparse.Namespace) -> None:
@@ -165,8 +169,6 @@ def check_run(arguments: argparse.Namespace) -> None:
     check_task_choice(arguments)
     if arguments.data_dir is not None:
         check_data_dir(arguments.data_dir)
-    if arguments.shard is not None:
-        parse_part(arguments.shard)
     check_expiry(arguments.expiry)
     if arguments.scratch is not None:
         check_scratch(arguments.scratch)
@@ -204,6 +206,8 @@ def _sizes(arguments: argparse.Namespace) -> dict[str, Any]:
 def _run(arguments: argparse.Namespace) -> int:
     # Unless this is set, tokenizers warn when a process forks after it has used their threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if arguments.shard is not None:
+        parse_part(arguments.shard)
     check_run(arguments)
     from leaderboard.sweep.run import TasksFailed, run_sweep
 
@@ -230,7 +234,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except TasksFailed as error:  # each failure is logged already
         board, failed = error.leaderboard, error
     if board.models() and not arguments.plan:
-        _show(board, arguments.results)
+        show(board, arguments.results)
     if failed is not None:
         print(f"{PROGRAM}: {failed}; run the same command again to retry them", file=sys.stderr)
         return FAILED
@@ -259,7 +263,8 @@ def _print_plans(plan: "Plan") -> bool:
     return _print_plan(plan)
 
 
-def _show(board: "Leaderboard", results: str) -> None:
+def show(board: "Leaderboard", results: str) -> None:
+    """Writes the tables into the results folder, and prints those of each model."""
     from leaderboard.report.terminal import print_layers
 
     storage = open_storage(results)

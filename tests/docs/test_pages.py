@@ -54,10 +54,20 @@ STAND_INS = {
     "a bucket": "none: the command line is parsed",
     "minutes": "none: the command line is parsed, and `make test-all` runs it",
     "hours": "none: the command line is parsed",
+    "a cluster": "none: the command line is parsed; tests of executors have clusters of this machine",
 }
 # Pages whose commands take ten seconds and more: `make test-all` runs them.
 SLOW = (
-    *("choose-a-layer", "choose-a-recipe", "experiments", "measure-every-layer", "model-card", "one-layer", "recipes"),
+    *(
+        "choose-a-layer",
+        "choose-a-recipe",
+        "clusters",
+        "experiments",
+        "measure-every-layer",
+        "model-card",
+        "one-layer",
+        "recipes",
+    ),
     *("install", "report", "run-tasks", "serve-layer-k", "starter-benchmark", "training-and-scale"),
 )
 # All that is not run as it is written, with how it is tried instead, and why.
@@ -274,7 +284,7 @@ def reader(
 
 def _run(command: str, block: Block, reader: Reader, shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Done:
     plain = _plain(command)
-    if {"a bucket", "minutes", "hours"} & set(block.needs):
+    if {"a bucket", "a cluster", "minutes", "hours"} & set(block.needs):
         _parse(command, monkeypatch)
         return Done(0, "", "", {})
     extra = {"MAKEFLAGS": "n"} if EXCEPTIONS.get(plain, ("",))[0] == "dry run" else {}

@@ -168,7 +168,7 @@ def test_help_says_every_default(package: str, parsers: Callable[[str], argparse
             assert "default" in said and all(str(value) in said for value in values), f"{name} {action.option_strings}"
 
 
-_WITH_A_SEED = ("profile", "select", "recipe", "export", "run", "report", "regret", "experiment", "probe")
+_WITH_A_SEED = ("profile", "select", "recipe", "export", "run", "submit", "report", "regret", "experiment", "probe")
 
 
 def test_version_and_verbose_are_offered_and_a_seed_without_effect_is_not(
