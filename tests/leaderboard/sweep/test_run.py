@@ -42,14 +42,14 @@ def _plain(folder: Path, layer: int) -> SentenceTransformer:
 def _count_texts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Rows of each forward pass that any LayerwiseEncoder makes."""
     rows: list[int] = []
-    forward = LayerwiseEncoderClass._forward
+    start = LayerwiseEncoderClass._started
 
-    def counted(self: LayerwiseEncoderClass, batch, *args):  # type: ignore[no-untyped-def]
+    def counted(self: LayerwiseEncoderClass, batch, wanted):  # type: ignore[no-untyped-def]
         rows.append(len(batch.rows))
-        return forward(self, batch, *args)
+        return start(self, batch, wanted)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LayerwiseEncoderClass, "_forward", counted)
+        patch.setattr(LayerwiseEncoderClass, "_started", counted)
         yield rows
 
 
@@ -193,13 +193,13 @@ def test_states_that_are_the_same_are_pooled_once(
     tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, kinds: int
 ) -> None:
     norms = set()
-    forward = LayerwiseEncoderClass._forward
+    start = LayerwiseEncoderClass._started
 
-    def spy(self, batch, layers, which, *rest):  # type: ignore[no-untyped-def]
-        norms.add(len(which))
-        return forward(self, batch, layers, which, *rest)
+    def spy(self, batch, wanted):  # type: ignore[no-untyped-def]
+        norms.add(len(wanted.norms))
+        return start(self, batch, wanted)
 
-    monkeypatch.setattr(LayerwiseEncoderClass, "_forward", spy)
+    monkeypatch.setattr(LayerwiseEncoderClass, "_started", spy)
     _sweep(tiny_folders[family], [TinySTS()], tmp_path, layers=[1], on_plan=lambda _: norms.clear() is None)
     assert norms == {kinds}  # BERT has no final norm
 

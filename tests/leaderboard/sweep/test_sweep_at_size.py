@@ -36,14 +36,14 @@ class _Watched:
         self.rows: list[int] = []
         self.tokens = 0
         self.plan: Plan | None = None
-        forward = LayerwiseEncoderClass._forward
+        start = LayerwiseEncoderClass._started
 
-        def watched(encoder: LayerwiseEncoderClass, batch: Any, *args: Any) -> Any:
+        def watched(encoder: LayerwiseEncoderClass, batch: Any, wanted: Any) -> Any:
             self.rows.append(len(batch.rows))
             self.tokens += batch.units
-            return forward(encoder, batch, *args)
+            return start(encoder, batch, wanted)
 
-        monkeypatch.setattr(LayerwiseEncoderClass, "_forward", watched)
+        monkeypatch.setattr(LayerwiseEncoderClass, "_started", watched)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Leaderboard:
         return run_sweep(*args, show_progress=False, on_plan=self._planned, **kwargs)

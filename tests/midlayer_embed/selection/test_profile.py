@@ -92,13 +92,13 @@ def test_no_text_and_no_view_goes_through_the_model_twice(
     views: int,
 ) -> None:
     rows = []
-    original = LayerwiseEncoder._forward
+    original = LayerwiseEncoder._started
 
-    def counted(self: LayerwiseEncoder, batch: object, *rest: object) -> object:
+    def counted(self: LayerwiseEncoder, batch: object, wanted: object) -> object:
         rows.extend(batch.rows)  # type: ignore[attr-defined]
-        return original(self, batch, *rest)  # type: ignore[arg-type]
+        return original(self, batch, wanted)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(LayerwiseEncoder, "_forward", counted)
+    monkeypatch.setattr(LayerwiseEncoder, "_started", counted)
     profile_layers(llama_folder, sentences * 3, metrics_)  # a text that is there three times goes through once
     distinct_views = {view for some in augmented_views(sentences, max(1, views)) for view in some} if views else set()
     assert len(rows) == texts + len(distinct_views)
