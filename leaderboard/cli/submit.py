@@ -9,10 +9,11 @@ from leaderboard.cli.options import PROGRAM
 from leaderboard.cli.run import add_run_options, check_run, show
 from leaderboard.sweep.executors.arguments import make_executor
 from leaderboard.sweep.executors.follow import exit_code_of, follow
-from leaderboard.sweep.executors.protocol import ENGINES, THREADS, Executor, Worker
+from leaderboard.sweep.executors.protocol import ENGINES, Executor, Worker
 from midlayer_embed.cli.parser import FAILED, MISTAKE, Parser, completes
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.paths import user_path
+from midlayer_embed.sharing.devices import THREADS
 
 
 def add_submit(commands: "argparse._SubParsersAction[Parser]") -> None:

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from midlayer_embed.cli.options import PROGRAM
@@ -18,13 +17,13 @@ from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.ground.streams import say
 from midlayer_embed.ground.workers import safe_imports
+from midlayer_embed.sharing.devices import THREADS, VISIBLE, n_cores, parse_devices
 from midlayer_embed.sharing.parts import Part, parse_part
 
 if TYPE_CHECKING:
     from midlayer_embed.bulk.encode_corpus import CorpusJob
 
-_CPU, _ALL = "cpu", "all"
-_VISIBLE, _THREADS = "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"
+_CPU = "cpu"
 _LOOK_SECONDS = 1
 
 
@@ -59,9 +58,9 @@ def check_process_options(arguments: argparse.Namespace, in_parts: bool) -> None
     if arguments.shard is not None:
         parse_part(arguments.shard)
     if arguments.devices is not None:
-        _names(arguments.devices)
         if arguments.device is not None and arguments.share is None:
             raise InputError("devices: expected --devices or --device, got both")
+        _environments(arguments.devices)
 
 
 def run_on_devices(arguments: argparse.Namespace, job: "CorpusJob", shard: Part | None) -> int:
@@ -78,7 +77,7 @@ def run_on_devices(arguments: argparse.Namespace, job: "CorpusJob", shard: Part 
     Raises:
         InputError: (a ValueError) a device is not there.
     """
-    environments = _environments(_names(arguments.devices))
+    environments = _environments(arguments.devices)
     told: set[str] = set()
     processes, readers = [], []
     with tell_interrupt(job.describe_missing):
@@ -120,18 +119,6 @@ def run_on_devices(arguments: argparse.Namespace, job: "CorpusJob", shard: Part 
     return MISTAKE if codes <= {0, MISTAKE} else FAILED
 
 
-def end_with_parent() -> None:
-    """End this process, in order, when the one that started it is gone: its end of stdin closes then."""
-
-    def watch() -> None:
-        with suppress(OSError):  # not through sys.stdin, whose lock would keep the interpreter from its end
-            while os.read(0, 1):
-                pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _wait(processes: Sequence["subprocess.Popen[bytes]"], job: "CorpusJob", *, shown: bool) -> None:
     """Wait for all processes, and show how many bytes of input are done."""
     done = job.bytes_done()
@@ -153,35 +140,17 @@ def _relay(lines: Any, told: set[str]) -> None:
             say(text)
 
 
-def _names(devices: str) -> list[str]:
-    """The devices that a user names: numbers of GPUs, or as many "cpu" as there are to be processes.
-
-    Raises:
-        InputError: (a ValueError) other words, or both kinds.
-    """
-    names = [name.strip().removeprefix("cuda:") for name in devices.split(",")]
-    if names == [_ALL] or set(names) == {_CPU} or all(name.isascii() and name.isdecimal() for name in names):
-        return names
-    raise InputError(f'devices: expected GPUs, such as 0,1, or "all", or cpu,cpu for two processes, got {devices!r}')
-
-
-def _environments(names: Sequence[str]) -> list[dict[str, str]]:
+def _environments(devices: str) -> list[dict[str, str]]:
     """What each process has in its environment, to see its own device alone.
 
-    Raises:
-        InputError: (a ValueError) a GPU is not there.
-    """
-    if names[0] == _CPU:
-        threads = str(max(1, (os.cpu_count() or 1) // len(names)))
-        return [{_VISIBLE: "", _THREADS: os.environ.get(_THREADS, threads)}] * len(names)
-    import torch
+    Args:
+        devices: GPUs, or as many "cpu" as there are to be processes.
 
-    n_devices = torch.cuda.device_count()
-    if not n_devices:
-        raise InputError(f"devices: {','.join(names)}: there is no GPU; expected cpu,cpu for two processes on the CPU")
-    numbers = list(range(n_devices)) if list(names) == [_ALL] else [int(name) for name in names]
-    if max(numbers) >= n_devices:
-        raise InputError(f"devices: {max(numbers)} is not there; expected numbers from 0 to {n_devices - 1}")
-    visible = os.environ.get(_VISIBLE)  # numbers count among those that this process sees
-    seen = visible.split(",") if visible else [str(number) for number in range(n_devices)]
-    return [{_VISIBLE: seen[number].strip()} for number in numbers]
+    Raises:
+        InputError: (a ValueError) other words, both kinds, or a GPU that is not there.
+    """
+    names = [name.strip() for name in devices.split(",")]
+    if set(names) == {_CPU}:
+        threads = str(max(1, n_cores() // len(names)))
+        return [{VISIBLE: "", THREADS: os.environ.get(THREADS, threads)}] * len(names)
+    return [{VISIBLE: name} for name in parse_devices(devices)]

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from midlayer_embed.cli.devices import add_process_options, check_process_options, end_with_parent, run_on_devices
+from midlayer_embed.cli.devices import add_process_options, check_process_options, run_on_devices
 from midlayer_embed.cli.early import check_model
 from midlayer_embed.cli.images import add_image_option, check_image_options, has_images
 from midlayer_embed.cli.options import PROGRAM, check_transform_texts, find_model, read_transform_texts
@@ -23,6 +23,7 @@ from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.layers import parse_layer
 from midlayer_embed.options import OF_ONE_LAYER
+from midlayer_embed.sharing.attached import end_with_parent
 from midlayer_embed.sharing.parts import Part, parse_part
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from leaderboard.sweep.executors.devices import parse_devices
 from leaderboard.sweep.executors.local import LocalExecutor
 from leaderboard.sweep.executors.protocol import ENGINES, Executor
 from leaderboard.sweep.executors.ray import RayExecutor
 from leaderboard.sweep.executors.slurm import CLUSTERS, SlurmExecutor
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_int
+from midlayer_embed.sharing.devices import parse_devices
 
 # The package of an engine; the extra that installs it has the engine's name.
 _PACKAGES = {"slurm": "submitit", "ray": "ray"}

@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from leaderboard.sweep.executors.devices import VISIBLE
 from leaderboard.sweep.executors.process import Process
-from leaderboard.sweep.executors.protocol import THREADS, Worker
+from leaderboard.sweep.executors.protocol import Worker
+from midlayer_embed.sharing.devices import THREADS, VISIBLE, n_cores
 
 
 class LocalExecutor:
@@ -48,10 +48,3 @@ class LocalExecutor:
                 environment[THREADS] = str(max(1, n_cores() // len(workers)))
             placed.append(replace(worker, environment=environment))
         return placed
-
-
-def n_cores() -> int:
-    """Cores that this process may use: in a container or a job, fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

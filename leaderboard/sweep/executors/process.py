@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from leaderboard.sweep.executors.attached import GRACE
 from leaderboard.sweep.executors.protocol import RESTARTS, Handle, Worker
 from midlayer_embed.ground.workers import absolute_python_path
+from midlayer_embed.sharing.attached import GRACE
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,6 @@ from typing import Any, Protocol
 ENGINES = ("local", "slurm", "ray")
 # How often a worker starts again that a signal has killed or whose node is lost.
 RESTARTS = 3
-# What says how many threads a worker may use.
-THREADS = "OMP_NUM_THREADS"
 # Exit code of a worker that is gone without one; no signal has this number.
 LOST = -1000
 

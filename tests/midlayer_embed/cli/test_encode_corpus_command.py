@@ -1,7 +1,6 @@
 """`encode` of a corpus as a command: shards by hand and from the environment, and processes for devices."""
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -163,30 +162,24 @@ def _starts(monkeypatch: pytest.MonkeyPatch, whats: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("names", ["", "x", "0,cpu", "all,0", "-1", "0;1", "gpu"])
 def test_what_is_no_list_of_devices_is_told(names: str) -> None:
-    with pytest.raises(InputError, match='^devices: expected GPUs, such as 0,1, or "all", or cpu,cpu'):
-        devices._names(names)
+    with pytest.raises(InputError, match='^devices: expected "all" or distinct numbers such as 0,1, got '):
+        devices._environments(names)
 
 
 def test_each_process_sees_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    seen = [environment["CUDA_VISIBLE_DEVICES"] for environment in devices._environments(devices._names("cuda:2,0"))]
-    assert seen == ["2", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,GPU-abc")  # as a batch system sets it
-    seen = [environment["CUDA_VISIBLE_DEVICES"] for environment in devices._environments(["all"])]
-    assert seen == ["4", "5", "GPU-abc"]
-    with pytest.raises(InputError, match="devices: 3 is not there; expected numbers from 0 to 2"):
-        devices._environments(["3"])
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(InputError, match="devices: all: there is no GPU; expected cpu,cpu"):
-        devices._environments(["all"])
+    for names, expected in (("cuda:2,0", ["GPU-abc", "4"]), ("all", ["4", "5", "GPU-abc"])):
+        assert [one["CUDA_VISIBLE_DEVICES"] for one in devices._environments(names)] == expected
+    with pytest.raises(InputError, match=r"^devices: expected some of 0\.\.2, got 3$"):
+        devices._environments("3")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(InputError, match="^devices: no NVIDIA GPU is visible on this machine"):
+        devices._environments("all")
 
 
 def test_processes_on_the_cpu_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert [one["OMP_NUM_THREADS"] for one in devices._environments(["cpu"] * 2)] == ["4", "4"]
+    monkeypatch.setattr(devices, "n_cores", lambda: 8)
+    assert [one["OMP_NUM_THREADS"] for one in devices._environments("cpu,cpu")] == ["4", "4"]
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert devices._environments(["cpu"])[0]["OMP_NUM_THREADS"] == "3"
+    assert devices._environments("cpu")[0]["OMP_NUM_THREADS"] == "3"

@@ -1,4 +1,4 @@
-"""The GPUs of this machine, by the numbers that programs see them under, without importing torch."""
+"""The GPUs and cores of this machine that processes share, without importing torch."""
 
 import os
 import shutil
@@ -6,7 +6,8 @@ import subprocess
 
 from midlayer_embed.errors import InputError
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+# What says which GPUs a process sees, and how many threads it may use.
+VISIBLE, THREADS = "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"
 
 
 def parse_devices(text: str) -> list[str]:
@@ -19,7 +20,7 @@ def parse_devices(text: str) -> list[str]:
     Raises:
         InputError: (a ValueError) neither of both, or no such device.
     """
-    wanted = None if text == "all" else [part.strip() for part in text.split(",")]
+    wanted = None if text == "all" else [part.strip().removeprefix("cuda:") for part in text.split(",")]
     if wanted is not None and (not all(part.isdecimal() for part in wanted) or len({*wanted}) < len(wanted)):
         raise InputError(f'devices: expected "all" or distinct numbers such as 0,1, got {text!r}')
     found = _visible()
@@ -47,3 +48,10 @@ def _visible() -> list[str]:
     return (
         [line.strip() for line in done.stdout.splitlines() if line.strip().isdecimal()] if not done.returncode else []
     )
+
+
+def n_cores() -> int:
+    """Cores that this process may use: in a container or a job, fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
