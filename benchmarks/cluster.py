@@ -199,7 +199,9 @@ class _Simulation:
         if self._first[worker] < len(begun):
             return worker, self._first[worker]
         self.outcome.looks += 1
-        for part, begun in enumerate(self._begun):
+        n = len(self._begun)
+        for part in ((worker + step) % n for step in range(1, n)):  # not all help the same one
+            begun = self._begun[part]
             while self._last[part] and begun[self._last[part] - 1]:
                 self._last[part] -= 1
             if self._last[part]:

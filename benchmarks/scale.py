@@ -178,7 +178,7 @@ class Run:
             "claims": self.n_shards * (1 + 3 * _CREATE) + outcome.working / _SECONDS_A_BEAT * _WRITE,
             "signs of life": n * outcome.makespan / _SECONDS_A_BEAT * _BEAT,
             "looking for shards of others": outcome.looks * (self.n_shards + 2 * n),
-            "looking what is finished, at the start": n * self.n_results,
+            "looking what is finished": self.n_results,
         }
 
 
@@ -279,8 +279,8 @@ def _lines_of_requests(run: Run, outcomes: Iterable[Outcome]) -> Iterator[str]:
 def _lines_of_limits(run: Run, outcomes: Sequence[Outcome]) -> Iterator[str]:
     """What stands in the way, the first first."""
     limits: dict[str, Callable[[Outcome], bool]] = {
-        f"looking what is finished takes a file server a minute, at {_SERVER:,} requests/s": (
-            lambda one: one.n_workers * run.n_results / _SERVER > 60
+        f"requests are a tenth of what a file server answers, {_SERVER:,} a second": (
+            lambda one: sum(run.requests(one).values()) / one.makespan > 0.1 * _SERVER
         ),
         "the largest shard takes 1.15 times as long as a part": (
             lambda one: max(some.end - some.begin for some in one.done) > 1.15 * one.working / one.n_workers

@@ -64,7 +64,6 @@ class ModelSweep:
             template: {**swept.settings(template), "limit": options.limit, "store_dtype": options.store_dtype}
             for template in templates
         }
-        self._limits = {template: swept.max_seq_length(template) for template in templates}
         self._place = {self._shard(task, template): (task, template) for task in tasks for template in templates}
         self.shards = list(self._place)
 
@@ -164,7 +163,7 @@ class ModelSweep:
                         task,
                         self.swept.checkpoint,
                         [self._settings[template] for template in templates],
-                        [self._limits[template] for template in templates],
+                        [self.swept.max_seq_length(template) for template in templates],
                         self._options,
                         self._folder,
                         f"{self._prefix}[{number}/{len(of_tasks)}] {name}",

@@ -103,7 +103,7 @@ MISTAKES = {
         "encode MODEL --layer 1 --images PHOTOS --output NEW.npy --devices 0": "devices: expected a folder, several",
         "encode MODEL --layer 1 --input FILE --format npy --output NEW --shard 3/2": 'shard: expected "i/n" with',
         "encode MODEL --layer 1 --input FILE --format npy --output NEW --shard auto": "shard: neither SLURM_ARRAY_TASK",
-        "encode MODEL --layer 1 --input FILE --format npy --output NEW --devices x": 'devices: expected "all" or distinct numbers',
+        "encode MODEL --layer 1 --input FILE --format npy --output NEW --devices x": 'devices: expected "all" or',
         "encode MODEL --layer 1 --input FILE --format npy --output NEW --devices 0 --device cpu": "devices: expected -",
         "encode MODEL --layer 1 --input FILE --format npy --output NEW.npy": "output: expected a folder for the parts",
         "encode MODEL --layer 1 --input FILE FILE --output NEW": "is named 2 times; expected each file once",
