@@ -7,11 +7,10 @@ from pathlib import Path
 
 from leaderboard.cli.options import PROGRAM
 from leaderboard.cli.run import add_run_options, check_run, show
-from leaderboard.sweep.executors.arguments import make_executor
+from leaderboard.sweep.executors.arguments import check_workers, make_executor
 from leaderboard.sweep.executors.follow import exit_code_of, follow
 from leaderboard.sweep.executors.protocol import ENGINES, Executor, Worker
 from midlayer_embed.cli.parser import FAILED, MISTAKE, Parser, completes
-from midlayer_embed.ground.checks import check_int
 from midlayer_embed.ground.paths import user_path
 from midlayer_embed.sharing.devices import THREADS
 
@@ -71,8 +70,7 @@ def add_submit(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _submit(arguments: argparse.Namespace) -> int:
-    if arguments.workers is not None:
-        check_int("workers", arguments.workers, 1)
+    check_workers(arguments.workers)
     logs = _logs(arguments)
     executor, n_workers = make_executor(
         arguments.engine,

@@ -95,7 +95,7 @@ def shard_cost(
         >>> from leaderboard.shards.sizes import Inputs
         >>> sizes = TaskSizes("STS", Inputs(2600, 143_000), items=1379, products=1379, rows=1379)
         >>> shard_cost(sizes, ModelSize(24, 1024, 3e8), n_layers=25)
-        5.35
+        5.6
     """
     encoding, scoring, measuring = shard_seconds(
         sizes,

@@ -57,6 +57,7 @@ class ModelSweep:
     ) -> None:
         self.swept = swept
         self.failures: dict[str, Exception] = {}
+        self._not_begun: list[tuple[Shard, Exception]] = []
         self._options = options
         self._folder = folder
         self._prefix = prefix
@@ -78,9 +79,18 @@ class ModelSweep:
         Returns:
             Whether `on_plan` agreed, or was not asked because there is nothing to do.
         """
-        sweeps = self._sweeps(shards, crew)
+        agreed = self._do(shards, crew, on_plan)
+        if agreed and self._folder.storage.exists():  # a folder is not made to say that nothing can be done
+            for shard, error in self._not_begun:
+                if isinstance(claim := crew.take(shard), Claim):
+                    claim.fail(error)
+        self._not_begun.clear()
+        return agreed
+
+    def _do(self, shards: Sequence[Shard], crew: Crew, on_plan: Callable[[Plan], bool]) -> bool:
+        sweeps = self._sweeps(shards)
         for sweep in sweeps:  # missing data are reported before hours are spent on other tasks
-            with self._recording(sweep.name, self._shards_of(sweep), crew):
+            with self._before_claims(sweep.name, self._shards_of(sweep)):
                 sweep.find_data()
         finished = [sweep for sweep in sweeps if not sweep.has_work]
         for sweep in finished:
@@ -97,7 +107,7 @@ class ModelSweep:
         self.swept.encoder(working[0].templates_with_work[0])
         with self._folder.storage.scratch() as scratch, self._tell_interrupt(finished, len(sweeps)):
             corpus = self._corpus(working, scratch)
-            plan = self._plan(working, scratch, len(finished), corpus, crew)
+            plan = self._plan(working, scratch, len(finished), corpus)
             if not plan.tasks:
                 return True
             if not on_plan(plan):
@@ -148,7 +158,7 @@ class ModelSweep:
     def _size(self) -> ModelSize:
         return ModelSize.of(self.swept.checkpoint)
 
-    def _sweeps(self, shards: Sequence[Shard], crew: Crew) -> list[TaskSweep]:
+    def _sweeps(self, shards: Sequence[Shard]) -> list[TaskSweep]:
         """The tasks of some shards, each with the templates that are asked for."""
         of_tasks: dict[str, list[Shard]] = {}
         for shard in shards:
@@ -157,7 +167,7 @@ class ModelSweep:
         for number, (name, some) in enumerate(of_tasks.items(), start=1):
             task = self._place[some[0]][0]
             templates = [self._place[shard][1] for shard in some]
-            with self._recording(name, some, crew, or_if=lambda error: isinstance(error, InputError)):
+            with self._before_claims(name, some, or_if=lambda error: isinstance(error, InputError)):
                 found.append(
                     TaskSweep(
                         task,
@@ -176,15 +186,13 @@ class ModelSweep:
         of = {template: shard for shard, (task, template) in self._place.items() if task.metadata.name == sweep.name}
         return [of[template] for template in wanted]
 
-    def _plan(
-        self, working: list[TaskSweep], scratch: Path, n_finished: int, corpus: Corpus | None, crew: Crew
-    ) -> Plan:
+    def _plan(self, working: list[TaskSweep], scratch: Path, n_finished: int, corpus: Corpus | None) -> Plan:
         """The expected cost of the tasks. Their data and texts are kept in `scratch`; tasks without data fail here."""
         swept = self.swept
         plans: list[TaskPlan] = []
         some: list[Item] = []
         for sweep in working:
-            with self._recording(sweep.name, self._shards_of(sweep), crew):
+            with self._before_claims(sweep.name, self._shards_of(sweep)):
                 found, texts = sweep.plan(swept.encoder, scratch, corpus)
                 plans += found
                 some += texts[:: max(1, len(texts) // 100)]
@@ -214,19 +222,15 @@ class ModelSweep:
         return None
 
     @contextmanager
-    def _recording(
-        self, name: str, shards: Sequence[Shard], crew: Crew, or_if: Callable[[Exception], bool] = lambda _: False
+    def _before_claims(
+        self, name: str, shards: Sequence[Shard], or_if: Callable[[Exception], bool] = lambda _: False
     ) -> Iterator[None]:
-        """As `_reporting`, before the shards of a task are claimed: their records say why they failed, too."""
+        """As `_reporting`, before the shards of a task are claimed: why they failed is recorded later."""
         with self._reporting(self._prefix + name, or_if):
             try:
                 yield
             except Exception as error:
-                if or_if(error) or _is_disk_full(error):
-                    raise
-                for shard in shards:
-                    if isinstance(claim := crew.take(shard), Claim):
-                        claim.fail(error)
+                self._not_begun += [(shard, error) for shard in shards]
                 raise
 
     @contextmanager

@@ -26,6 +26,7 @@ from leaderboard.experiments.profiles.training import Training, train_checkpoint
 from leaderboard.probes import linear_probe, probe_layers
 from leaderboard.probes.arguments import Settings, check_window
 from leaderboard.sweep.arguments import check_jobs
+from leaderboard.sweep.executors.arguments import check_workers, make_executor
 from leaderboard.tasks.names import check_limit
 from midlayer_embed import (
     LayerwiseEncoder,
@@ -114,6 +115,11 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
     ("midlayer_embed.recipes.names", "dim"): (1, lambda value, _: fit_transform(VIEWS, "whiten", dim=value)),
     ("midlayer_embed.texts.prompts", "length"): (1, lambda value, _: cut_tokens(TOKENS, value)),
     ("midlayer_embed.texts.prompts", "seed"): (0, lambda value, _: repeat_tokens(TOKENS, 0.5, FREE, seed=value)),
+    ("leaderboard.sweep.executors.arguments", "workers"): (1, lambda value, _: check_workers(value)),
+    ("leaderboard.sweep.executors.arguments", "cpus"): (
+        1,
+        lambda value, folder: make_executor("local", logs=folder, cpus=value),
+    ),
     ("leaderboard.experiments.alpha", "n_eigenvalues"): (1, lambda value, _: alpha_curves(n_eigenvalues=value)),
     ("leaderboard.experiments.blocks", "seed"): (0, lambda value, folder: sublayers(folder, ["a"], seed=value)),
     ("leaderboard.experiments.grids", "lengths"): (2, lambda value, folder: prompt_length(folder, ["a"], [value])),

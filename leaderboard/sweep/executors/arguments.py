@@ -10,11 +10,20 @@ from leaderboard.sweep.executors.protocol import ENGINES, Executor
 from leaderboard.sweep.executors.ray import RayExecutor
 from leaderboard.sweep.executors.slurm import CLUSTERS, SlurmExecutor
 from midlayer_embed.errors import InputError
-from midlayer_embed.ground.checks import check_int
+from midlayer_embed.ground.checks import check_optional_int
 from midlayer_embed.sharing.devices import parse_devices
 
 # The package of an engine; the extra that installs it has the engine's name.
 _PACKAGES = {"slurm": "submitit", "ray": "ray"}
+
+
+def check_workers(workers: int | None) -> None:
+    """Checks a number of workers; None is one a device.
+
+    Raises:
+        InputError: (a ValueError) not an int of at least 1.
+    """
+    check_optional_int("workers", workers, 1)
 
 
 def make_executor(
@@ -52,8 +61,7 @@ def make_executor(
     _check_belongs(engine, "slurm", slurm, ("slurm",))
     _check_belongs(engine, "address", address, ("ray",))
     _check_belongs(engine, "follow", stays or None, ("slurm",), "; with others it is always so")
-    if cpus is not None:
-        check_int("cpus", cpus, 1)
+    check_optional_int("cpus", cpus, 1)
     if (package := _PACKAGES.get(engine)) and find_spec(package) is None:
         raise InputError(f'engine: {engine} needs {package}; pip install "midlayer-embed[{engine}]"')
     if engine == "local":

@@ -48,6 +48,7 @@ def test_a_run_over_recipes_keeps_a_row_for_each(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["run"], "expected at least one MODEL, or --models FILE, got none"),
         (["run", "/no/such/folder"], "there is no folder '/no/such/folder'"),
         (["run", "MODEL", "--tasks", "StarterSTZ"], "no task 'StarterSTZ'; did you mean StarterSTS"),
         (["run", "MODEL", "--benchmark", "nonsense"], "got 'nonsense'"),
@@ -97,7 +98,7 @@ def test_what_is_wrong_with_a_models_folder_is_one_line_exit_2_and_leaves_nothin
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["run"], ["run", "m", "--nonsense"], ["run", "m", "--seed", "x"]])
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "m", "--nonsense"], ["run", "m", "--seed", "x"]])
 def test_unknown_words_are_told_in_two_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         main(arguments)
