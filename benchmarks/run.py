@@ -38,7 +38,7 @@ PROGRAMS: tuple[tuple[str, ...], ...] = (
     ("benchmarks.encoding.all_layers_pass", "--texts", "48"),
     ("benchmarks.encoding.sites", "--texts", "48"),
     ("benchmarks.encoding.encode_at_a_layer", "--texts", "200"),
-    ("benchmarks.encoding.shards", "--texts", "800"),
+    ("benchmarks.encoding.shards", "--texts", "2000"),
     ("benchmarks.encoding.matrix_work", "--texts", "32"),
     ("benchmarks.metrics.layer_metrics",),
     ("benchmarks.metrics.profile_layers", "--texts", "10"),

@@ -39,10 +39,10 @@ WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _JOB = 1.85 / 2
 # Measured: imports of a fresh process (RESULTS.md, cold_start), and a start of the model on top.
 _START = 20.0
-# Measured (`benchmarks.evaluation.shard_costs`): bytes of a result; and of what else a shard leaves.
+# The mean size of a result of the starter tasks; about what else a shard leaves.
 _RESULT_BYTES = 5_600
 _SHARD_BYTES = 16_000
-# Measured by the same program: a cost and what it stands for differ by about this, as the sigma of a logarithm.
+# Assumed: a cost and what it stands for differ by this, as the sigma of a logarithm.
 _ERROR = 0.3
 # Assumed: 8 GPUs a node; 10 Gbit/s from the Hub, shared by all; models are read from the node's disk at 2 GB/s.
 _CLUSTER = Cluster(per_node=8, link=1.25e9, node_link=1.25e9, reading=2e9, start=_START)

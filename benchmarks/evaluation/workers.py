@@ -1,9 +1,11 @@
 """Time of one worker over that of two, on the same sweep, with one core each. Checks that the tables are equal.
 
-    python -m benchmarks.evaluation.workers [--models starter] [--benchmark starter] [--layers all] [--metrics none]
+    python -m benchmarks.evaluation.workers [--models starter] [--benchmark starter] [--layers all]
+        [--metrics prompt_entropy dataset_entropy curvature infonce dime effective_rank] [--metric-texts 100]
 
 A worker is a process of `midlayer-leaderboard run --shard i/n` with one thread; the time begins before the processes
-start, so it includes their imports. Two workers share the results folder; who is done first helps the other.
+start, so it includes their imports and the loading of the model, some ten seconds each. Two workers share the results
+folder; who is done first helps the other. By default it is the sweep of `make leaderboard`.
 """
 
 import os
@@ -18,6 +20,7 @@ import polars as pl
 
 from benchmarks.bench import Row, Timing, build_parser, describe_machine, report_rows
 from leaderboard.board import load_results
+from midlayer_embed.terms import PAPER_METRICS
 
 TARGET = 1.6
 TOLERANCE = 1e-9
@@ -54,9 +57,11 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["starter"])
     parser.add_argument("--benchmark", default="starter")
     parser.add_argument("--layers", default="all")
-    parser.add_argument("--metrics", default="none")
+    parser.add_argument("--metrics", nargs="+", default=[name for name in PAPER_METRICS if name != "lidar"])
+    parser.add_argument("--metric-texts", default="100")
     given = parser.parse_args()
-    arguments = [*given.models, "--benchmark", given.benchmark, "--layers", given.layers, "--metrics", given.metrics]
+    arguments = [*given.models, "--benchmark", given.benchmark, "--layers", given.layers, "--metrics", *given.metrics]
+    arguments += ["--metric-texts", given.metric_texts]
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
         timings = {n: run_workers(arguments, Path(folder, str(n)), n) for n in (1, 2)}

@@ -37,7 +37,7 @@ class _Scoring:
     row: float
 
 
-# Measured by `python -m benchmarks.evaluation.shard_costs` on one core of an AMD EPYC, with vectors of language models:
+# From a few runs on one core of an AMD EPYC, with vectors of language models; `benchmarks.evaluation.shard_costs` compares:
 # classifiers learn faster from vectors of length 1.
 _CLASSIFIER = 1.0e-8
 _SECONDS_A_CLASSIFIER = 0.025
