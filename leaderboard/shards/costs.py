@@ -37,8 +37,8 @@ class _Scoring:
     row: float
 
 
-# From a few runs on one core of an AMD EPYC, with vectors of language models; `benchmarks.evaluation.shard_costs` compares:
-# classifiers learn faster from vectors of length 1.
+# From a few runs on one core of an AMD EPYC, with vectors of language models: classifiers learn faster from vectors of
+# length 1. `benchmarks.evaluation.shard_costs` compares.
 _CLASSIFIER = 1.0e-8
 _SECONDS_A_CLASSIFIER = 0.025
 _SCORING = {
