@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from leaderboard.cli.options import PROGRAM, add_task_options, check_task_choice, parse_layers
 from leaderboard.models.known import at_revision, known_models, read_models
 from leaderboard.shards.expiry import check_expiry
+from leaderboard.shards.progress import read_progress
 from leaderboard.storage.opening import open_storage
 from leaderboard.storage.scratch import check_scratch
 from leaderboard.sweep.arguments import check_results_folder, check_sweep
@@ -235,6 +236,8 @@ def _run(arguments: argparse.Namespace) -> int:
         board, failed = error.leaderboard, error
     if board.models() and not arguments.plan:
         show(board, arguments.results)
+    if arguments.shard is not None and not arguments.plan:
+        print(f"all parts: {read_progress(open_storage(arguments.results)).line()}")
     if failed is not None:
         print(f"{PROGRAM}: {failed}; run the same command again to retry them", file=sys.stderr)
         return FAILED

@@ -4,6 +4,8 @@ import polars as pl
 
 from leaderboard.analysis.variants import RECIPE
 
+# Files that mteb has beside the results of an experiment.
+META, RUN_SETTINGS = "model_meta.json", "run_settings.jsonl"
 SCORES_SCHEMA = {
     "model": pl.String,
     "revision": pl.String,

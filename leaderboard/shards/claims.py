@@ -77,6 +77,11 @@ class Crew:
         self._known = frozenset(self.storage.paths(SHARDS))
         return self
 
+    @property
+    def has_joined(self) -> bool:
+        """Whether this process has done anything here."""
+        return self._thread is not None
+
     def _join(self) -> None:
         if self._thread is not None:
             return

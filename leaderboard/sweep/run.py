@@ -276,7 +276,8 @@ def _do(
             sweep.swept.release()
         if goes_on:
             _do_the_rest(sweep_of, own, part, crew)
-        if goes_on and not any(crew.is_running(shard) for shard in sweep_of):
+        has_news = crew.has_joined or folder.lacks_run_settings()
+        if goes_on and has_news and not any(crew.is_running(shard) for shard in sweep_of):
             write_run_settings(folder, folder.results())
 
 

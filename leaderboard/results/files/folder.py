@@ -25,14 +25,12 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard.results.provenance import agrees
-from leaderboard.results.schemas import METRICS_FILE_SCHEMA, METRICS_SCHEMA, OF_TEXTS
+from leaderboard.results.schemas import META, METRICS_FILE_SCHEMA, METRICS_SCHEMA, OF_TEXTS, RUN_SETTINGS
 from leaderboard.storage.opening import open_storage
 from leaderboard.storage.protocol import Storage
 from midlayer_embed.ground.failures import reason_of
 
 logger = logging.getLogger(__name__)
-
-META = "model_meta.json"
 
 
 @dataclass(frozen=True)
@@ -134,6 +132,11 @@ class ResultsFolder:
                 meta, of = self._meta_at(path, content), path.removesuffix(META)
             elif meta is not None and path.startswith(of) and (result := self._parsed(path, content)) is not None:
                 yield meta, result
+
+    def lacks_run_settings(self) -> bool:
+        """Whether an experiment has no run_settings.jsonl: whoever had to derive it was killed."""
+        paths = set(self.storage.paths("results"))
+        return any(f"{folder}/{RUN_SETTINGS}" not in paths for folder, _ in experiments(sorted(paths)))
 
     def without_layer(self) -> dict[str, int]:
         """The number of results that mteb itself wrote, by model: they belong to no layer."""

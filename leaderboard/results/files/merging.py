@@ -15,7 +15,8 @@ from typing import Any
 
 from leaderboard.results.files.agreement import UNITE, Conflict, Unreadable, settings_of, united_settings
 from leaderboard.results.files.histories import RECORD, Try, added, history
-from leaderboard.results.files.run_settings import RUN_SETTINGS, Row, settings_file
+from leaderboard.results.files.run_settings import Row, settings_file
+from leaderboard.results.schemas import META, RUN_SETTINGS
 from leaderboard.shards.shard import SHARDS, SWEEPS
 from leaderboard.shards.workers import WORKERS
 from leaderboard.storage.local import LocalStorage
@@ -344,7 +345,7 @@ def _kind(path: str) -> str | None:
         return "other"
     if part == "metrics":
         return "metrics" if name.endswith(".parquet") else "other"
-    named = {"model_meta.json": "model_meta", "run_settings.jsonl": "run_settings"}
+    named = {META: "model_meta", RUN_SETTINGS: "run_settings"}
     return named.get(name, "result" if name.endswith(".json") else "other")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from leaderboard.results.schemas import RUN_SETTINGS
 from leaderboard.scoring.encode_kwargs import ENCODE_KWARGS
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from leaderboard.results.files.folder import ResultsFolder
 
-RUN_SETTINGS = "run_settings.jsonl"
 # The packages that mteb records.
 _PACKAGES = ("mteb", "torch", "sentence-transformers", "flash-attn", "transformers")
 Row = dict[str, Any]
