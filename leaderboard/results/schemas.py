@@ -1,4 +1,4 @@
-"""Columns of the tables, with their types. Reading and querying tables is done elsewhere."""
+"""Columns of the tables with their types, and names of files. Reading and querying tables is done elsewhere."""
 
 import polars as pl
 
@@ -6,6 +6,7 @@ from leaderboard.analysis.variants import RECIPE
 
 # Files that mteb has beside the results of an experiment.
 META, RUN_SETTINGS = "model_meta.json", "run_settings.jsonl"
+
 SCORES_SCHEMA = {
     "model": pl.String,
     "revision": pl.String,

@@ -16,6 +16,7 @@ import json
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from types import TracebackType
@@ -255,6 +256,7 @@ class Claim:
         self._began = time.monotonic()
         self._is_over = False
         self._log = _Log()
+        self._log.add(logging.INFO, f"{shard.label}: try {number}, begun by {crew.me.id}, part {crew.me.part}")
         for name in _LOGGED:
             logging.getLogger(name).addHandler(self._log)
 
@@ -312,6 +314,9 @@ class Claim:
         }
         if error is not None:
             record["error"] = reason_of(error) if isinstance(error, Exception) else type(error).__name__
+            self._log.add(logging.ERROR, "".join(traceback.format_exception(error)).rstrip())
+        taken = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+        self._log.add(logging.INFO, f"{state}: {taken}")
         try:
             self.write_log()
             self._crew.storage.create(_record(self.shard, self.number), json.dumps(record, indent=1).encode())
@@ -332,6 +337,10 @@ class _Log(logging.Handler):
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._lines: list[str] = []
         self._n_read = 0
+
+    def add(self, level: int, message: str) -> None:
+        """Adds a line that no logger has to let through."""
+        self.emit(logging.LogRecord(__name__, level, __file__, 0, message, None, None))
 
     def emit(self, record: logging.LogRecord) -> None:
         self._lines.append(self.format(record))

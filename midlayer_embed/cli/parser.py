@@ -262,12 +262,16 @@ def _bars_of_libraries(shown: bool) -> Iterator[None]:
 
 @contextmanager
 def _show_logs(program: str, level: int) -> Iterator[None]:
-    """Show the log messages of our packages on stderr."""
+    """Show the log messages of our packages on stderr. Other handlers, of logs in files, get those from INFO on."""
     handler = logging.StreamHandler()
+    handler.setLevel(level)
     handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
     packages = ("midlayer_embed", "leaderboard")
     # `log_kernels` logs in one line what this module of transformers warns about.
-    with log_level(level, *packages), log_level(logging.ERROR, "transformers.integrations.hub_kernels"):
+    with (
+        log_level(min(level, logging.INFO), *packages),
+        log_level(logging.ERROR, "transformers.integrations.hub_kernels"),
+    ):
         for package in packages:
             logging.getLogger(package).addHandler(handler)
         try:

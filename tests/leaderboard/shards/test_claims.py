@@ -98,6 +98,8 @@ def test_an_error_and_an_interrupt_are_recorded(storage: LocalStorage) -> None:
     records = [json.loads(storage.read(f"{shard.folder}/0001.json") or b"") for shard in (_SHARD, _OTHER)]
     assert [record["state"] for record in records] == [FAILED, STOPPED]
     assert [record["error"] for record in records] == ["ZeroDivisionError: by nothing", "KeyboardInterrupt"]
+    log = (storage.read(f"{_SHARD.folder}/0001.log") or b"").decode()
+    assert "Traceback (most recent call last):" in log and "ZeroDivisionError: by nothing\nat all" in log
 
 
 _DIES = """
@@ -213,10 +215,10 @@ def test_the_log_of_a_shard_is_beside_its_claim(storage: LocalStorage) -> None:
         with _taken(crew, _OTHER):
             logger.warning("of the second")
     lines = [(storage.read(f"{shard.folder}/0001.log") or b"").decode().splitlines() for shard in (_SHARD, _OTHER)]
-    assert [[line.split(" ", 3)[-1] for line in some] for some in lines] == [
-        ["of the first", "of it, too"],
-        ["of the second"],
-    ]
+    said = [[line.split(" ", 3)[-1] for line in some] for some in lines]
+    begun = f"try 1, begun by {crew.me.id}, part 1/1"
+    assert said[0] == [f"org/model: STS12: {begun}", "of the first", "of it, too", "finished: all 0.0 s"]
+    assert said[1] == [f"org/model: STS13: {begun}", "of the second", "finished: all 0.0 s"]
 
 
 def test_a_shard_is_read_as_it_was_written() -> None:
