@@ -62,6 +62,7 @@ SLOW = (
         "choose-a-layer",
         "choose-a-recipe",
         "clusters",
+        "embed-files",
         "experiments",
         "measure-every-layer",
         "model-card",
