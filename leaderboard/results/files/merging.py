@@ -178,7 +178,7 @@ class _Source:
     @cached_property
     def paths(self) -> list[str]:
         """The files that are merged."""
-        return [path for path in self.storage.paths() if path.partition("/")[0] in PARTS and "/" in path]
+        return [path for path in self.storage.paths() if _is_merged(path)]
 
 
 class _Merge:
@@ -334,11 +334,18 @@ class _Merge:
             self.report.copied.setdefault(self._folders[place].name, []).append(f"{path}.{kind}")
 
 
+def _is_merged(path: str) -> bool:
+    part, mark, _ = path.partition("/")
+    if part == WORKERS:  # what `submit` keeps of the output of workers beside their files is no result
+        return path.endswith(".json")
+    return bool(mark) and part in PARTS
+
+
 def _kind(path: str) -> str | None:
     """What a file is; None for those of tries, which are numbered anew."""
     part, *_, name = path.split("/")
     if part == WORKERS:
-        return "end" if name.endswith(".end.json") else "worker" if name.endswith(".json") else "other"
+        return "end" if name.endswith(".end.json") else "worker"
     if part == SHARDS:
         return "shard" if name == "shard.json" else None
     if part == SWEEPS:

@@ -42,6 +42,17 @@ def _conflicts(*folders: Written) -> list[str]:
     return dry.conflicts
 
 
+def test_the_output_of_workers_is_not_merged(two: tuple[Written, Written]) -> None:
+    for name, one in zip("ab", two, strict=True):
+        one.result(name.upper(), 0)
+        one.put("workers/1-of-3.log", f"of {name}")
+        one.put(f"workers/{name}.json", json.dumps({"id": name}))
+        one.put(f"workers/{name}.end.json", "{}")
+    assert [path for path in files_of(_merged(*two)) if path.startswith("workers/")] == [
+        f"workers/{name}" for name in ("a.end.json", "a.json", "b.end.json", "b.json")
+    ]
+
+
 def test_layers_and_tasks_of_several_folders_are_joined(two: tuple[Written, Written]) -> None:
     a, b = two
     a.result("A", 0, versions={"mteb": "2"})
