@@ -23,8 +23,8 @@ def open_storage(results: str | Path, scratch: Path | None = None) -> Storage:
         InputError: (a ValueError) not a path, or a URL that cannot be used; the message says why.
 
     Example:
-        >>> open_storage("results").exists()
-        False
+        >>> open_storage("results").name
+        'results'
     """
     if not (isinstance(results, (str, os.PathLike)) and is_url(results)):
         return LocalStorage(results, scratch)
