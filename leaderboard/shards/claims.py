@@ -323,7 +323,7 @@ class Claim:
         except Exception as failed:  # such as a full disk: others see that this worker is gone
             if error is None:
                 raise
-            logger.warning("the end of %s cannot be recorded: %s", self.shard.label, reason_of(failed))
+            logger.debug("the end of %s cannot be recorded: %s", self.shard.label, reason_of(failed))
 
 
 _LOGGED = ("leaderboard", "midlayer_embed")

@@ -10,7 +10,7 @@ from benchmarks import gpu
 from midlayer_embed import LayerwiseEncoder
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_it_prints_three_passes_of_a_random_model(dtype: str, capsys: pytest.CaptureFixture[str]) -> None:
     gpu.main(["--device", "cpu", "--texts", "12", "--rounds", "1", "--dtype", dtype])
     lines = capsys.readouterr().out.splitlines()

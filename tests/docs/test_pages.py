@@ -66,6 +66,8 @@ SLOW = (
         "experiments",
         "measure-every-layer",
         "model-card",
+        "mteb",
+        "offline-data",
         "one-layer",
         "recipes",
     ),

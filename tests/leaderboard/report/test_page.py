@@ -177,6 +177,7 @@ def test_no_name_ends_a_script_of_the_page(tmp_path: Path) -> None:
     assert [model["label"] for model in data_of(path)["models"]] == HOSTILE
 
 
+@pytest.mark.slow
 def test_ten_models_and_32_tasks_fit_into_six_megabytes(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     board_of([f"org/model-{i}" for i in range(10)], [f"Task{i}" for i in range(32)], 25, METRICS).to_html(path)

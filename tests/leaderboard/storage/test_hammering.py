@@ -122,8 +122,9 @@ def _hammer(url: str, n_writers: int, n_results: int) -> None:
     assert done["metrics"] == sorted(measured)
 
 
-def test_many_writers_of_one_folder_lose_nothing_and_no_file_is_ever_half(tmp_path: Path) -> None:
-    _hammer(str(tmp_path / "results"), 8, 200)
+@pytest.mark.parametrize("n_results", [50, pytest.param(200, marks=pytest.mark.slow)])
+def test_many_writers_of_one_folder_lose_nothing_and_no_file_is_ever_half(tmp_path: Path, n_results: int) -> None:
+    _hammer(str(tmp_path / "results"), 8, n_results)
     left = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix not in (".json", ".parquet")]
     assert left == []
 

@@ -222,6 +222,7 @@ def test_a_small_number_of_texts_is_told_once_for_a_task(
     assert said.startswith("corpus:") and said.endswith("dimensions on 50 texts; 64 or more are better")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.process)])
 def test_vectors_that_are_the_same_for_every_text_have_no_score(llama_folder: Path, tmp_path: Path, jobs: int) -> None:
     """Not a chance score either: classification and clustering have numbers for them."""

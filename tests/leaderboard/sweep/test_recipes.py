@@ -121,6 +121,7 @@ def test_plain_layers_keep_their_results_when_recipes_are_added(
     assert after.scores.filter(pl.col("template").is_null()).equals(before.scores)
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_processes_score_the_same(swept: Path, llama_folder: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"templates": [None], "transforms": TRANSFORMS, "jobs": 2}

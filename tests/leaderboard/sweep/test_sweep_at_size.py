@@ -123,6 +123,7 @@ def test_a_budget_below_one_layer_is_told_of(
     assert "one layer takes 22,272 bytes on the disk, more than the budget of 1,000" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_processes_find_the_same_scores(llama_folder: Path, tmp_path: Path) -> None:
     one = run_sweep(llama_folder, tiny_tasks(), tmp_path / "1", metrics="none", show_progress=False)

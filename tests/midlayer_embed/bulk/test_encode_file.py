@@ -66,6 +66,7 @@ def test_vectors_of_half_precision_weights_are_normalised_in_float32(
     np.testing.assert_allclose(vectors, expected, atol=0.05)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(
     llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

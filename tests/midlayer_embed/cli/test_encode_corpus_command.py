@@ -73,6 +73,7 @@ def test_one_file_with_a_format_makes_a_folder_of_one_part(llama_folder: Path, c
     )
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_processes_for_devices_make_what_one_makes(llama_folder: Path, corpus: Path, tmp_path: Path) -> None:
     assert main(_command(llama_folder, corpus, tmp_path / "one")) == 0

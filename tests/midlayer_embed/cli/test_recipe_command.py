@@ -118,6 +118,7 @@ def test_texts_of_a_dataset_are_named_in_the_export(
     assert words[start:] == ["--dataset", "org/some data", "--split", "train", "--config", "a b", "--column", "c"]
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_the_folder_of_a_dataset_is_named_in_the_export(
     llama_folder: Path, texts: list[str], workplace: Path, capsys: pytest.CaptureFixture[str]

@@ -67,6 +67,7 @@ def test_blocks_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert metrics.retrieval(first, second) == pytest.approx(float(whole), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_square() -> None:
     views = np.random.default_rng(3).standard_normal((20_000, 2)).astype(np.float32)
     before = _peak()

@@ -86,6 +86,7 @@ def test_it_is_measured_beside_the_metrics_of_the_paper(llama_folder: Path, text
     assert dict(said.iter_rows()) == {"dime": False, "half_retrieval": True, "drop_retrieval": True}
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.parametrize("layer", ["half-retrieval"])
 def test_the_export_says_how_it_was_chosen(

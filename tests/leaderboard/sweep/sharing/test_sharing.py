@@ -86,7 +86,9 @@ def assert_each_shard_was_finished_once(results: Path, n_models: int = 2) -> Non
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("shards", [["1/3", "2/3", "3/3"], ["", ""]], ids=["parts", "all"])
+@pytest.mark.parametrize(
+    "shards", [["1/3", "2/3", "3/3"], pytest.param(["", ""], marks=pytest.mark.slow)], ids=["parts", "all"]
+)
 def test_processes_on_one_folder_share_the_work(
     models: list[Path], alone: Leaderboard, tmp_path: Path, shards: list[str]
 ) -> None:
@@ -104,7 +106,9 @@ def test_processes_on_one_folder_share_the_work(
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("shards", [["1/3", "2/3", "3/3"], ["", "", ""]], ids=["parts", "all"])
+@pytest.mark.parametrize(
+    "shards", [["1/3", "2/3", "3/3"], pytest.param(["", "", ""], marks=pytest.mark.slow)], ids=["parts", "all"]
+)
 def test_what_a_killed_process_had_begun_is_done_by_the_others(
     models: list[Path], alone: Leaderboard, tmp_path: Path, shards: list[str]
 ) -> None:
