@@ -255,6 +255,7 @@ class Claim:
         self._crew = crew
         self._began = time.monotonic()
         self._is_over = False
+        self._writing = threading.Lock()
         self._log = _Log()
         self._log.add(logging.INFO, f"{shard.label}: try {number}, begun by {crew.me.id}, part {crew.me.part}")
         for name in _LOGGED:
@@ -294,10 +295,11 @@ class Claim:
         self._end(FAILED, error=error)
 
     def write_log(self) -> None:
-        """Writes the log so far."""
-        if self._log.has_grown:
-            content = self._log.content()
-            self._crew.storage.write(f"{self.shard.folder}/{self.number:04}.log", content)
+        """Writes the log so far. The thread that gives signs of life does so, too: an older log never comes last."""
+        with self._writing:
+            if self._log.has_grown:
+                content = self._log.content()
+                self._crew.storage.write(f"{self.shard.folder}/{self.number:04}.log", content)
 
     def _end(self, state: str, error: BaseException | None = None, **said: Any) -> None:
         self._is_over = True

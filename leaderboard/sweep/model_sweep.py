@@ -68,6 +68,10 @@ class ModelSweep:
         self._place = {self._shard(task, template): (task, template) for task in tasks for template in templates}
         self.shards = list(self._place)
 
+    def has_failed(self, shard: Shard) -> bool:
+        """Whether the task of a shard has failed in this process."""
+        return self._prefix + shard.task in self.failures
+
     def do(self, shards: Sequence[Shard], crew: Crew, on_plan: Callable[[Plan], bool]) -> bool:
         """Does what is left of some shards, unless other workers do it.
 

@@ -300,7 +300,7 @@ def _do_the_rest(sweep_of: Mapping[Shard, ModelSweep], own: list[Shard], part: P
     is tried once. Live workers are not waited for, but for one that has just gone silent, since it may have died, and
     one that does a shard of this process with other layers or metrics.
     """
-    tried: set[Shard] = set()
+    tried = {shard for shard, sweep in sweep_of.items() if sweep.has_failed(shard)}
     while True:
         shards = [shard for shard in _in_reach(list(sweep_of), own, part, crew.parts()) if shard not in tried]
         states = crew.states(shards)

@@ -20,6 +20,7 @@ from leaderboard.shards.claims import Claim, Crew
 from leaderboard.shards.shard import Shard, shards_of_sweep
 from leaderboard.shards.split import split
 from leaderboard.sweep.run import TasksFailed
+from leaderboard.sweep.task import TaskSweep
 from midlayer_embed.errors import InputError
 
 _OPTIONS: dict[str, Any] = {"layers": [0, -1], "metrics": ["curvature"], "show_progress": False}
@@ -200,6 +201,22 @@ def test_the_failures_of_several_models_are_told_by_model(
     told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert told == [f"{name} failed: its data cannot be loaded here: by nothing" for name in names]
     assert Counter(record["state"] for record in _records(tmp_path)) == {"failed": 2, "finished": 2}
+
+
+@pytest.mark.parametrize("step", ["find_data", "plan"])
+def test_what_cannot_begin_is_tried_and_told_once(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
+) -> None:
+    """Also where there is no folder yet to record it in, and none is made for that."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(TaskSweep, step, fail)
+    with pytest.raises(TasksFailed, match="^1 of 1 tasks failed: TinySTS$"):
+        run_sweep(llama_folder, TinySTS(), tmp_path / "r", **_OPTIONS)
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_model_twice_is_a_mistake(llama_folder: Path, tmp_path: Path) -> None:
