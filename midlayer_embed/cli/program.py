@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from midlayer_embed.cli.encode import add_encode
-from midlayer_embed.cli.export import add_export
+from midlayer_embed.cli.export.command import add_export
 from midlayer_embed.cli.options import PROGRAM
 from midlayer_embed.cli.parser import Parser, program, run
 from midlayer_embed.cli.profile import add_profile
