@@ -136,6 +136,18 @@ def test_a_click_on_a_point_takes_its_model_and_layer(three_models: Path, opened
     assert "layer 0 " in page.locator("#reading").inner_text()
 
 
+def test_a_finger_sees_what_a_mouse_would(three_models: Path, opened: Opened) -> None:
+    page = opened(three_models, width=390, touch=True)
+    cell = page.locator("#heat .mark-rect path").nth(4)
+    cell.scroll_into_view_if_needed()
+    cell.tap(force=True)
+    tooltip = page.locator("#vg-tooltip-element")
+    tooltip.wait_for(state="visible")
+    assert "TaskA" in tooltip.inner_text() or "TaskB" in tooltip.inner_text()
+    page.locator("#heat-note").tap()
+    tooltip.wait_for(state="hidden")
+
+
 def test_models_are_compared_by_ticking_them(three_models: Path, opened: Opened) -> None:
     page = opened(three_models)
     ticked = page.get_by_role("checkbox")
