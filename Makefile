@@ -23,7 +23,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard demo experiments vision test test-fast test-all test-pythons test-readme test-stacks lint docs bench setup
+.PHONY: help leaderboard demo experiments vision test test-fast test-all test-pythons test-readme test-stacks lint docs bench release-check \
+	setup
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -13
@@ -115,6 +116,11 @@ test-readme: setup
 # Exports read by older sentence-transformers, in environments of some 130 megabytes each, once: .venv-stacks/st3.4, ...
 test-stacks: setup
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/other_stacks.py
+
+# What is to be published, in environments of its own outside the checkout. DIST: where the archives are put.
+DIST ?= dist
+release-check:
+	@$(PYTHON) tests/release_check.py --dist $(DIST)
 
 lint: setup
 	@$(BIN)/ruff check .
