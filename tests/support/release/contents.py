@@ -44,6 +44,8 @@ def wheel_differences(members: Iterable[str], tracked: Iterable[str], name: str)
 def sdist_differences(members: Iterable[str], tracked: Iterable[str], name: str) -> list[str]:
     """What a source distribution has that is not in the repository, and what it lacks of the packages.
 
+    The link leaderboard/configs is the files that it leads to.
+
     Args:
         members: The files of the archive.
         tracked: The files of the repository.
@@ -52,7 +54,9 @@ def sdist_differences(members: Iterable[str], tracked: Iterable[str], name: str)
     known = set(tracked)
     copied = {f"{_LINK}/{path.partition('/')[2]}" for path in known if path.startswith("configs/")}
     has = {path.removeprefix(f"{name}/") for path in members}
-    needed = {path for path in known if path.split("/")[0] in (*PACKAGES, *DATA, "tests", "pyproject.toml", "LICENSE")}
+    needed = {
+        path for path in known if path.split("/")[0] in (*PACKAGES, "skills", "tests", "pyproject.toml", "LICENSE")
+    }
     lacking = sorted((needed | copied) - {_LINK} - has)
     return [
         *(f"the source distribution lacks {path}" for path in lacking),
