@@ -245,6 +245,17 @@ def test_the_regrets_are_a_table_that_sorts_and_stays_inside_a_phone(three_model
     assert "tuned-depth takes" in page.locator("#regret").inner_text()
 
 
+def test_results_with_other_metrics_leave_the_regrets_of_those_with_the_same(tmp_path: Path) -> None:
+    paper = board_of(["org/one", "org/two"], ["TaskA", "TaskB"], 5, ("dime", "lidar"))
+    own = board_of(["own/three"], ["TaskC"], 5, ("curvature",))
+    both = Leaderboard(pl.concat([own.scores, paper.scores]), pl.concat([own.metrics, paper.metrics]))
+    for name, board in {"paper": paper, "both": both}.items():
+        board.to_html(tmp_path / f"{name}.html")
+    regrets = {name: data_of(tmp_path / f"{name}.html")["regret"] for name in ("paper", "both")}
+    assert regrets["both"]["rows"] == regrets["paper"]["rows"] != []
+    assert regrets["both"]["over"] == f"{regrets['paper']['over']}, those with the same metrics"
+
+
 def test_a_page_without_a_choice_has_no_regrets(opened: Opened, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     board_of(["org/one"], ["TaskA"], 2, ()).only().to_html(path)
