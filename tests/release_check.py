@@ -23,7 +23,7 @@ from support.release.contents import sdist_differences, wheel_differences
 from support.release.versions import disagreements, version_of
 
 ROOT = Path(__file__).parents[1]
-_PAGES = ("README.md", "skills/midlayer-embed/SKILL.md")
+_PAGES = ("README.md", "midlayer_embed/.agents/skills/midlayer-embed/SKILL.md")
 _PROGRAMS = ("midlayer-embed", "midlayer-leaderboard")
 _TOOLS = ("build", "twine")
 # Where the installed packages are, and what they say of themselves.
@@ -84,7 +84,7 @@ def _check(scratch: Path) -> tuple[str, list[Path]]:
     said = (
         f"midlayer-embed {version}: {where} agree; source distribution of {len(in_sdist)} files and wheel of "
         f"{len(in_wheel)}, no other than the repository's; twine check --strict; {n_blocks} blocks of "
-        f"{' and '.join(_PAGES)} run from the wheel alone on Python {sys.version.split()[0]}"
+        f"{' and '.join(Path(page).name for page in _PAGES)} run from the wheel alone on Python {sys.version.split()[0]}"
     )
     return said, [sdist, wheel]
 

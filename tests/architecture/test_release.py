@@ -18,7 +18,7 @@ _TRACKED = (
     "pyproject.toml",
     "midlayer_embed/__init__.py",
     "leaderboard/__init__.py",
-    "leaderboard/configs",  # a link
+    *DATA.values(),  # links
     "configs/models/bert.yaml",
     "tests/conftest.py",
     *(path for path in NEEDED if not path.startswith(tuple(DATA.values()))),
@@ -29,7 +29,7 @@ _TRACKED = (
 def _wheel() -> list[str]:
     packed = [path for path in _TRACKED if path.split("/")[0] in ("midlayer_embed", "leaderboard")]
     return [
-        *filter(lambda path: path != "leaderboard/configs", packed),
+        *(path for path in packed if path not in DATA.values()),
         "leaderboard/configs/models/bert.yaml",
         *(path for path in NEEDED if path.startswith(tuple(DATA.values()))),
         f"{_NAME}.dist-info/METADATA",
@@ -37,8 +37,8 @@ def _wheel() -> list[str]:
 
 
 def _sdist() -> list[str]:
-    copied = [path for path in _wheel() if path.startswith("leaderboard/configs/")]
-    kept = [path for path in _TRACKED if not path.startswith(("leaderboard/configs", "configs/"))]
+    copied = [path for path in _wheel() if path.startswith(tuple(f"{link}/" for link in DATA.values()))]
+    kept = [path for path in _TRACKED if path not in DATA.values() and path.split("/")[0] not in DATA]
     paths = [*kept, *copied, "PKG-INFO"]
     return [f"{_NAME}/{path}" for path in paths]
 
@@ -99,9 +99,8 @@ def test_files_that_are_not_of_the_repository_are_named(path: str) -> None:
 def test_files_that_are_missing_are_named(path: str) -> None:
     left = [member for member in _wheel() if member != path]
     assert wheel_differences(left, _TRACKED, _NAME) == [f"the wheel lacks {path}"]
-    in_archive = path.replace(DATA["skills"], "skills")
-    left = [member for member in _sdist() if member != f"{_NAME}/{in_archive}"]
-    assert sdist_differences(left, _TRACKED, _NAME) == [f"the source distribution lacks {in_archive}"]
+    left = [member for member in _sdist() if member != f"{_NAME}/{path}"]
+    assert sdist_differences(left, _TRACKED, _NAME) == [f"the source distribution lacks {path}"]
 
 
 @pytest.mark.process

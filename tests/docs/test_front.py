@@ -15,7 +15,7 @@ import midlayer_embed
 
 _ROOT = Path(__file__).parents[2]
 _README = _ROOT / "README.md"
-_SKILL = _ROOT / "skills" / "midlayer-embed" / "SKILL.md"
+_SKILL = _ROOT / "midlayer_embed/.agents/skills/midlayer-embed/SKILL.md"
 _DOCS = sorted((_ROOT / "docs").rglob("*.md"))
 _PAGES = [
     _README,

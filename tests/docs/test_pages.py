@@ -44,7 +44,7 @@ from support.reading.stand_ins import (
 )
 
 ROOT = Path(__file__).parents[2]
-_SKILL = ROOT / "skills" / "midlayer-embed" / "SKILL.md"
+_SKILL = ROOT / "midlayer_embed/.agents/skills/midlayer-embed/SKILL.md"
 PAGES = [ROOT / "README.md", _SKILL, *sorted((ROOT / "docs").rglob("*.md"))]
 _CODE = ("sh", "python")
 

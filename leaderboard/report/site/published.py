@@ -5,7 +5,7 @@ import polars as pl
 import vl_convert
 
 from leaderboard.models.published import Published, published_layers
-from leaderboard.report.figures import slide, titled
+from leaderboard.report.figures import Figure, slide, titled
 from leaderboard.report.page_files.sections import Section
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.pictures import COLOURS
@@ -46,7 +46,7 @@ def _cells(one: Published) -> tuple[str, ...]:
     return (_name(one), str(one.layer), str(one.n_blocks), depth, *points, str(one.n_tasks))
 
 
-def _figure(found: list[Published]) -> alt.LayerChart:
+def _figure(found: list[Published]) -> Figure:
     names = [_name(one).rpartition("/")[2] for one in found]
     rows = pl.DataFrame({"model": names, "best": [one.best for one in found], "last": [one.last for one in found]})
     points = rows.unpivot(index="model", variable_name="layer", value_name="score")

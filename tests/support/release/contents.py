@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 PACKAGES = ("midlayer_embed", "leaderboard")
-# Folders of the repository that are data of a package in a wheel.
+# Folders of the repository that are data of a package: the packages have links to them.
 DATA = {"configs": "leaderboard/configs", "skills": "midlayer_embed/.agents/skills"}
 # Files without which an installed package does less than it says.
 NEEDED = (
@@ -18,7 +18,6 @@ NEEDED = (
 )
 # Written by the build.
 _OF_BUILD = {"PKG-INFO"}
-_LINK = "leaderboard/configs"
 
 
 def wheel_differences(members: Iterable[str], tracked: Iterable[str], name: str) -> list[str]:
@@ -32,7 +31,7 @@ def wheel_differences(members: Iterable[str], tracked: Iterable[str], name: str)
     expected = set()
     for path in tracked:
         top, _, rest = path.partition("/")
-        if path != _LINK and top in PACKAGES:
+        if path not in DATA.values() and top in PACKAGES:
             expected.add(path)
         elif top in DATA:
             expected.add(f"{DATA[top]}/{rest}")
@@ -44,7 +43,7 @@ def wheel_differences(members: Iterable[str], tracked: Iterable[str], name: str)
 def sdist_differences(members: Iterable[str], tracked: Iterable[str], name: str) -> list[str]:
     """What a source distribution has that is not in the repository, and what it lacks of the packages.
 
-    The link leaderboard/configs is the files that it leads to.
+    Links of the packages to data are the files that they lead to.
 
     Args:
         members: The files of the archive.
@@ -52,12 +51,11 @@ def sdist_differences(members: Iterable[str], tracked: Iterable[str], name: str)
         name: The folder that all of them are in.
     """
     known = set(tracked)
-    copied = {f"{_LINK}/{path.partition('/')[2]}" for path in known if path.startswith("configs/")}
+    split = [path.partition("/") for path in known]
+    copied = {f"{DATA[top]}/{rest}" for top, _, rest in split if top in DATA}
     has = {path.removeprefix(f"{name}/") for path in members}
-    needed = {
-        path for path in known if path.split("/")[0] in (*PACKAGES, "skills", "tests", "pyproject.toml", "LICENSE")
-    }
-    lacking = sorted((needed | copied) - {_LINK} - has)
+    needed = {path for path in known if path.split("/")[0] in (*PACKAGES, "tests", "pyproject.toml", "LICENSE")}
+    lacking = sorted((needed | copied) - {*DATA.values()} - has)
     return [
         *(f"the source distribution lacks {path}" for path in lacking),
         *_too_much("source distribution", has - known - copied - _OF_BUILD),
