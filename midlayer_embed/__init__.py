@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from midlayer_embed.selection.recipe_search import select_recipe
     from midlayer_embed.selection.select import select_layer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "ImageLayerwiseEncoder",
     "LayerSelection",

@@ -44,7 +44,8 @@ from support.reading.stand_ins import (
 )
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_SKILL = ROOT / "midlayer_embed/.agents/skills/midlayer-embed/SKILL.md"
+PAGES = [ROOT / "README.md", _SKILL, *sorted((ROOT / "docs").rglob("*.md"))]
 _CODE = ("sh", "python")
 
 # What stands for what a block needs.
