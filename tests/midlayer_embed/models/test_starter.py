@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
-from midlayer_embed.models import gguf as gguf_checkpoint
 from midlayer_embed.models import starter
 from midlayer_embed.models.checkpoint import find_checkpoint
+from midlayer_embed.models.gguf import conversion as gguf_checkpoint
 from midlayer_embed.options import Source
 
 gguf = pytest.importorskip("gguf", reason="the starter extra is not installed")
