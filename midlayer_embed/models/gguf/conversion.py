@@ -118,7 +118,7 @@ def _convert(gguf: Path, digest: str, folder: Path) -> None:
         try:
             quantised = AutoModel.from_pretrained(place, gguf_file=gguf.name, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=gguf.name)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise InputError(f"{gguf} cannot be read as a GGUF model: {str(error).splitlines()[0]}") from error
         # transformers does not save a model that was loaded from GGUF, so copy its weights to one with a plain config.
         plain = {key: value for key, value in quantised.config.to_dict().items() if key != "quantization_config"}
