@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-xllamacpp = pytest.importorskip("xllamacpp", reason="llama.cpp is not installed (xllamacpp)")
+pytest.importorskip("xllamacpp", reason="llama.cpp is not installed (xllamacpp)")
 pytest.importorskip("gguf", reason="the gguf extra is not installed")
 
+import xllamacpp
 from support.gguf.tiny import READ_BY_TRANSFORMERS, tiny_gguf
 
 from midlayer_embed import LayerwiseEncoder
@@ -22,7 +23,7 @@ from midlayer_embed.models.starter import starter_gguf
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 _TEXTS = [
-    *("The cat sleeps.", "A", "Interest rates rise.", "naïve café – 数据科学 🙂 Привет мир", "🙂🙃🙂🙃", "!!!"),
+    *("The cat sleeps.", "A", "Interest rates rise.", "naïve café, 数据科学 🙂 Ελληνικά", "🙂🙃🙂🙃", "!!!"),
     *(" leading and trailing spaces  ", "def f(x):\n    return x ** 2\n\nprint(f(3))", "x" * 300, "word " * 380),
     "Matrices are factored into a product of an orthogonal and a triangular one, which is slower. " * 20,
 ]

@@ -26,7 +26,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversion, "cache_folder", lambda: tmp_path / "cache")
 
 
-@pytest.mark.parametrize("architecture", READ_BY_TRANSFORMERS)
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "llama")) for name in READ_BY_TRANSFORMERS],
+)
 def test_the_last_layer_of_a_cut_is_the_layer_of_the_whole_model(tmp_path: Path, architecture: str) -> None:
     source = tiny_gguf(tmp_path / "tiny.gguf", architecture, 3)
     every = LayerwiseEncoder(source).encode(_TEXTS)
