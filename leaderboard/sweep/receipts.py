@@ -100,7 +100,7 @@ def receipt_of(
 
 def _installed() -> list[str]:
     """The interpreter, and the packages with their versions."""
-    folders = [Path(place) for place in sys.path if place and Path(place).is_dir()]
+    folders = [Path(place) for place in sys.path if Path(place).name in ("site-packages", "dist-packages")]
     packages = {path.name for folder in folders for path in folder.glob("*.dist-info")}
     return [sys.version, platform.machine(), *sorted(packages)]
 
