@@ -32,7 +32,7 @@ help:
 leaderboard: setup
 	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --layers $(LAYERS) --metrics $(METRICS) \
 		--metric-texts $(METRIC_TEXTS) --results $(RESULTS)
-	@$(MAKE) --no-print-directory $(RESULTS)/report.html $(RESULTS)/card/README.md
+	@$(MAKE) --silent $(RESULTS)/report.html $(RESULTS)/card/README.md
 	@echo "page: $(RESULTS)/report.html; card: $(RESULTS)/card/README.md; pictures: $(RESULTS)/figures"
 
 # Made of the tables that a run has written, and again if these or the code have changed.
