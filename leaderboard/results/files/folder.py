@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from mteb.models.model_meta import ModelMeta
     from mteb.results import TaskResult
 
-_Meta, _Result = TypeVar("_Meta"), TypeVar("_Result")
+_Meta = TypeVar("_Meta")
+_Result = TypeVar("_Result")
 logger = logging.getLogger(__name__)
 
 
