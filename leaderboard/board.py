@@ -171,7 +171,7 @@ def load_results(results_dir: str | Path) -> Leaderboard:
 
 def read_board(results_dir: str | Path) -> Leaderboard:
     """`load_results` without the warnings."""
-    from leaderboard.results.load import read_results  # imports mteb and torch
+    from leaderboard.results.load import read_results
 
     return _with_writers(read_results(results_dir))
 

@@ -76,9 +76,9 @@ def _report(arguments: argparse.Namespace) -> None:
         "parquet": board.to_parquet,
         "csv": board.to_csv,
         "markdown": board.save_markdown,
-        "html": partial(board.to_html, sections=sections),
         "site": partial(board.to_site, sections=sections, about=arguments.about or ""),
         "figures": board.save_figures,
+        "html": partial(board.to_html, sections=sections),
     }
     for name, write in writers.items():
         target = getattr(arguments, name)

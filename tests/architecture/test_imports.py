@@ -50,6 +50,13 @@ LIGHT = (
     "leaderboard.analysis.regret",
     "leaderboard.analysis.schemes",
     "leaderboard.results.tables",
+    # What shows results that are there already.
+    "leaderboard.board",
+    "leaderboard.results.load",
+    "leaderboard.report.figure_rows",
+    "leaderboard.report.page",
+    "leaderboard.report.terminal",
+    "leaderboard.sweep.receipts",
 )
 
 

@@ -103,6 +103,7 @@ MEASURED = {
     "--layers 0 3 6 9 12 15 18 21 24 27 28 29 30": "nobody: the same",
     "python -m benchmarks.selection_study DATA_DIR --models starter minilm mpnet=FOLDER e5=FOLDER "
     "gemma=FOLDER:FILE.gguf --templates none": "nobody: the same",
+    "python -m benchmarks.evaluation.whole_leaderboard": "nobody: it takes four minutes; no figure of it is quoted",
     "python -m benchmarks.evaluation.scoring": "`make bench` runs it, and the page quotes what that wrote",
     "python -m benchmarks.evaluation.selection_on_mteb DATA_DIR": "nobody: it takes 40 minutes and real data of MTEB",
     "python -m benchmarks.evaluation.store_dtype": "nobody: it takes two sweeps",
@@ -272,15 +273,18 @@ def reader(
     shared_folder: Path,
     once: Callable[[str, Callable[[], Any]], Any],
 ) -> Iterator[Reader]:
-    """Of the page of the test: an interpreter is started for each command of the README, elsewhere forks do."""
+    """Of the page of the test: an interpreter is started for each command of the README that does without the Hub.
+
+    Elsewhere forks do: that every program starts from nothing is shown by one page.
+    """
     is_readme = request.node.callspec.params["page"].name == "README.md"
     home, cache = tmp_path / "home", _StarterCache(shared_folder, once)
     if not is_readme:
         cache.give(home)
     clone = make_repository(tmp_path_factory.mktemp("repository"))
     environments = {"the Hub": environment_of_hub(hub), "the network": environment_of_network(clone)}
-    pythons = (sys.executable,) * 2 if is_readme else (forks.as_python(), online_python)
-    with Reader(tmp_path, *pythons, environments, write_programs(tmp_path / "programs")) as opened:
+    offline_python = sys.executable if is_readme else forks.as_python()
+    with Reader(tmp_path, offline_python, online_python, environments, write_programs(tmp_path / "programs")) as opened:
         yield opened
     if is_readme:
         cache.take(home)
@@ -292,11 +296,13 @@ def _run(command: str, block: Block, reader: Reader, shared_folder: Path, monkey
         _parse(command, monkeypatch)
         return Done(0, "", "", {})
     extra = {"MAKEFLAGS": "n"} if EXCEPTIONS.get(plain, ("",))[0] == "dry run" else {}
-    # The front pages show its scores alone: metrics of a few texts show that they are measured.
-    if plain == "make leaderboard" and Path(block.page).stem not in SLOW:
-        extra["METRIC_TEXTS"] = "10"
+    # The front page shows the scores of a few layers: these are scored for every change, and all by `make test-all`.
+    # Metrics of a few texts show that they are measured.
+    is_look = plain == "make leaderboard" and Path(block.page).stem not in SLOW
+    if is_look:
+        extra |= {"METRIC_TEXTS": "10", "LAYERS": "0,7,29,30"}
     # The five tasks take minutes: who comes second goes on with the results of who came first.
-    is_sweep = plain == "make leaderboard" or "run starter --benchmark starter" in plain
+    is_sweep = not is_look and (plain == "make leaderboard" or "run starter --benchmark starter" in plain)
     results, kept = reader.cwd / "results" / "starter", shared_folder / "starter-results"
     with FileLock(f"{kept}.lock") if is_sweep else nullcontext():
         if is_sweep and kept.exists() and not results.exists():
