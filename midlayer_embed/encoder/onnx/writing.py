@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from midlayer_embed.encoder.export import export_encoder
 from midlayer_embed.encoder.onnx.early import check_packages, check_saved_folder
 from midlayer_embed.encoder.onnx.graph import write_graph
-from midlayer_embed.encoder.onnx.loss import Int8Loss, measure_loss
+from midlayer_embed.encoder.onnx.loss import Int8Loss, measure_loss, samples
 from midlayer_embed.encoder.onnx.names import FOLDER, INPUTS, MODEL_FILE, QUANTIZED_FILE, STATES, VECTORS
 from midlayer_embed.encoder.onnx.quantise import quantise
 from midlayer_embed.errors import InputError
@@ -148,7 +148,7 @@ def add_graphs(
         write_graph(encoder, graphs / MODEL_FILE, embedding=embedding)
         loss = None
         if int8:
-            quantise(graphs / MODEL_FILE, graphs / QUANTIZED_FILE)
+            quantise(graphs / MODEL_FILE, graphs / QUANTIZED_FILE, samples(encoder, texts))
             loss = measure_loss(encoder, graphs / QUANTIZED_FILE, texts)
     sizes = {f"{FOLDER}/{path.name}": path.stat().st_size for path in sorted(graphs.iterdir())}
     written = OnnxExport(saved, sizes, (STATES, VECTORS)[: 1 + embedding], loss)
