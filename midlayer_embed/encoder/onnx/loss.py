@@ -12,6 +12,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from midlayer_embed.encoder.onnx.names import INPUTS, STATES
+from midlayer_embed.errors import InputError
 
 # As many texts say enough.
 _MOST_TEXTS = 500
@@ -57,7 +58,7 @@ def measure_loss(encoder: SentenceTransformer, graph: Path, texts: Sequence[str]
             the starter STS, sentences of docstrings.
 
     Raises:
-        InputError: (a ValueError) there are no texts.
+        InputError: (a ValueError) no text has a token.
     """
     int8 = with_states_of(encoder, graph)
     first, second, grades = _graded_pairs()
@@ -68,6 +69,8 @@ def measure_loss(encoder: SentenceTransformer, graph: Path, texts: Sequence[str]
     at = {text: number for number, text in enumerate(everything)}
     # a text without tokens has a vector of zeros by both
     kept = [text for text in kept if expected[at[text]].any()]
+    if not kept:
+        raise InputError(f"texts: none of them has a token, of {len(texts or ())}")
     cosines = (expected * found).sum(axis=1)[[at[text] for text in kept]]
     pairs = ([at[text] for text in first], [at[text] for text in second])
     in_float32, in_int8 = (_spearman(vectors, pairs, grades) for vectors in (expected, found))

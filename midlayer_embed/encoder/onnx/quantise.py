@@ -1,8 +1,8 @@
 """An ONNX graph with weights of 8 bits: a quarter of the size, and faster on a CPU.
 
 onnxruntime rounds the inputs of a product as they come, to 256 steps between the least and the largest of a batch. In
-language models some products have inputs of which a few are a hundred times as large as the rest, so that one step hides
-the rest: those keep their floats. So does what follows the token states, since a transform magnifies what is rounded.
+language models some products have inputs of which a few are a hundred times as large as the rest: one step then hides
+the rest, so those keep their floats. So does what follows the token states: a transform magnifies what is rounded.
 """
 
 import logging
