@@ -8,6 +8,7 @@ table; nothing is timed.
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def rows(encoder: SentenceTransformer, settings: dict[str, dict[str, Any]]) -> l
         for words, options in settings.items():
             quantise(graph, target, samples(encoder), **options)
             found.append((words, *_cells(folder, measure_loss(encoder, target))))
+            print(*found[-1], file=sys.stderr, flush=True)
     return found
 
 

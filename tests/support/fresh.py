@@ -41,7 +41,7 @@ MISTAKES = {
         "export MODEL NEW --layer 1 --onnx --int8 --texts NOWHERE.txt": "there is no file",
         "export NOWHERE --onnx": "folder: there is no folder '/no/such/place' that was saved before; to save a layer",
         "export MODEL --onnx": "holds no modules.json, so it is not a sentence-transformers folder",
-        "export MODEL --onnx --layer 1": "layer: only a layer that is saved has it; without OUT, MODEL is a saved folder",
+        "export MODEL --onnx --layer 1": "layer: only a layer that is saved has it; without OUT, MODEL is a",
         "export MODEL --onnx --template eol": "template: only a layer that is saved has it; without OUT, MODEL is a",
         "export MODEL NEW --layer 1 --data-dir .": "data_dir: only --dataset ID can be read from it, and none",
         "profile MODEL --texts FILE --data-dir .": "data_dir: only --dataset ID can be read from it, and none",
