@@ -9,5 +9,6 @@ MODEL_FILE = "model.onnx"
 QUANTIZED_FILE = "model_quantized.onnx"
 INPUT_IDS, ATTENTION_MASK = "input_ids", "attention_mask"
 INPUTS = (INPUT_IDS, ATTENTION_MASK)
+DIMENSIONS = ("batch_size", "sequence_length")
 # The states of the tokens, (texts, tokens, width); the vectors, (texts, dim), of a graph with pooling and what follows.
 STATES, VECTORS = "last_hidden_state", "sentence_embedding"
