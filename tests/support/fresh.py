@@ -39,6 +39,7 @@ MISTAKES = {
         "export MODEL NEW --layer 1 --int8": "int8: only --onnx takes it, and it was not given",
         "export MODEL NEW --layer 1 --embedding": "embedding: only --onnx takes it, and it was not given",
         "export MODEL NEW --layer 1 --onnx --int8 --texts NOWHERE.txt": "there is no file",
+        "export MODEL NEW.gguf --layer 1 --onnx": "onnx: expected a folder for the graphs, got",
         "export NOWHERE --onnx": "folder: there is no folder '/no/such/place' that was saved before; to save a layer",
         "export MODEL --onnx": "holds no modules.json, so it is not a sentence-transformers folder",
         "export MODEL --onnx --layer 1": "layer: only a layer that is saved has it; without OUT, MODEL is a",

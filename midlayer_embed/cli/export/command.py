@@ -87,8 +87,8 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
 def _export(arguments: argparse.Namespace) -> int:
     check_onnx_options(arguments)
     if arguments.onnx and arguments.folder is None:
-        add_to_saved_folder(arguments)
-        return _check(arguments.model) if arguments.check else 0
+        code = add_to_saved_folder(arguments)
+        return _check(arguments.model) if arguments.check and not code else code
     if arguments.check and arguments.folder is None:
         if arguments.layer is not None:
             raise InputError("OUT: expected a folder to save the layer to, got none")

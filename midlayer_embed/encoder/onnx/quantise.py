@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from midlayer_embed.encoder.onnx.names import INPUT_IDS, STATES
+from midlayer_embed.encoder.onnx.names import INPUT_IDS, LARGEST_FILE, STATES, WEIGHTS_BESIDE
 
 # Of `onnxruntime.quantization.quantize_dynamic`.
 WEIGHT_TYPE = "QInt8"
@@ -25,9 +25,6 @@ COARSE = 0.2
 # onnxruntime writes a Gemm, such as those of GPT-2, as a MatMul of this name and an Add before it quantises.
 _PRODUCTS = {"MatMul": "{}", "Gemm": "{}_MatMul"}
 _STEPS = 255
-# The largest graph in one file. protobuf reads 2 GiB.
-_LARGEST_FILE = 2**31 - 2**24
-_WEIGHTS_BESIDE = "_data"
 
 Feeds = Mapping[str, np.ndarray]
 
@@ -73,7 +70,7 @@ def quantise(
             weight_type=QuantType[weight_type],
             per_channel=per_channel,
             reduce_range=reduce_range,
-            use_external_data_format=_size(model) > _LARGEST_FILE,
+            use_external_data_format=_size(model) > LARGEST_FILE,
         )
         _save(onnx.load(str(unpacked)), target)
 
@@ -150,7 +147,7 @@ def _save(model: Any, file: Path) -> None:
     import onnx
 
     apart = (
-        {"save_as_external_data": True, "location": file.name + _WEIGHTS_BESIDE} if _size(model) > _LARGEST_FILE else {}
+        {"save_as_external_data": True, "location": file.name + WEIGHTS_BESIDE} if _size(model) > LARGEST_FILE else {}
     )
     onnx.save(model, str(file), **apart)
 

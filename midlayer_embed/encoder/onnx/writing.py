@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from sentence_transformers import SentenceTransformer
 
-from midlayer_embed.encoder.export import export_encoder
+from midlayer_embed.encoder.export import ExportFailed, export_encoder
 from midlayer_embed.encoder.onnx.early import check_packages, check_saved_folder
-from midlayer_embed.encoder.onnx.graph import write_graph
+from midlayer_embed.encoder.onnx.graph import GraphFailed, write_graph
 from midlayer_embed.encoder.onnx.loss import Int8Loss, measure_loss, samples
 from midlayer_embed.encoder.onnx.names import FOLDER, INPUTS, MODEL_FILE, QUANTIZED_FILE, STATES, VECTORS
 from midlayer_embed.encoder.onnx.quantise import quantise
@@ -145,7 +145,10 @@ def add_graphs(
         encoder = SentenceTransformer(str(saved), device="cpu", model_kwargs={"dtype": torch.float32}).float().eval()
         graphs = target / FOLDER
         graphs.mkdir(exist_ok=True)
-        write_graph(encoder, graphs / MODEL_FILE, embedding=embedding)
+        try:
+            write_graph(encoder, graphs / MODEL_FILE, embedding=embedding)
+        except GraphFailed as error:
+            raise ExportFailed(f"export: {error}") from error
         loss = None
         if int8:
             quantise(graphs / MODEL_FILE, graphs / QUANTIZED_FILE, samples(encoder, texts))

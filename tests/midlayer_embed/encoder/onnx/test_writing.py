@@ -14,6 +14,7 @@ from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimil
 from midlayer_embed import MidLayerEncoder, export_onnx
 from midlayer_embed.cli.program import main
 from midlayer_embed.encoder.onnx import writing
+from midlayer_embed.encoder.onnx.graph import GraphFailed
 from midlayer_embed.encoder.onnx.loss import _graded_pairs, measure_loss, with_states_of
 from midlayer_embed.encoder.onnx.names import ATTENTION_MASK, FOLDER, INPUT_IDS, MODEL_FILE, QUANTIZED_FILE, VECTORS
 from midlayer_embed.encoder.onnx.writing import OnnxExport, _with_section
@@ -150,6 +151,18 @@ def test_what_fails_on_the_way_leaves_no_export(
     with pytest.raises(RuntimeError, match="on the way"):
         export_onnx(MidLayerEncoder(llama_folder, 2), tmp_path / "out", int8=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_differs_is_a_failure_in_one_line(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise GraphFailed("onnx: the graph differs")
+
+    monkeypatch.setattr(writing, "write_graph", fail)
+    assert main(["export", str(saved), "--onnx", "--check"]) == 1
+    assert capsys.readouterr() == ("", "midlayer-embed: export: onnx: the graph differs\n")
+    assert not (saved / FOLDER).exists()
 
 
 @pytest.mark.parametrize(
