@@ -35,6 +35,7 @@ LIGHT = (
     "midlayer_embed.models.starter",
     "midlayer_embed.encoder.serve.readers",
     "midlayer_embed.encoder.target",
+    "midlayer_embed.encoder.onnx.early",
     "midlayer_embed.cli",
     "leaderboard.cli",
     "leaderboard.tasks.names",

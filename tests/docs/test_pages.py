@@ -47,6 +47,8 @@ ROOT = Path(__file__).parents[2]
 _SKILL = ROOT / "midlayer_embed/.agents/skills/midlayer-embed/SKILL.md"
 PAGES = [ROOT / "README.md", _SKILL, *sorted((ROOT / "docs").rglob("*.md"))]
 _CODE = ("sh", "python")
+# Run by the strangers of `make test-all`, in tests/midlayer_embed/encoder/onnx: this language, and what needs Optimum.
+_OF_STRANGERS = "js"
 
 # What stands for what a block needs.
 STAND_INS = {
@@ -55,6 +57,7 @@ STAND_INS = {
     "a bucket": "none: the command line is parsed",
     "minutes": "none: the command line is parsed, and `make test-all` runs it",
     "hours": "none: the command line is parsed",
+    "Optimum": "none: a test of `make test-all` runs it, in an environment of its own",
     "a cluster": "none: the command line is parsed; tests of executors have clusters of this machine",
 }
 # Pages whose commands take ten seconds and more: `make test-all` runs them.
@@ -70,6 +73,7 @@ SLOW = (
         "mteb",
         "offline-data",
         "one-layer",
+        "onnx",
         "recipes",
     ),
     *("install", "report", "run-tasks", "serve-layer-k", "starter-benchmark", "training-and-scale"),
@@ -104,6 +108,8 @@ MEASURED = {
     "python -m benchmarks.selection_study DATA_DIR --models starter minilm mpnet=FOLDER e5=FOLDER "
     "gemma=FOLDER:FILE.gguf --templates none": "nobody: the same",
     "python -m benchmarks.evaluation.whole_leaderboard": "nobody: it takes four minutes; no figure of it is quoted",
+    "python -m benchmarks.encoding.onnx_loss": "nobody: it takes minutes; a test holds the starter model to its row",
+    "python -m benchmarks.encoding.onnx_loss --settings": "nobody: the same",
     "python -m benchmarks.evaluation.scoring": "`make bench` runs it, and the page quotes what that wrote",
     "python -m benchmarks.evaluation.selection_on_mteb DATA_DIR": "nobody: it takes 40 minutes and real data of MTEB",
     "python -m benchmarks.evaluation.store_dtype": "nobody: it takes two sweeps",
@@ -159,7 +165,7 @@ def _parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_block_is_run_or_shown() -> None:
-    assert [str(block) for block in _all_blocks() if block.language not in (*_CODE, "text")] == []
+    assert [str(block) for block in _all_blocks() if block.language not in (*_CODE, _OF_STRANGERS, "text")] == []
 
 
 def test_every_mark_is_one_that_is_known_and_every_stand_in_is_used() -> None:
@@ -333,7 +339,7 @@ def test_a_page_does_what_it_says(
                 done = _run(command, block, reader, shared_folder, monkeypatch)
                 assert done.code == 0, f"{block}: {command}\nexit code {done.code}\n{done.stdout}\n{done.stderr}"
                 printed[_plain(command)] = printed["the command above"] = done.stdout
-        elif block.language == "python":
+        elif block.language == "python" and "Optimum" not in block.needs:
             done = reader.python(block.text, needs=block.needs)
             assert done.code == 0, f"{block}:\n{block.text}\n{done.stderr}"
             printed["the code above"] = done.stdout

@@ -36,6 +36,14 @@ MISTAKES = {
         "select MODEL --proxy-tasks STSBenchmark": "proxy_tasks: only the criterion 'proxy' takes it, got",
         "select MODEL --criterion last --data-dir .": "data_dir: only --dataset ID and the criterion 'proxy' can",
         "select MODEL --data-dir .": "data_dir: only --dataset ID and the criterion 'proxy' can be read from it",
+        "export MODEL NEW --layer 1 --int8": "int8: only --onnx takes it, and it was not given",
+        "export MODEL NEW --layer 1 --embedding": "embedding: only --onnx takes it, and it was not given",
+        "export MODEL NEW --layer 1 --onnx --int8 --texts NOWHERE.txt": "there is no file",
+        "export MODEL NEW.gguf --layer 1 --onnx": "onnx: expected a folder for the graphs, got",
+        "export NOWHERE --onnx": "folder: there is no folder '/no/such/place' that was saved before; to save a layer",
+        "export MODEL --onnx": "holds no modules.json, so it is not a sentence-transformers folder",
+        "export MODEL --onnx --layer 1": "layer: only a layer that is saved has it; without OUT, MODEL is a",
+        "export MODEL --onnx --template eol": "template: only a layer that is saved has it; without OUT, MODEL is a",
         "export MODEL NEW --layer 1 --data-dir .": "data_dir: only --dataset ID can be read from it, and none",
         "profile MODEL --texts FILE --data-dir .": "data_dir: only --dataset ID can be read from it, and none",
         "profile MODEL --starter-texts --config a": "config: only --dataset ID has one, and none was given",
@@ -283,7 +291,8 @@ answer = loaded("sentence_transformers")
     "leaderboard": "import leaderboard; answer = loaded('mteb')",
     "starter tasks": """
 import mteb
-from leaderboard.tasks import starter, starter_content
+from leaderboard.tasks import starter
+from midlayer_embed.texts import starter_content
 answer = {
     "built": starter_content.read_corpus.cache_info().currsize,
     "loaded": loaded("scipy.odr"),
