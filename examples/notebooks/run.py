@@ -11,6 +11,7 @@ import base64
 import io
 import json
 import os
+import resource
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -78,7 +79,7 @@ def run(
             transport="ipc",  # files: no port of this machine is opened
         )
         client = NotebookClient(notebook, km=manager, timeout=_TIMEOUT, record_timing=False)
-        client.execute(cwd=str(folder), env=environment)
+        client.execute(cwd=str(folder), env=environment, cleanup_kc=True)
     for number, outputs in kept.items():
         notebook.cells[number].outputs = outputs
     return tidied(notebook)
@@ -123,9 +124,17 @@ def main() -> None:
     parser.add_argument("notebooks", nargs="*", type=Path, default=NOTEBOOKS, metavar="NOTEBOOK")
     arguments: Any = parser.parse_args()
     for path in arguments.notebooks:
+        before = _cpu_seconds()
         with tempfile.TemporaryDirectory() as folder:
             write(run(path, Path(folder)), path)
-        print(f"{path}: {path.stat().st_size / 1000:.0f} kB", flush=True)
+        seconds = _cpu_seconds() - before
+        print(f"{path.name}: {seconds:.0f} CPU seconds, {path.stat().st_size / 1000:.0f} kB", flush=True)
+
+
+def _cpu_seconds() -> float:
+    """Of the kernels that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -64,13 +64,13 @@ def overview(board: Tables) -> str:
         return f"**{escaped(one.label(one.model))}**: {said}\n\n{shown}"
     found = board.recipes()
     several = set(found.select(MODEL).unique().filter(pl.len().over("model") > 1)["model"])
-    rows = [("model", *RECIPE_COLUMNS)]
+    rows: list[tuple[str, ...]] = [("model", *RECIPE_COLUMNS)]
     for row in found.iter_rows(named=True):
         name = f"{row['model']} ({row['revision']})" if row["model"] in several else row["model"]
         rows.append((escaped(name), *map(escaped, recipe_cells(row))))
     lines = [table(rows, right=True)]
-    said = [*recipes.notes(found), *notes(board.schemes())]
-    lines += [f"{escaped(note[:1].upper() + note[1:])}." for note in said]
+    remarks = [*recipes.notes(found), *notes(board.schemes())]
+    lines += [f"{escaped(note[:1].upper() + note[1:])}." for note in remarks]
     return "\n\n".join(["Scores in points: each model and recipe at its best layer, and at its last.", *lines])
 
 

@@ -68,6 +68,7 @@ SLOW = (
         "measure-every-layer",
         "model-card",
         "mteb",
+        "notebooks",
         "offline-data",
         "one-layer",
         "recipes",

@@ -43,7 +43,7 @@ def _shown(cell: Any) -> Iterator[tuple[str, str]]:
     for output in cell.outputs:
         if output.output_type == "stream":
             yield output.name, output.text
-        for kind, content in output.get("data", {}).items():
+        for kind, content in sorted(output.get("data", {}).items()):
             yield kind, content if kind in _TEXTS else ""
 
 
