@@ -6,6 +6,7 @@
 # make test-fast     the tests with tiny models and none: no processes, no real data; under 90 seconds on 2 cores
 # make test-all      style and types, the documentation, all tests, other Pythons that are installed, older libraries
 # make lint          style and types
+# make notebooks     runs the notebooks of examples/notebooks and writes them back with their outputs
 # make docs          the documentation, into site/; warnings are errors
 # make release-check builds what is published, installs it into an empty environment, does what the README says
 # make bench         the benchmarks, into benchmarks/RESULTS.md: under 15 minutes on 2 cores
@@ -26,11 +27,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRAS ?= starter,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard demo experiments vision test test-fast test-all test-pythons test-readme test-stacks lint docs bench release-check \
-	setup
+.PHONY: help leaderboard demo experiments vision test test-fast test-all test-pythons test-readme test-stacks lint docs \
+	notebooks bench release-check setup
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -13
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -14
 
 leaderboard: setup
 	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --layers $(LAYERS) --metrics $(METRICS) \
@@ -140,6 +141,10 @@ lint: setup
 docs: $(VENV)/.docs-installed
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 	@echo "documentation: site/index.html"
+
+# With PAPER_TABLES=FOLDER, the cells that need the paper's published tables run, too; else these keep their outputs.
+notebooks: setup
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python examples/notebooks/run.py
 
 bench: setup
 	@$(BIN)/python -m benchmarks.run

@@ -14,6 +14,7 @@ from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.paths import target_folder
 
 if TYPE_CHECKING:
+    from leaderboard.report.figures import Figure
     from leaderboard.report.page_files.sections import Section
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,16 @@ class Leaderboard(Tables):
 
         return markdown(self, **options)
 
+    def __repr__(self) -> str:
+        tasks = self.scores["task"].n_unique()
+        return f"Leaderboard({len(self.models())} models, {tasks} tasks, {len(self.scores)} scores)"
+
+    def _repr_markdown_(self) -> str:
+        """What Jupyter shows: the layers of one model, or the best layer of each of several."""
+        from leaderboard.report.markdown import overview
+
+        return overview(self)
+
     def save_markdown(self, path: str | Path, **options: Any) -> None:
         """Writes `to_markdown` to a file.
 
@@ -120,6 +131,19 @@ class Leaderboard(Tables):
         if self.scores.is_empty():
             raise InputError("site: there are no scores to show")
         save_site(self, folder, about=about, sections=sections, **options)
+
+    def figures(self, **options: Any) -> "dict[str, Figure]":
+        """The figures of `save_figures`, by the name of their files.
+
+        Args:
+            **options: Options of `schemes`: tasks, complete_only, seed.
+
+        Returns:
+            Altair charts; `leaderboard.report.figures.png` makes a picture of one.
+        """
+        from leaderboard.report.figure_rows import all_figures
+
+        return dict(all_figures(self, **options))
 
     def save_figures(self, folder: str | Path, **options: Any) -> None:
         """Draws the paper's figures as .png and .svg: curves of all models, associations and a heat map for each model.

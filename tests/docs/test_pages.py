@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from support import forks
+from support.folders.starter_cache import StarterCache
 from support.hubs import LibraryHub, serving
 from support.reading.pages import (
     NEEDS,
@@ -71,6 +72,7 @@ SLOW = (
         "measure-every-layer",
         "model-card",
         "mteb",
+        "notebooks",
         "offline-data",
         "one-layer",
         "onnx",
@@ -244,31 +246,6 @@ def online_python(hub: LibraryHub) -> Iterator[str]:
         yield program
 
 
-class _StarterCache:
-    """The cache folder of a user who has loaded the starter model before; that takes many seconds the first time."""
-
-    _NAME = Path(".cache", "midlayer-embed")
-
-    def __init__(self, folder: Path, once: Callable[[str, Callable[[], Any]], Any]) -> None:
-        self._home = folder / "home of starter"
-        self._once = once
-
-    def give(self, home: Path) -> None:
-        """Puts it into a home."""
-        code = "from midlayer_embed import MidLayerEncoder; MidLayerEncoder('starter', layer=0)"
-        environment = {**os.environ, "HOME": str(self._home), "PYTHONPATH": str(ROOT)}
-        self._once("starter-cache", lambda: forks.run_code(code, env=environment))
-        self._link(self._home, home)
-
-    def take(self, home: Path) -> None:
-        """Takes that of a home, if there is none yet."""
-        if (home / self._NAME).is_dir():
-            self._once("starter-cache", lambda: self._link(home, self._home))
-
-    def _link(self, source: Path, target: Path) -> None:
-        shutil.copytree(source / self._NAME, target / self._NAME, copy_function=os.link)
-
-
 @pytest.fixture
 def reader(
     request: pytest.FixtureRequest,
@@ -284,7 +261,7 @@ def reader(
     Elsewhere forks do: that every program starts from nothing is shown by one page.
     """
     is_readme = request.node.callspec.params["page"].name == "README.md"
-    home, cache = tmp_path / "home", _StarterCache(shared_folder, once)
+    home, cache = tmp_path / "home", StarterCache(shared_folder, once)
     if not is_readme:
         cache.give(home)
     clone = make_repository(tmp_path_factory.mktemp("repository"))

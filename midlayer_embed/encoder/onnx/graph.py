@@ -19,7 +19,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm,
 from torch import nn
 
 import midlayer_embed
-from midlayer_embed.encoder.export import ExportFailed
+from midlayer_embed.encoder.target import ExportFailed
 from midlayer_embed.encoder.onnx.names import DIMENSIONS, INPUTS, LARGEST_FILE, STATES, VECTORS, WEIGHTS_BESIDE
 from midlayer_embed.encoder.onnx.probes import Batch, probe_batches, relative_difference, torch_outputs
 from midlayer_embed.encoder.onnx.refusals import check_can_be_onnx

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from sentence_transformers import SentenceTransformer
 
-from midlayer_embed.encoder.export import ExportFailed, export_encoder
+from midlayer_embed.encoder.export import export_encoder
+from midlayer_embed.encoder.target import ExportFailed
 from midlayer_embed.encoder.onnx.early import check_packages, check_saved_folder
 from midlayer_embed.encoder.onnx.graph import GraphFailed, write_graph
 from midlayer_embed.encoder.onnx.loss import Int8Loss, measure_loss, samples
