@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from midlayer_embed.models.discovery import register as register_family
     from midlayer_embed.options import Recipe
     from midlayer_embed.recipes.transform import Transform, fit_transform
+    from midlayer_embed.saved.encoder import SavedEncoder
     from midlayer_embed.selection.criteria import LayerSelection
     from midlayer_embed.selection.profile import profile_layers
     from midlayer_embed.selection.recipe.choice import RecipeSelection
@@ -28,6 +29,7 @@ __all__ = [
     "MidLayerEncoder",
     "Recipe",
     "RecipeSelection",
+    "SavedEncoder",
     "Transform",
     "__version__",
     "fit_transform",
@@ -46,6 +48,7 @@ _HOMES = {
     "MidLayerEncoder": ("midlayer_embed.encoder.sentence_transformer", "MidLayerEncoder"),
     "Recipe": ("midlayer_embed.options", "Recipe"),
     "RecipeSelection": ("midlayer_embed.selection.recipe.choice", "RecipeSelection"),
+    "SavedEncoder": ("midlayer_embed.saved.encoder", "SavedEncoder"),
     "Transform": ("midlayer_embed.recipes.transform", "Transform"),
     "fit_transform": ("midlayer_embed.recipes.transform", "fit_transform"),
     "profile_layers": ("midlayer_embed.selection.profile", "profile_layers"),

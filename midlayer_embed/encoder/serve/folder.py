@@ -10,6 +10,8 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.ground.whole_files import read_json
 
 OLD_NAMES = "sentence_transformers.models."
+# The class of transformers that reads tokenizer.json as it is.
+PLAIN_CLASS = "PreTrainedTokenizerFast"
 POOLING_FLAGS = {  # in the order of concatenation
     "cls": "pooling_mode_cls_token",
     "max": "pooling_mode_max_tokens",
