@@ -56,6 +56,8 @@ def saved_by_hand(model: Path, folder: Path) -> Path:
     put("1_Pooling/config.json", {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True})
     put("sentence_bert_config.json", {"max_seq_length": 64})
     config = json.loads((folder / "tokenizer_config.json").read_text())
-    put("tokenizer_config.json", {**config, "tokenizer_class": "PreTrainedTokenizerFast", "padding_side": "right"})
+    padding = next(token for name in ("pad", "eos", "unk") if (token := config.get(f"{name}_token")))
+    plain = {"tokenizer_class": "PreTrainedTokenizerFast", "padding_side": "right", "pad_token": padding}
+    put("tokenizer_config.json", {**config, **plain})
     write_lookup(folder)
     return folder
