@@ -299,7 +299,8 @@ answer = loaded("sentence_transformers")
     "leaderboard": "import leaderboard; answer = loaded('mteb')",
     "starter tasks": """
 import mteb
-from leaderboard.tasks import starter, starter_content
+from leaderboard.tasks import starter
+from midlayer_embed.texts import starter_content
 answer = {
     "built": starter_content.read_corpus.cache_info().currsize,
     "loaded": loaded("scipy.odr"),
