@@ -1,4 +1,4 @@
-"""The states of tokens, by ONNX Runtime or by torch. Each library is imported when its backend is opened, and no other."""
+"""The states of tokens, by ONNX Runtime or by torch. A library is imported when its backend is opened."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,7 +47,7 @@ class OnnxBackend:
         threads: Number of threads of a forward pass; None: as many as there are cores.
 
     Raises:
-        InputError: (a ValueError) no graph, one that cannot be read, or one of other inputs and outputs; no onnxruntime.
+        InputError: (a ValueError) no graph, one that cannot be read or has other inputs or outputs; no onnxruntime.
     """
 
     n_tokens = TOKENS_CPU
@@ -67,7 +67,9 @@ class OnnxBackend:
             self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # a class for each of its error codes
             raise InputError(f"folder: {file} cannot be read: {first_line(error)}") from error
-        inputs, outputs = ([value.name for value in some()] for some in (self._session.get_inputs, self._session.get_outputs))
+        inputs, outputs = (
+            [value.name for value in some()] for some in (self._session.get_inputs, self._session.get_outputs)
+        )
         self.gives_vectors = VECTORS in outputs
         self._has_states = STATES in outputs
         if set(inputs) != set(INPUTS) or not (self.gives_vectors or self._has_states):

@@ -115,7 +115,9 @@ class SavedEncoder:
         batch_size = check_int("batch_size", batch_size, 1)
         if isinstance(sentences, str):
             check_text("sentences", sentences)
-            return self._encode([sentences], prompt_name, prompt, batch_size, show_progress_bar, normalize_embeddings)[0]
+            return self._encode([sentences], prompt_name, prompt, batch_size, show_progress_bar, normalize_embeddings)[
+                0
+            ]
         texts = check_texts(sentences, "sentences")
         return self._encode(texts, prompt_name, prompt, batch_size, show_progress_bar, normalize_embeddings)
 

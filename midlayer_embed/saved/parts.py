@@ -1,4 +1,4 @@
-"""What a saved folder is made of, as this reader reads it. What it cannot read is refused, never read as something else.
+"""What a saved folder is made of, as this reader reads it. What it does not know is refused, never read otherwise.
 
 The rules are those of sentence-transformers 6. Nothing heavy is imported.
 """
@@ -16,7 +16,13 @@ _TRANSFORMER_KEYS = {
     *("max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name"),
     *("model_args", "model_kwargs"),
 }
-_POOLING_KEYS = {"embedding_dimension", "word_embedding_dimension", "pooling_mode", "include_prompt", *POOLING_FLAGS.values()}
+_POOLING_KEYS = {
+    "embedding_dimension",
+    "word_embedding_dimension",
+    "pooling_mode",
+    "include_prompt",
+    *POOLING_FLAGS.values(),
+}
 _AFTER_KEYS = {
     "Dense": {"in_features", "out_features", "bias", "activation_function", "use_residual"},
     "LayerNorm": {"dimension"},
@@ -86,7 +92,9 @@ class Parts:
         """
         _check_modules(folder)
         pooling, whole = folder.pooling, folder.whole
-        _check_entries(folder, "1_Pooling" if len(folder.modules) < 2 else folder.modules[1]["path"], pooling, _POOLING_KEYS)
+        _check_entries(
+            folder, "1_Pooling" if len(folder.modules) < 2 else folder.modules[1]["path"], pooling, _POOLING_KEYS
+        )
         modes = tuple(folder.pooling_modes)
         if not modes or not set(modes) <= POOLING_FLAGS.keys():
             raise InputError(f"folder: {folder.path} pools by {', '.join(map(str, modes))}, {_unknown()}")
@@ -210,5 +218,7 @@ def check_tokenizer(folder: SavedFolder) -> None:
         )
     if config.get("padding_side", "right") != "right":
         raise InputError(f"folder: {folder.root} pads on the {config['padding_side']}, {_unknown()}")
-    if folder.transformer.get("do_lower_case") and '"Lowercase"' not in str(folder.tokenizer.get("normalizer")).replace("'", '"'):
+    if folder.transformer.get("do_lower_case") and '"Lowercase"' not in str(folder.tokenizer.get("normalizer")).replace(
+        "'", '"'
+    ):
         raise InputError(f"folder: {folder.root} lower-cases before its tokenizer does, {_unknown()}")

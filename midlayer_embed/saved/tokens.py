@@ -42,7 +42,10 @@ class FolderTokenizer:
         if parts.max_seq_length is not None:
             side = config.get("truncation_side", "right")
             self._tokenizer.enable_truncation(parts.max_seq_length, direction=side)
-        named = [*(config[name] for name in _NAMED if config.get(name)), *(config.get("additional_special_tokens") or ())]
+        named = [
+            *(config[name] for name in _NAMED if config.get(name)),
+            *(config.get("additional_special_tokens") or ()),
+        ]
         numbers = {self._id(token) for token in named}
         self._special = {number for number in numbers if number is not None}
         pad = self._id(config["pad_token"]) if config.get("pad_token") else None
@@ -51,7 +54,9 @@ class FolderTokenizer:
         self.pad_id = pad
         self._limit = parts.max_seq_length
         if "token_type_ids" in config.get("model_input_names", ()) and any(self._tokenizer.encode("a b").type_ids):
-            raise InputError(f"folder: the tokenizer of {folder.root} gives types of tokens, which this reader leaves out")
+            raise InputError(
+                f"folder: the tokenizer of {folder.root} gives types of tokens, which this reader leaves out"
+            )
         self.prompt_length = cache(self._prompt_length)
 
     def _id(self, token: object) -> int | None:

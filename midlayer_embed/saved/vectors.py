@@ -1,4 +1,4 @@
-"""From the states of tokens to vectors, with numpy: every pooling of sentence-transformers, and the modules after it."""
+"""From the states of tokens to vectors, with numpy: all poolings of sentence-transformers, and the modules after."""
 
 import math
 from collections.abc import Callable
@@ -68,7 +68,8 @@ def normalized(vectors: np.ndarray) -> np.ndarray:
         >>> normalized(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
         [[0.6, 0.8], [0.0, 0.0]]
     """
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _LEAST_LENGTH)
+    found: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _LEAST_LENGTH)
+    return found
 
 
 class ModuleAfter:
@@ -105,8 +106,9 @@ class ModuleAfter:
         if self._kind == "LayerNorm":
             centred = vectors - vectors.mean(axis=1, keepdims=True)
             deviation = np.sqrt(centred.var(axis=1, keepdims=True) + np.float32(_EPSILON))
-            return centred / deviation * self._weight + self._bias
-        out = self._activation(vectors @ self._weight.T + self._bias)
+            normed: np.ndarray = centred / deviation * self._weight + self._bias
+            return normed
+        out: np.ndarray = self._activation(vectors @ self._weight.T + self._bias)
         if self._adds_input:
             out = out + (vectors if self._residual is None else vectors @ self._residual.T)
         return out
@@ -116,7 +118,9 @@ def _activation(module: After) -> Callable[[np.ndarray], np.ndarray]:
     name = str(module.config.get("activation_function", "torch.nn.modules.activation.Tanh"))
     found = _ACTIVATIONS.get(name.rpartition(".")[2]) if name.startswith("torch.nn.") else None
     if found is None:
-        raise InputError(f"folder: {module.path} has the activation {name}; expected {', '.join(_ACTIVATIONS)} of torch.nn")
+        raise InputError(
+            f"folder: {module.path} has the activation {name}; expected {', '.join(_ACTIVATIONS)} of torch.nn"
+        )
     return found
 
 
@@ -124,7 +128,7 @@ def _weights(path: Path) -> dict[str, np.ndarray]:
     """The weights of a module in float32."""
     file = path / "model.safetensors"
     try:
-        tensors: list[tuple[str, dict[str, Any]]] = deserialize(file.read_bytes())
+        tensors: list[tuple[str, dict[str, Any]]] = deserialize(file.read_bytes())  # type: ignore[no-untyped-call]
     except OSError as error:
         raise InputError(f"folder: {file} cannot be read: {error.strerror}") from error
     except SafetensorError as error:

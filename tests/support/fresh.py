@@ -248,13 +248,13 @@ with contextlib.redirect_stdout(io.StringIO()):
     code = main([places.get(word, word) for word in {command!r}.split()])
 answer = {{"code": code, "loaded": loaded("torch", "mteb", "transformers", "sklearn")}}
 """
-_SAVED = """
+_SAVED = f"""
 import sys, tempfile
 from pathlib import Path
-sys.path.append({tests!r})
+sys.path.append({str(Path(__file__).parents[1])!r})
 from support.folders.lookup import saved_by_hand
 saved = saved_by_hand(Path(folder), Path(tempfile.mkdtemp()) / "saved")
-""".format(tests=str(Path(__file__).parents[1]))
+"""
 _GOLDEN = str(Path(__file__).parents[1] / "golden" / "results")
 
 # Name: code that sets `answer`. `folder` is that of a tiny model.

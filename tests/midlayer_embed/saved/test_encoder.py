@@ -155,7 +155,9 @@ def test_prompts(lookup: Callable[..., Path], include_prompt: bool) -> None:
         encoder.encode(["a"], prompt_name="other")
 
 
-def test_prompts_of_a_tokenizer_that_adds_special_tokens(save: Callable[..., Path], tiny_model: Callable[[str], Path]) -> None:
+def test_prompts_of_a_tokenizer_that_adds_special_tokens(
+    save: Callable[..., Path], tiny_model: Callable[[str], Path]
+) -> None:
     folder = save(2, tiny_model("bert"), prompts={"query": "Find: "}, include_prompt=False)
     found = SavedEncoder(folder, "torch", device="cpu").encode(TEXTS, prompt_name="query")
     close(found, stock(folder, TEXTS, prompt_name="query"))
@@ -242,7 +244,11 @@ def drop_weights(folder: Path) -> None:
 
     weights = load_file(folder / "model.safetensors")
     dropped = next(name for name in sorted(weights) if "mlp" in name)
-    save_file({name: weight for name, weight in weights.items() if name != dropped}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: weight for name, weight in weights.items() if name != dropped},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,12 +256,18 @@ def drop_weights(folder: Path) -> None:
     [
         (lambda folder: (folder / "modules.json").unlink(), "holds no modules.json"),
         (write("modules.json", "{"), "modules.json is not valid JSON"),
-        (add_module("sentence_transformers.models.WordWeights"), "has a module sentence_transformers.models.WordWeights"),
+        (
+            add_module("sentence_transformers.models.WordWeights"),
+            "has a module sentence_transformers.models.WordWeights",
+        ),
         (add_module("my_package.Normalize"), "has a module my_package.Normalize, which this reader does not know"),
         (add_module("sentence_transformers.models.Pooling"), "has a second Pooling"),
         (add_module("sentence_transformers.models.Dense"), "model.safetensors cannot be read: No such file"),
         (change("1_Pooling/config.json", pooling_mode="median"), "pools by median"),
-        (change("1_Pooling/config.json", pooling_of="layers"), "says pooling_of = 'layers', which this reader does not"),
+        (
+            change("1_Pooling/config.json", pooling_of="layers"),
+            "says pooling_of = 'layers', which this reader does not",
+        ),
         (change("sentence_bert_config.json", query_expansion={"length": 3}), "says query_expansion = "),
         (change("sentence_bert_config.json", model_args={"torch_dtype": "float16"}), "with torch_dtype = 'float16'"),
         (change("sentence_bert_config.json", do_lower_case=True), "lower-cases before its tokenizer does"),
@@ -264,7 +276,10 @@ def drop_weights(folder: Path) -> None:
             "takes something else than the states of tokens",
         ),
         (change("config_sentence_transformers.json", default_prompt_name="x"), "has the default prompt 'x'"),
-        (change("tokenizer_config.json", tokenizer_class="BertTokenizer"), "has a tokenizer of the class BertTokenizer"),
+        (
+            change("tokenizer_config.json", tokenizer_class="BertTokenizer"),
+            "has a tokenizer of the class BertTokenizer",
+        ),
         (change("tokenizer_config.json", padding_side="left"), "pads on the left"),
         (change("tokenizer_config.json", pad_token=None), "without a token for padding"),
         (write("tokenizer.json", '{"version": "1.0"}'), "tokenizer.json cannot be read"),
@@ -274,7 +289,9 @@ def drop_weights(folder: Path) -> None:
         (drop_weights, "have no layers.0.mlp.down_proj.weight"),
     ],
 )
-def test_what_is_not_known_is_refused(llama_2_saved: Path, tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:
+def test_what_is_not_known_is_refused(
+    llama_2_saved: Path, tmp_path: Path, spoil: Callable[[Path], None], message: str
+) -> None:
     folder = Path(shutil.copytree(llama_2_saved, tmp_path / "folder"))
     spoil(folder)
     with pytest.raises(InputError, match=message) as error:
