@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from midlayer_embed.models.discovery import register as register_family
     from midlayer_embed.options import Recipe
     from midlayer_embed.recipes.transform import Transform, fit_transform
+    from midlayer_embed.saved.encoder import SavedEncoder
     from midlayer_embed.selection.criteria import LayerSelection
     from midlayer_embed.selection.profile import profile_layers
     from midlayer_embed.selection.recipe.choice import RecipeSelection
@@ -30,6 +31,7 @@ __all__ = [
     "OnnxExport",
     "Recipe",
     "RecipeSelection",
+    "SavedEncoder",
     "Transform",
     "__version__",
     "export_onnx",
@@ -50,6 +52,7 @@ _HOMES = {
     "OnnxExport": ("midlayer_embed.encoder.onnx.writing", "OnnxExport"),
     "Recipe": ("midlayer_embed.options", "Recipe"),
     "RecipeSelection": ("midlayer_embed.selection.recipe.choice", "RecipeSelection"),
+    "SavedEncoder": ("midlayer_embed.saved.encoder", "SavedEncoder"),
     "Transform": ("midlayer_embed.recipes.transform", "Transform"),
     "export_onnx": ("midlayer_embed.encoder.onnx.writing", "export_onnx"),
     "fit_transform": ("midlayer_embed.recipes.transform", "fit_transform"),

@@ -266,6 +266,13 @@ with contextlib.redirect_stdout(io.StringIO()):
     code = main([places.get(word, word) for word in {command!r}.split()])
 answer = {{"code": code, "loaded": loaded("torch", "mteb", "transformers", "sklearn")}}
 """
+_SAVED = f"""
+import sys, tempfile
+from pathlib import Path
+sys.path.append({str(Path(__file__).parents[1])!r})
+from support.folders.lookup import saved_by_hand
+saved = saved_by_hand(Path(folder), Path(tempfile.mkdtemp()) / "saved")
+"""
 _GOLDEN = str(Path(__file__).parents[1] / "golden" / "results")
 
 # Name: code that sets `answer`. `folder` is that of a tiny model.
@@ -278,11 +285,30 @@ _QUESTIONS = {
         f"mistakes of {package}": _TOLD.format(package=package, commands=list(mistakes))
         for package, mistakes in MISTAKES.items()
     },
+    "a saved folder, onnx": _SAVED
+    + """
+from midlayer_embed import SavedEncoder
+vectors = SavedEncoder(saved).encode(["a text", "another one"])
+libraries = ["torch", "transformers", "sentence_transformers", "sklearn", "scipy", "datasets", "pandas"]
+answer = {"shape": vectors.shape, "loaded": loaded(*libraries)}
+""",
     "computations on tables": """
 from leaderboard.analysis import association, layer_means, regret, schemes
 answer = loaded("polars", "torch", "mteb", "transformers")
 """,
     "metrics": "import midlayer_embed.metrics; answer = loaded('transformers', 'mteb', 'scipy')",
+    "a saved folder, torch": """
+import torch
+from transformers.models.llama.modeling_llama import LlamaModel
+packages = {name.partition(".")[0] for name in sys.modules}
+vectors = SavedEncoder(saved, "torch", device="cpu").encode(["a text", "another one"])
+more = {name.partition(".")[0] for name in sys.modules} - packages - set(sys.stdlib_module_names)
+answer = {
+    "shape": vectors.shape,
+    "more": sorted(more & set(libraries)),
+    "loaded": loaded("sentence_transformers", "sklearn", "datasets", "pandas"),
+}
+""",
     "encode a folder": """
 from midlayer_embed import LayerwiseEncoder
 LayerwiseEncoder(folder).encode("a text")

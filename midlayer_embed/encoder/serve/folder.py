@@ -14,6 +14,8 @@ Verdict = Literal["right", "with an option", "refused", "other vectors"]
 # What a rule of a reader says: a verdict, and words for it.
 Finding = tuple[Verdict, str]
 OLD_NAMES = "sentence_transformers.models."
+# The class of transformers that reads tokenizer.json as it is.
+PLAIN_CLASS = "PreTrainedTokenizerFast"
 POOLING_FLAGS = {  # in the order of concatenation
     "cls": "pooling_mode_cls_token",
     "max": "pooling_mode_max_tokens",
