@@ -254,7 +254,8 @@ def save_figure(chart: Figure, *paths: str | Path) -> None:
 
 def png(chart: Figure) -> bytes:
     """The picture that `save_figure` writes as .png, for `IPython.display.Image` in a notebook."""
-    return _WRITERS[".png"](slide(chart))
+    spec = slide(chart)
+    return _WRITERS[".png"](spec, lambda: vl_convert.vegalite_to_svg(spec))
 
 
 def slide(chart: Figure) -> dict[str, Any]:

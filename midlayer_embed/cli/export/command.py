@@ -51,9 +51,9 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="save one layer of a model as an ordinary SentenceTransformer",
         description="Saves one layer of a model as a folder that plain SentenceTransformer loads, without this "
         "package. A fresh process loads the folder and compares vectors before it appears. With --check and no OUT, "
-        "MODEL is a folder that was saved before, and nothing is written; with --onnx and no OUT, it gets graphs. If OUT "
-        "ends in .gguf, MODEL is a GGUF file, and is cut to the blocks of the layer for llama.cpp; nothing is quantised "
-        "again.",
+        "MODEL is a folder that was saved before, and nothing is written; with --onnx and no OUT, it gets graphs. If "
+        "OUT ends in .gguf, MODEL is a GGUF file, and is cut to the blocks of the layer for llama.cpp; nothing is "
+        "quantised again.",
         epilog=f"example: {PROGRAM} export starter smollm2-layer-7 --layer 7 --check",
     )
     export.set_defaults(command=_export)

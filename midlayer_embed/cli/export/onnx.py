@@ -65,8 +65,8 @@ def check_onnx_options(arguments: argparse.Namespace) -> None:
 
 def add_to_saved_folder(arguments: argparse.Namespace) -> int:
     """Add graphs to a folder that was saved before, and print what they are. Returns the exit code."""
-    from midlayer_embed.encoder.target import ExportFailed
     from midlayer_embed.encoder.onnx.writing import export_onnx
+    from midlayer_embed.encoder.target import ExportFailed
 
     options = {name: getattr(arguments, name) for name in (*_MORE, "overwrite")}
     try:

@@ -19,13 +19,13 @@ from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm,
 from torch import nn
 
 import midlayer_embed
-from midlayer_embed.encoder.target import ExportFailed
 from midlayer_embed.encoder.onnx.names import DIMENSIONS, INPUTS, LARGEST_FILE, STATES, VECTORS, WEIGHTS_BESIDE
 from midlayer_embed.encoder.onnx.probes import Batch, probe_batches, relative_difference, torch_outputs
 from midlayer_embed.encoder.onnx.refusals import check_can_be_onnx
 from midlayer_embed.encoder.onnx.tracing import Traced, traceable
 from midlayer_embed.encoder.saving import saved_form
 from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+from midlayer_embed.encoder.target import ExportFailed
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_folder
 from midlayer_embed.ground.quiet import log_level, quiet_transformers

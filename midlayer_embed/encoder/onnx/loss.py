@@ -131,7 +131,8 @@ def _graded_pairs() -> tuple[list[str], list[str], list[float]]:
 def _unit(vectors: Any) -> np.ndarray:
     """Vectors of length 1; a vector of zeros, as of a text without tokens, stays."""
     wide = np.asarray(vectors, dtype=np.float64)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    scaled: np.ndarray = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return scaled
 
 
 def _spearman(vectors: np.ndarray, pairs: tuple[list[int], list[int]], grades: list[float]) -> float:

@@ -125,7 +125,10 @@ def _error_by_rounding(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     step = (max(float(flat.max()), 0.0) - min(float(flat.min()), 0.0)) / _STEPS
     rounded = np.rint(flat / (step or 1.0)) * step
     sizes = np.linalg.norm(flat @ weight, axis=1)
-    return np.linalg.norm((rounded - flat) @ weight, axis=1) / np.maximum(sizes, np.finfo(np.float32).tiny)
+    shares: np.ndarray = np.linalg.norm((rounded - flat) @ weight, axis=1) / np.maximum(
+        sizes, np.finfo(np.float32).tiny
+    )
+    return shares
 
 
 def _after_states(graph: Any) -> set[str]:
@@ -146,10 +149,10 @@ def _save(model: Any, file: Path) -> None:
     """Write a graph, a large one with its weights in a file beside it, as `write_graph` does."""
     import onnx
 
-    apart = (
-        {"save_as_external_data": True, "location": file.name + WEIGHTS_BESIDE} if _size(model) > LARGEST_FILE else {}
-    )
-    onnx.save(model, str(file), **apart)
+    if _size(model) > LARGEST_FILE:
+        onnx.save(model, str(file), save_as_external_data=True, location=file.name + WEIGHTS_BESIDE)
+    else:
+        onnx.save(model, str(file))
 
 
 @contextmanager

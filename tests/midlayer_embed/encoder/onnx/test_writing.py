@@ -14,11 +14,11 @@ from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimil
 from midlayer_embed import MidLayerEncoder, export_onnx
 from midlayer_embed.cli.program import main
 from midlayer_embed.encoder.onnx import writing
-from midlayer_embed.encoder.onnx.graph import GraphFailed
 from midlayer_embed.encoder.onnx.loss import _graded_pairs, measure_loss, with_states_of
 from midlayer_embed.encoder.onnx.names import ATTENTION_MASK, FOLDER, INPUT_IDS, MODEL_FILE, QUANTIZED_FILE, VECTORS
 from midlayer_embed.encoder.onnx.writing import OnnxExport, _with_section
 from midlayer_embed.encoder.serve.readers import read_by_others
+from midlayer_embed.encoder.target import ExportFailed
 from midlayer_embed.errors import InputError
 
 pytestmark = pytest.mark.process
@@ -157,7 +157,7 @@ def test_a_graph_that_differs_is_a_failure_in_one_line(
     saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise GraphFailed("onnx: the graph differs")
+        raise ExportFailed("onnx: the graph differs")
 
     monkeypatch.setattr(writing, "write_graph", fail)
     assert main(["export", str(saved), "--onnx", "--check"]) == 1
