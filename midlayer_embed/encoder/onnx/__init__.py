@@ -1,0 +1,1 @@
+"""A saved layer as ONNX graphs, for readers without torch: ONNX Runtime, transformers.js, OpenVINO."""
