@@ -49,7 +49,7 @@ from midlayer_embed.ground.markdown import table
 from midlayer_embed.ground.whole_files import read_json
 
 PLOT = Path(__file__).parents[1] / "quality_and_cost.png"
-MINILM, TF_IDF = "all-MiniLM-L6-v2", "TF-IDF"
+LAST, MINILM, TF_IDF = "last layer", "all-MiniLM-L6-v2", "TF-IDF"
 REAL_TASKS = ("STSBenchmark", "Banking77Classification")
 STARTER_TASKS = ("StarterSTS", "StarterClassification")
 # The best recipe of docs/guides/recipes.md on STSBenchmark without labels, at the last layer.
@@ -82,12 +82,12 @@ class Way:
     @property
     def scored_by(self) -> str:
         """The way whose vectors are scored: ways of one model in float32 have the same ones."""
-        return ONNX if self.by in (PLAIN, OURS) else self.by
+        return ONNX if self.by in (PLAIN, OURS) and self.model != LAST else self.by
 
 
-def ask(folder: Path, **job: Any) -> tuple[dict[str, Any], Path]:
+def ask(scratch: Path, **job: Any) -> tuple[dict[str, Any], Path]:
     """Run a job in a process of its own; returns its answer and where its vectors are."""
-    out, said = folder / "answer.json", folder / "job.json"
+    out, said = scratch / "answer.json", scratch / "job.json"
     said.write_text(json.dumps({**job, "out": str(out)}), encoding="utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "benchmarks.encoding.one_way", str(said)]
@@ -179,7 +179,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Built:
-    """A saved model with ONNX graphs: its folder, and the revision of its weights and recipe."""
+    """A saved model, with graphs unless it is the plain last layer; the revision is that of weights and recipe."""
 
     folder: Path
     revision: str
@@ -197,7 +197,7 @@ def built(arguments: argparse.Namespace, corpus: Corpus, root: Path) -> tuple[di
     layer, of_recipe = arguments.layer, arguments.recipe_layer
     where = "last layer" if of_recipe == -1 else f"layer {of_recipe}"
     models: dict[str, tuple[Any, int, dict[str, Any]]] = {
-        "last layer": (arguments.model, -1, {}),
+        LAST: (arguments.model, -1, {}),
         f"layer {layer}": (arguments.model, layer, {}),
         f"{RECIPE_NAME}, {where}": (arguments.model, of_recipe, recipe),
     }
@@ -211,11 +211,12 @@ def built(arguments: argparse.Namespace, corpus: Corpus, root: Path) -> tuple[di
         folders[name] = Built(root / str(number), f"{encoder.result_name} {encoder.result_revision}")
         encoder.save_pretrained(str(folders[name].folder))
         tokenizer = tokenizer or encoder.tokenizer
-        graphs = folders[name].folder / FOLDER
-        graphs.mkdir()
-        write_graph(encoder, graphs / MODEL_FILE, embedding=True)
-        quantise(graphs / MODEL_FILE, graphs / QUANTIZED_FILE)
-        print(f"{name}: saved, with ONNX graphs, in {time.perf_counter() - start:.0f} s", flush=True)
+        if name != LAST:
+            graphs = folders[name].folder / FOLDER
+            graphs.mkdir()
+            write_graph(encoder, graphs / MODEL_FILE, embedding=True)
+            quantise(graphs / MODEL_FILE, graphs / QUANTIZED_FILE)
+        print(f"{name}: saved in {time.perf_counter() - start:.0f} s", flush=True)
     return folders, tokenizer
 
 
@@ -224,7 +225,7 @@ def ways_of(models: dict[str, Built], layer: int) -> list[Way]:
     ways = []
     for model in models:
         ours = [OURS] if model == f"layer {layer}" else []
-        ways += [Way(model, by) for by in (PLAIN, *ours, ONNX, INT8)]
+        ways += [Way(model, by) for by in (PLAIN, *ours, *((ONNX, INT8) if model != LAST else ()))]
     return [*ways, Way(TF_IDF, WORDS)]
 
 

@@ -139,20 +139,19 @@ class SavedEncoder:
         vectors = np.zeros((len(unique), self._parts.width * len(self._parts.modes)), dtype=np.float32)
         in_graph = self._model.gives_vectors and n_skipped == 0
         if in_graph:
-            vectors = self._modules_after(vectors)
+            vectors = self._modules_after(vectors)[:, : self._parts.truncate_dim]
         with progress(int(ids.lengths.sum()), "Encoding", "tok", show_progress_bar) as bar:
             for rows in row_batches(ids.lengths, self._model.n_tokens, batch_size):
                 input_ids, mask = padded(rows, ids, self._tokenizer.pad_id)
                 with self._one_pass:
                     if in_graph:
-                        vectors[rows] = self._model.vectors(input_ids, mask)
+                        vectors[rows] = self._model.vectors(input_ids, mask)[:, : self.dim]
                     else:
                         states = self._model.states(input_ids, mask)
                         vectors[rows] = pooled(states, mask, self._parts.modes, n_skipped)
                 bar.update(int(mask.sum()))
         if not in_graph:
-            vectors = self._modules_after(vectors)
-        vectors = vectors[:, : self._parts.truncate_dim]
+            vectors = self._modules_after(vectors)[:, : self._parts.truncate_dim]
         vectors = normalized(vectors) if normalize else vectors
         return np.ascontiguousarray(vectors[where], dtype=np.float32)
 

@@ -171,6 +171,13 @@ def test_a_graph_with_the_vectors_is_used_unless_a_prompt_is_left_out(save: Call
     close(encoder.encode(["a text"], prompt_name="query"), stock(folder, ["a text"], prompt_name="query"))
 
 
+@pytest.mark.parametrize("width", [32, 7])
+def test_a_graph_may_truncate_its_vectors_or_leave_that_to_the_reader(save: Callable[..., Path], width: int) -> None:
+    folder = save(0, final_norm=False, truncate_dim=7)
+    write_lookup(folder, width=width)
+    assert SavedEncoder(folder, "onnx").encode(["a text", ""]).shape == (2, 7)
+
+
 def test_one_text_normalised_and_no_text(lookup: Callable[..., Path]) -> None:
     encoder = SavedEncoder(lookup(), "onnx")
     one = encoder.encode("a text")

@@ -32,9 +32,9 @@ def write_lookup(folder: Path, *, width: int = 0) -> Path:
     outputs = [helper.make_tensor_value_info(STATES, floats, ["b", "t", table.shape[1]])]
     tables = [numpy_helper.from_array(table, "table")]
     if width:
-        tables.append(numpy_helper.from_array(np.zeros((1, width), dtype=np.float32), "zero"))
+        tables.append(numpy_helper.from_array(np.zeros((table.shape[1], width), dtype=np.float32), "zeros"))
         nodes.append(helper.make_node("ReduceMax", [STATES], ["highest"], axes=[1], keepdims=0))
-        nodes.append(helper.make_node("Mul", ["highest", "zero"], [VECTORS]))
+        nodes.append(helper.make_node("MatMul", ["highest", "zeros"], [VECTORS]))
         outputs.append(helper.make_tensor_value_info(VECTORS, floats, ["b", width]))
     inputs = [helper.make_tensor_value_info(name, ints, ["b", "t"]) for name in (INPUT_IDS, ATTENTION_MASK)]
     graph = helper.make_graph(nodes, "lookup", inputs, outputs, tables)
