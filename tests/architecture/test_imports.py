@@ -14,7 +14,7 @@ WINGS = {
     "midlayer_embed": (
         *("errors", "layers", "terms", "sharing", "ground", "recipes", "options", "metrics"),
         *("images", "models", "texts", "forward", "selection"),
-        *("encoder", "bulk", "families", "cli", "__main__"),
+        *("encoder", "saved", "bulk", "families", "cli", "__main__"),
     ),
     "leaderboard": (
         *("config_files", "quiet", "storage", "analysis", "tasks", "models", "scoring", "shards", "results", "report"),
@@ -35,6 +35,8 @@ LIGHT = (
     "midlayer_embed.models.starter",
     "midlayer_embed.encoder.serve.readers",
     "midlayer_embed.encoder.target",
+    "midlayer_embed.encoder.onnx.early",
+    "midlayer_embed.saved.encoder",
     "midlayer_embed.cli",
     "leaderboard.cli",
     "leaderboard.tasks.names",
