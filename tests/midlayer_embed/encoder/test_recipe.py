@@ -27,14 +27,12 @@ TEMPLATES = {
 POOLING_MODES = ["mean", "weightedmean", "lasttoken", "cls+max"]
 TRANSFORMS: list[dict[str, Any]] = [
     {},
-    {"transform": "center"},
-    {"transform": "standardize"},
-    {"transform": "remove:2"},
-    {"transform": "whiten"},
+    *({"transform": name} for name in ("center", "standardize", "remove:2", "whiten")),
     {"transform": "whiten:1", "dim": 7},
 ]
 FITTED_ON = [f"{word} {number} {'and more ' * (number % 5)}" for word in ("one", "rain", "He") for number in range(40)]
 LIMIT = 60
+tokenizer_of = cache(AutoTokenizer.from_pretrained)  # it is asked for every text, and takes longer to load than to use
 # A process without this package loads every folder as anybody would.
 STRANGER = """
 import json, sys
@@ -53,9 +51,6 @@ for folder in folders:
     assert ids[folder] == tokenizer(texts, truncation=True)["input_ids"], "the tokenizer's own limit is another one"
 print(json.dumps(ids))
 """
-
-
-tokenizer_of = cache(AutoTokenizer.from_pretrained)  # it is asked for every text, and takes longer to load than to use
 
 
 def plain_ids(folder: Path, template: str | None, text: str, limit: int) -> list[int]:
