@@ -98,11 +98,8 @@ def _check(encoder: SentenceTransformer, modules: list[Any], embedding: bool) ->
     if not modules or not isinstance(modules[0], Transformer):
         first = type(modules[0]).__name__ if modules else "nothing"
         raise InputError(f"onnx: expected an encoder that begins with a Transformer, got {first}")
-    if isinstance(encoder, MidLayerEncoder):
-        limit = encoder.max_seq_length
-    else:
-        limit = int(modules[0].max_seq_length or 0)
-    check_can_be_onnx(modules[0].model.config, limit)
+    whole: Any = encoder if isinstance(encoder, MidLayerEncoder) else modules[0]  # which counts both copies of a text
+    check_can_be_onnx(modules[0].model.config, int(whole.max_seq_length or 0))
     pools_prompts = getattr(modules[1], "include_prompt", True) if len(modules) > 1 else True
     if embedding and not pools_prompts and any(encoder.prompts.values()):
         raise InputError(
@@ -147,7 +144,8 @@ def _traced(encoder: SentenceTransformer, modules: list[Any], embedding: bool, b
     ids = torch.from_numpy(np.resize(batches[-1].ids, _EXAMPLE))
     mask = torch.ones_like(ids)
     mask[1, 6:] = 0
-    shape = {axis: torch.export.Dim(name) for axis, name in enumerate(DIMENSIONS)}
+    # of any size, or up to the number of positions that the model has
+    shape = dict.fromkeys(range(len(DIMENSIONS)), torch.export.Dim.DYNAMIC)
     try:
         with traceable(modules[0].model, states), torch.no_grad():
             traced = Traced(modules, embedding, encoder.truncate_dim).eval()
@@ -196,7 +194,7 @@ def _divide_by_roots(model: Any) -> None:
 
 
 def _describe(model: Any, encoder: SentenceTransformer) -> None:
-    """Say in the graph where it is from, and drop what torch.onnx says of each node: paths and lines of this machine."""
+    """Say in the graph where it is from, and drop what torch.onnx says of each node: paths and lines of a machine."""
     for graph in (model.graph, *model.functions.values()):
         for node in graph.all_nodes() if hasattr(graph, "all_nodes") else graph:
             node.metadata_props.clear()

@@ -133,7 +133,8 @@ def _by_scan(original: Callable[..., Any]) -> Callable[..., Any]:
         before = torch.zeros_like(hidden_states[:, :, :1]).expand(-1, -1, A.shape[-1]).clone()
         _last, outputs = scan(step, before, tokens)
         outputs = outputs.permute(1, 2, 0) + hidden_states * D[:, None]
-        return outputs * nn.functional.silu(z)
+        gated: torch.Tensor = outputs * nn.functional.silu(z)
+        return gated
 
     return selective_scan
 
@@ -162,7 +163,8 @@ def _bias_of_positions(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _as_bfloat16(values: torch.Tensor) -> torch.Tensor:
     """Values rounded to the 8 significant bits of bfloat16, in float32."""
-    return values.to(torch.bfloat16).to(torch.float32)
+    rounded: torch.Tensor = values.to(torch.bfloat16).to(torch.float32)
+    return rounded
 
 
 # Functions of transformers' modules that are looked up by name when they are called.
