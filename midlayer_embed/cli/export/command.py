@@ -7,6 +7,12 @@ from typing import Any
 from midlayer_embed.cli.early import check_model, check_source
 from midlayer_embed.cli.export.choosing import chosen_layer
 from midlayer_embed.cli.export.gguf import export_to_gguf, is_gguf_export
+from midlayer_embed.cli.export.onnx import (
+    add_onnx_options,
+    add_to_saved_folder,
+    check_onnx_options,
+    export_with_graphs,
+)
 from midlayer_embed.cli.options import (
     PROGRAM,
     add_card_options,
@@ -45,8 +51,9 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="save one layer of a model as an ordinary SentenceTransformer",
         description="Saves one layer of a model as a folder that plain SentenceTransformer loads, without this "
         "package. A fresh process loads the folder and compares vectors before it appears. With --check and no OUT, "
-        "MODEL is a folder that was saved before, and nothing is written. If OUT ends in .gguf, MODEL is a GGUF file, "
-        "and is cut to the blocks of the layer for llama.cpp; nothing is quantised again.",
+        "MODEL is a folder that was saved before, and nothing is written; with --onnx and no OUT, it gets graphs. If "
+        "OUT ends in .gguf, MODEL is a GGUF file, and is cut to the blocks of the layer for llama.cpp; nothing is "
+        "quantised again.",
         epilog=f"example: {PROGRAM} export starter smollm2-layer-7 --layer 7 --check",
     )
     export.set_defaults(command=_export)
@@ -69,6 +76,7 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     add_transform_options(export, default="those to measure on")
     add_text_options(export, required=False, of_proxy=True)
+    add_onnx_options(export)
     add_card_options(export).add_argument(
         "--how-chosen",
         metavar="WORDS",
@@ -77,6 +85,10 @@ def add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    check_onnx_options(arguments)
+    if arguments.onnx and arguments.folder is None:
+        code = add_to_saved_folder(arguments)
+        return _check(arguments.model) if arguments.check and not code else code
     if arguments.check and arguments.folder is None:
         if arguments.layer is not None:
             raise InputError("OUT: expected a folder to save the layer to, got none")
@@ -113,8 +125,13 @@ def _export(arguments: argparse.Namespace) -> int:
     encoder = MidLayerEncoder(checkpoint, chosen, transform_texts=transform_texts, **options)
     card: Any = encoder.model_card_data
     card.how_chosen, card.license, card.base_model = arguments.how_chosen, said["license"], said["base_model"]
+    graphs = None
     try:
-        difference = export_encoder(encoder, arguments.folder, overwrite=arguments.overwrite)
+        if arguments.onnx:
+            graphs = export_with_graphs(arguments, encoder, transform_texts)
+        difference = (
+            graphs.difference if graphs else export_encoder(encoder, arguments.folder, overwrite=arguments.overwrite)
+        )
     except ExportFailed as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return FAILED
@@ -122,6 +139,8 @@ def _export(arguments: argparse.Namespace) -> int:
         f"{arguments.folder}: layer {encoder.layer} of {encoder.n_layers - 1}; plain SentenceTransformer gives the "
         f"same vectors to {difference:.1g}"
     )
+    if graphs is not None:
+        print(graphs)
     return _check(arguments.folder) if arguments.check else 0
 
 
