@@ -90,7 +90,7 @@ MISTAKES = {
         "export starter NEW.gguf --layer 0": "layer: 0 is what enters block 1, and llama.cpp loads no model without a",
         "export starter NEW.gguf --layer 31": "layer: 31 is out of range; a model of 30 blocks",
         "export starter NEW.gguf --layer 7 --raw": "final_norm: llama.cpp pools the states after the final norm",
-        "export starter NEW.gguf --layer 7 --template eol": "template: a GGUF file cannot say it: llama.cpp puts",
+        "export starter NEW.gguf --layer 7 --template eol": "template: a GGUF file cannot say it: llama.cpp pools",
         "export starter NEW.gguf --layer 7 --pooling max": "pooling_mode: llama.cpp has mean, cls, lasttoken, got",
         "export starter NEW.gguf --layer 7 --check": "check: a GGUF file cannot say it: it is compared with its source",
         "export starter NEW.gguf --layer min-dime": "texts: min-dime needs texts: pass --texts FILE",

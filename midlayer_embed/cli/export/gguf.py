@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import fields
 
 from midlayer_embed.cli.early import check_source
 from midlayer_embed.cli.export.choosing import chosen_layer
@@ -20,27 +21,30 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.ground.checks import check_installed
 from midlayer_embed.layers import check_is_layer
 from midlayer_embed.models.starter import is_gguf_name
-from midlayer_embed.options import Source, fold
+from midlayer_embed.options import Recipe, Source, fold
 from midlayer_embed.selection.criteria import LayerSelection
 
-# What a GGUF file cannot say, by the names of the options, and why.
-_NOT_SAID = {
-    "template": "llama.cpp puts nothing around a text; write it there yourself",
-    "transform": "llama.cpp gives the pooled vectors",
+# What a GGUF file takes of the model options, or what is checked by itself; all others are refused.
+_TAKEN = {Source: ("device", "gguf_file", "model_name"), Recipe: ("final_norm", "pooling_mode", "site")}
+_WHY = {
+    Source: "its weights are those of MODEL, as they are",
+    Recipe: "llama.cpp pools what the last block gives after the final norm, and no more",
+}
+_INSTEAD = {
+    "template": "; write it around each text yourself",
+    "max_seq_length": "; llama-server -ub says how many tokens a text may have",
+    "adapters": "; llama-server --lora takes adapters of its own format",
+}
+# Other options of the command, those of other formats included.
+_OTHERS = {
     "transform_texts": "llama.cpp gives the pooled vectors",
     "transform_column": "llama.cpp gives the pooled vectors",
-    "dim": "llama.cpp gives all dimensions",
-    "max_seq_length": "llama.cpp cuts no text; llama-server -ub says how many tokens one may have",
-    "bidirectional": "llama.cpp attends as the architecture does",
-    "adapters": "the weights stay as they are; llama-server --lora takes adapters of its own format",
-    "revision": "a file has none",
     "license": "it has no model card, and keeps its general.license",
     "base_model": "it has no model card",
     "check": "it is compared with its source whenever it is written",
-    # of the other formats
     "onnx": "it is another format",
-    "int8": "the weights keep their types",
-    "embedding": "llama.cpp pools, too",
+    "int8": "it is another format",
+    "embedding": "it is another format",
 }
 
 
@@ -98,9 +102,14 @@ def _check_can_be_said(arguments: argparse.Namespace) -> None:
     """Reject options that would change the vectors, or what is said of them, and that a GGUF file cannot say."""
     if arguments.final_norm is False:
         raise InputError("final_norm: llama.cpp pools the states after the final norm; expected --normed, got --raw")
-    if arguments.dtype != Source.dtype:
-        raise InputError(f"dtype: the weights of a GGUF file keep their types; expected none, got {arguments.dtype!r}")
-    for name, why in _NOT_SAID.items():
+    options = model_options(arguments)
+    for record, taken in _TAKEN.items():
+        for option in fields(record):
+            value = options.get(option.name)
+            if option.name not in taken and value not in (None, False, [], option.default):
+                why = f"{_WHY[record]}{_INSTEAD.get(option.name, '')}"
+                raise InputError(f"{option.name}: a GGUF file cannot say it: {why}; got {value!r}")
+    for name, why in _OTHERS.items():
         value = getattr(arguments, name, None)
-        if value not in (None, False, []):
+        if value not in (None, False):
             raise InputError(f"{name}: a GGUF file cannot say it: {why}; got {value!r}")
