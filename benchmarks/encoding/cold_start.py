@@ -1,6 +1,6 @@
 """Start-up time: `midlayer-embed --help`, and the first vector of a cached model in a new process.
 
-    python -m benchmarks.encoding.cold_start [--model MODEL] [--starts N]
+    python -m benchmarks.encoding.cold_start [--model MODEL] [--layer K] [--starts N]
 
 Each start is a new process, timed from outside; the best start counts. The first vector of `MidLayerEncoder` is
 compared with plain SentenceTransformer on the exported folder, with `LayerwiseEncoder`, which does not import
@@ -55,8 +55,6 @@ print(LayerwiseEncoder(sys.argv[1]).encode(sys.argv[2], [-1])[0].tolist())
     LIGHT_ONNX: _LIGHT.format(backend="onnx"),
     LIGHT_TORCH: _LIGHT.format(backend="torch"),
 }
-# The layer of the folder that the light reader reads.
-LAYER = 7
 # What the light reader must not import.
 NOT_IMPORTED = {
     LIGHT_ONNX: {"sklearn", "scipy", "datasets", "pandas", "torch", "transformers", "sentence_transformers"},
@@ -98,6 +96,7 @@ def main() -> None:
     """Print the times."""
     parser = build_parser(__doc__)
     parser.add_argument("--model", default="starter")
+    parser.add_argument("--layer", type=int, default=7, help="layer of the folder that SavedEncoder reads")
     parser.add_argument("--starts", type=int, default=2)
     arguments = parser.parse_args()
     print(describe_machine())
@@ -109,7 +108,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         last, light = f"{folder}/last", f"{folder}/light"
         MidLayerEncoder(arguments.model, -1).save_pretrained(last)
-        encoder = MidLayerEncoder(arguments.model, LAYER)
+        encoder = MidLayerEncoder(arguments.model, arguments.layer)
         encoder.save_pretrained(light)
         graph = Path(light) / FOLDER / MODEL_FILE
         graph.parent.mkdir()
@@ -149,7 +148,7 @@ def main() -> None:
             ),
             *(
                 Row(
-                    f"cold start: first vector of the exported layer {LAYER}, {name}",
+                    f"cold start: first vector of the exported layer {arguments.layer}, {name}",
                     "-",
                     firsts[name],
                     6.0,
