@@ -18,7 +18,7 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_energy_is_read_where_it_may_be_and_counters_start_again(tmp_path: Path) -> None:
-    from benchmarks.encoding.one_way import Joules
+    from benchmarks.serving.one_way import Joules
 
     assert Joules(tmp_path).since([]) is None
     counters = []
@@ -36,7 +36,7 @@ def test_energy_is_read_where_it_may_be_and_counters_start_again(tmp_path: Path)
 
 
 def test_a_text_is_encoded_once() -> None:
-    from benchmarks.encoding.one_way import Encoding
+    from benchmarks.serving.one_way import Encoding
 
     asked: list[str] = []
 
@@ -51,8 +51,8 @@ def test_a_text_is_encoded_once() -> None:
 
 
 def test_scores_are_kept_by_what_they_depend_on(tmp_path: Path) -> None:
-    from benchmarks.encoding.one_way import INT8, ONNX, OURS, PLAIN
-    from benchmarks.encoding.quality_and_cost import Scores, Way
+    from benchmarks.serving.one_way import INT8, ONNX, OURS, PLAIN
+    from benchmarks.serving.quality_and_cost import Scores, Way
 
     file = tmp_path / "scores.json"
     keys = [Scores.key(Way("layer 7", by), "STS", "starter", "abc") for by in (PLAIN, OURS, ONNX, INT8)]
@@ -64,8 +64,8 @@ def test_scores_are_kept_by_what_they_depend_on(tmp_path: Path) -> None:
 
 
 def test_the_plot_is_drawn(tmp_path: Path) -> None:
-    from benchmarks.encoding.one_way import INT8, ONNX, PLAIN, WORDS
-    from benchmarks.encoding.quality_plot import draw
+    from benchmarks.serving.one_way import INT8, ONNX, PLAIN, WORDS
+    from benchmarks.serving.quality_plot import draw
 
     points = [("last", PLAIN, 20.0, [40.0, 50.0]), ("layer 7", ONNX, 3.0, [51.0, 67.0])]
     points += [("layer 7", INT8, 2.0, [50.0, 66.0]), ("TF-IDF", WORDS, 0.01, [69.0, 63.0])]
@@ -79,7 +79,7 @@ def test_the_plot_is_drawn(tmp_path: Path) -> None:
 def test_all_ways_are_timed_and_scored(llama_folder: Path, tmp_path: Path) -> None:
     sizes = ["--texts", "24", "--blocks", "4", "--rounds", "1", "--layer", "2", "--without-minilm"]
     files = {name: tmp_path / name for name in ("scores.json", "plot.png", "rows.jsonl")}
-    command = [sys.executable, "-m", "benchmarks.encoding.quality_and_cost", "--model", str(llama_folder), *sizes]
+    command = [sys.executable, "-m", "benchmarks.serving.quality_and_cost", "--model", str(llama_folder), *sizes]
     command += [
         "--scores",
         str(files["scores.json"]),

@@ -1,6 +1,6 @@
 """How far the ONNX graphs of every known architecture are from torch.
 
-    python -m benchmarks.encoding.onnx_parity [--architectures NAME ...] [--layers 0 1 2 3]
+    python -m benchmarks.serving.onnx_parity [--architectures NAME ...] [--layers 0 1 2 3]
 
 Writes the graph of some layers of the tiny models of the tests, normed and raw, with the mean of the states inside, and
 runs it over padded batches of 1 to 128 tokens. Prints the largest difference from torch, relative to the size of a

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.encoding.one_way import INT8, ONNX, OURS, PLAIN, WORDS
+from benchmarks.serving.one_way import INT8, ONNX, OURS, PLAIN, WORDS
 
 # Colours that people with any colour vision tell apart (Okabe and Ito); models differ by colour, ways by marker too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")

@@ -1,6 +1,6 @@
 """Quality against cost: texts per second, CPU seconds per 1,000 texts and scores of each way to serve a layer.
 
-    python -m benchmarks.encoding.quality_and_cost [--data-dir FOLDER] [--scores FILE] [--plot FILE] [--layer 7]
+    python -m benchmarks.serving.quality_and_cost [--data-dir FOLDER] [--scores FILE] [--plot FILE] [--layer 7]
 
 Every way encodes the same texts in a process of its own, on two threads: once for warm-up, then `--rounds` times, of
 which the best counts. The texts are those of the two tasks, in batches of the default size; the targets are measured on
@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench import Row, Timing, build_parser, describe_machine, report_rows
-from benchmarks.encoding.one_way import (
+from benchmarks.serving.one_way import (
     BATCH_OF_BLOCKS,
     INT8,
     ONNX,
@@ -90,7 +90,7 @@ def ask(scratch: Path, **job: Any) -> tuple[dict[str, Any], Path]:
     out, said = scratch / "answer.json", scratch / "job.json"
     said.write_text(json.dumps({**job, "out": str(out)}), encoding="utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "benchmarks.encoding.one_way", str(said)]
+    command = [sys.executable, "-m", "benchmarks.serving.one_way", str(said)]
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     answer: dict[str, Any] = read_json(out, "out")
     return answer, out.with_suffix(".npy")
@@ -188,10 +188,7 @@ class Built:
 def built(arguments: argparse.Namespace, corpus: Corpus, root: Path) -> tuple[dict[str, Built], Any]:
     """The saved models, by their names as shown; and the tokenizer of the first one."""
     from benchmarks.recipes import minilm_folder
-    from midlayer_embed import MidLayerEncoder
-    from midlayer_embed.encoder.onnx.graph import write_graph
-    from midlayer_embed.encoder.onnx.names import FOLDER, MODEL_FILE, QUANTIZED_FILE
-    from midlayer_embed.encoder.onnx.quantise import quantise
+    from midlayer_embed import MidLayerEncoder, export_onnx
 
     recipe = {**RECIPE, "transform_texts": corpus.fitted_on}
     layer, of_recipe = arguments.layer, arguments.recipe_layer
@@ -209,13 +206,11 @@ def built(arguments: argparse.Namespace, corpus: Corpus, root: Path) -> tuple[di
         start = time.perf_counter()
         encoder = MidLayerEncoder(model, at, device="cpu", **options)
         folders[name] = Built(root / str(number), f"{encoder.result_name} {encoder.result_revision}")
-        encoder.save_pretrained(str(folders[name].folder))
         tokenizer = tokenizer or encoder.tokenizer
-        if name != LAST:
-            graphs = folders[name].folder / FOLDER
-            graphs.mkdir()
-            write_graph(encoder, graphs / MODEL_FILE, embedding=True)
-            quantise(graphs / MODEL_FILE, graphs / QUANTIZED_FILE)
+        if name == LAST:
+            encoder.save_pretrained(str(folders[name].folder))
+        else:
+            export_onnx(encoder, folders[name].folder, embedding=True, int8=True)
         print(f"{name}: saved in {time.perf_counter() - start:.0f} s", flush=True)
     return folders, tokenizer
 
@@ -330,7 +325,7 @@ def tell(
     report_rows(rows_of(arguments, measured, scores), arguments.rows)
     plot = arguments.plot or (PLOT if arguments.data_dir is not None else None)
     if plot is not None:
-        from benchmarks.encoding.quality_plot import draw
+        from benchmarks.serving.quality_plot import draw
 
         cost = {way: one.texts.cpu_seconds / n_texts * 1000 for way, one in measured.items()}
         draw([(way.model, way.by, cost[way], scores[way]) for way in measured], corpus.tasks, plot)

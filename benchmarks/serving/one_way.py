@@ -1,6 +1,6 @@
 """One way to make vectors, timed and scored in a process of its own, for `quality_and_cost`.
 
-    python -m benchmarks.encoding.one_way JOB
+    python -m benchmarks.serving.one_way JOB
 
 JOB is a JSON file: what makes the vectors, the texts, the tasks, and where the answer is written.
 """

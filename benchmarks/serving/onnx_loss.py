@@ -1,6 +1,6 @@
 """What weights of 8 bits cost: size, and the loss that `export --int8` measures.
 
-    python -m benchmarks.encoding.onnx_loss [--layers 2 7 13 22 30] [--settings]
+    python -m benchmarks.serving.onnx_loss [--layers 2 7 13 22 30] [--settings]
 
 SmolLM2-135M at some layers, its best recipes, and all-MiniLM-L6-v2: cosine to float32 over the sentences of the starter
 STS, and the Spearman correlation there. With --settings, the layers with other settings of the quantiser. Prints a

@@ -1,0 +1,1 @@
+"""What serving a layer costs, and what other formats lose."""
