@@ -102,6 +102,8 @@ MEASURED = {
     "--layers 0 3 6 9 12 15 18 21 24 27 28 29 30": "nobody: the same",
     "python -m benchmarks.selection_study DATA_DIR --models starter minilm mpnet=FOLDER e5=FOLDER "
     "gemma=FOLDER:FILE.gguf --templates none": "nobody: the same",
+    "python -m benchmarks.encoding.onnx_parity --layers 1": "nobody: it takes minutes; tests of `make test-all` compare "
+    "every layer",
     "python -m benchmarks.evaluation.scoring": "`make bench` runs it, and the page quotes what that wrote",
     "python -m benchmarks.evaluation.selection_on_mteb DATA_DIR": "nobody: it takes 40 minutes and real data of MTEB",
     "python -m benchmarks.evaluation.store_dtype": "nobody: it takes two sweeps",
