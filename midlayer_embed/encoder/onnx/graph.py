@@ -19,13 +19,13 @@ from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm,
 from torch import nn
 
 import midlayer_embed
-from midlayer_embed.encoder.export import ExportFailed
-from midlayer_embed.encoder.onnx.names import DIMENSIONS, INPUTS, STATES, VECTORS
+from midlayer_embed.encoder.onnx.names import DIMENSIONS, INPUTS, LARGEST_FILE, STATES, VECTORS, WEIGHTS_BESIDE
 from midlayer_embed.encoder.onnx.probes import Batch, probe_batches, relative_difference, torch_outputs
 from midlayer_embed.encoder.onnx.refusals import check_can_be_onnx
 from midlayer_embed.encoder.onnx.tracing import Traced, traceable
 from midlayer_embed.encoder.saving import saved_form
 from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+from midlayer_embed.encoder.target import ExportFailed
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_folder
 from midlayer_embed.ground.quiet import log_level, quiet_transformers
@@ -35,10 +35,6 @@ from midlayer_embed.ground.quiet import log_level, quiet_transformers
 _OPSET = 18
 # Dimensions of 1 would be taken for constants, and equal ones for the same.
 _EXAMPLE = (2, 9)
-# The largest graph in one file. protobuf reads 2 GiB.
-_LARGEST_FILE = 2**31 - 2**24
-# Where the weights of a larger one are; transformers.js and optimum look for this name.
-_WEIGHTS_BESIDE = "_data"
 _WORD = re.compile(r"\w+")
 _LOGGERS = ("onnxscript", "onnx_ir", "torch.export", "torch.fx", "torch.onnx")
 
@@ -92,9 +88,9 @@ def write_graph(encoder: SentenceTransformer, path: Path, *, embedding: bool) ->
                         f"onnx: the graph's {name} differs from torch by {apart:.2g}, relative to its size; nothing is "
                         "written"
                     )
-            has_weights_beside = (partial / (path.name + _WEIGHTS_BESIDE)).exists()
+            has_weights_beside = (partial / (path.name + WEIGHTS_BESIDE)).exists()
     if not has_weights_beside:  # those of a larger graph that was here before
-        path.with_name(path.name + _WEIGHTS_BESIDE).unlink(missing_ok=True)
+        path.with_name(path.name + WEIGHTS_BESIDE).unlink(missing_ok=True)
     return max(difference.values())
 
 
@@ -240,7 +236,7 @@ def _save(model: Any, path: Path) -> None:
     import onnx_ir  # slow to import
 
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values())
-    beside = path.name + _WEIGHTS_BESIDE if size > _LARGEST_FILE else None
+    beside = path.name + WEIGHTS_BESIDE if size > LARGEST_FILE else None
     onnx_ir.save(model, path, external_data=beside)
 
 
