@@ -130,8 +130,8 @@ def test_scaled_rotary_positions_up_to_where_they_depend_on_length(
     make_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     scaling = {"rope_type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [2.0] * 4}
-    rope = {**scaling, "rope_theta": 1e4, "original_max_position_embeddings": 64}
-    folder = make_model("phi3", rope_parameters=rope)
+    rope = {**scaling, "rope_theta": 1e4}
+    folder = make_model("phi3", rope_parameters=rope, original_max_position_embeddings=64)
     _compare(MidLayerEncoder(folder, 2, max_seq_length=64, device="cpu"), tmp_path / "model.onnx")
     with pytest.raises(InputError, match="above 64 tokens"):
         write_graph(MidLayerEncoder(folder, 2, max_seq_length=65, device="cpu"), tmp_path / "b.onnx", embedding=True)
