@@ -14,6 +14,7 @@ from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.paths import target_folder
 
 if TYPE_CHECKING:
+    from leaderboard.report.figures import Figure
     from leaderboard.report.page_files.sections import Section
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,16 @@ class Leaderboard(Tables):
 
         return markdown(self, **options)
 
+    def __repr__(self) -> str:
+        tasks = self.scores["task"].n_unique()
+        return f"Leaderboard({len(self.models())} models, {tasks} tasks, {len(self.scores)} scores)"
+
+    def _repr_markdown_(self) -> str:
+        """What Jupyter shows: the layers of one model, or the best layer of each of several."""
+        from leaderboard.report.markdown import overview
+
+        return overview(self)
+
     def save_markdown(self, path: str | Path, **options: Any) -> None:
         """Writes `to_markdown` to a file.
 
@@ -97,6 +108,42 @@ class Leaderboard(Tables):
             raise InputError("page: there are no scores to show")
         with atomic_file(path) as partial:
             partial.write_text(page(self, sections=sections, **options), encoding="utf-8")
+
+    def to_site(
+        self, folder: str | Path, *, about: str = "", sections: "Sequence[Section]" = (), **options: Any
+    ) -> None:
+        """Writes a folder that a static Hugging Face Space or GitHub Pages serves as it is.
+
+        It has the page as index.html, with an introduction for strangers, a README.md with the front matter of a Space,
+        .nojekyll, and a picture of the scores.
+
+        Args:
+            folder: Target folder, created if needed. Files of an earlier site are replaced.
+            about: A sentence that says whose results these are.
+            sections: Further sections of the page.
+            **options: Options of `schemes`: tasks, complete_only, seed.
+
+        Raises:
+            InputError: (a ValueError) there is no score, or the folder has a README.md that no site has written.
+        """
+        from leaderboard.report.site.folder import save_site
+
+        if self.scores.is_empty():
+            raise InputError("site: there are no scores to show")
+        save_site(self, folder, about=about, sections=sections, **options)
+
+    def figures(self, **options: Any) -> "dict[str, Figure]":
+        """The figures of `save_figures`, by the name of their files.
+
+        Args:
+            **options: Options of `schemes`: tasks, complete_only, seed.
+
+        Returns:
+            Altair charts; `leaderboard.report.figures.png` makes a picture of one.
+        """
+        from leaderboard.report.figure_rows import all_figures
+
+        return dict(all_figures(self, **options))
 
     def save_figures(self, folder: str | Path, **options: Any) -> None:
         """Draws the paper's figures as .png and .svg: curves of all models, associations and a heat map for each model.
@@ -148,7 +195,7 @@ def load_results(results_dir: str | Path) -> Leaderboard:
 
 def read_board(results_dir: str | Path) -> Leaderboard:
     """`load_results` without the warnings."""
-    from leaderboard.results.load import read_results  # imports mteb and torch
+    from leaderboard.results.load import read_results
 
     return _with_writers(read_results(results_dir))
 
@@ -186,11 +233,16 @@ def load_tables(scores: str | Path | None = None, metrics: str | Path | None = N
         >>> board = load_tables(scores="scores.csv.gz", metrics="metrics.parquet")     # doctest: +SKIP
         >>> board.schemes()                                                            # doctest: +SKIP
     """
-    from leaderboard.results.table_files import read_tables
-
-    board = _with_writers(read_tables(scores, metrics))
+    board = read_table_board(scores, metrics)
     log_remarks(board)
     return board
+
+
+def read_table_board(scores: str | Path | None, metrics: str | Path | None) -> Leaderboard:
+    """`load_tables` without the warnings."""
+    from leaderboard.results.table_files import read_tables
+
+    return _with_writers(read_tables(scores, metrics))
 
 
 def _with_writers(tables: Tables) -> Leaderboard:

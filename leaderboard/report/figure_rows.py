@@ -119,11 +119,12 @@ def save_figures(board: Tables, folder: str | Path, **options: Any) -> None:
         **options: Options of `Leaderboard.schemes`: tasks, complete_only, seed.
     """
     target = target_folder(folder, "folder")
-    for name, figure in _all_figures(board, options):
+    for name, figure in all_figures(board, **options):
         figures.save_figure(figure, *(target / f"{name}{ending}" for ending in (".png", ".svg")))
 
 
-def _all_figures(board: Tables, options: dict[str, Any]) -> Iterator[tuple[str, figures.Figure]]:
+def all_figures(board: Tables, **options: Any) -> Iterator[tuple[str, figures.Figure]]:
+    """The figures of `save_figures`, each with the name of its files."""
     labels = board.variant_labels()
     together = marks(board, **options).filter(pl.col("task").is_null())
     sets = [(tasks, models) for tasks, models in task_sets(board.plain.scores).items() if tasks]

@@ -8,7 +8,7 @@ import polars as pl
 from leaderboard.analysis import recipes, regret
 from leaderboard.analysis.schemes import Tasks, notes, shown_schemes
 from leaderboard.analysis.variants import MODEL, Variant
-from leaderboard.report.answer import answer_of_recipes, answers_of_types
+from leaderboard.report.answer import answer, answer_of_recipes, answers_of_types
 from leaderboard.report.cells import (
     RECIPE_COLUMNS,
     REGRET_COLUMNS,
@@ -45,6 +45,33 @@ def markdown(board: Tables, **options: Any) -> str:
         variant = plain if plain in best else first
         blocks += [_layers(board, variant), _associations(board, variant)]
     return "\n".join("\n".join(block) for block in blocks)
+
+
+def overview(board: Tables) -> str:
+    """A few lines for who has just run a sweep: the answer, and the layers of one model or the best of several.
+
+    Args:
+        board: The tables.
+    """
+    variants = board.variants()
+    if not variants:
+        return "No task is finished yet."
+    if len(variants) == 1:
+        (one,) = variants
+        summary = board.summary(*one[:2], **one.recipe())
+        layers = board.layer_table(*one[:2], **one.recipe())
+        said, shown = answer(summary), layers_markdown(layers, None if summary is None else summary.best)
+        return f"**{escaped(one.label(one.model))}**: {said}\n\n{shown}"
+    found = board.recipes()
+    several = set(found.select(MODEL).unique().filter(pl.len().over("model") > 1)["model"])
+    rows: list[tuple[str, ...]] = [("model", *RECIPE_COLUMNS)]
+    for row in found.iter_rows(named=True):
+        name = f"{row['model']} ({row['revision']})" if row["model"] in several else row["model"]
+        rows.append((escaped(name), *map(escaped, recipe_cells(row))))
+    lines = [table(rows, right=True)]
+    remarks = [*recipes.notes(found), *notes(board.schemes())]
+    lines += [f"{escaped(note[:1].upper() + note[1:])}." for note in remarks]
+    return "\n\n".join(["Scores in points: each model and recipe at its best layer, and at its last.", *lines])
 
 
 def _schemes(board: Tables, options: dict[str, Any]) -> Iterator[str]:

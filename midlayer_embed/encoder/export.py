@@ -16,7 +16,7 @@ import torch
 
 from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
 from midlayer_embed.encoder.serve.plain_tokenizer import PROBES
-from midlayer_embed.encoder.target import check_target
+from midlayer_embed.encoder.target import ExportFailed, check_target
 from midlayer_embed.ground.atomic import atomic_folder
 from midlayer_embed.ground.workers import absolute_python_path
 
@@ -37,10 +37,6 @@ model = SentenceTransformer(folder, device=device)
 found = [model.encode(json.loads(probes), batch_size=size).astype("float32") for size in (1, 32)]
 np.save(vectors, np.stack(found), allow_pickle=False)
 """
-
-
-class ExportFailed(RuntimeError):
-    """The folder that was saved is not what was to be saved; it is removed again."""
 
 
 def export_encoder(

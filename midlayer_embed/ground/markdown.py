@@ -31,3 +31,17 @@ def table(rows: Sequence[Sequence[str]], *, right: bool = False, bold: int | Non
     lines = [" | ".join(f"**{cell}**" if number == bold else cell for cell in row) for number, row in enumerate(rows)]
     lines.insert(1, " | ".join(["---:" if right else "---"] * len(rows[0])))
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def summary_markdown(lines: Sequence[str]) -> str:
+    r"""Build a bold line, and a list of the others under it, from plain text.
+
+    Args:
+        lines: The lines, not escaped.
+
+    Example:
+        >>> summary_markdown(["layer 7", "a *guess*"])
+        '**layer 7**\n\n- a \\*guess\\*'
+    """
+    first, *others = map(escaped, lines)
+    return "\n".join([f"**{first}**", *([""] if others else []), *(f"- {line}" for line in others)])

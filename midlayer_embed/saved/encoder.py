@@ -115,11 +115,12 @@ class SavedEncoder:
         batch_size = check_int("batch_size", batch_size, 1)
         if isinstance(sentences, str):
             check_text("sentences", sentences)
-            return self._encode([sentences], prompt_name, prompt, batch_size, show_progress_bar, normalize_embeddings)[
-                0
-            ]
-        texts = check_texts(sentences, "sentences")
-        return self._encode(texts, prompt_name, prompt, batch_size, show_progress_bar, normalize_embeddings)
+            texts = [sentences]
+        else:
+            texts = check_texts(sentences, "sentences")
+        vectors = self._encode(texts, prompt_name, prompt, batch_size, show_progress_bar, normalize_embeddings)
+        of_one: np.ndarray = vectors[0]
+        return of_one if isinstance(sentences, str) else vectors
 
     def _encode(
         self,

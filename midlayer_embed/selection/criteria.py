@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.markdown import summary_markdown
 from midlayer_embed.layers import layer_number
 from midlayer_embed.terms import METRIC_TABLE, End, Metric
 
@@ -99,6 +100,12 @@ class LayerSelection:
         if self.criterion in COMBINED:
             return f"geometric mean of {' and '.join(COMBINED[self.criterion])}"
         return "mean score (points)" if self.metric is None else METRIC_TABLE[self.metric].title
+
+    def _repr_markdown_(self) -> str:
+        """What Jupyter shows: the choice and how clear it is."""
+        from midlayer_embed.selection.curves import selection_summary  # here, since it imports numpy
+
+        return summary_markdown(selection_summary(self))
 
 
 def is_criterion(name: object) -> bool:

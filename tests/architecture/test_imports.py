@@ -35,6 +35,7 @@ LIGHT = (
     "midlayer_embed.models.starter",
     "midlayer_embed.encoder.serve.readers",
     "midlayer_embed.encoder.target",
+    "midlayer_embed.encoder.onnx.early",
     "midlayer_embed.saved.encoder",
     "midlayer_embed.cli",
     "leaderboard.cli",
@@ -51,6 +52,13 @@ LIGHT = (
     "leaderboard.analysis.regret",
     "leaderboard.analysis.schemes",
     "leaderboard.results.tables",
+    # What shows results that are there already.
+    "leaderboard.board",
+    "leaderboard.results.load",
+    "leaderboard.report.figure_rows",
+    "leaderboard.report.page",
+    "leaderboard.report.terminal",
+    "leaderboard.sweep.receipts",
 )
 
 

@@ -5,10 +5,11 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from midlayer_embed.cli.early import check_texts
-from midlayer_embed.cli.options import has_source, read_texts
-from midlayer_embed.cli.parser import model_options
+from midlayer_embed.cli.options import PROGRAM, has_source, read_texts
+from midlayer_embed.cli.parser import FAILED, model_options
 from midlayer_embed.encoder.onnx.early import check_packages, check_saved_folder
 from midlayer_embed.errors import InputError
+from midlayer_embed.ground.streams import say
 from midlayer_embed.options import Recipe, Source
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def check_onnx_options(arguments: argparse.Namespace) -> None:
             if getattr(arguments, name):
                 raise InputError(f"{name}: only --onnx takes it, and it was not given")
         return
+    if (arguments.folder or "").endswith(".gguf"):
+        raise InputError(f"onnx: expected a folder for the graphs, got {arguments.folder!r}")
     check_packages()
     if arguments.int8 and has_source(arguments):
         check_texts(arguments)
@@ -60,20 +63,19 @@ def check_onnx_options(arguments: argparse.Namespace) -> None:
         check_saved_folder(arguments.model, overwrite=arguments.overwrite)
 
 
-def add_to_saved_folder(arguments: argparse.Namespace) -> None:
-    """Add graphs to a folder that was saved before, and print what they are."""
+def add_to_saved_folder(arguments: argparse.Namespace) -> int:
+    """Add graphs to a folder that was saved before, and print what they are. Returns the exit code."""
     from midlayer_embed.encoder.onnx.writing import export_onnx
+    from midlayer_embed.encoder.target import ExportFailed
 
-    texts = read_texts(arguments) if arguments.int8 else None
-    print(
-        export_onnx(
-            arguments.model,
-            embedding=arguments.embedding,
-            int8=arguments.int8,
-            texts=texts,
-            overwrite=arguments.overwrite,
-        )
-    )
+    options = {name: getattr(arguments, name) for name in (*_MORE, "overwrite")}
+    try:
+        written = export_onnx(arguments.model, texts=read_texts(arguments) if arguments.int8 else None, **options)
+    except ExportFailed as error:
+        say(f"{PROGRAM}: {error}")
+        return FAILED
+    print(written)
+    return 0
 
 
 def export_with_graphs(
@@ -89,14 +91,8 @@ def export_with_graphs(
     from midlayer_embed.encoder.onnx.writing import export_onnx
 
     texts = (read_texts(arguments) or transform_texts) if arguments.int8 else None
-    return export_onnx(
-        encoder,
-        arguments.folder,
-        embedding=arguments.embedding,
-        int8=arguments.int8,
-        texts=texts,
-        overwrite=arguments.overwrite,
-    )
+    options = {name: getattr(arguments, name) for name in (*_MORE, "overwrite")}
+    return export_onnx(encoder, arguments.folder, texts=texts, **options)
 
 
 def _check_nothing_of_saving(arguments: argparse.Namespace) -> None:

@@ -12,9 +12,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from midlayer_embed.encoder.onnx.names import INPUTS, STATES
+from midlayer_embed.errors import InputError
 
 # As many texts say enough.
 _MOST_TEXTS = 500
+_SAMPLES = 16
 _BATCH = 16
 
 
@@ -56,20 +58,41 @@ def measure_loss(encoder: SentenceTransformer, graph: Path, texts: Sequence[str]
             the starter STS, sentences of docstrings.
 
     Raises:
-        InputError: (a ValueError) there are no texts.
+        InputError: (a ValueError) no text has a token.
     """
     int8 = with_states_of(encoder, graph)
     first, second, grades = _graded_pairs()
     sentences = list(dict.fromkeys((*first, *second)))
-    kept = sentences if texts is None else list(texts)[:: max(1, -(-len(texts) // _MOST_TEXTS))]
+    kept = sentences if texts is None else _spread(texts, _MOST_TEXTS)
     everything = list(dict.fromkeys((*sentences, *kept)))
     expected, found = (_unit(model.encode(everything, batch_size=_BATCH)) for model in (encoder, int8))
     at = {text: number for number, text in enumerate(everything)}
+    # a text without tokens has a vector of zeros by both
+    kept = [text for text in kept if expected[at[text]].any()]
+    if not kept:
+        raise InputError(f"texts: none of them has a token, of {len(texts or ())}")
     cosines = (expected * found).sum(axis=1)[[at[text] for text in kept]]
     pairs = ([at[text] for text in first], [at[text] for text in second])
     in_float32, in_int8 = (_spearman(vectors, pairs, grades) for vectors in (expected, found))
     words = "starter texts" if texts is None else "texts"
     return Int8Loss(words, len(kept), float(cosines.mean()), float(cosines.min()), in_float32, in_int8)
+
+
+def samples(encoder: SentenceTransformer, texts: Sequence[str] | None = None) -> list[dict[str, np.ndarray]]:
+    """Inputs of a graph, one text each, which show `quantise` what is too coarse.
+
+    Args:
+        encoder: The encoder.
+        texts: As for `measure_loss`.
+    """
+    first, _, _ = _graded_pairs()
+    features = (encoder.preprocess([text]) for text in _spread(first if texts is None else texts, _SAMPLES))
+    return [{name: each[name].numpy() for name in INPUTS} for each in features if each[INPUTS[0]].shape[1]]
+
+
+def _spread(texts: Sequence[str], most: int) -> list[str]:
+    """At most so many texts, evenly spread."""
+    return list(texts)[:: max(1, -(-len(texts) // most))]
 
 
 def with_states_of(encoder: SentenceTransformer, graph: Path) -> SentenceTransformer:
@@ -108,7 +131,8 @@ def _graded_pairs() -> tuple[list[str], list[str], list[float]]:
 def _unit(vectors: Any) -> np.ndarray:
     """Vectors of length 1; a vector of zeros, as of a text without tokens, stays."""
     wide = np.asarray(vectors, dtype=np.float64)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    scaled: np.ndarray = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return scaled
 
 
 def _spearman(vectors: np.ndarray, pairs: tuple[list[int], list[int]], grades: list[float]) -> float:

@@ -6,7 +6,7 @@ The graphs are of the folder as plain sentence-transformers loads it, in float32
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from midlayer_embed.encoder.export import export_encoder
 from midlayer_embed.encoder.onnx.early import check_packages, check_saved_folder
 from midlayer_embed.encoder.onnx.graph import write_graph
-from midlayer_embed.encoder.onnx.loss import Int8Loss, measure_loss
+from midlayer_embed.encoder.onnx.loss import Int8Loss, measure_loss, samples
 from midlayer_embed.encoder.onnx.names import FOLDER, INPUTS, MODEL_FILE, QUANTIZED_FILE, STATES, VECTORS
 from midlayer_embed.encoder.onnx.quantise import quantise
 from midlayer_embed.errors import InputError
@@ -148,7 +148,7 @@ def add_graphs(
         write_graph(encoder, graphs / MODEL_FILE, embedding=embedding)
         loss = None
         if int8:
-            quantise(graphs / MODEL_FILE, graphs / QUANTIZED_FILE)
+            quantise(graphs / MODEL_FILE, graphs / QUANTIZED_FILE, samples(encoder, texts))
             loss = measure_loss(encoder, graphs / QUANTIZED_FILE, texts)
     sizes = {f"{FOLDER}/{path.name}": path.stat().st_size for path in sorted(graphs.iterdir())}
     written = OnnxExport(saved, sizes, (STATES, VECTORS)[: 1 + embedding], loss)
@@ -172,7 +172,8 @@ def _section(encoder: SentenceTransformer, written: OnnxExport, graphs: Path) ->
     for name, size in written.sizes.items():
         rows.append((f"`{name}`", _megabytes(size), f"`{file_sha256(graphs / Path(name).name)}`"))
     after = ", ".join(type(module).__name__ for module in list(encoder.children())[1:])
-    outputs = f"`{STATES}` (texts, tokens, {encoder[0].get_embedding_dimension()})"
+    first: Any = encoder[0]
+    outputs = f"`{STATES}` (texts, tokens, {first.get_embedding_dimension()})"
     if VECTORS in written.outputs:
         outputs += f" and `{VECTORS}` (texts, {encoder.get_embedding_dimension()}) with {after} inside"
     loss = f"\n\nInt8: {written.loss}." if written.loss is not None else ""

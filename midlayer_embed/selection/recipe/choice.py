@@ -121,6 +121,12 @@ class RecipeSelection:
         }
         return pl.DataFrame(rows, schema=schema, orient="row")
 
+    def _repr_markdown_(self) -> str:
+        """What Jupyter shows: the choice, how sure it is, and the best candidates."""
+        from midlayer_embed.selection.recipe.words import recipe_markdown  # here, since it imports numpy
+
+        return recipe_markdown(self)
+
     def write_tables(self, folder: Path) -> tuple[str, ...]:
         """Write the table as recipes.parquet and recipes.csv, with what was measured in further columns.
 

@@ -1,7 +1,8 @@
-"""A recipe that was chosen, in words, and the candidates as a text table."""
+"""A recipe that was chosen, in words, and the candidates as a table."""
 
 import numpy as np
 
+from midlayer_embed.ground.markdown import escaped, summary_markdown, table
 from midlayer_embed.recipes.names import NONE
 from midlayer_embed.selection.criteria import LayerSelection, all_tie, metrics_of
 from midlayer_embed.selection.curves import FEW_TEXTS, aligned, number
@@ -18,16 +19,29 @@ def recipe_table(selection: RecipeSelection, top: int = 10) -> str:
         selection: The choice.
         top: Number of candidates.
     """
+    return aligned(_columns(selection, top))
+
+
+def recipe_markdown(selection: RecipeSelection, top: int = 5) -> str:
+    """The summary, and the best candidates as a Markdown table.
+
+    Args:
+        selection: The choice.
+        top: Number of candidates.
+    """
+    rows = [[escaped(cell) for cell in row] for row in zip(*_columns(selection, top), strict=True)]
+    return f"{summary_markdown(recipe_summary(selection))}\n\n{table(rows, right=True)}"
+
+
+def _columns(selection: RecipeSelection, top: int) -> list[list[str]]:
     shown = selection.ranked[:top]
-    return aligned(
-        [
-            ["rank", *(str(rank) for rank in range(1, len(shown) + 1))],
-            ["template", *(_name(candidate.template) for candidate in shown)],
-            ["pooling", *(candidate.pooling_mode for candidate in shown)],
-            ["layer", *(str(candidate.layer) for candidate in shown)],
-            [selection.criterion, *(number(_value(candidate)) for candidate in shown)],
-        ]
-    )
+    return [
+        ["rank", *(str(rank) for rank in range(1, len(shown) + 1))],
+        ["template", *(_name(candidate.template) for candidate in shown)],
+        ["pooling", *(candidate.pooling_mode for candidate in shown)],
+        ["layer", *(str(candidate.layer) for candidate in shown)],
+        [selection.criterion, *(number(_value(candidate)) for candidate in shown)],
+    ]
 
 
 def recipe_summary(selection: RecipeSelection) -> list[str]:

@@ -102,6 +102,12 @@ def test_a_choice_is_told_with_its_margin_and_stability(selection: LayerSelectio
     assert selection_summary(LayerSelection(3, 4, "last")) == ["layer 3 of 3 (depth 1.00), by last"]
 
 
+def test_jupyter_shows_the_summary(selection: LayerSelection) -> None:
+    first, *others = selection_summary(selection)
+    assert selection._repr_markdown_() == "\n".join([f"**{first}**", "", *(f"- {line}" for line in others)])
+    assert LayerSelection(3, 4, "last", reason="a|b")._repr_markdown_().endswith("\n- a\\|b")
+
+
 def test_bars_grow_with_the_values(selection: LayerSelection) -> None:
     bars = [line.count("█") for line in curve_bars(selection).splitlines()[1:]]
     assert bars == [32, 1, 5, 24]

@@ -211,6 +211,15 @@ def test_the_table_has_every_candidate_and_ranks_those_that_are_eligible(found: 
     assert left.rows() == [("eol", "lasttoken", 0, None, None)]  # the same vector for every text
 
 
+def test_jupyter_shows_the_summary_and_the_best_candidates(found: RecipeSelection) -> None:
+    summary, _, table = found._repr_markdown_().partition("\n\n| rank |")
+    assert summary.startswith("**picked: ") and len(summary.splitlines()) == len(recipe_summary(found)) + 1
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
+    best = found.ranked[:5]
+    assert [row[:2] for row in rows] == [[str(rank), one.template or "none"] for rank, one in enumerate(best, start=1)]
+    assert [(row[2], int(row[3])) for row in rows] == [(one.pooling_mode, one.layer) for one in best]
+
+
 def test_states_that_are_not_finite_are_never_picked(
     llama_folder: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

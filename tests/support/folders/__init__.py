@@ -1,1 +1,1 @@
-"""Results folders written by hand."""
+"""Folders of results and of a cache that tests start from."""
