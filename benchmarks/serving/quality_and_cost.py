@@ -26,6 +26,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,9 @@ def built(arguments: argparse.Namespace, corpus: Corpus, root: Path) -> tuple[di
     for number, (name, (model, at, options)) in enumerate(models.items()):
         start = time.perf_counter()
         encoder = MidLayerEncoder(model, at, device="cpu", **options)
-        folders[name] = Built(root / str(number), f"{encoder.result_name} {encoder.result_revision}")
+        said = {**RECIPE, "fitted on": sha256("\0".join(corpus.fitted_on).encode()).hexdigest()[:12]} if options else {}
+        revision = f"{encoder.checkpoint.name}, layer {encoder.layer}, {said}, {encoder.result_revision}"
+        folders[name] = Built(root / str(number), revision)
         tokenizer = tokenizer or encoder.tokenizer
         if name == LAST:
             encoder.save_pretrained(str(folders[name].folder))
@@ -273,19 +276,23 @@ def run(
             first = expected.setdefault(way.model, vectors)
             np.testing.assert_allclose(vectors, first, rtol=TOLERANCE, atol=TOLERANCE * float(np.abs(first).max()))
     data = "whole" if arguments.data_dir is not None else "starter"
-    scores, found = Scores(arguments.scores), {}
+    scores, found, n_kept = Scores(arguments.scores), dict[Way, list[float]](), 0
     for way in ways:
         folder, revision = (
             ("", "1") if way.model not in folders else (str(folders[way.model].folder), folders[way.model].revision)
         )
         keys = {task: Scores.key(way, task, data, revision) for task in corpus.tasks}
-        if missing := [task for task, key in keys.items() if scores.get(key) is None]:
+        missing = [task for task, key in keys.items() if scores.get(key) is None]
+        n_kept += len(keys) - len(missing)
+        if missing:
             start = time.perf_counter()
             answer, _ = ask(root, by=way.scored_by, folder=folder, rounds=0, tasks=missing, **job)
             for task in missing:
                 scores.put(keys[task], answer[task])
             print(f"{way.model}, {way.scored_by}: scored in {time.perf_counter() - start:.0f} s", flush=True)
         found[way] = [float(scores.get(key) or 0) for key in keys.values()]
+    if arguments.scores is not None:
+        print(f"{n_kept} scores are those of {arguments.scores.name} or of a way with the same vectors")
     return (measured, found) if measured else None
 
 

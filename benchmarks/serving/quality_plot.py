@@ -38,6 +38,7 @@ def draw(points: Sequence[tuple[str, str, float, Sequence[float]]], tasks: Seque
                 for cost, height, by in own:
                     panel.scatter(cost, height, s=46, color=colour_of[model], marker=_MARKERS[by], zorder=2)
             panel.set_xscale("log")
+            panel.xaxis.set_major_formatter("{x:g}")
             panel.set_title(task, fontsize=11)
             panel.set_xlabel("CPU seconds per 1,000 texts")
             panel.grid(alpha=0.25)

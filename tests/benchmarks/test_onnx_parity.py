@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from benchmarks.encoding.onnx_parity import main
+from benchmarks.serving.onnx_parity import main
 
 
 @pytest.mark.slow
