@@ -103,7 +103,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from midlayer_embed.encoder.export import ExportFailed, export_encoder
     from midlayer_embed.encoder.saving import check_can_be_saved
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
-    from midlayer_embed.selection.curves import selection_summary
+    from midlayer_embed.selection.criteria import selection_summary
     from midlayer_embed.selection.select import select_layer
 
     options = model_options(arguments)
