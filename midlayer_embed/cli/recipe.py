@@ -111,7 +111,7 @@ def _recipe(arguments: argparse.Namespace) -> None:
     check_texts(arguments)
     check_is_layer(arguments.site, "chosen")
     check_model(arguments)
-    from midlayer_embed.selection.recipe.words import recipe_summary, recipe_table
+    from midlayer_embed.selection.recipe.choice import recipe_summary, recipe_table
     from midlayer_embed.selection.recipe_search import select_recipe
 
     selection = select_recipe(
@@ -140,7 +140,7 @@ def export_command(arguments: argparse.Namespace, selection: "RecipeSelection") 
         arguments: Those of the command `recipe`.
         selection: What it chose.
     """
-    from midlayer_embed.selection.recipe.words import provenance
+    from midlayer_embed.selection.recipe.choice import provenance
 
     recipe = selection.recipe
     defaults = {option.name: option.default for record in (Source, Recipe) for option in fields(record)}

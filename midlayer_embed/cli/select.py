@@ -50,7 +50,8 @@ def _select(arguments: argparse.Namespace) -> None:
     check_texts_for(arguments.criterion, arguments)
     check_is_layer(arguments.site, "chosen")
     check_model(arguments)
-    from midlayer_embed.selection.curves import curve_bars, selection_summary
+    from midlayer_embed.selection.criteria import selection_summary
+    from midlayer_embed.selection.curves import curve_bars
     from midlayer_embed.selection.select import select_layer
 
     selection = select_layer(

@@ -14,8 +14,8 @@ from huggingface_hub import ModelCard, ModelCardData
 from midlayer_embed.ground.markdown import escaped, table
 from midlayer_embed.options import Recipe
 from midlayer_embed.recipes.names import TEMPLATES, TEXT, find_template
-from midlayer_embed.selection.criteria import end_of, said_of
-from midlayer_embed.selection.curves import curve_markdown, measured_on, selection_summary
+from midlayer_embed.selection.criteria import end_of, said_of, selection_summary
+from midlayer_embed.selection.curves import curve_markdown, measured_on
 
 if TYPE_CHECKING:
     from midlayer_embed.selection.criteria import LayerSelection

@@ -1,12 +1,11 @@
-"""Criteria, which pick a layer without the user's labels, and the layer that a criterion picked.
+"""Criteria, which pick a layer without the user's labels, and the layer that a criterion picked, also in words.
 
 Nothing is measured here. Neither torch nor numpy is imported, so that command lines can list the criteria.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.markdown import summary_markdown
@@ -50,6 +49,10 @@ OUTSIDE = (PROXY, "published")
 LEAST_TEXTS = 200
 # Without texts: of the fixed depths, the one that loses the least on the models of "Layer by Layer".
 GUESS = "depth:0.8"
+# A choice that fewer random halves of the texts repeat than this share is not sure.
+_UNSURE = 0.5
+# Fewer different texts than this are too few to trust a choice.
+FEW_TEXTS = 50
 # Values that differ by less, relative to values of about 1 and more, are equal: states are float32.
 _ROUNDING = 1e-6
 
@@ -104,9 +107,61 @@ class LayerSelection:
 
     def _repr_markdown_(self) -> str:
         """What Jupyter shows: the choice and how clear it is."""
-        # by name: the words know the choice, and the choice does not know its words
-        words: Any = import_module("midlayer_embed.selection.curves")
-        return summary_markdown(words.selection_summary(self))
+        return summary_markdown(selection_summary(self))
+
+
+def selection_summary(selection: LayerSelection) -> list[str]:
+    """The layer that was chosen and how clear the choice is, in a few lines."""
+    chosen = (
+        f"layer {selection.layer} of {selection.n_layers - 1} (depth {selection.depth:.2f}), by {selection.criterion}"
+    )
+    n_different, items = FEW_TEXTS, "texts"
+    if selection.profile is not None:
+        items = f"{selection.profile.kind}s"
+        n_texts, n_different = selection.profile.n_texts, selection.profile.n_different_texts
+        repeated = f", {n_different} of them different" if n_different < n_texts else ""
+        chosen += f" over {n_texts} {items}{repeated}{without_first(selection.profile)}"
+    lines = [chosen, *filter(None, [selection.reason])]
+    if selection.values is not None and selection.runner_up is not None and selection.margin is not None:
+        known = [float(value) for value in selection.values if value == value]
+        spread = max(known) - min(known)
+        share = f" ({selection.margin / spread:.1%} of the curve's range)" if spread > 0 else ""
+        tied = all_tie(selection.values[[selection.layer, selection.runner_up]])
+        behind = (
+            "of the same value; the lower one was taken" if tied else f"behind by {number(selection.margin)}{share}"
+        )
+        lines.append(f"runner-up: layer {selection.runner_up}{_saved(selection)}, {behind}")
+    if selection.stability is not None:
+        same = round(selection.stability * selection.n_resamples)
+        lines.append(f"stability: the same layer on {same} of {selection.n_resamples} random halves of the {items}")
+        if selection.stability < _UNSURE and selection.picks:
+            low, high = min(selection.picks), max(selection.picks)
+            lines.append(f"unsure: the halves pick layers {low} to {high}; these {items} do not tell them apart")
+    if n_different < FEW_TEXTS:
+        lines.append(f"few {items}: {n_different} different ones say little; pass some hundreds of your own")
+    return lines
+
+
+def _saved(selection: LayerSelection) -> str:
+    """How much smaller the encoder of the runner-up is, if it is."""
+    assert selection.runner_up is not None
+    n_blocks = selection.layer - selection.runner_up
+    return f" ({n_blocks} block{'s' * (n_blocks > 1)} fewer)" if n_blocks > 0 else ""
+
+
+def without_first(profile: "Profile") -> str:
+    """Words for a profile that leaves the first token out; empty for others."""
+    return "" if profile.settings.first_token else ", without the first token of each"
+
+
+def number(value: float) -> str:
+    """A number with four significant digits; NaN is "-".
+
+    Example:
+        >>> number(0.0123456), number(123.456), number(float("nan"))
+        ('0.01235', '123.5', '-')
+    """
+    return "-" if value != value else f"{value:#.4g}".rstrip(".")
 
 
 def is_criterion(name: object) -> bool:

@@ -24,7 +24,7 @@ from midlayer_embed.ground.pictures import (
     wrapped,
 )
 from midlayer_embed.layers import LAYER_SITE
-from midlayer_embed.selection.criteria import all_tie
+from midlayer_embed.selection.criteria import number, without_first
 from midlayer_embed.terms import METRIC_TABLE
 
 if TYPE_CHECKING:
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 
 _BAR_WIDTH = 32
 _SHORTEST_BAR = 4
-# A choice that fewer random halves of the texts repeat than this share is not sure.
-_UNSURE = 0.5
-# Fewer different texts than this are too few to trust a choice.
-FEW_TEXTS = 50
 _NO_MATPLOTLIB = "pictures need matplotlib; run: pip install 'midlayer-embed[select]'"
 _LINE, _MARK = COLOURS[:2]  # distinct in grey as well
 _POINTS_PER_INCH = 72
@@ -72,11 +68,8 @@ def measured_on(profile: "Profile") -> str:
     states = {profile.states_of(metric) for metric in profile.values}
     kinds = " and ".join(kind for kind in ("raw", "normed") if kind in states)
     where = "" if profile.site == LAYER_SITE else f"{profile.site}, "
-    return f"{where}{kinds} states of {profile.n_texts} {profile.kind}{'s' * (profile.n_texts != 1)}{_tokens(profile)}"
-
-
-def _tokens(profile: "Profile") -> str:
-    return "" if profile.settings.first_token else ", without the first token of each"
+    items = f"{profile.kind}{'s' * (profile.n_texts != 1)}"
+    return f"{where}{kinds} states of {profile.n_texts} {items}{without_first(profile)}"
 
 
 def _width(columns: list[list[str]]) -> int:
@@ -95,44 +88,6 @@ def aligned(columns: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in columns]
     rows = zip(*columns, strict=True)
     return "\n".join("  ".join(cell.rjust(size) for cell, size in zip(row, widths, strict=True)) for row in rows)
-
-
-def selection_summary(selection: "LayerSelection") -> list[str]:
-    """The layer that was chosen and how clear the choice is, in a few lines."""
-    chosen = (
-        f"layer {selection.layer} of {selection.n_layers - 1} (depth {selection.depth:.2f}), by {selection.criterion}"
-    )
-    n_different, items = FEW_TEXTS, "texts"
-    if selection.profile is not None:
-        items = f"{selection.profile.kind}s"
-        n_texts, n_different = selection.profile.n_texts, selection.profile.n_different_texts
-        repeated = f", {n_different} of them different" if n_different < n_texts else ""
-        chosen += f" over {n_texts} {items}{repeated}{_tokens(selection.profile)}"
-    lines = [chosen, *filter(None, [selection.reason])]
-    if selection.values is not None and selection.runner_up is not None and selection.margin is not None:
-        spread = float(np.nanmax(selection.values) - np.nanmin(selection.values))
-        share = f" ({selection.margin / spread:.1%} of the curve's range)" if spread > 0 else ""
-        tied = all_tie(selection.values[[selection.layer, selection.runner_up]])
-        behind = (
-            "of the same value; the lower one was taken" if tied else f"behind by {number(selection.margin)}{share}"
-        )
-        lines.append(f"runner-up: layer {selection.runner_up}{_saved(selection)}, {behind}")
-    if selection.stability is not None:
-        same = round(selection.stability * selection.n_resamples)
-        lines.append(f"stability: the same layer on {same} of {selection.n_resamples} random halves of the {items}")
-        if selection.stability < _UNSURE and selection.picks:
-            low, high = min(selection.picks), max(selection.picks)
-            lines.append(f"unsure: the halves pick layers {low} to {high}; these {items} do not tell them apart")
-    if n_different < FEW_TEXTS:
-        lines.append(f"few {items}: {n_different} different ones say little; pass some hundreds of your own")
-    return lines
-
-
-def _saved(selection: "LayerSelection") -> str:
-    """How much smaller the encoder of the runner-up is, if it is."""
-    assert selection.runner_up is not None
-    n_blocks = selection.layer - selection.runner_up
-    return f" ({n_blocks} block{'s' * (n_blocks > 1)} fewer)" if n_blocks > 0 else ""
 
 
 def curve_bars(selection: "LayerSelection", width: int | None = None) -> str:
@@ -169,16 +124,6 @@ def curve_markdown(selection: "LayerSelection") -> str:
     for layer, value in enumerate(selection.values):
         rows.append([str(layer), f"{layer / (selection.n_layers - 1):.2f}", number(value)])
     return table(rows, right=True, bold=1 + selection.layer)
-
-
-def number(value: float) -> str:
-    """A number with four significant digits; NaN is "-".
-
-    Example:
-        >>> number(0.0123456), number(123.456), number(float("nan"))
-        ('0.01235', '123.5', '-')
-    """
-    return "-" if np.isnan(value) else f"{value:#.4g}".rstrip(".")
 
 
 def can_draw() -> bool:

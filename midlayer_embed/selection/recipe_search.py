@@ -28,11 +28,11 @@ from midlayer_embed.selection.recipe.choice import (
     RecipeSelection,
     check_poolings,
     check_recipe_criterion,
+    choice_of_layer,
 )
 from midlayer_embed.selection.recipe.kept_passes import KeptPasses
 from midlayer_embed.selection.recipe.passes import Search, entries_of, takes_transform
 from midlayer_embed.selection.recipe.purposes import TRANSFORMS, check_purpose, transform_for
-from midlayer_embed.selection.recipe.words import choice_of_layer
 from midlayer_embed.selection.select import N_RESAMPLES
 from midlayer_embed.terms import METRIC_TABLE
 from midlayer_embed.texts.tokens import check_texts

@@ -14,7 +14,8 @@ from leaderboard.criteria import proxy, published
 from leaderboard.models.known import known_models
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder, select_layer
 from midlayer_embed.models.checkpoint import Checkpoint, find_checkpoint
-from midlayer_embed.selection.curves import curve_bars, selection_summary
+from midlayer_embed.selection.criteria import selection_summary
+from midlayer_embed.selection.curves import curve_bars
 
 
 @pytest.mark.parametrize("options", [{}, {"template": "eol", "pooling_mode": "lasttoken"}])

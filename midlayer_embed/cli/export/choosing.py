@@ -22,7 +22,7 @@ def chosen_layer(
         checkpoint: The model.
         options: The values of the model options, as `model_options` gives them.
     """
-    from midlayer_embed.selection.curves import selection_summary
+    from midlayer_embed.selection.criteria import selection_summary
     from midlayer_embed.selection.select import select_layer
 
     of_every_layer = {name: value for name, value in options.items() if name not in OF_ONE_LAYER}

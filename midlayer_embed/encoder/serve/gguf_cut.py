@@ -198,6 +198,6 @@ def layer_of_gguf(head: Head, layer: int | float) -> int:
 
 
 def _how_chosen(selection: LayerSelection) -> str:
-    from midlayer_embed.selection.curves import selection_summary
+    from midlayer_embed.selection.criteria import selection_summary
 
     return "; ".join(selection_summary(selection))

@@ -11,7 +11,8 @@ from support.vision.tiny_vision import images
 from midlayer_embed import ImageLayerwiseEncoder, profile_layers, select_layer
 from midlayer_embed.cli.program import main
 from midlayer_embed.images.folders import images_in
-from midlayer_embed.selection.curves import profile_table, selection_summary
+from midlayer_embed.selection.criteria import selection_summary
+from midlayer_embed.selection.curves import profile_table
 
 pytestmark = pytest.mark.model
 

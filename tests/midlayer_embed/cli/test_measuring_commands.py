@@ -8,7 +8,8 @@ from transformers import AutoTokenizer
 from midlayer_embed import profile_layers, select_layer
 from midlayer_embed.cli.program import main
 from midlayer_embed.errors import InputError
-from midlayer_embed.selection.curves import curve_bars, profile_table, selection_summary
+from midlayer_embed.selection.criteria import selection_summary
+from midlayer_embed.selection.curves import curve_bars, profile_table
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from midlayer_embed import MidLayerEncoder, select_recipe
 from midlayer_embed.cli.parser import model_arguments
 from midlayer_embed.cli.program import main
-from midlayer_embed.selection.recipe.words import provenance, recipe_summary, recipe_table
+from midlayer_embed.selection.recipe.choice import provenance, recipe_summary, recipe_table
 from midlayer_embed.texts import corpora
 
 

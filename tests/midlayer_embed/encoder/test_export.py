@@ -11,7 +11,8 @@ from midlayer_embed import MidLayerEncoder, select_layer
 from midlayer_embed.cli.program import main
 from midlayer_embed.encoder.export import _LOAD, ExportFailed, _are_same, export_encoder
 from midlayer_embed.encoder.serve.readers import read_by_others
-from midlayer_embed.selection.curves import curve_markdown, selection_summary
+from midlayer_embed.selection.criteria import selection_summary
+from midlayer_embed.selection.curves import curve_markdown
 
 
 @pytest.mark.process

@@ -15,8 +15,8 @@ from midlayer_embed.cli import main
 from midlayer_embed.encoder.card import selection_section
 from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.selection.auto import recommended
-from midlayer_embed.selection.criteria import GUESS, LEAST_TEXTS
-from midlayer_embed.selection.curves import curve_bars, selection_summary
+from midlayer_embed.selection.criteria import GUESS, LEAST_TEXTS, selection_summary
+from midlayer_embed.selection.curves import curve_bars
 from midlayer_embed.selection.outside import outside_criterion
 
 

@@ -9,6 +9,7 @@ import pytest
 from midlayer_embed import LayerSelection
 from midlayer_embed.encoder.card import selection_section
 from midlayer_embed.options import Recipe
+from midlayer_embed.selection.criteria import selection_summary
 from midlayer_embed.selection.curves import (
     curve_bars,
     curve_markdown,
@@ -16,7 +17,6 @@ from midlayer_embed.selection.curves import (
     draw_selection,
     measured_on,
     profile_table,
-    selection_summary,
 )
 from midlayer_embed.selection.measures import MetricSettings
 from midlayer_embed.selection.profile import Profile

@@ -15,7 +15,7 @@ from support.tiny_models import save_with_modules
 import midlayer_embed.models.weights as weights_module
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder, Recipe, RecipeSelection, select_layer, select_recipe
 from midlayer_embed.selection.recipe import passes as passes_module
-from midlayer_embed.selection.recipe.words import provenance, recipe_summary, recipe_table
+from midlayer_embed.selection.recipe.choice import provenance, recipe_summary, recipe_table
 from midlayer_embed.texts.word_views import dropped, halves
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from midlayer_embed import LayerSelection, LayerwiseEncoder, MidLayerEncoder, profile_layers, select_layer
 from midlayer_embed.encoder.card import how_chosen
-from midlayer_embed.selection.criteria import CRITERIA
-from midlayer_embed.selection.curves import curve_bars, selection_summary
+from midlayer_embed.selection.criteria import CRITERIA, selection_summary
+from midlayer_embed.selection.curves import curve_bars
 
 
 @pytest.fixture(scope="module")

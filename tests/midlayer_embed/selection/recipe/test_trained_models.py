@@ -8,7 +8,7 @@ import pytest
 from support.tiny_models import save_with_modules
 
 from midlayer_embed import LayerwiseEncoder, select_recipe
-from midlayer_embed.selection.recipe.words import recipe_summary
+from midlayer_embed.selection.recipe.choice import recipe_summary
 
 
 @pytest.fixture(scope="module")
