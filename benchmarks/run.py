@@ -47,6 +47,7 @@ PROGRAMS: tuple[tuple[str, ...], ...] = (
     ("benchmarks.evaluation.scoring_jobs",),
     ("benchmarks.evaluation.workers",),
     ("benchmarks.encoding.cold_start", "--starts", "1"),
+    ("benchmarks.encoding.quality_and_cost", "--texts", "128"),
     ("benchmarks.encoding.growth", "--texts", "32", "--lines", "40000"),
     ("benchmarks.evaluation.scoring",),
     ("benchmarks.encoding.truncated_load", "--stored", "float32"),

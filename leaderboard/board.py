@@ -109,6 +109,29 @@ class Leaderboard(Tables):
         with atomic_file(path) as partial:
             partial.write_text(page(self, sections=sections, **options), encoding="utf-8")
 
+    def to_site(
+        self, folder: str | Path, *, about: str = "", sections: "Sequence[Section]" = (), **options: Any
+    ) -> None:
+        """Writes a folder that a static Hugging Face Space or GitHub Pages serves as it is.
+
+        It has the page as index.html, with an introduction for strangers, a README.md with the front matter of a Space,
+        .nojekyll, and a picture of the scores.
+
+        Args:
+            folder: Target folder, created if needed. Files of an earlier site are replaced.
+            about: A sentence that says whose results these are.
+            sections: Further sections of the page.
+            **options: Options of `schemes`: tasks, complete_only, seed.
+
+        Raises:
+            InputError: (a ValueError) there is no score, or the folder has a README.md that no site has written.
+        """
+        from leaderboard.report.site.folder import save_site
+
+        if self.scores.is_empty():
+            raise InputError("site: there are no scores to show")
+        save_site(self, folder, about=about, sections=sections, **options)
+
     def figures(self, **options: Any) -> "dict[str, Figure]":
         """The figures of `save_figures`, by the name of their files.
 
@@ -172,7 +195,7 @@ def load_results(results_dir: str | Path) -> Leaderboard:
 
 def read_board(results_dir: str | Path) -> Leaderboard:
     """`load_results` without the warnings."""
-    from leaderboard.results.load import read_results  # imports mteb and torch
+    from leaderboard.results.load import read_results
 
     return _with_writers(read_results(results_dir))
 
@@ -210,11 +233,16 @@ def load_tables(scores: str | Path | None = None, metrics: str | Path | None = N
         >>> board = load_tables(scores="scores.csv.gz", metrics="metrics.parquet")     # doctest: +SKIP
         >>> board.schemes()                                                            # doctest: +SKIP
     """
-    from leaderboard.results.table_files import read_tables
-
-    board = _with_writers(read_tables(scores, metrics))
+    board = read_table_board(scores, metrics)
     log_remarks(board)
     return board
+
+
+def read_table_board(scores: str | Path | None, metrics: str | Path | None) -> Leaderboard:
+    """`load_tables` without the warnings."""
+    from leaderboard.results.table_files import read_tables
+
+    return _with_writers(read_tables(scores, metrics))
 
 
 def _with_writers(tables: Tables) -> Leaderboard:

@@ -70,17 +70,13 @@ def parse_layers(text: str) -> str | list[int | float]:
     return numbers
 
 
-def add_tables(parser: argparse.ArgumentParser, nargs: str) -> "argparse._ArgumentGroup":
-    """Adds the tables to read: FOLDER, or --scores and --metrics; and --model and --revision.
-
-    Args:
-        parser: The command.
-        nargs: How many folders: "?" or "*".
-    """
+def add_tables(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
+    """Adds the tables to read: any number of FOLDER, --scores and --metrics; and --model and --revision."""
     what = parser.add_argument_group("input")
-    several = "; those of several are joined" if nargs == "*" else ""
-    what.add_argument("results", nargs=nargs, metavar="FOLDER", help=f"the results folder of a run{several}")
-    what.add_argument("--scores", metavar="FILE", help="a table of scores, instead of FOLDER")
+    what.add_argument(
+        "results", nargs="*", metavar="FOLDER", help="the results folder of a run; those of several are joined"
+    )
+    what.add_argument("--scores", metavar="FILE", help="a table of scores, instead of FOLDER or joined with it")
     what.add_argument("--metrics", metavar="FILE", help="with --scores: a table of metrics")
     what.add_argument("--model", metavar="NAME", help="only this model")
     what.add_argument("--revision", metavar="NAME", help="only this revision")
@@ -107,15 +103,13 @@ def check_tables(arguments: argparse.Namespace) -> None:
     """Checks the options of `add_tables` and `add_comparison` before anything slow is imported.
 
     Raises:
-        InputError: (a ValueError) folders and tables or neither, no such folder, or a wrong --tasks.
+        InputError: (a ValueError) neither folders nor tables, no such folder, or a wrong --tasks.
     """
-    folders = _folders(arguments)
-    if bool(folders) == (arguments.scores is not None):
-        given = "both" if folders else "neither"
-        raise InputError(f"expected a results folder or --scores FILE, got {given}")
-    if folders and arguments.metrics is not None:
+    if not arguments.results and arguments.scores is None:
+        raise InputError("expected a results folder or --scores FILE, got neither")
+    if arguments.scores is None and arguments.metrics is not None:
         raise InputError("metrics: a results folder includes its metrics; use --metrics with --scores only")
-    for folder in folders:
+    for folder in arguments.results:
         check_results(folder)
     from leaderboard.analysis.schemes import check_comparison
 
@@ -123,30 +117,24 @@ def check_tables(arguments: argparse.Namespace) -> None:
 
 
 def read_tables(arguments: argparse.Namespace) -> "Leaderboard":
-    """The tables of the options of `add_tables`; those of several folders are joined.
+    """The tables of the options of `add_tables`; those of several folders, and of files, are joined.
 
     Raises:
-        InputError: (a ValueError) there are no scores, or two folders contradict each other.
+        InputError: (a ValueError) there are no scores, or two sources contradict each other.
     """
-    from leaderboard.board import load_tables, log_remarks, read_board
+    from leaderboard.board import log_remarks, read_board, read_table_board
     from leaderboard.results.joined import joined
     from leaderboard.results.remarks import said_of_nothing
 
-    folders = _folders(arguments)
-    if not folders:
-        board = load_tables(arguments.scores, arguments.metrics)
-        if board.scores.is_empty():
+    boards = {}
+    if arguments.scores is not None:
+        boards[arguments.scores] = read_table_board(arguments.scores, arguments.metrics)
+        if boards[arguments.scores].scores.is_empty():
             raise InputError(f"{arguments.scores}: contains no scores")
-        return board
-    boards = [read_board(folder) for folder in folders]
-    for folder, board in zip(folders, boards, strict=True):
-        if board.scores.is_empty():
-            raise InputError(said_of_nothing(folder, board.remarks))
-    board = joined(boards, folders)
+    for folder in arguments.results:
+        boards[folder] = read_board(folder)
+        if boards[folder].scores.is_empty():
+            raise InputError(said_of_nothing(folder, boards[folder].remarks))
+    board = joined(list(boards.values()), list(boards))
     log_remarks(board)
     return board
-
-
-def _folders(arguments: argparse.Namespace) -> list[str]:
-    given = arguments.results
-    return [] if given is None else [given] if isinstance(given, str) else given

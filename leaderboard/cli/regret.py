@@ -24,7 +24,7 @@ def add_regret(commands: "argparse._SubParsersAction[Parser]") -> None:
         epilog=f"example: {PROGRAM} regret results/one results/two --criteria min-dime min-infonce --csv regret.csv",
     )
     regret.set_defaults(command=_regret)
-    what = add_tables(regret, nargs="*")
+    what = add_tables(regret)
     what.add_argument("--plain", action="store_true", help="only plain layers, without recipes")
     how = add_comparison(regret, default="common", said="criterion")
     criteria = how.add_argument(

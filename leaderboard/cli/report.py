@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from leaderboard.cli.options import PROGRAM, add_comparison, add_tables, check_tables, read_tables
+from leaderboard.report.site.folder import site_folder
 from midlayer_embed.cli.parser import Parser
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import target_file, target_folder
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _TARGETS = {
     **dict.fromkeys(("parquet", "csv", "figures"), target_folder),
     **dict.fromkeys(("markdown", "html"), target_file),
+    "site": site_folder,
 }
 
 
@@ -30,11 +32,11 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
         "report",
         help="compare ways to pick a layer, from results or tables",
         description="Compares ways to pick a layer (the paper's Table 2 and more) and shows how metrics are associated "
-        "with scores. Reads the results folder of a run, or tables of any number of models (.csv, .csv.gz, .parquet).",
+        "with scores. Reads the results folders of runs, and tables of any number of models (.csv, .csv.gz, .parquet).",
         epilog=f"example: {PROGRAM} report --scores scores.csv.gz --metrics metrics.csv.gz --model Pythia-410m",
     )
     report.set_defaults(command=_report)
-    add_tables(report, nargs="?")
+    add_tables(report)
     how = add_comparison(report, default="available", said="scheme")
     how.add_argument("--complete-only", action="store_true", help="best layer among those with a score for every task")
     out = report.add_argument_group("output")
@@ -44,9 +46,20 @@ def add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
     out.add_argument("--markdown", metavar="FILE", help="also write schemes, layers and associations to FILE")
     out.add_argument("--html", metavar="FILE", help="also write an HTML page to FILE; it needs no network")
     out.add_argument(
+        "--site",
+        metavar="FOLDER",
+        help="also write the page to a FOLDER that a static Hugging Face Space or GitHub Pages serves",
+    )
+    out.add_argument("--about", metavar="TEXT", help="with --site: a sentence that says whose results these are")
+    out.add_argument(
         "--experiments",
         metavar="FOLDER",
         help="add a section to the page for every experiment in FOLDER, which `experiment --out FOLDER` wrote",
+    )
+    out.add_argument(
+        "--published",
+        action="store_true",
+        help="add a section to the page: best layers by published scores",
     )
     out.add_argument("--figures", metavar="FOLDER", help="also draw the paper's figures to FOLDER, as .png and .svg")
 
@@ -63,8 +76,9 @@ def _report(arguments: argparse.Namespace) -> None:
         "parquet": board.to_parquet,
         "csv": board.to_csv,
         "markdown": board.save_markdown,
-        "html": partial(board.to_html, sections=sections),
+        "site": partial(board.to_site, sections=sections, about=arguments.about or ""),
         "figures": board.save_figures,
+        "html": partial(board.to_html, sections=sections),
     }
     for name, write in writers.items():
         target = getattr(arguments, name)
@@ -86,18 +100,26 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _sections(arguments: argparse.Namespace) -> "list[Section]":
-    """The sections of --experiments.
+    """The sections of --experiments and --published.
 
     Raises:
         InputError: (a ValueError) there is no page to add them to, or no experiment.
     """
-    if arguments.experiments is None:
-        return []
-    if arguments.html is None:
-        raise InputError("experiments: they are sections of the page; expected --html FILE, too")
-    from leaderboard.experiments.files import sections_of
+    for name in ("experiments", "published"):
+        if getattr(arguments, name) and arguments.html is None and arguments.site is None:
+            raise InputError(f"{name}: a section of the page; expected --html FILE or --site FOLDER, too")
+    if arguments.about is not None and arguments.site is None:
+        raise InputError("about: a sentence of the site; expected --site FOLDER, too")
+    found = []
+    if arguments.experiments is not None:
+        from leaderboard.experiments.files import sections_of
 
-    return sections_of(arguments.experiments)
+        found += sections_of(arguments.experiments)
+    if arguments.published:
+        from leaderboard.report.site.published import published_section
+
+        found.append(published_section())
+    return found
 
 
 def _check_targets(arguments: argparse.Namespace) -> None:

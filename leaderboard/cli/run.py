@@ -1,6 +1,7 @@
 """The command `run`: scores layers of a model on tasks, prints the tables and keeps them in the results folder."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from leaderboard.shards.progress import read_progress
 from leaderboard.storage.opening import open_storage
 from leaderboard.storage.scratch import check_scratch
 from leaderboard.sweep.arguments import check_results_folder, check_sweep
+from leaderboard.sweep.receipts import Receipt, receipt_of
 from leaderboard.tasks.names import TASK, TRAIN, check_data_dir
 from midlayer_embed.cli.early import check_layers, check_model
 from midlayer_embed.cli.parser import FAILED, Parser, add_model_options, completes, model_options
@@ -26,6 +28,23 @@ from midlayer_embed.terms import METRIC_TABLE, views_needed
 if TYPE_CHECKING:
     from leaderboard.board import Leaderboard
     from leaderboard.sweep.plan import Plan
+
+logger = logging.getLogger(__name__)
+
+# Options that change no result; and those of commands that are to do something whatever is finished.
+_ON_THE_SIDE = (
+    "command",
+    "given",
+    "resumes",
+    "quiet",
+    "verbose",
+    "results",
+    "jobs",
+    "expiry",
+    "scratch",
+    "store_budget",
+)
+_NOT_RECEIVED = ("plan", "shard", "overwrite", "data_dir", "adapters")
 
 
 def add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -210,6 +229,13 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.shard is not None:
         parse_part(arguments.shard)
     check_run(arguments)
+    receipt = _receipt(arguments)
+    if receipt is not None and receipt.holds:
+        from leaderboard.board import load_results
+
+        logger.info("everything is finished")
+        show(load_results(arguments.results), arguments.results)
+        return 0
     from leaderboard.sweep.run import TasksFailed, run_sweep
 
     failed = None
@@ -241,7 +267,18 @@ def _run(arguments: argparse.Namespace) -> int:
     if failed is not None:
         print(f"{PROGRAM}: {failed}; run the same command again to retry them", file=sys.stderr)
         return FAILED
+    if receipt is not None and read_progress(open_storage(arguments.results)).is_complete:
+        receipt.write()
     return 0
+
+
+def _receipt(arguments: argparse.Namespace) -> Receipt | None:
+    """The receipt of the command; None if it has to look at everything in any case."""
+    if any(getattr(arguments, name) for name in _NOT_RECEIVED):
+        return None
+    left_out = (*_ON_THE_SIDE, *_NOT_RECEIVED, "models", "models_file")
+    asked = {name: value for name, value in vars(arguments).items() if name not in left_out}
+    return receipt_of(open_storage(arguments.results), models_of(arguments), [arguments.transform_texts], asked)
 
 
 def _check_model(arguments: argparse.Namespace, model: str, layers: Sequence[int | float]) -> None:
@@ -275,7 +312,9 @@ def show(board: "Leaderboard", results: str) -> None:
         board.to_parquet(folder)
         board.save_markdown(folder / "leaderboard.md")
         for path in sorted(folder.iterdir()):
-            storage.write(path.name, path.read_bytes())
+            content = path.read_bytes()
+            if storage.read(path.name) != content:  # what is made of a table need not be made again
+                storage.write(path.name, content)
     for model, revision in board.models():
         print_layers(board, model, revision)
     place = storage.name.rstrip("/")

@@ -2,14 +2,65 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
 from leaderboard.analysis.variants import default_pooling
+from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source, of_every_layer
+
+# The parts of a recipe that only one layer has, but that change its scores.
+OF_ONE_LAYER = ("transform", "dim")
+# Only settings that differ from these become part of an experiment's name. They are those of a model that says nothing
+# about itself.
+DEFAULT_SETTINGS: dict[str, Any] = {
+    **of_every_layer(Recipe(final_norm=DEFAULT_FINAL_NORM, pooling_mode=DEFAULT_POOLING_MODE)),
+    **dict.fromkeys((*OF_ONE_LAYER, "transform_texts")),
+    "dtype": Source().dtype,
+    "limit": None,
+    "store_dtype": "float32",
+}
+# What is told apart from a model's name in tables: its recipe has columns of its own.
+_OWN_COLUMNS = ("layer", "template", "transform", "transform_texts")
 
 _SETTINGS = re.compile(r" \((\w+=[^,()]+(?:, \w+=[^,()]+)*)\)$")
 _POOLING = "pooling_mode"
+
+
+def default_of(setting: str, template: str | None) -> Any:
+    """The value of a setting that is not told: named templates have a pooling of their own."""
+    return default_pooling(template) if setting == "pooling_mode" else DEFAULT_SETTINGS[setting]
+
+
+class Described(Protocol):
+    """The description of a model: mteb's ModelMeta, or `leaderboard.results.files.stored.StoredMeta`."""
+
+    @property
+    def name(self) -> str | None:
+        """Name of the model."""
+
+    @property
+    def revision(self) -> str | None:
+        """Its revision."""
+
+    @property
+    def experiment_kwargs(self) -> Mapping[str, Any] | None:
+        """The layer, and the settings that are not the default."""
+
+
+def model_label(meta: Described) -> str:
+    """A model's name in tables. It includes the settings that are not the default, because they change the scores.
+
+    Template and transform are columns of their own.
+
+    Example:
+        >>> from leaderboard.results.files.stored import StoredMeta
+        >>> settings = {"layer": 3, "final_norm": False}
+        >>> model_label(StoredMeta(name="a/b", revision="1", experiment_kwargs=settings))
+        'a/b (final_norm=False)'
+    """
+    settings = {key: value for key, value in (meta.experiment_kwargs or {}).items() if key not in _OWN_COLUMNS}
+    return label_of(str(meta.name), settings)
 
 
 def label_of(name: str, settings: Mapping[str, Any]) -> str:

@@ -3,18 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mteb.models.model_meta import ModelMeta
-
-from leaderboard.models.meta import default_of
+from leaderboard.models.labels import Described, default_of
 from leaderboard.models.origin import Origin
-from midlayer_embed.models.checkpoint import hub_id_of, weights_revision
-from midlayer_embed.models.starter import STARTER
+from midlayer_embed.models.starter import STARTER, hub_id_of, weights_revision
 
 # Settings that the model may have of its own, so that its default is not that of `DEFAULT_SETTINGS`.
 _OWN = ("final_norm", "pooling_mode", "max_seq_length")
 
 
-def origin_of(meta: ModelMeta, provenance: Mapping[str, Any]) -> Origin:
+def origin_of(meta: Described, provenance: Mapping[str, Any]) -> Origin:
     """The origin of the model behind a result. It has the template, not the transform: its texts are not stored.
 
     Args:

@@ -24,9 +24,8 @@ from leaderboard.results.scores import score_of
 from leaderboard.tasks.own_data import STARTER_DATASET, STARTER_DATASETS, STARTER_VISION_DATASET
 from midlayer_embed.encoder.card import NAME_TO_COME, CardFacts, base_card_of, base_model_of, card
 from midlayer_embed.ground.markdown import escaped, table
-from midlayer_embed.models.checkpoint import LOCAL
 from midlayer_embed.models.sentence_transformers_config import NORMALIZE
-from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
+from midlayer_embed.models.starter import LOCAL, STARTER_HUB_ID, STARTER_LICENSE
 from midlayer_embed.options import fold
 from midlayer_embed.terms import METRICS
 

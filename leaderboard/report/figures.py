@@ -7,6 +7,7 @@ makes a picture as large as a slide.
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -221,10 +222,11 @@ def style(*, dark: bool = False, size: int = TEXT_SIZE) -> dict[str, Any]:
     }
 
 
-_WRITERS: dict[str, Callable[[dict[str, Any]], bytes]] = {
-    ".png": lambda spec: vl_convert.vegalite_to_png(spec, scale=PIXELS_PER_POINT),
-    ".svg": lambda spec: vl_convert.vegalite_to_svg(spec).encode(),
-    ".html": lambda spec: vl_convert.vegalite_to_html(spec, bundle=True).encode(),
+# What is in a file, of the specification and of a function that draws it.
+_WRITERS: dict[str, Callable[[dict[str, Any], Callable[[], str]], bytes]] = {
+    ".png": lambda _, svg: vl_convert.svg_to_png(svg(), scale=PIXELS_PER_POINT),
+    ".svg": lambda _, svg: svg().encode(),
+    ".html": lambda spec, _: vl_convert.vegalite_to_html(spec, bundle=True).encode(),
 }
 
 
@@ -244,14 +246,16 @@ def save_figure(chart: Figure, *paths: str | Path) -> None:
         if Path(path).suffix.lower() not in _WRITERS:
             raise InputError(f"figure: expected a file with suffix {', '.join(_WRITERS)}, got {str(path)!r}")
     spec = slide(chart)
+    svg = cache(lambda: vl_convert.vegalite_to_svg(spec))  # drawn once for all files: that is what takes time
     for path in paths:
         with atomic_file(path) as partial:
-            partial.write_bytes(_WRITERS[Path(path).suffix.lower()](spec))
+            partial.write_bytes(_WRITERS[Path(path).suffix.lower()](spec, svg))
 
 
 def png(chart: Figure) -> bytes:
     """The picture that `save_figure` writes as .png, for `IPython.display.Image` in a notebook."""
-    return _WRITERS[".png"](slide(chart))
+    spec = slide(chart)
+    return _WRITERS[".png"](spec, lambda: vl_convert.vegalite_to_svg(spec))
 
 
 def slide(chart: Figure) -> dict[str, Any]:

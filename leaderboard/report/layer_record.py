@@ -10,7 +10,7 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from leaderboard.analysis.variants import RecipeKeywords, Variant
-from leaderboard.models.meta import model_label
+from leaderboard.models.labels import model_label
 from leaderboard.models.origin import Origin
 from leaderboard.models.reload import origin_of
 from leaderboard.results.files.folder import ResultsFolder

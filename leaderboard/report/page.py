@@ -24,7 +24,7 @@ from leaderboard.report.cells import format_cell
 from leaderboard.report.figure_rows import marks, score_figure
 from leaderboard.report.glossary import PAPER, glossary
 from leaderboard.report.page_files.data import page_data
-from leaderboard.report.page_files.sections import Section, page_style, templates
+from leaderboard.report.page_files.sections import ICON, Front, Section, page_style, templates
 from leaderboard.results.tables import Tables
 from midlayer_embed import __version__
 from midlayer_embed.ground.pictures import COLOURS
@@ -35,12 +35,13 @@ _FILES = files("leaderboard.report") / "page_files"
 _SCRIPTS = ("dom.js", "table.js", "rows.js", "charts.js", "page.js")
 
 
-def page(board: Tables, *, sections: Sequence[Section] = (), **options: Any) -> str:
+def page(board: Tables, *, sections: Sequence[Section] = (), front: Front | None = None, **options: Any) -> str:
     """The page as HTML.
 
     Args:
         board: The tables, with at least one score.
         sections: Further sections.
+        front: What a page that strangers come to says first.
         **options: Options of `Leaderboard.schemes`: tasks (the initial choice of the table), complete_only, seed.
     """
     scripts = {
@@ -61,6 +62,8 @@ def page(board: Tables, *, sections: Sequence[Section] = (), **options: Any) -> 
             version=__version__,
             page=data,
             answer=headline,
+            front=front,
+            icon=ICON,
             answers=answers,
             names=_names(board),
             glossary=glossary(),
@@ -136,15 +139,23 @@ def _answers(
     return answer(summaries[0]) if len(summaries) == 1 else answer_of_all(summaries), answers
 
 
-def _picture(board: Tables, options: dict[str, Any]) -> str:
-    """The scores over depth for browsers without JavaScript, as the address of an SVG; "" if there are none."""
+def picture(board: Tables, options: dict[str, Any]) -> figures.Figure | None:
+    """The scores over depth of the models with the most tasks, as many as there are colours; None without tasks."""
     how = {key: value for key, value in options.items() if key != "tasks"}
     scores = board.scores if board.plain.scores.is_empty() else board.plain.scores
     tasks, models = next(iter(task_sets(scores).items()))
     if not tasks:
-        return ""
+        return None
     together = marks(board, **how).filter(pl.col("task").is_null())
-    svg = vl_convert.vegalite_to_svg(figures.slide(score_figure(board, models[: len(COLOURS)], together)))
+    return score_figure(board, models[: len(COLOURS)], together)
+
+
+def _picture(board: Tables, options: dict[str, Any]) -> str:
+    """The picture for browsers without JavaScript, as the address of an SVG; "" if there is none."""
+    figure = picture(board, options)
+    if figure is None:
+        return ""
+    svg = vl_convert.vegalite_to_svg(figures.slide(figure))
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 

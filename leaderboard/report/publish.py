@@ -1,4 +1,7 @@
-"""Writes a layer's card to files, and uploads it to the Hub with its encoder. `card` renders the text."""
+"""Writes a layer's card to files, and uploads it to the Hub with its encoder. `card` renders the text.
+
+torch and what encodes are imported for an upload only.
+"""
 
 import tempfile
 from collections.abc import Sequence
@@ -15,12 +18,9 @@ from leaderboard.report.figures import save_figure
 from leaderboard.report.hub_scores import eval_results_files
 from leaderboard.report.layer_record import LayerRecord
 from midlayer_embed.encoder.card import NAME_TO_COME
-from midlayer_embed.encoder.export import export_encoder
-from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
 from midlayer_embed.errors import InputError, first_line
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
 from midlayer_embed.ground.paths import target_file, user_path
-from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.options import fold
 
 # In the same folder as the README.md.
@@ -126,6 +126,9 @@ def push_layer(
             f"push: {record.model} takes images, and only layers of models of texts can be saved; write the card with "
             "--out"
         )
+    from midlayer_embed.encoder.export import export_encoder
+    from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+
     settings = {**record.origin.settings, **({} if adapters is None else {"adapters": list(adapters)})}
     model = record.origin.loaded_from if model_path is None else str(user_path(model_path, "model_path"))
     if model_path is None and record.origin.hub_id is None:
@@ -173,6 +176,8 @@ def check_push(repo: str) -> None:
 
 
 def _check_same_model(record: LayerRecord, model: str, settings: dict[str, object]) -> None:
+    from midlayer_embed.models.checkpoint import find_checkpoint
+
     checkpoint = find_checkpoint(model, fold(settings)[0])
     if checkpoint.revision != record.revision:
         raise InputError(

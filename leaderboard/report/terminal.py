@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from mteb.abstasks.abstask import AbsTask
 from rich import box
 from rich.console import Console, JustifyMethod
 from rich.filesize import decimal
@@ -33,8 +32,10 @@ from leaderboard.report.cells import (
     variant_of,
 )
 from leaderboard.results.tables import Tables
-from leaderboard.tasks.benchmarks import n_samples
 from midlayer_embed.terms import METRICS
+
+if TYPE_CHECKING:
+    from mteb.abstasks.abstask import AbsTask
 
 # Long words in the names of tasks, and what the head of a column says instead; other words are never cut.
 _SHORT = {
@@ -315,7 +316,7 @@ def print_frame(title: str, frame: pl.DataFrame, console: Console | None = None)
     _print_table(console or _Console(), title, [name.replace("_", " ") for name in frame.columns], rows)
 
 
-def print_tasks(tasks: Sequence[tuple[AbsTask, int | None]]) -> None:
+def print_tasks(tasks: "Sequence[tuple[AbsTask, int | None]]") -> None:
     """Print one line per task: its dataset, number of samples (counted by mteb), size on disk, and availability.
 
     Columns are plain text and not truncated to the width of the terminal, so that grep works.
@@ -323,6 +324,8 @@ def print_tasks(tasks: Sequence[tuple[AbsTask, int | None]]) -> None:
     Args:
         tasks: Tasks with the size of their data in bytes, None if the data are not available.
     """
+    from leaderboard.tasks.benchmarks import n_samples  # imports mteb, as whoever has tasks has done
+
     rows = [("task", "type", "dataset", "revision", "subset", "split", "samples", "size", "data")]
     for task, size in tasks:
         metadata = task.metadata

@@ -9,7 +9,7 @@ from pathlib import Path
 from mteb.models.model_meta import ModelMeta
 from mteb.results import BenchmarkResults, ModelResult, TaskResult
 
-from leaderboard.models.meta import model_label
+from leaderboard.models.labels import model_label
 from leaderboard.results.arguments import check_results
 from leaderboard.results.files.folder import ResultsFolder
 from leaderboard.results.provenance import provenance_of

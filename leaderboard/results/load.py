@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from mteb.models.model_meta import ModelMeta
-from mteb.results import TaskResult
 
 from leaderboard.config_files import read_config
-from leaderboard.models.meta import model_label
+from leaderboard.models.labels import model_label
 from leaderboard.models.origin import Origin
 from leaderboard.models.reload import origin_of
 from leaderboard.results.arguments import check_results
 from leaderboard.results.files.folder import ResultsFolder
+from leaderboard.results.files.stored import StoredMeta, StoredResult
 from leaderboard.results.known import known_by_provenance
 from leaderboard.results.provenance import entries_of, provenance_of, recipe_of
 from leaderboard.results.remarks import (
@@ -62,7 +61,7 @@ def read_results(results_dir: str | Path) -> Tables:
     data: list[tuple[str, str, int, str]] = []
     fits: list[tuple[str, str, int, str, int, str]] = []
     passed_over = Counter({(model, False): n for model, n in folder.without_layer().items()})
-    for meta, result in folder.results():
+    for meta, result in folder.stored():
         provenance = provenance_of(result)
         if provenance is None:
             passed_over[str(meta.name), True] += 1
@@ -99,7 +98,7 @@ def read_results(results_dir: str | Path) -> Tables:
 
 
 def _score_rows(
-    meta: ModelMeta, result: TaskResult, provenance: Mapping[str, Any]
+    meta: StoredMeta, result: StoredResult, provenance: Mapping[str, Any]
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """The row of the main score and, if the paper reports another score, the row of that score."""
     layer, n_blocks, task_type = (provenance[key] for key in ("layer", "n_blocks", "task_type"))
@@ -112,7 +111,7 @@ def _score_rows(
             break
 
 
-def _data_of(result: TaskResult, provenance: Mapping[str, Any]) -> str:
+def _data_of(result: StoredResult, provenance: Mapping[str, Any]) -> str:
     """What a result was scored on, besides the name of the task: results of different data are not comparable."""
     limit = provenance.get("limit")
     entries = sorted(f"{entry['hf_subset']} {split}" for split, some in result.scores.items() for entry in some)

@@ -1,16 +1,16 @@
 """Provenance of scores and metrics: model, data, settings and versions, stored with each number in the results."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
-
-from mteb.abstasks.abstask import AbsTask
-from mteb.results import TaskResult
+from typing import TYPE_CHECKING, Any, Protocol
 
 from midlayer_embed import __version__
-from midlayer_embed.forward.inputs.images import ImageInputs
-from midlayer_embed.forward.one_pass import OnePassEncoder
 from midlayer_embed.options import Recipe, of_every_layer
+
+if TYPE_CHECKING:
+    from mteb.abstasks.abstask import AbsTask
+
+    from midlayer_embed.forward.one_pass import OnePassEncoder
 
 # Key of the provenance in each entry of mteb's result files.
 PROVENANCE = "provenance"
@@ -22,9 +22,17 @@ _PACKAGES = ("mteb", "sentence-transformers", "transformers", "torch", "scikit-l
 _PACKAGES_OF: dict[str, tuple[str, ...]] = {"text": (), "image": ("pillow", "kornia")}
 
 
+class HasScores(Protocol):
+    """A result: mteb's TaskResult, or `leaderboard.results.files.stored.StoredResult`."""
+
+    @property
+    def scores(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """The entries of each split, one per subset."""
+
+
 def provenance(
-    encoder: OnePassEncoder,
-    task: AbsTask,
+    encoder: "OnePassEncoder",
+    task: "AbsTask",
     settings: dict[str, Any],
     *,
     prompts: dict[str, str] | None,
@@ -36,7 +44,7 @@ def provenance(
     Args:
         encoder: The model, loaded.
         task: The task.
-        settings: A value for each key of `leaderboard.models.meta.DEFAULT_SETTINGS`.
+        settings: A value for each key of `leaderboard.models.labels.DEFAULT_SETTINGS`.
         prompts: The prompts in front of the texts, by kind of text; None for none.
         seed: Seed of the items that `limit` keeps, and of the texts and views of metrics.
         dataset_files_sha256: Hash of the files of the dataset; None if it was not read from a folder.
@@ -82,8 +90,10 @@ def _attention() -> dict[str, str]:
         return {}
 
 
-def _of_images(encoder: OnePassEncoder) -> dict[str, Any]:
+def _of_images(encoder: "OnePassEncoder") -> dict[str, Any]:
     """What a provenance says of an image encoder besides: what its processor does to an image, what "auto" takes."""
+    from midlayer_embed.forward.inputs.images import ImageInputs
+
     if not isinstance(encoder.inputs, ImageInputs):
         return {}
     auto = encoder.checkpoint.family.auto
@@ -103,12 +113,12 @@ def agrees(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
     return all(None in (found.get(key), value) or found[key] == value for key, value in expected.items())
 
 
-def entries_of(result: TaskResult) -> list[Any]:
+def entries_of(result: HasScores) -> list[Any]:
     """The score entries of a result, one per split and subset."""
     return [entry for split in result.scores.values() for entry in split]
 
 
-def provenance_of(result: TaskResult) -> dict[str, Any] | None:
+def provenance_of(result: HasScores) -> dict[str, Any] | None:
     """The provenance of a result; None if it was not written by a sweep, so that the tables leave it out."""
     found = next((entry[PROVENANCE] for entry in entries_of(result) if PROVENANCE in entry), None)
     is_ours = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _NEEDED.items())

@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
-from mteb.results import TaskResult
+import numpy as np
 
-from leaderboard.results.provenance import NO_SCORE, entries_of, provenance_of
+from leaderboard.results.provenance import NO_SCORE, HasScores, entries_of, provenance_of
 
 
 def finite(value: Any) -> float | None:
@@ -18,8 +18,8 @@ def finite(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def score_of(result: TaskResult, name: str = "main_score") -> float | None:
-    """The mean of a score over the splits and subsets of a result; None if one of them has none.
+def score_of(result: HasScores, name: str = "main_score") -> float | None:
+    """The mean of a score over the splits and subsets of a result, as by mteb; None if one of them has none.
 
     Args:
         result: The result.
@@ -27,9 +27,9 @@ def score_of(result: TaskResult, name: str = "main_score") -> float | None:
     """
     values = [finite(entry.get(name)) for entry in entries_of(result)]
     known = [value for value in values if value is not None]
-    return float(result.get_score(getter=lambda entry: entry[name])) if len(known) == len(values) > 0 else None
+    return float(np.mean(known)) if len(known) == len(values) > 0 else None
 
 
-def reason_of_no_score(result: TaskResult) -> str:
+def reason_of_no_score(result: HasScores) -> str:
     """Why a result has no score."""
     return str((provenance_of(result) or {}).get(NO_SCORE) or "the score is not a number (NaN)")

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 from mteb.models.model_meta import ModelMeta
 
-from leaderboard.models.meta import model_label
+from leaderboard.models.labels import model_label
 from leaderboard.results.files.folder import MeasuredOn, ResultsFolder
 from leaderboard.results.known import N_TEXTS
 from leaderboard.results.schemas import METRICS_SCHEMA

@@ -51,7 +51,7 @@ class TaskSweep:
     Args:
         task: The task.
         checkpoint: The model.
-        settings: For each template a value for each key of `leaderboard.models.meta.DEFAULT_SETTINGS`, and as
+        settings: For each template a value for each key of `leaderboard.models.labels.DEFAULT_SETTINGS`, and as
             max_seq_length what was asked for.
         limits: The number of tokens to which texts are truncated, the limit in force, for each template; None for
             images.

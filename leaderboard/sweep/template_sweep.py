@@ -69,7 +69,7 @@ class TemplateSweep:
     Args:
         of_task: What the task has for each template.
         checkpoint: The model.
-        settings: A value for each key of `leaderboard.models.meta.DEFAULT_SETTINGS`, the template among them.
+        settings: A value for each key of `leaderboard.models.labels.DEFAULT_SETTINGS`, the template among them.
         options: Options of the sweep.
         label: Label of log lines and progress bars.
         metrics: The metrics of the task; None if they are not measured here.

@@ -19,7 +19,7 @@ from mteb.abstasks.sts import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata, TaskType
 
 from leaderboard.tasks.own_data import STARTER_DATASET, OwnDataTask
-from leaderboard.tasks.starter_content import CLASSIFICATION_LABELS, CLUSTERING_LABELS, content_json
+from midlayer_embed.texts.starter_content import CLASSIFICATION_LABELS, CLUSTERING_LABELS, content_json
 from midlayer_embed.texts.starter_corpus import corpus_revision
 
 

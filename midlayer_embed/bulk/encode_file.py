@@ -261,7 +261,8 @@ class _Texts:
 
     def batches(self, texts: Sequence[str]) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
         """Batches as `encode` makes them, longest texts first; texts without tokens are left out."""
-        from midlayer_embed.forward.batching import row_batches, token_budget
+        from midlayer_embed.forward.batching import token_budget
+        from midlayer_embed.forward.row_batches import row_batches
         from midlayer_embed.texts.tokens import distinct, token_counts
 
         encoder = self._encoder

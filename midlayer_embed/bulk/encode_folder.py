@@ -229,7 +229,8 @@ class _Images:
         return np.ones(len(pictures), np.int64)
 
     def batches(self, pictures: Sequence[Picture]) -> Iterator[tuple[list[Picture], np.ndarray, np.ndarray]]:
-        from midlayer_embed.forward.batching import row_batches, token_budget
+        from midlayer_embed.forward.batching import token_budget
+        from midlayer_embed.forward.row_batches import row_batches
         from midlayer_embed.texts.tokens import distinct
 
         unique, where = distinct(pictures)

@@ -150,7 +150,7 @@ def check_texts_for(criterion: str, arguments: argparse.Namespace) -> None:
     check_source(arguments, criterion)
     if takes_texts(criterion):
         check_texts(arguments)
-    if needs_texts(criterion) and not _has_source(arguments):
+    if needs_texts(criterion) and not has_source(arguments):
         images = ", or --images FOLDER" * ("images" in arguments)
         raise InputError(f"texts: {criterion} needs texts: pass --texts FILE, --dataset ID or --starter-texts{images}")
 
@@ -207,10 +207,10 @@ def read_transform_texts(arguments: argparse.Namespace) -> list[str] | None:
 
 
 def _fits_on_measured_texts(arguments: argparse.Namespace) -> bool:
-    return arguments.transform is not None and arguments.transform_texts is None and _has_source(arguments)
+    return arguments.transform is not None and arguments.transform_texts is None and has_source(arguments)
 
 
-def _has_source(arguments: argparse.Namespace) -> bool:
+def has_source(arguments: argparse.Namespace) -> bool:
     """Whether texts or images to measure on were given."""
     return any(getattr(arguments, source, None) for source in ("texts", "dataset", "starter_texts", "images"))
 

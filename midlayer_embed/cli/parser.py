@@ -51,7 +51,7 @@ def add_model_options(
         raw: Whether the command measures metrics, some of them on raw states by default, as `profile` and `select` do.
         without: Fields of both records that the command does not take, or takes in another way.
     """
-    words = {"metavar": "MODEL", "help": 'a Hub id, a folder, or "starter"'}
+    words = {"metavar": "MODEL", "help": 'a Hub id, a folder, a .gguf file, or "starter"'}
     if several:
         parser.add_argument("models", nargs="*", **words)  # type: ignore[arg-type]
     else:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from midlayer_embed.errors import InputTypeError
-from midlayer_embed.forward.batching import row_batches
 from midlayer_embed.forward.devices.transfers import transfers
+from midlayer_embed.forward.row_batches import row_batches
 from midlayer_embed.ground.progress import progress
 from midlayer_embed.texts.tokens import check_text, distinct, token_counts
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 
 from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
 from midlayer_embed.encoder.serve.plain_tokenizer import PROBES
-from midlayer_embed.encoder.target import check_target
+from midlayer_embed.encoder.target import ExportFailed, check_target
 from midlayer_embed.ground.atomic import atomic_folder
 from midlayer_embed.ground.workers import absolute_python_path
 
@@ -38,17 +39,20 @@ np.save(vectors, np.stack(found), allow_pickle=False)
 """
 
 
-class ExportFailed(RuntimeError):
-    """The folder that was saved is not what was to be saved; it is removed again."""
-
-
-def export_encoder(encoder: MidLayerEncoder, folder: str | Path, *, overwrite: bool = False) -> float:
+def export_encoder(
+    encoder: MidLayerEncoder,
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    complete: Callable[[Path], object] | None = None,
+) -> float:
     """Save an encoder and check that plain sentence-transformers returns the same vectors.
 
     Args:
         encoder: The encoder to save.
         folder: Target folder; it appears complete, or not at all.
         overwrite: Replace the contents of a folder that is not empty.
+        complete: Function that adds files to the folder, such as ONNX graphs, before it appears.
 
     Returns:
         The largest difference between the vectors before and after saving, over some probe texts.
@@ -68,6 +72,8 @@ def export_encoder(encoder: MidLayerEncoder, folder: str | Path, *, overwrite: b
     with atomic_folder(target, replace=True) as partial:
         encoder.save_pretrained(str(partial))
         difference = _difference_after_loading(encoder, partial)
+        if complete is not None:
+            complete(partial)
     return difference
 
 

@@ -69,7 +69,7 @@ class MidLayerEncoder(SentenceTransformer):
     texts of similar length share a forward pass of at most `batch_size` texts and `batch_tokens` tokens.
 
     Args:
-        model_name_or_path: A folder, a Hub id, "starter", or a checkpoint that has been found already.
+        model_name_or_path: A folder, a GGUF file, a Hub id, "starter", or a checkpoint that has been found already.
         layer: An int (17, or -1 from the end; layer 0 is what enters block 1), a depth as a float in [0, 1], the name
             of a criterion such as "min-dime" that chooses a layer from `selection_texts`, or the result of
             `select_layer`.

@@ -1,10 +1,14 @@
-"""The folder of an export, checked before any work is done and before anything slow is imported."""
+"""The folder of an export, checked before any work is done and before anything slow is imported; and how one fails."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.paths import followed, target_folder, user_path
+
+
+class ExportFailed(RuntimeError):
+    """The folder or file that was written is not what was to be written; it is removed again."""
 
 
 def check_target(folder: str | Path, *, overwrite: bool, needed: Iterable[str | Path] = ()) -> Path:

@@ -1,6 +1,5 @@
 """From token ids to batches: texts of similar length together, padded on the right. Works without a model."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from midlayer_embed.forward.row_batches import TOKENS_ACCELERATOR, TOKENS_CPU, padded, row_batches
 from midlayer_embed.ground.checks import check_int
 from midlayer_embed.texts.tokens import TokenIds
 
@@ -67,15 +67,6 @@ class Batch:
         return Batch(self.rows[which], self.input_ids[which, :width], mask[:, :width], self.not_pooled[which])
 
 
-# Tokens in a forward pass. A CPU is fastest while a batch stays in its caches; an accelerator needs large batches.
-_TOKENS_CPU = 2048
-_TOKENS_ACCELERATOR = 16384
-# A text shorter than this share of its batch's longest text starts a new batch, if the batch holds at least this share
-# of the budget: padding costs as much as text, but batches too small to keep the cores busy cost time as well.
-_LEAST_LENGTH = 0.9
-_LEAST_FILL = 1 / 8
-
-
 def token_budget(batch_tokens: int | None, device: torch.device) -> int:
     """Number of tokens in a forward pass, padding included.
 
@@ -91,41 +82,8 @@ def token_budget(batch_tokens: int | None, device: torch.device) -> int:
         (2048, 64)
     """
     if batch_tokens is None:
-        return _TOKENS_CPU if device.type == "cpu" else _TOKENS_ACCELERATOR
+        return TOKENS_CPU if device.type == "cpu" else TOKENS_ACCELERATOR
     return check_int("batch_tokens", batch_tokens, 1)
-
-
-def row_batches(lengths: np.ndarray, budget: int, max_rows: int | None = None) -> Iterator[np.ndarray]:
-    """The texts of each batch: similar lengths, within a budget of tokens, longest texts first.
-
-    The longest texts come first, so that a batch that does not fit into memory fails at once, and the ETA of a progress
-    bar is too late rather than too early. A text longer than the budget is a batch of its own. Texts without tokens are
-    left out.
-
-    Args:
-        lengths: int (n_texts,), number of tokens of each text.
-        budget: Maximum number of tokens in a batch, padding included.
-        max_rows: Maximum number of texts in a batch; None: no limit.
-
-    Yields:
-        int64 (b,), indices of texts.
-
-    Example:
-        >>> [rows.tolist() for rows in row_batches(np.array([3, 0, 10, 3, 9]), budget=20)]
-        [[2, 4], [0, 3]]
-    """
-    order = np.argsort(-lengths, kind="stable")
-    order = order[: int(np.count_nonzero(lengths))]
-    falling = -lengths[order]
-    start = 0
-    while start < len(order):
-        width = int(lengths[order[start]])
-        alike = int(np.searchsorted(falling, -_LEAST_LENGTH * width, side="right"))
-        filled = start + math.ceil(_LEAST_FILL * budget / width)
-        fit = max(1, min(budget // width, max_rows or len(order)))
-        rows = order[start : min(start + fit, max(alike, filled))]
-        yield rows
-        start += len(rows)
 
 
 def batches(token_ids: TokenIds, pad_id: int, budget: int, not_pooled: np.ndarray | None = None) -> Iterator[Batch]:
@@ -139,15 +97,5 @@ def batches(token_ids: TokenIds, pad_id: int, budget: int, not_pooled: np.ndarra
     """
     skipped = np.zeros_like(token_ids.lengths) if not_pooled is None else not_pooled
     for rows in row_batches(token_ids.lengths, budget):
-        yield _padded(rows, token_ids, pad_id, skipped[rows])
-
-
-def _padded(rows: np.ndarray, token_ids: TokenIds, pad_id: int, not_pooled: np.ndarray) -> Batch:
-    width = int(token_ids.lengths[rows[0]])
-    input_ids = np.full((len(rows), width), pad_id, dtype=np.int64)
-    attention_mask = np.zeros((len(rows), width), dtype=np.int64)
-    for number, row in enumerate(rows):
-        ids = token_ids[row]
-        input_ids[number, : len(ids)] = ids
-        attention_mask[number, : len(ids)] = 1
-    return Batch(rows, torch.from_numpy(input_ids), torch.from_numpy(attention_mask), not_pooled)
+        input_ids, attention_mask = map(torch.from_numpy, padded(rows, token_ids, pad_id))
+        yield Batch(rows, input_ids, attention_mask, skipped[rows])

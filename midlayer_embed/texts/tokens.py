@@ -4,13 +4,15 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.ground.threads import OneAtATime
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class Prompted(NamedTuple):
@@ -170,7 +172,7 @@ class TokenIds:
 TOKENIZING = OneAtATime()
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int) -> TokenIds:
+def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[Text], max_length: int) -> TokenIds:
     """Token ids of each text, special tokens included, truncated to `max_length` tokens."""
     parts = [TokenIds.of([])]
     for start in range(0, len(texts), _TEXTS_AT_ONCE):  # some tokenizers fail on an empty list
@@ -186,7 +188,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_leng
     return TokenIds(np.concatenate([part.flat for part in parts]), np.concatenate([part.lengths for part in parts]))
 
 
-def prompt_lengths(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int) -> np.ndarray:
+def prompt_lengths(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[Text], max_length: int) -> np.ndarray:
     """The number of tokens of each text's prompt, int64 (n_texts,), without a special token at its end."""
 
     @cache
@@ -199,7 +201,7 @@ def prompt_lengths(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], ma
     return np.fromiter(lengths, dtype=np.int64, count=len(texts))
 
 
-def check_token_ids(tokenizer: PreTrainedTokenizerBase, highest: int, n_tokens: int | None) -> None:
+def check_token_ids(tokenizer: "PreTrainedTokenizerBase", highest: int, n_tokens: int | None) -> None:
     """Reject texts that spell out a special token that the model has no embedding for, such as one for images.
 
     Args:
@@ -223,7 +225,7 @@ _CHARACTERS_A_TOKEN = 16
 
 
 def token_counts(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int, *, prompt: str = ""
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[Text], max_length: int, *, prompt: str = ""
 ) -> np.ndarray:
     """The approximate number of tokens of each text in a forward pass, for `row_batches`.
 

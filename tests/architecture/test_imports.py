@@ -14,7 +14,7 @@ WINGS = {
     "midlayer_embed": (
         *("errors", "layers", "terms", "sharing", "ground", "recipes", "options", "metrics"),
         *("images", "models", "texts", "forward", "selection"),
-        *("encoder", "bulk", "families", "cli", "__main__"),
+        *("encoder", "saved", "bulk", "families", "cli", "__main__"),
     ),
     "leaderboard": (
         *("config_files", "quiet", "storage", "analysis", "tasks", "models", "scoring", "shards", "results", "report"),
@@ -35,6 +35,8 @@ LIGHT = (
     "midlayer_embed.models.starter",
     "midlayer_embed.encoder.serve.readers",
     "midlayer_embed.encoder.target",
+    "midlayer_embed.encoder.onnx.early",
+    "midlayer_embed.saved.encoder",
     "midlayer_embed.cli",
     "leaderboard.cli",
     "leaderboard.tasks.names",
@@ -50,6 +52,13 @@ LIGHT = (
     "leaderboard.analysis.regret",
     "leaderboard.analysis.schemes",
     "leaderboard.results.tables",
+    # What shows results that are there already.
+    "leaderboard.board",
+    "leaderboard.results.load",
+    "leaderboard.report.figure_rows",
+    "leaderboard.report.page",
+    "leaderboard.report.terminal",
+    "leaderboard.sweep.receipts",
 )
 
 

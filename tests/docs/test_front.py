@@ -15,10 +15,12 @@ import midlayer_embed
 
 _ROOT = Path(__file__).parents[2]
 _README = _ROOT / "README.md"
+_SKILL = _ROOT / "midlayer_embed/.agents/skills/midlayer-embed/SKILL.md"
 _DOCS = sorted((_ROOT / "docs").rglob("*.md"))
 _PAGES = [
     _README,
     *(_ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "llms.txt")),
+    _SKILL,
     *_DOCS,
 ]
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
@@ -73,6 +75,14 @@ def test_llms_txt_links_every_guide_and_concept() -> None:
     linked = set(_LINK.findall((_ROOT / "llms.txt").read_text(encoding="utf-8")))
     pages = {_ids(page) for page in _DOCS if page.parent.name in ("guides", "concepts")}
     assert pages and pages <= linked
+
+
+def test_the_skill_has_the_front_matter_that_agents_read() -> None:
+    _, front_matter, text = _SKILL.read_text(encoding="utf-8").split("---\n", 2)
+    said = yaml.safe_load(front_matter)
+    assert said["name"] == _SKILL.parent.name == "midlayer-embed" and 0 < len(said["description"]) <= 1024
+    assert len(text.splitlines()) < 120  # agents read all of it
+    assert "skills/midlayer-embed/SKILL.md" in (_ROOT / "llms.txt").read_text(encoding="utf-8")
 
 
 def test_the_table_of_the_readme_is_that_of_the_guide() -> None:

@@ -36,6 +36,14 @@ MISTAKES = {
         "select MODEL --proxy-tasks STSBenchmark": "proxy_tasks: only the criterion 'proxy' takes it, got",
         "select MODEL --criterion last --data-dir .": "data_dir: only --dataset ID and the criterion 'proxy' can",
         "select MODEL --data-dir .": "data_dir: only --dataset ID and the criterion 'proxy' can be read from it",
+        "export MODEL NEW --layer 1 --int8": "int8: only --onnx takes it, and it was not given",
+        "export MODEL NEW --layer 1 --embedding": "embedding: only --onnx takes it, and it was not given",
+        "export MODEL NEW --layer 1 --onnx --int8 --texts NOWHERE.txt": "there is no file",
+        "export MODEL NEW.gguf --layer 1 --onnx": "onnx: expected a folder for the graphs, got",
+        "export NOWHERE --onnx": "folder: there is no folder '/no/such/place' that was saved before; to save a layer",
+        "export MODEL --onnx": "holds no modules.json, so it is not a sentence-transformers folder",
+        "export MODEL --onnx --layer 1": "layer: only a layer that is saved has it; without OUT, MODEL is a",
+        "export MODEL --onnx --template eol": "template: only a layer that is saved has it; without OUT, MODEL is a",
         "export MODEL NEW --layer 1 --data-dir .": "data_dir: only --dataset ID can be read from it, and none",
         "profile MODEL --texts FILE --data-dir .": "data_dir: only --dataset ID can be read from it, and none",
         "profile MODEL --starter-texts --config a": "config: only --dataset ID has one, and none was given",
@@ -79,6 +87,16 @@ MISTAKES = {
         "export MODEL MODEL --layer 1 --overwrite": "which overwrite (--overwrite) would remove",
         "export MODEL MODEL/.. --layer 1 --overwrite": "which overwrite (--overwrite) would remove",
         "export EMPTY NEW --layer 1 --gguf-file a.gguf": "gguf_file: no file 'a.gguf'",
+        "export starter NEW.gguf --layer 0": "layer: 0 is what enters block 1, and llama.cpp loads no model without a",
+        "export starter NEW.gguf --layer 31": "layer: 31 is out of range; a model of 30 blocks",
+        "export starter NEW.gguf --layer 7 --raw": "final_norm: llama.cpp pools the states after the final norm",
+        "export starter NEW.gguf --layer 7 --template eol": "template: a GGUF file cannot say it: llama.cpp puts",
+        "export starter NEW.gguf --layer 7 --pooling max": "pooling_mode: llama.cpp has mean, cls, lasttoken, got",
+        "export starter NEW.gguf --layer 7 --check": "check: a GGUF file cannot say it: it is compared with its source",
+        "export starter NEW.gguf --layer min-dime": "texts: min-dime needs texts: pass --texts FILE",
+        "export MODEL NEW.gguf --layer 1": "model: a GGUF file is cut from one; expected a .gguf file",
+        "export NOWHERE.gguf NEW.gguf --layer 1": "model: there is no file '/no/such/place.gguf'",
+        "encode NOWHERE.gguf --layer 1 --input FILE --output NEW.npy": "model: there is no file '/no/such/place.gguf'",
         "recipe NOWHERE --texts FILE": "model: there is no folder",
         "recipe MODEL --texts NOWHERE.txt": "there is no file",
         "recipe MODEL --texts BLANK": "is empty",
@@ -248,6 +266,13 @@ with contextlib.redirect_stdout(io.StringIO()):
     code = main([places.get(word, word) for word in {command!r}.split()])
 answer = {{"code": code, "loaded": loaded("torch", "mteb", "transformers", "sklearn")}}
 """
+_SAVED = f"""
+import sys, tempfile
+from pathlib import Path
+sys.path.append({str(Path(__file__).parents[1])!r})
+from support.folders.lookup import saved_by_hand
+saved = saved_by_hand(Path(folder), Path(tempfile.mkdtemp()) / "saved")
+"""
 _GOLDEN = str(Path(__file__).parents[1] / "golden" / "results")
 
 # Name: code that sets `answer`. `folder` is that of a tiny model.
@@ -260,11 +285,30 @@ _QUESTIONS = {
         f"mistakes of {package}": _TOLD.format(package=package, commands=list(mistakes))
         for package, mistakes in MISTAKES.items()
     },
+    "a saved folder, onnx": _SAVED
+    + """
+from midlayer_embed import SavedEncoder
+vectors = SavedEncoder(saved).encode(["a text", "another one"])
+libraries = ["torch", "transformers", "sentence_transformers", "sklearn", "scipy", "datasets", "pandas"]
+answer = {"shape": vectors.shape, "loaded": loaded(*libraries)}
+""",
     "computations on tables": """
 from leaderboard.analysis import association, layer_means, regret, schemes
 answer = loaded("polars", "torch", "mteb", "transformers")
 """,
     "metrics": "import midlayer_embed.metrics; answer = loaded('transformers', 'mteb', 'scipy')",
+    "a saved folder, torch": """
+import torch
+from transformers.models.llama.modeling_llama import LlamaModel
+packages = {name.partition(".")[0] for name in sys.modules}
+vectors = SavedEncoder(saved, "torch", device="cpu").encode(["a text", "another one"])
+more = {name.partition(".")[0] for name in sys.modules} - packages - set(sys.stdlib_module_names)
+answer = {
+    "shape": vectors.shape,
+    "more": sorted(more & set(libraries)),
+    "loaded": loaded("sentence_transformers", "sklearn", "datasets", "pandas"),
+}
+""",
     "encode a folder": """
 from midlayer_embed import LayerwiseEncoder
 LayerwiseEncoder(folder).encode("a text")
@@ -273,7 +317,8 @@ answer = loaded("sentence_transformers")
     "leaderboard": "import leaderboard; answer = loaded('mteb')",
     "starter tasks": """
 import mteb
-from leaderboard.tasks import starter, starter_content
+from leaderboard.tasks import starter
+from midlayer_embed.texts import starter_content
 answer = {
     "built": starter_content.read_corpus.cache_info().currsize,
     "loaded": loaded("scipy.odr"),

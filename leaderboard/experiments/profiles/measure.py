@@ -27,8 +27,9 @@ from midlayer_embed.forward.layerwise import LayerwiseEncoder
 from midlayer_embed.ground.checks import check_int, check_optional_int
 from midlayer_embed.ground.interrupts import tell_interrupt
 from midlayer_embed.ground.paths import user_path
-from midlayer_embed.models.checkpoint import LOCAL, Checkpoint
+from midlayer_embed.models.checkpoint import Checkpoint
 from midlayer_embed.models.discovery import model_without_weights
+from midlayer_embed.models.starter import LOCAL
 from midlayer_embed.models.weights import dtype_name, resolve_device
 from midlayer_embed.options import AnyModelOptions, Recipe, Source, fold, takes_options
 from midlayer_embed.selection.profile import MAX_TEXTS, profile_layers

@@ -1,8 +1,20 @@
 "use strict";
 
+// A finger does not hover, so a tap shows the numbers that a mouse would see, until the next touch.
+const hasNoMouse = window.matchMedia("(hover: none)");
+
+function hoverAt({ clientX, clientY }) {
+  const under = document.elementFromPoint(clientX, clientY);
+  under?.dispatchEvent(new PointerEvent("pointermove", { clientX, clientY, bubbles: true }));
+}
+
+function hideTooltip() {
+  if (hasNoMouse.matches) byId("vg-tooltip-element")?.classList.remove("visible");
+}
+
 // The charts of the page, redrawn when their rows or the colour theme change.
 class Charts {
-  // specs: Vega specs by theme and name. onSelect(datum): called for clicks on a datum with a layer.
+  // specs: Vega specs by theme and name. onSelect(datum): called for clicks on a datum with a layer; redraws what changes.
   constructor(specs, onSelect) {
     this.specs = specs;
     this.onSelect = onSelect;
@@ -11,6 +23,7 @@ class Charts {
     this.queue = Promise.resolve();
     this.dark = window.matchMedia("(prefers-color-scheme: dark)");
     this.dark.addEventListener("change", () => this.fill(this.contents));
+    for (const name of ["pointerdown", "scroll"]) document.addEventListener(name, hideTooltip, { capture: true, passive: true });
   }
 
   // contents: for each chart, its datasets by name, its signals, and the name of its file if it is saved. A chart without rows is hidden.
@@ -49,8 +62,9 @@ class Charts {
       logLevel: 1, // errors only: Vega warns about a model without a layer that has all tasks
     });
     element.style.minHeight = "";
-    view.addEventListener("click", (event, item) => {
-      if (item && item.datum && Number.isInteger(item.datum.layer)) this.onSelect(item.datum);
+    view.addEventListener("click", async (event, item) => {
+      if (item && item.datum && Number.isInteger(item.datum.layer)) await this.onSelect(item.datum);
+      if (hasNoMouse.matches) hoverAt(event);
     });
     this.drawn[name] = { view, key };
   }

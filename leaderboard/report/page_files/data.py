@@ -1,7 +1,7 @@
 """The data of the page: the tables as lists and objects, for its template and its scripts."""
 
 from collections.abc import Iterable, Sized
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, get_args
 
 import polars as pl
@@ -152,9 +152,13 @@ def _recipes(board: Tables, over: Tasks) -> list[dict[str, Any]]:
 def _regret(board: Tables, seed: int) -> dict[str, Any] | None:
     """The table of regrets, one row per criterion, the lowest first; None if there is none.
 
-    Each cell is its text with the value that it is sorted by.
+    Each cell is its text with the value that it is sorted by. Criteria are compared where all of them pick a layer: if
+    that is nowhere, as for results with other metrics each, it is a table of the models with the same metrics.
     """
-    table = board.regret(seed=seed)
+    table, same = board.regret(seed=seed), ""
+    if not table.filter(reading="model")["n"].sum():
+        board, same = _with_same_metrics(board), ", those with the same metrics"
+        table = board.regret(seed=seed)
     rows = [row for row in table.filter(reading="model").to_dicts() if row["n"]]
     if not rows:
         return None
@@ -180,11 +184,27 @@ def _regret(board: Tables, seed: int) -> dict[str, Any] | None:
             ]
         )
     return {
-        "over": regret_counts(rows[0]),
+        "over": f"{regret_counts(rows[0])}{same}",
         "types": types,
         "rows": [[{"text": text, "value": _round(value)} for text, value in cells] for cells in found],
         "notes": notes_of_regret(table),
     }
+
+
+def _with_same_metrics(board: Tables) -> Tables:
+    """The models with one set of metrics: the set that most models have."""
+    raw = board.metrics.filter(pl.col("normalization") == RAW)
+    sets = raw.group_by(MODEL, maintain_order=True).agg(pl.col("metric").unique().sort())
+    if sets.is_empty():
+        return board
+    most = (
+        sets.group_by("metric", maintain_order=True)
+        .agg(pl.struct(MODEL).alias("models"))
+        .sort(pl.col("models").list.len(), descending=True, maintain_order=True)
+    )
+    models = most.select("models").head(1).explode("models").unnest("models")
+    scores, metrics = (frame.join(models, on=MODEL, how="semi") for frame in (board.scores, board.metrics))
+    return replace(board, scores=scores, metrics=metrics)
 
 
 def _curves_of(drawn: RecipeCurves, place: dict[Variant, int]) -> dict[str, Any]:

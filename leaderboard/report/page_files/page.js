@@ -173,7 +173,7 @@ class LeaderboardPage {
     const { state } = this;
     const index = datum.place ?? state.active;
     if (index !== state.active) this.selectModel(index);
-    this.selectLayer(datum.layer);
+    return this.selectLayer(datum.layer);
   }
 
   sortBy(key) {

@@ -12,6 +12,12 @@ from markupsafe import Markup
 from midlayer_embed import __version__
 
 _FILES = files("leaderboard.report") / "page_files"
+# The layers of a model as bars; the one in the middle stands out.
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">'
+    '<path fill="#8C8C8C" d="M1 9h3v6H1zM12 6h3v9h-3z"/><path fill="#0072B2" d="M6 1h4v14H6z"/></svg>'
+)
+ICON = f"data:image/svg+xml;base64,{base64.b64encode(_ICON.encode()).decode()}"
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,19 @@ class Section:
         return f"data:image/svg+xml;base64,{base64.b64encode(self.svg.encode()).decode()}"
 
 
+@dataclass(frozen=True)
+class Front:
+    """What the page of a site says before anything else, to visitors who know nothing of it.
+
+    Attributes:
+        sentences: What they see.
+        links: Titles and addresses.
+    """
+
+    sentences: Sequence[str]
+    links: Sequence[tuple[str, str]]
+
+
 def templates() -> jinja2.Environment:
     """The templates of pages; what they are given is escaped."""
     loader = jinja2.FunctionLoader(lambda name: (_FILES / name).read_text(encoding="utf-8"))
@@ -66,4 +85,6 @@ def sections_page(title: str, lead: str, sections: Sequence[Section]) -> str:
         sections: Its sections.
     """
     template = templates().get_template("sections_page.html.j2")
-    return template.render(version=__version__, title=title, lead=lead, sections=sections, style=page_style())
+    return template.render(
+        version=__version__, title=title, lead=lead, sections=sections, style=page_style(), icon=ICON
+    )

@@ -6,30 +6,36 @@
     metrics/<org__name>/<revision>/<Task>.parquet                              representation metrics of every layer
 
 Many processes can write at the same time, because each of the files of results and metrics has one owner: who has
-claimed their shard, see `leaderboard.shards`. `leaderboard.results.load` builds tables from them.
+claimed their shard, see `leaderboard.shards`. `leaderboard.results.load` builds tables from them. mteb is imported by
+what gives or takes its objects, and not by what reads tables.
 """
 
 import io
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
-from mteb.models.model_meta import ModelMeta
-from mteb.results import TaskResult
 
+from leaderboard.results.files.stored import StoredMeta, StoredResult
 from leaderboard.results.provenance import agrees
 from leaderboard.results.schemas import META, METRICS_FILE_SCHEMA, METRICS_SCHEMA, OF_TEXTS, RUN_SETTINGS
 from leaderboard.storage.opening import open_storage
 from leaderboard.storage.protocol import Storage
 from midlayer_embed.ground.failures import reason_of
 
+if TYPE_CHECKING:
+    from mteb.models.model_meta import ModelMeta
+    from mteb.results import TaskResult
+
+_Meta = TypeVar("_Meta")
+_Result = TypeVar("_Result")
 logger = logging.getLogger(__name__)
 
 
@@ -61,16 +67,17 @@ class ResultsFolder:
         self.storage = open_storage(storage) if isinstance(storage, (str, Path)) else storage
         self._described: set[str] = set()
 
-    def load_results(self, task_name: str, metas: Iterable[ModelMeta]) -> dict[str, TaskResult]:
+    def load_results(self, task_name: str, metas: "Iterable[ModelMeta]") -> "dict[str, TaskResult]":
         """The finished ones among the results of a task, by their paths.
 
         A file that cannot be read is logged as a warning and counts as missing.
         """
         paths = [result_path(task_name, meta) for meta in metas]
-        found = {path: self._parsed(path, content) for path, content in self.storage.read_many(paths)}
+        parse = _mteb_readers()[1]
+        found = {path: self._parsed(path, content, parse) for path, content in self.storage.read_many(paths)}
         return {path: result for path, result in found.items() if result is not None}
 
-    def save_result(self, result: TaskResult, meta: ModelMeta, scratch: Path) -> None:
+    def save_result(self, result: "TaskResult", meta: "ModelMeta", scratch: Path) -> None:
         """Saves a result, and before it the description of its model, unless that is there.
 
         Args:
@@ -85,20 +92,22 @@ class ResultsFolder:
         self.storage.write(str(path), written.read_bytes())
         written.unlink()
 
-    def _describe(self, path: str, meta: ModelMeta) -> None:
+    def _describe(self, path: str, meta: "ModelMeta") -> None:
         if path in self._described:
             return
         content = json.dumps(meta.to_dict(), default=str, indent=4).encode()
-        if not self.storage.create(path, content) and self._meta_at(path, self.storage.read(path)) is None:
-            self.storage.write(path, content)  # nobody could read the results beside it
+        if not self.storage.create(path, content):
+            there = self.storage.read(path)
+            if there is None or self._parsed(path, there, _mteb_readers()[0]) is None:
+                self.storage.write(path, content)  # nobody could read the results beside it
         self._described.add(path)
 
-    def load_metrics(self, task_name: str, meta: ModelMeta, of: MeasuredOn) -> pl.DataFrame:
+    def load_metrics(self, task_name: str, meta: "ModelMeta", of: MeasuredOn) -> pl.DataFrame:
         """The metrics that were measured on these texts of a task, with the columns of `METRICS_SCHEMA`."""
         return self._of_texts(task_name, meta, of).select(list(METRICS_SCHEMA))
 
     def save_metrics(
-        self, rows: pl.DataFrame, task_name: str, meta: ModelMeta, of: MeasuredOn, provenance: Mapping[str, Any]
+        self, rows: pl.DataFrame, task_name: str, meta: "ModelMeta", of: MeasuredOn, provenance: Mapping[str, Any]
     ) -> None:
         """Adds metrics that were measured on these texts of a task. Rows of the same metric and layer are replaced.
 
@@ -111,15 +120,24 @@ class ResultsFolder:
         kept = self._of_texts(task_name, meta, of)
         self.storage.write(metrics_path(task_name, meta), metrics_file([kept, added.select(list(METRICS_FILE_SCHEMA))]))
 
-    def _of_texts(self, task_name: str, meta: ModelMeta, of: MeasuredOn) -> pl.DataFrame:
+    def _of_texts(self, task_name: str, meta: "ModelMeta", of: MeasuredOn) -> pl.DataFrame:
         path = metrics_path(task_name, meta)
         found = self.metrics_in(path, self.storage.read(path))
         found = found.filter(pl.all_horizontal(pl.col(name) == getattr(of, name) for name in OF_TEXTS))
         kept = [row for row in found["provenance"].unique() if agrees(json.loads(row), of.made_with)]
         return found.filter(pl.col("provenance").is_in(kept))
 
-    def results(self) -> Iterator[tuple[ModelMeta, TaskResult]]:
-        """Every readable result, with the ModelMeta that mteb wrote for it."""
+    def results(self) -> "Iterator[tuple[ModelMeta, TaskResult]]":
+        """Every readable result, with the ModelMeta that mteb wrote for it, as objects of mteb."""
+        return self._results(*_mteb_readers())
+
+    def stored(self) -> Iterator[tuple[StoredMeta, StoredResult]]:
+        """Every readable result, with the description of its model, without mteb."""
+        return self._results(StoredMeta.model_validate_json, StoredResult.model_validate_json)
+
+    def _results(
+        self, parse_meta: Callable[[bytes], _Meta], parse_result: Callable[[bytes], _Result]
+    ) -> Iterator[tuple[_Meta, _Result]]:
         wanted: list[str] = []
         for folder, files in experiments(self.storage.paths("results")):
             if f"{folder}/{META}" in files:
@@ -129,8 +147,12 @@ class ResultsFolder:
         meta = None
         for path, content in self.storage.read_many(wanted):
             if path.endswith(f"/{META}"):
-                meta, of = self._meta_at(path, content), path.removesuffix(META)
-            elif meta is not None and path.startswith(of) and (result := self._parsed(path, content)) is not None:
+                meta, of = self._parsed(path, content, parse_meta), path.removesuffix(META)
+            elif (
+                meta is not None
+                and path.startswith(of)
+                and (result := self._parsed(path, content, parse_result)) is not None
+            ):
                 yield meta, result
 
     def lacks_run_settings(self) -> bool:
@@ -158,15 +180,9 @@ class ResultsFolder:
                 return found.cast(METRICS_FILE_SCHEMA)  # type: ignore[arg-type]
         return pl.DataFrame(schema=METRICS_FILE_SCHEMA)
 
-    def _parsed(self, path: str, content: bytes) -> TaskResult | None:
+    def _parsed(self, path: str, content: bytes, parse: Callable[[bytes], _Result]) -> _Result | None:
         with self._left_out(path):
-            return TaskResult.model_validate_json(content)
-        return None
-
-    def _meta_at(self, path: str, content: bytes | None) -> ModelMeta | None:
-        if content is not None:
-            with self._left_out(path):
-                return ModelMeta.model_validate_json_resolved(content)
+            return parse(content)
         return None
 
     @contextmanager
@@ -184,7 +200,14 @@ class ResultsFolder:
         return f"{self.storage.name.rstrip('/')}/{path}"
 
 
-def result_path(task_name: str, meta: ModelMeta) -> str:
+def _mteb_readers() -> "tuple[Callable[[bytes], ModelMeta], Callable[[bytes], TaskResult]]":
+    from mteb.models.model_meta import ModelMeta
+    from mteb.results import TaskResult
+
+    return ModelMeta.model_validate_json_resolved, TaskResult.model_validate_json
+
+
+def result_path(task_name: str, meta: "ModelMeta") -> str:
     """Path of a result, as in mteb's ResultCache, which would create the folder if asked for it."""
     folder = PurePosixPath("results", meta.model_name_as_path(), str(meta.revision))
     if meta.experiment_name:
@@ -192,7 +215,7 @@ def result_path(task_name: str, meta: ModelMeta) -> str:
     return str(folder / f"{task_name}.json")
 
 
-def metrics_path(task_name: str, meta: ModelMeta) -> str:
+def metrics_path(task_name: str, meta: "ModelMeta") -> str:
     """Path of the metrics of a task."""
     return str(PurePosixPath("metrics", *PurePosixPath(result_path(task_name, meta)).parts[1:]).with_suffix(".parquet"))
 

@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 
 from leaderboard.tasks.images.rendered import rendered
 from leaderboard.tasks.own_data import STARTER_VISION_DATASET, OwnDataTask
-from leaderboard.tasks.starter_content import content_json
+from midlayer_embed.texts.starter_content import content_json
 from midlayer_embed.texts.starter_corpus import corpus_revision
 
 # Rows of the digits, which are sorted by writer: classification is trained on the first half.

@@ -1,15 +1,21 @@
 """What the files of a saved folder say, for those who judge how others read them. Nothing heavy is imported."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.whole_files import read_json
 
+Verdict = Literal["right", "with an option", "refused", "other vectors"]
+# What a rule of a reader says: a verdict, and words for it.
+Finding = tuple[Verdict, str]
 OLD_NAMES = "sentence_transformers.models."
+# The class of transformers that reads tokenizer.json as it is.
+PLAIN_CLASS = "PreTrainedTokenizerFast"
 POOLING_FLAGS = {  # in the order of concatenation
     "cls": "pooling_mode_cls_token",
     "max": "pooling_mode_max_tokens",
@@ -149,6 +155,14 @@ class SavedFolder:
         return self.n_texts_in_template > 1 or any(words)
 
     @cached_property
+    def ends_with_added_tokens(self) -> bool:
+        """Whether the tokenizer writes anything behind the text: the end of a template, or a special token."""
+        steps = [self.tokenizer.get("post_processor") or {}]
+        steps = steps[0].get("processors", steps)
+        pairs = any(step.get("type") in ("BertProcessing", "RobertaProcessing") for step in steps)
+        return pairs or (bool(self._template) and "Sequence" not in self._template[-1])
+
+    @cached_property
     def is_byte_level(self) -> bool:
         """Whether the tokenizer is a byte-level BPE or a WordPiece, which llama.cpp tells by its token ids."""
         return '"ByteLevel"' in json.dumps(self.tokenizer.get("pre_tokenizer")) or self._kind == "WordPiece"
@@ -176,3 +190,13 @@ class SavedFolder:
         if not isinstance(found, dict):
             raise InputError(f"folder: {file} does not hold a JSON object")
         return found
+
+
+def without_prompts(saved: SavedFolder, option: str) -> Iterator[Finding]:
+    """Of readers that do not add the default prompt by themselves."""
+    name = saved.default_prompt
+    if name and saved.pooling.get("include_prompt", True) is False:
+        yield "other vectors", "it pools the prompt with the text"
+    if name:
+        by_hand = f"write the prompt {name!r} before each text"
+        yield "with an option", option.format(name) if option else by_hand

@@ -13,6 +13,7 @@ from sentence_transformers.sentence_transformer.modules import Transformer
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from midlayer_embed.encoder.serve.folder import PLAIN_CLASS
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.ground.whole_files import read_json, write_json
@@ -25,7 +26,6 @@ PROBES = (
     "def f(x):\n\treturn x ** 2  # code, with a tab",
     "Which layer embeds best is a question that the last layer rarely answers. " * 40,
 )
-PLAIN_CLASS = "PreTrainedTokenizerFast"
 _FILE, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 _TOKENS = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 _KEPT = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces", "split_special_tokens")

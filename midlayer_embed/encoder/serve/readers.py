@@ -7,12 +7,12 @@ and llama.cpp's converter of the same time. Those of sentence-transformers are t
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from midlayer_embed.encoder.serve.folder import OLD_NAMES, SavedFolder, class_of
+from midlayer_embed.encoder.serve.folder import OLD_NAMES, Finding, SavedFolder, Verdict, class_of, without_prompts
 from midlayer_embed.encoder.serve.older_config import needs_eager_attention, older_entries
+from midlayer_embed.encoder.serve.onnx_readers import READERS as ONNX_READERS
+from midlayer_embed.encoder.serve.onnx_readers import has_graphs
 
-Verdict = Literal["right", "with an option", "refused", "other vectors"]
 _ORDER: tuple[Verdict, ...] = ("right", "with an option", "other vectors", "refused")
 _TEI_ACTIVATIONS = {"torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Tanh", "None"}
 # Architectures that TEI's own backend has: without a GPU as well, and only with one.
@@ -69,11 +69,10 @@ class Reading:
         return f"{self.reader}: {self.verdict}" + (f": {self.words}" if self.words else "")
 
 
-_Finding = tuple[Verdict, str]
-
-
 def read_by_others(folder: str | Path) -> list[Reading]:
     """What each reader makes of a sentence-transformers folder; decided from its files alone.
+
+    Readers of ONNX graphs are among them if the folder holds graphs.
 
     Args:
         folder: What `save_pretrained` or `export` wrote, or any other folder that begins with a Transformer and a
@@ -89,24 +88,25 @@ def read_by_others(folder: str | Path) -> list[Reading]:
         ...
     """
     saved = SavedFolder.read(Path(folder))
-    return [_summary(reader, list(rules(saved))) for reader, rules in _READERS.items()]
+    readers = _READERS | (ONNX_READERS if has_graphs(saved) else {})
+    return [_summary(reader, list(rules(saved))) for reader, rules in readers.items()]
 
 
-def _summary(reader: str, findings: list[_Finding]) -> Reading:
+def _summary(reader: str, findings: list[Finding]) -> Reading:
     """One line for all that was found: the worst verdict, and the words for it; notes on what is right come last."""
     worst: Verdict = max((verdict for verdict, _ in findings), key=_ORDER.index, default="right")
     notes = ("right",) if worst != "refused" else ()
     return Reading(reader, worst, "; ".join(words for verdict, words in findings if verdict in (worst, *notes)))
 
 
-def _newest(saved: SavedFolder) -> Iterator[_Finding]:
+def _newest(saved: SavedFolder) -> Iterator[Finding]:
     needed = saved.whole.get("requirements") or {}
     versions = ", ".join(f"{name} {wanted}" for name, wanted in sorted(needed.items()))
     if versions:
         yield "right", f"it asks for {versions}"
 
 
-def _older(saved: SavedFolder) -> Iterator[_Finding]:
+def _older(saved: SavedFolder) -> Iterator[Finding]:
     """sentence-transformers 3.4 to 5.3."""
     new = next((module["type"] for module in saved.modules if not module["type"].startswith(OLD_NAMES)), None)
     if new is not None:
@@ -127,7 +127,7 @@ def _older(saved: SavedFolder) -> Iterator[_Finding]:
     yield "right", "it strips spaces around a text, which version 5.4 and later keep"
 
 
-def _of_transformers_4(saved: SavedFolder) -> Iterator[_Finding]:
+def _of_transformers_4(saved: SavedFolder) -> Iterator[Finding]:
     older = older_entries(saved.config)
     if not saved.is_of_last_states:
         yield "other vectors", "its last states are normed ones"
@@ -142,7 +142,7 @@ def _of_transformers_4(saved: SavedFolder) -> Iterator[_Finding]:
         yield "other vectors", f"config.json lacks {', '.join(missing)}, so other values are taken"
 
 
-def _tei(saved: SavedFolder) -> Iterator[_Finding]:
+def _tei(saved: SavedFolder) -> Iterator[Finding]:
     config, model_type = saved.config, saved.config.get("model_type")
     missing = [name for name in _TEI_NEEDS.get(str(model_type), ()) if config.get(name) is None]
     if model_type not in (*_TEI_ANYWHERE, *_TEI_ON_GPUS):
@@ -165,7 +165,7 @@ def _tei(saved: SavedFolder) -> Iterator[_Finding]:
         yield "other vectors", "it attends causally"
     if (config.get("rope_scaling") or {}) and model_type != "modernbert":
         yield "refused" if model_type == "llama" else "other vectors", "no rotary scaling"
-    yield from _without_prompts(saved, "--default-prompt-name {}")
+    yield from without_prompts(saved, "--default-prompt-name {}")
     if saved.n_texts_in_template > 1:
         yield "right", "it refuses texts that are longer with their template than max_seq_length"
     if model_type in _TEI_ON_GPUS:
@@ -174,7 +174,7 @@ def _tei(saved: SavedFolder) -> Iterator[_Finding]:
         yield "right", "but for an approximate GELU"
 
 
-def _tei_pooling(saved: SavedFolder) -> Iterator[_Finding]:
+def _tei_pooling(saved: SavedFolder) -> Iterator[Finding]:
     modes, flags = saved.pooling_modes, saved.pooling_flags
     known = [mode for mode in modes if mode in _TEI_NAMES]
     if modes != known:
@@ -186,7 +186,7 @@ def _tei_pooling(saved: SavedFolder) -> Iterator[_Finding]:
         yield "with an option", f"--pooling {_TEI_NAMES[modes[0]]}"
 
 
-def _tei_modules(saved: SavedFolder) -> Iterator[_Finding]:
+def _tei_modules(saved: SavedFolder) -> Iterator[Finding]:
     kinds, named = saved.after_pooling, [class_of(module["type"]) for module in saved.modules]
     dense = [module for module in saved.modules if class_of(module["type"]) == "Dense"]
     # One name that it does not know, and it looks for no Dense at all.
@@ -204,7 +204,7 @@ def _tei_modules(saved: SavedFolder) -> Iterator[_Finding]:
         yield "right", 'normalised to length 1, unless a request says "normalize": false'
 
 
-def _vllm(saved: SavedFolder) -> Iterator[_Finding]:
+def _vllm(saved: SavedFolder) -> Iterator[Finding]:
     modes = saved.pooling_modes
     if not saved.is_of_last_states:
         yield "other vectors", "it pools the last, normed states"
@@ -231,11 +231,11 @@ def _vllm(saved: SavedFolder) -> Iterator[_Finding]:
         yield "right", f"{saved.config.get('model_type')} is not among its own architectures: compare some vectors"
     if saved.is_made_bidirectional:
         yield "other vectors", "some architectures attend causally there; compare vectors"
-    yield from _without_prompts(saved, "")
+    yield from without_prompts(saved, "")
     yield "right", "it refuses texts above max_seq_length, unless a request says truncate_prompt_tokens"
 
 
-def _llama_cpp(saved: SavedFolder) -> Iterator[_Finding]:
+def _llama_cpp(saved: SavedFolder) -> Iterator[Finding]:
     model_type, modes = str(saved.config.get("model_type")), saved.pooling_modes
     if model_type not in _GGUF_KNOWN:
         yield "refused", f"no conversion of {model_type} without its language head is known"
@@ -256,10 +256,10 @@ def _llama_cpp(saved: SavedFolder) -> Iterator[_Finding]:
         yield "other vectors", "it attends causally"
     if saved.whole.get("truncate_dim"):
         yield "other vectors", "all dimensions"
-    yield from _without_prompts(saved, "")
+    yield from without_prompts(saved, "")
 
 
-def _transformers(saved: SavedFolder) -> Iterator[_Finding]:
+def _transformers(saved: SavedFolder) -> Iterator[Finding]:
     path = (saved.transformer.get("modality_config") or {}).get("text", {}).get("method_output_name")
     what = "last_hidden_state" if saved.is_of_last_states else f"output_hidden_states=True and {path}"
     yield (
@@ -275,17 +275,7 @@ def _transformers(saved: SavedFolder) -> Iterator[_Finding]:
         yield "right", 'transformers 4 needs attn_implementation="eager"'
 
 
-def _without_prompts(saved: SavedFolder, option: str) -> Iterator[_Finding]:
-    """Of readers that do not add the default prompt by themselves."""
-    name = saved.default_prompt
-    if name and saved.pooling.get("include_prompt", True) is False:
-        yield "other vectors", "it pools the prompt with the text"
-    if name:
-        by_hand = f"write the prompt {name!r} before each text"
-        yield "with an option", option.format(name) if option else by_hand
-
-
-_READERS: dict[str, Callable[[SavedFolder], Iterator[_Finding]]] = {
+_READERS: dict[str, Callable[[SavedFolder], Iterator[Finding]]] = {
     "sentence-transformers 6": _newest,
     "sentence-transformers 3.4 to 5.3": _older,
     "TEI": _tei,

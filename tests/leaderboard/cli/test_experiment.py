@@ -49,7 +49,7 @@ def test_experiments_are_sections_of_the_leaderboards_page(
     assert main([*report, "--html", str(tmp_path / "page.html")]) == 0
     assert 'id="sublayers"' in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert main(report) == 2
-    assert "experiments: they are sections of the page" in capsys.readouterr().err
+    assert "experiments: a section of the page" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

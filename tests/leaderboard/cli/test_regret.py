@@ -140,7 +140,6 @@ def tiny_folders(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     ("arguments", "message"),
     [
         ([], "expected a results folder or --scores FILE, got neither"),
-        (["EMPTY", "--scores", "s.csv"], "expected a results folder or --scores FILE, got both"),
         (["EMPTY", "--metrics", "m.csv"], "metrics: a results folder includes its metrics"),
         (["EMPTY"], "contains no scores"),
         (["TABLES", "--criteria", "min-foo"], "criteria: expected some of min-dime"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from leaderboard import load_tables
+from leaderboard import load_results, load_tables
 from leaderboard.cli.program import main
 
 _TASKS = ["A", "B"]
@@ -114,11 +114,20 @@ def test_page_and_figures_are_written_beside_what_is_printed(
     }
 
 
+def test_tables_and_results_are_joined(tables: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    golden = Path(__file__).parents[2] / "golden" / "results"
+    assert main([*tables, str(golden), "--json"]) == 0
+    schemes = {row["model"]: row for row in json.loads(capsys.readouterr().out)["schemes"]}
+    (of_results,) = load_results(golden).schemes().to_dicts()
+    assert schemes[of_results["model"]]["best"] == of_results["best"]
+    assert schemes["org/m"]["best_layer"] == 2 and len(schemes) == 3
+    assert main([*tables[:3], str(golden), str(golden), "--metrics", tables[4], "--quiet"]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "expected a results folder or --scores FILE, got neither"),
-        (["EMPTY", "--scores", "s.csv"], "expected a results folder or --scores FILE, got both"),
         (["EMPTY", "--metrics", "m.csv"], "metrics: a results folder includes its metrics"),
         (["/no/such/folder"], "there is no folder '/no/such/folder'"),
         (["EMPTY"], "contains no scores"),
@@ -130,6 +139,9 @@ def test_page_and_figures_are_written_beside_what_is_printed(
         (["TABLES", "--markdown", "EMPTY"], "markdown: EMPTY cannot be written"),
         (["TABLES", "--html", "EMPTY"], "html: EMPTY cannot be written"),
         (["TABLES", "--figures", "TOUCHED"], "figures: TOUCHED cannot be written"),
+        (["TABLES", "--site", "TOUCHED"], "site: TOUCHED cannot be written"),
+        (["TABLES", "--published"], "published: a section of the page; expected --html FILE or --site FOLDER, too"),
+        (["TABLES", "--about", "x"], "about: a sentence of the site; expected --site FOLDER, too"),
     ],
 )
 def test_mistakes_are_one_line_exit_2(

@@ -11,7 +11,8 @@ from support.tiny_tasks import TinySTS
 
 from leaderboard import get_model, load_results, run_sweep
 from leaderboard.models.known import KnownModel
-from leaderboard.models.meta import DEFAULT_SETTINGS, layer_meta
+from leaderboard.models.labels import DEFAULT_SETTINGS
+from leaderboard.models.meta import layer_meta
 from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.options import Source
 

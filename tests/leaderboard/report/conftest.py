@@ -55,10 +55,19 @@ def opened(browser: "Browser") -> Iterator[Opened]:
     contexts: list[BrowserContext] = []
 
     def open_page(
-        path: Path, *, width: int = 1280, scheme: Literal["light", "dark"] = "light", javascript: bool = True
+        path: Path,
+        *,
+        width: int = 1280,
+        scheme: Literal["light", "dark"] = "light",
+        javascript: bool = True,
+        touch: bool = False,
     ) -> "Page":
         context = browser.new_context(
-            viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=javascript
+            viewport={"width": width, "height": 800},
+            color_scheme=scheme,
+            java_script_enabled=javascript,
+            has_touch=touch,
+            is_mobile=touch,
         )
         contexts.append(context)
         page = context.new_page()

@@ -136,6 +136,18 @@ def test_a_click_on_a_point_takes_its_model_and_layer(three_models: Path, opened
     assert "layer 0 " in page.locator("#reading").inner_text()
 
 
+def test_a_finger_sees_what_a_mouse_would(three_models: Path, opened: Opened) -> None:
+    page = opened(three_models, width=390, touch=True)
+    cell = page.locator("#heat .mark-rect path").nth(4)
+    cell.scroll_into_view_if_needed()
+    cell.tap(force=True)
+    tooltip = page.locator("#vg-tooltip-element")
+    tooltip.wait_for(state="visible")
+    assert "TaskA" in tooltip.inner_text() or "TaskB" in tooltip.inner_text()
+    page.locator("#heat-note").tap()
+    tooltip.wait_for(state="hidden")
+
+
 def test_models_are_compared_by_ticking_them(three_models: Path, opened: Opened) -> None:
     page = opened(three_models)
     ticked = page.get_by_role("checkbox")
@@ -231,6 +243,17 @@ def test_the_regrets_are_a_table_that_sorts_and_stays_inside_a_phone(three_model
     assert page.locator("#regret-table th[aria-sort=descending]").all_inner_texts() == ["worst"]
     assert page.locator("#regret-table th[aria-sort]").count() == 1
     assert "tuned-depth takes" in page.locator("#regret").inner_text()
+
+
+def test_results_with_other_metrics_leave_the_regrets_of_those_with_the_same(tmp_path: Path) -> None:
+    paper = board_of(["org/one", "org/two"], ["TaskA", "TaskB"], 5, ("dime", "lidar"))
+    own = board_of(["own/three"], ["TaskC"], 5, ("curvature",))
+    both = Leaderboard(pl.concat([own.scores, paper.scores]), pl.concat([own.metrics, paper.metrics]))
+    for name, board in {"paper": paper, "both": both}.items():
+        board.to_html(tmp_path / f"{name}.html")
+    regrets = {name: data_of(tmp_path / f"{name}.html")["regret"] for name in ("paper", "both")}
+    assert regrets["both"]["rows"] == regrets["paper"]["rows"] != []
+    assert regrets["both"]["over"] == f"{regrets['paper']['over']}, those with the same metrics"
 
 
 def test_a_page_without_a_choice_has_no_regrets(opened: Opened, tmp_path: Path) -> None:

@@ -238,6 +238,7 @@ def test_a_full_disk_ends_in_one_line_and_a_folder_that_is_gone_on_with(
     assert load_results(tmp_path).scores.equals(whole.scores)
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_two_runs_on_one_folder_do_not_lose_each_others_results(llama_folder: Path, tmp_path: Path) -> None:
     code = """

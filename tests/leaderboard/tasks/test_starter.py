@@ -12,9 +12,9 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from leaderboard.tasks import starter_content
 from leaderboard.tasks.starter import STARTER_TASKS
-from leaderboard.tasks.starter_content import CLASSIFICATION_LABELS
+from midlayer_embed.texts import starter_content
+from midlayer_embed.texts.starter_content import CLASSIFICATION_LABELS
 from midlayer_embed.texts.starter_corpus import read_corpus
 
 CLASSIFICATION, CLUSTERING, PAIRS, RERANKING, STS = STARTER_TASKS

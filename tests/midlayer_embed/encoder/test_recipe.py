@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,12 @@ print(json.dumps(ids))
 """
 
 
+tokenizer_of = cache(AutoTokenizer.from_pretrained)  # it is asked for every text, and takes longer to load than to use
+
+
 def plain_ids(folder: Path, template: str | None, text: str, limit: int) -> list[int]:
     """The tokens of a text, put together by hand: special ones, the template's parts, and the text cut to fit."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = tokenizer_of(folder)
 
     def plain(part: str) -> list[int]:
         return list(tokenizer(part, add_special_tokens=False)["input_ids"]) if part else []

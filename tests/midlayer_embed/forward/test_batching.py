@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midlayer_embed.forward.batching import batches, row_batches
+from midlayer_embed.forward.batching import batches
+from midlayer_embed.forward.row_batches import row_batches
 from midlayer_embed.texts.tokens import TokenIds
 
 _TOKEN_IDS = st.lists(st.lists(st.integers(1, 9), max_size=12), max_size=20)

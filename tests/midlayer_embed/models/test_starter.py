@@ -7,64 +7,21 @@ import numpy as np
 import pytest
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
-from midlayer_embed.models import gguf as gguf_checkpoint
 from midlayer_embed.models import starter
 from midlayer_embed.models.checkpoint import find_checkpoint
+from midlayer_embed.models.gguf import conversion as gguf_checkpoint
 from midlayer_embed.options import Source
 
 gguf = pytest.importorskip("gguf", reason="the starter extra is not installed")
 pytest.importorskip("accelerate", reason="the starter extra is not installed")
 
-_DIM, _HIDDEN, _VOCABULARY, _BLOCKS = 32, 64, 300, 2
-
 
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two blocks as llama.cpp would write it."""
-    from tokenizers.pre_tokenizers import ByteLevel
+    from support.gguf import tiny
 
-    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(_BLOCKS)
-    writer.add_context_length(64)
-    writer.add_embedding_length(_DIM)
-    writer.add_feed_forward_length(_HIDDEN)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(4)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(_VOCABULARY)
-    alphabet = sorted(ByteLevel.alphabet())
-    tokens = ["<eos>", *alphabet, "he", "ll"]
-    tokens += [f"<{number}>" for number in range(_VOCABULARY - len(tokens))]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
-    writer.add_token_types([3] + [1] * (_VOCABULARY - 1))
-    writer.add_token_merges(["h e", "l l"])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(0)
-    writer.add_unk_token_id(0)
-    rng = np.random.default_rng(0)
-
-    def tensor(name: str, *shape: int) -> None:
-        writer.add_tensor(name, rng.normal(scale=0.2, size=shape).astype(np.float32))
-
-    tensor("token_embd.weight", _VOCABULARY, _DIM)
-    for block in range(_BLOCKS):
-        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            tensor(f"blk.{block}.{part}.weight", _DIM, _DIM)
-        for part in ("ffn_gate", "ffn_up"):
-            tensor(f"blk.{block}.{part}.weight", _HIDDEN, _DIM)
-        tensor(f"blk.{block}.ffn_down.weight", _DIM, _HIDDEN)
-        for part in ("attn_norm", "ffn_norm"):
-            tensor(f"blk.{block}.{part}.weight", _DIM)
-    tensor("output_norm.weight", _DIM)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return tiny.tiny_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf", "llama", 2)
 
 
 @pytest.fixture

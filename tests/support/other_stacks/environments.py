@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import venv
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -26,8 +27,15 @@ STACKS = {
         "httpcore",
     ),
 }
-# What an old huggingface-hub needs beside what ours does.
-_BELOW = ("requests", "pillow")
+# Readers of ONNX graphs. Optimum is for transformers below 4.58.
+READERS = {
+    "onnx": (
+        *("sentence-transformers==5.7.0", "transformers==4.57.6", "tokenizers>=0.22,<0.23", "huggingface-hub<1"),
+        *("optimum==2.1.0", "optimum-onnx==0.1.0"),
+    ),
+}
+# What an old huggingface-hub needs beside what ours does, and Optimum.
+_BELOW = ("requests", "pillow", "onnx", "onnxruntime")
 
 
 def python_of(stack: str) -> str:
@@ -35,23 +43,43 @@ def python_of(stack: str) -> str:
     folder = ROOT / ".venv-stacks" / stack
     python, done = folder / "bin" / "python", folder / ".installed"
     shared = [f"{name}=={metadata.version(name)}" for name in sorted(_shared_names())]
-    wanted = "\n".join([sys.version, *STACKS[stack], *shared])
+    packages = {**STACKS, **READERS}[stack]
+    wanted = "\n".join([sys.version, *packages, *shared])
     if not done.exists() or done.read_text() != wanted:
         venv.create(folder, clear=True, symlinks=True)
         libraries = next((folder / "lib").glob("python*")) / "site-packages"
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
-        subprocess.run([*pip, "--target", str(libraries), *STACKS[stack]], check=True, capture_output=True)
+        subprocess.run([*pip, "--target", str(libraries), *packages], check=True, capture_output=True)
         for name in _shared_names():
             _link(name, libraries)
         done.write_text(wanted)
     return str(python)
 
 
+def python_with(folder: Path, names: Sequence[str]) -> str:
+    """The interpreter of a new environment that has some of our packages, what these need, and nothing else.
+
+    Args:
+        folder: Where the environment is made.
+        names: The packages.
+    """
+    venv.create(folder, symlinks=True)
+    libraries = next((folder / "lib").glob("python*")) / "site-packages"
+    for name in _needed(names):
+        _link(name, libraries)
+    return str(folder / "bin" / "python")
+
+
 def _shared_names() -> set[str]:
     """Our packages that a stack takes as they are: what its libraries need, but not those libraries."""
-    own = {Requirement(line).name for packages in STACKS.values() for line in packages}
+    own = {Requirement(line).name for packages in (*STACKS.values(), *READERS.values()) for line in packages}
+    return _needed([*own, *_BELOW]) - own
+
+
+def _needed(names: Iterable[str]) -> set[str]:
+    """Packages and what they need, as far as it is installed here."""
     found: set[str] = set()
-    waiting = [*own, *_BELOW]
+    waiting = list(names)
     while waiting:
         name = waiting.pop()
         if name in found:
@@ -64,7 +92,7 @@ def _shared_names() -> set[str]:
         for requirement in map(Requirement, needed):
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 waiting.append(requirement.name.lower().replace("_", "-"))
-    return found - own
+    return found
 
 
 def _link(name: str, libraries: Path) -> None:

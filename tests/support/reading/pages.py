@@ -16,7 +16,7 @@ _NEEDS = re.compile(r"# needs (?P<what>.+)")
 _ORIGIN = re.compile(r"<!-- (?P<source>[^\n]+?)(?:; within (?P<within>[\d.]+%?))? -->\s*\Z")
 _FIGURES = re.compile(r"<!-- figures of (?P<source>[^\n:]+):(?P<quotes>.*?)-->", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?(?=x\b|\W|$)")
-NEEDS = ("the Hub", "the network", "a GPU", "a bucket", "a cluster", "minutes", "hours")
+NEEDS = ("the Hub", "the network", "a GPU", "a bucket", "a cluster", "Optimum", "minutes", "hours")
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,12 @@ import json
 import logging
 import math
 import shutil
-import struct
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
 
 import platformdirs
 import torch
@@ -20,6 +18,7 @@ from midlayer_embed.errors import InputError
 from midlayer_embed.ground.atomic import atomic_file, atomic_folder
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.ground.whole_files import file_sha256
+from midlayer_embed.models.gguf.head import read_head
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +30,6 @@ _TYPES = {
     **{20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 28: "F64", 29: "IQ1_M", 30: "BF16", 34: "TQ1_0"},
     **{35: "TQ2_0", 39: "MXFP4"},
 }
-# struct formats of the values of metadata, by type; strings and arrays have their own numbers.
-_PLAIN = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
 
 
 def cache_folder() -> Path:
@@ -114,7 +110,7 @@ def _alone(gguf: Path) -> Iterator[Path]:
 def _convert(gguf: Path, digest: str, folder: Path) -> None:
     for package in ("gguf", "accelerate"):
         if find_spec(package) is None:
-            raise InputError(f"reading {gguf.name} needs {package}; run: pip install 'midlayer-embed[starter]'")
+            raise InputError(f"reading {gguf.name} needs {package}; run: pip install 'midlayer-embed[gguf]'")
     from transformers import AutoModel, AutoTokenizer  # slow to import, and only needed once
 
     logger.info("converting %s to safetensors once (about a minute), in %s", gguf.name, folder)
@@ -122,7 +118,7 @@ def _convert(gguf: Path, digest: str, folder: Path) -> None:
         try:
             quantised = AutoModel.from_pretrained(place, gguf_file=gguf.name, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=gguf.name)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise InputError(f"{gguf} cannot be read as a GGUF model: {str(error).splitlines()[0]}") from error
         # transformers does not save a model that was loaded from GGUF, so copy its weights to one with a plain config.
         plain = {key: value for key, value in quantised.config.to_dict().items() if key != "quantization_config"}
@@ -145,22 +141,12 @@ def weight_types(path: Path) -> list[str]:
     """
     counted: Counter[str] = Counter()
     try:
-        with path.open("rb") as file:
-            if file.read(4) != b"GGUF":
-                return []
-            _, n_tensors, n_entries = _read(file, "IQQ")
-            for _ in range(n_entries):
-                _skip(file, _STRING)
-                _skip(file, *_read(file, "I"))
-            for _ in range(n_tensors):
-                _skip(file, _STRING)
-                (n_dims,) = _read(file, "I")
-                shape = _read(file, "Q" * n_dims)
-                kind, _ = _read(file, "IQ")
-                if n_dims > 1:
-                    counted[_TYPES.get(kind, f"type {kind}")] += math.prod(shape)
-    except (OSError, struct.error, KeyError, OverflowError, MemoryError):
+        tensors = read_head(path).tensors
+    except (OSError, InputError):
         return []
+    for tensor in tensors:
+        if len(tensor.shape) > 1:
+            counted[_TYPES.get(tensor.kind, f"type {tensor.kind}")] += math.prod(tensor.shape)
     return [name for name, _ in counted.most_common()]
 
 
@@ -177,23 +163,3 @@ def said_of_types(types: list[str]) -> str | None:
     parts = f", parts in {', '.join(others)}" if others else ""
     bits = next((letter for letter in main if letter.isdigit()), "")
     return f"GGUF {main}{parts}" if main.startswith(("F", "BF", "type")) else f"{bits}-bit (GGUF {main}{parts})"
-
-
-def _read(file: BinaryIO, form: str) -> tuple[int, ...]:
-    return struct.unpack(f"<{form}", file.read(struct.calcsize(f"<{form}")))
-
-
-def _skip(file: BinaryIO, kind: int) -> None:
-    """Skips a value of metadata."""
-    if kind == _STRING:
-        (length,) = _read(file, "Q")
-        file.seek(length, 1)
-    elif kind == _ARRAY:
-        of, count = _read(file, "IQ")
-        if of in _PLAIN:
-            file.seek(count * struct.calcsize(_PLAIN[of]), 1)
-        else:
-            for _ in range(count):
-                _skip(file, of)
-    else:
-        file.seek(struct.calcsize(_PLAIN[kind]), 1)

@@ -6,7 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from midlayer_embed.models.gguf import GGUF_RECORD, _record_types, quantization_of, said_of_types, weight_types
+from midlayer_embed.models.gguf.conversion import (
+    GGUF_RECORD,
+    _record_types,
+    quantization_of,
+    said_of_types,
+    weight_types,
+)
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""GGUF files: their heads, and their conversion to safetensors."""

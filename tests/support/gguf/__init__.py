@@ -1,0 +1,1 @@
+"""Tiny GGUF files, and what the package gguf reads in one."""
