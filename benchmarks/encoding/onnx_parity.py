@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
             found = list(graphs(folder, arguments.layers, Path(scratch)))
         numbers = [each for each in found if isinstance(each, float)]
         refused = sorted({each for each in found if isinstance(each, str)})
-        shown = "; ".join([f"{max(numbers):.1e}"] + refused if numbers else refused)
+        shown = "; ".join([f"{max(numbers):.1e}", *refused] if numbers else refused)
         rows.append((name, str(len(numbers)), shown))
         print(f"{name}: {shown}", file=sys.stderr, flush=True)
     print(table(rows))
