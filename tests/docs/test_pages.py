@@ -110,8 +110,7 @@ MEASURED = {
     "--layers 0 3 6 9 12 15 18 21 24 27 28 29 30": "nobody: the same",
     "python -m benchmarks.selection_study DATA_DIR --models starter minilm mpnet=FOLDER e5=FOLDER "
     "gemma=FOLDER:FILE.gguf --templates none": "nobody: the same",
-    "python -m benchmarks.serving.onnx_parity --layers 1": "nobody: it takes minutes; tests of `make test-all` compare "
-    "every layer",
+    "python -m benchmarks.serving.onnx_parity --layers 1": "nobody: it takes minutes; `make test-all` compares more",
     "python -m benchmarks.evaluation.whole_leaderboard": "nobody: it takes four minutes; no figure of it is quoted",
     "python -m benchmarks.serving.onnx_loss": "nobody: it takes minutes; a test holds the starter model to its row",
     "python -m benchmarks.serving.onnx_loss --settings": "nobody: the same",
