@@ -54,11 +54,11 @@ def measure_loss(encoder: SentenceTransformer, graph: Path, texts: Sequence[str]
     Args:
         encoder: In float32, on the CPU.
         graph: The file of the quantised graph.
-        texts: Texts like those that will be embedded; at most 500 of them are compared, evenly spread. None: those of
-            the starter STS, sentences of docstrings.
+        texts: Texts like those that will be embedded; at most 500 of them are compared, evenly spread, and blank ones
+            are left out. None: those of the starter STS, sentences of docstrings.
 
     Raises:
-        InputError: (a ValueError) no text has a token.
+        InputError: (a ValueError) all texts are blank.
     """
     int8 = with_states_of(encoder, graph)
     first, second, grades = _graded_pairs()
@@ -67,10 +67,6 @@ def measure_loss(encoder: SentenceTransformer, graph: Path, texts: Sequence[str]
     everything = list(dict.fromkeys((*sentences, *kept)))
     expected, found = (_unit(model.encode(everything, batch_size=_BATCH)) for model in (encoder, int8))
     at = {text: number for number, text in enumerate(everything)}
-    # a text without tokens has a vector of zeros by both
-    kept = [text for text in kept if expected[at[text]].any()]
-    if not kept:
-        raise InputError(f"texts: none of them has a token, of {len(texts or ())}")
     cosines = (expected * found).sum(axis=1)[[at[text] for text in kept]]
     pairs = ([at[text] for text in first], [at[text] for text in second])
     in_float32, in_int8 = (_spearman(vectors, pairs, grades) for vectors in (expected, found))
@@ -87,12 +83,15 @@ def samples(encoder: SentenceTransformer, texts: Sequence[str] | None = None) ->
     """
     first, _, _ = _graded_pairs()
     features = (encoder.preprocess([text]) for text in _spread(first if texts is None else texts, _SAMPLES))
-    return [{name: each[name].numpy() for name in INPUTS} for each in features if each[INPUTS[0]].shape[1]]
+    return [{name: each[name].numpy() for name in INPUTS} for each in features]
 
 
 def _spread(texts: Sequence[str], most: int) -> list[str]:
-    """At most so many texts, evenly spread."""
-    return list(texts)[:: max(1, -(-len(texts) // most))]
+    """At most so many texts that are not blank, evenly spread."""
+    shown = [text for text in texts if text.strip()]
+    if not shown:
+        raise InputError(f"texts: expected some that are not blank, got {len(texts)} blank ones")
+    return shown[:: max(1, -(-len(shown) // most))]
 
 
 def with_states_of(encoder: SentenceTransformer, graph: Path) -> SentenceTransformer:

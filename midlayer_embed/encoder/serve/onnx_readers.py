@@ -1,7 +1,7 @@
 """What readers of ONNX graphs make of a saved folder that holds them: see `readers`.
 
 The rules are those of ONNX Runtime with tokenizers, sentence-transformers with optimum-onnx 0.1, transformers.js 4.3,
-OpenVINO 2026.4 and fastembed 0.9. Slow tests try the first three by these programs themselves.
+OpenVINO 2026.4 and fastembed 0.9, each tried once; slow tests try the first three again.
 """
 
 import mmap

@@ -63,7 +63,7 @@ def _code(language: str, having: str, name: str, texts: list[str]) -> str:
     """The block of the guide that has some words, about another folder and other texts."""
     found = [block.text for block in blocks(_PAGE, ROOT) if block.language == language and having in block.text]
     assert len(found) == 1 and _GUIDE_FOLDER in found[0] and _GUIDE_TEXTS in found[0]
-    return found[0].replace(_GUIDE_FOLDER, name).replace(_GUIDE_TEXTS, json.dumps(texts))
+    return found[0].replace(_GUIDE_FOLDER, name).replace(_GUIDE_TEXTS, json.dumps(texts, ensure_ascii=False))
 
 
 def _run(command: list[str], served: Path) -> None:
@@ -115,7 +115,7 @@ def test_sentence_transformers_on_onnx(
 ) -> None:
     texts = [*_TEXTS, _LONG]
     code = _code("python", 'backend="onnx"', name, texts)
-    save = f"np.save({str(tmp_path / 'found.npy')!r}, [vectors, int8.encode({json.dumps(texts)})])"
+    save = f"np.save({str(tmp_path / 'found.npy')!r}, [vectors, int8.encode({json.dumps(texts, ensure_ascii=False)})])"
     _run([optimum, "-c", f"{code}\nimport numpy as np\n{save}"], served)
     found, int8 = np.load(tmp_path / "found.npy")
     expected = _expected(served, name, texts)
