@@ -119,8 +119,7 @@ class SavedEncoder:
         else:
             texts = check_texts(sentences, "sentences")
         vectors = self._encode(texts, prompt_name, prompt, batch_size, show_progress_bar, normalize_embeddings)
-        of_one: np.ndarray = vectors[0]
-        return of_one if isinstance(sentences, str) else vectors
+        return np.asarray(vectors[0]) if isinstance(sentences, str) else vectors
 
     def _encode(
         self,
