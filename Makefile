@@ -1,6 +1,6 @@
 # make leaderboard   sets everything up, scores every layer of SmolLM2-135M on five offline tasks, writes page and card
 # make demo          the page of those results as a site, with the paper's scores: make demo PUBLISHED=FOLDER
-# make experiments   sets everything up, runs the paper's other experiments: under 15 minutes on 2 cores
+# make experiments   sets everything up, runs the paper's other experiments: half an hour on 2 cores
 # make vision        sets everything up, trains tiny image models, scores and probes their layers: under 10 minutes
 # make test          sets everything up, then runs all tests except most of those on real MTEB data
 # make test-fast     the tests with tiny models and none: no processes, no real data; under 90 seconds on 2 cores
@@ -9,7 +9,7 @@
 # make notebooks     runs the notebooks of examples/notebooks and writes them back with their outputs
 # make docs          the documentation, into site/; warnings are errors
 # make release-check builds what is published, installs it into an empty environment, does what the README says
-# make bench         the benchmarks, into benchmarks/RESULTS.md: under 15 minutes on 2 cores
+# make bench         the benchmarks, into benchmarks/RESULTS.md: half an hour on 2 cores
 #
 # Needs Python 3.10 or later and make. Everything is installed into .venv; remove that folder to start over.
 

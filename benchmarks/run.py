@@ -1,6 +1,9 @@
 """Runs all benchmarks, each in its own process, and writes RESULTS.md. Called by `make bench`.
 
-    python -m benchmarks.run [--results FILE]
+    python -m benchmarks.run [PROGRAM ...] [--results FILE]
+
+With names of programs, only these are run; what the others gave when they last ran is read from RESULTS.json, beside
+RESULTS.md. Every section says when it was measured, and on what machine.
 
 The processes are forks of this one, which imports the libraries once and computes nothing. A program returns its rows
 in a file (`bench.report_rows`) and prints everything else to stdout. If a program fails, for example because vectors or
@@ -10,18 +13,19 @@ the table, with its reason.
 
 import argparse
 import importlib
+import json
 import os
 import runpy
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks.bench import Row, describe_machine, load_rows
+from benchmarks.bench import Row, load_rows
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.markdown import escaped, table
 
@@ -46,6 +50,7 @@ PROGRAMS: tuple[tuple[str, ...], ...] = (
     ("benchmarks.probes.attention_layers", "--images", "96"),
     ("benchmarks.evaluation.scoring_jobs",),
     ("benchmarks.evaluation.workers",),
+    ("benchmarks.evaluation.whole_leaderboard",),
     ("benchmarks.encoding.cold_start", "--starts", "1"),
     ("benchmarks.serving.quality_and_cost", "--texts", "128"),
     ("benchmarks.encoding.growth", "--texts", "32", "--lines", "40000"),
@@ -64,6 +69,7 @@ class Outcome:
         printed: Output on stdout.
         rows: Rows of the results table.
         failed: Whether the program ended with an error.
+        date: The day it ran.
     """
 
     command: tuple[str, ...]
@@ -71,6 +77,32 @@ class Outcome:
     printed: str
     rows: list[Row]
     failed: bool
+    date: str = ""
+
+    @property
+    def name(self) -> str:
+        """The module."""
+        return self.command[0]
+
+
+def kept_outcomes(results: Path) -> dict[str, Outcome]:
+    """What programs gave when they last ran, by their names."""
+    file = results.with_suffix(".json")
+    if not file.exists():
+        return {}
+    kept = [
+        Outcome(**{**each, "command": tuple(each["command"]), "rows": [Row(**row) for row in each["rows"]]})
+        for each in json.loads(file.read_text(encoding="utf-8"))
+    ]
+    return {outcome.name: outcome for outcome in kept}
+
+
+def write_results(outcomes: Sequence[Outcome], results: Path) -> None:
+    """Write RESULTS.md, and what it is made of beside it."""
+    with atomic_file(results.with_suffix(".json")) as partial:
+        partial.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n", encoding="utf-8")
+    with atomic_file(results) as partial:
+        partial.write_text(format_results(outcomes), encoding="utf-8")
 
 
 def run(command: tuple[str, ...]) -> Outcome:
@@ -92,7 +124,8 @@ def run(command: tuple[str, ...]) -> Outcome:
     failed = os.waitpid(process, 0)[1] != 0
     loaded = load_rows(Path(rows))
     os.unlink(rows)
-    return Outcome(command, time.perf_counter() - start, "".join(lines), loaded, failed)
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    return Outcome(command, time.perf_counter() - start, "".join(lines), loaded, failed, date)
 
 
 def _run_module(command: tuple[str, ...], rows: str, stdout: int) -> NoReturn:
@@ -104,7 +137,7 @@ def _run_module(command: tuple[str, ...], rows: str, stdout: int) -> NoReturn:
     sys.exit()
 
 
-def format_results(outcomes: Sequence[Outcome], machine: str, date: str) -> str:
+def format_results(outcomes: Sequence[Outcome]) -> str:
     """The text of RESULTS.md."""
     rows = [row for outcome in outcomes for row in outcome.rows]
     header = ["what", "reference", "target", "measured", "reached"]
@@ -114,7 +147,7 @@ def format_results(outcomes: Sequence[Outcome], machine: str, date: str) -> str:
     total = _format_minutes(sum(outcome.seconds for outcome in outcomes))
     parts = [
         "# Benchmarks",
-        f"Written by `make bench`; do not edit. {date}, {total} in total, on {machine}.",
+        f"Written by `make bench`; do not edit. {total} in total; each section says when and on what it was measured.",
         table([header, *([escaped(cell) for cell in line] for line in cells)]),
     ]
     if missed := [row for row in rows if not row.reached]:
@@ -128,7 +161,7 @@ def format_results(outcomes: Sequence[Outcome], machine: str, date: str) -> str:
         ]
     for outcome in outcomes:
         parts += [
-            f"## {' '.join(outcome.command)} ({_format_minutes(outcome.seconds)})",
+            f"## {' '.join(outcome.command)} ({outcome.date}, {_format_minutes(outcome.seconds)})",
             f"```\n{outcome.printed.strip()}\n```",
         ]
     return "\n\n".join(parts) + "\n"
@@ -139,19 +172,25 @@ def _format_minutes(seconds: float) -> str:
 
 
 def main() -> None:
-    """Run all programs."""
+    """Run all programs, or some."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = [command[0] for command in PROGRAMS]
+    parser.add_argument("programs", nargs="*", metavar="PROGRAM", help="modules to run (default: all)")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     arguments = parser.parse_args()
-    date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    if unknown := sorted({*arguments.programs} - {*names}):
+        parser.error(f"PROGRAM: expected some of {', '.join(names)}; got {unknown[0]}")
     os.environ["HF_HUB_OFFLINE"] = "1"  # programs must not use the network
     for library in LIBRARIES:
         importlib.import_module(library)
-    outcomes = [run(command) for command in PROGRAMS]
+    found = kept_outcomes(arguments.results) if arguments.programs else {}
+    for command in PROGRAMS:
+        if not arguments.programs or command[0] in arguments.programs:
+            found[command[0]] = run(command)
+    outcomes = [found[name] for name in names if name in found]
     if failed := [" ".join(outcome.command) for outcome in outcomes if outcome.failed]:
         sys.exit(f"{arguments.results} is not written, because programs failed: {', '.join(failed)}")
-    with atomic_file(arguments.results) as partial:
-        partial.write_text(format_results(outcomes, describe_machine(), date), encoding="utf-8")
+    write_results(outcomes, arguments.results)
     print(f"\n{arguments.results}")
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.evaluation.whole_leaderboard [--rows FILE]
 
 The environment (`make setup`) is there before the clock starts. Checks that the second run prints the same tables and
-leaves results, page, card and pictures alone. It takes some four minutes, and is no part of `make bench`.
+leaves results, page, card and pictures alone. It takes some four minutes.
 """
 
 import os

@@ -13,8 +13,8 @@ on 2,000 sentences of the training splits, without labels.
 
 With a folder of datasets, benchmarks/quality_and_cost.png is drawn unless `--plot` names another file.
 
-Scoring the whole tasks takes most of the time. With `--scores FILE`, scores are read from a JSON file, by the names and
-versions of all that they depend on; what is not there is measured and added.
+Scoring the whole tasks takes most of the time. Scores are kept in a JSON file (`--scores`), by the names and versions of all
+that they depend on; what is not there is measured and added.
 """
 
 import argparse
@@ -50,6 +50,7 @@ from midlayer_embed.ground.markdown import table
 from midlayer_embed.ground.whole_files import read_json
 
 PLOT = Path(__file__).parents[1] / "quality_and_cost.png"
+SCORES = Path(__file__).with_name("quality_scores.json")
 LAST, MINILM, TF_IDF = "last layer", "all-MiniLM-L6-v2", "TF-IDF"
 REAL_TASKS = ("STSBenchmark", "Banking77Classification")
 STARTER_TASKS = ("StarterSTS", "StarterClassification")
@@ -238,7 +239,9 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=256)
     parser.add_argument("--blocks", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scores", type=Path, metavar="FILE", help="read and keep scores in a JSON file")
+    parser.add_argument(
+        "--scores", type=Path, metavar="FILE", default=SCORES, help="read and keep scores in a JSON file"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw quality against cost (.png or .svg)")
     parser.add_argument("--only-scores", action="store_true", help="fill the file of scores, and time nothing")
     parser.add_argument("--without-minilm", action="store_true", help=argparse.SUPPRESS)

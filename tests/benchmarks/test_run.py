@@ -36,12 +36,12 @@ run.main()
 """
 
 
-def run_all(folder: Path, **programs: str) -> subprocess.CompletedProcess[str]:
-    """Runs programs of these names and contents."""
+def run_all(folder: Path, *names: str, **programs: str) -> subprocess.CompletedProcess[str]:
+    """Runs programs of these names and contents: all of them, or those named."""
     for name, content in programs.items():
         (folder / f"{name}.py").write_text(content)
     runner = RUNNER.format(programs=list(programs))
-    command = [sys.executable, "-c", runner, "--results", str(folder / "RESULTS.md")]
+    command = [sys.executable, "-c", runner, *names, "--results", str(folder / "RESULTS.md")]
     paths = os.pathsep.join([str(ROOT), str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": paths})
 
@@ -64,6 +64,22 @@ def test_nothing_is_written_where_a_program_fails(tmp_path: Path) -> None:
     assert "is not written, because programs failed: fails" in done.stderr
     assert "vectors differ" in done.stderr
     assert not (tmp_path / "RESULTS.md").exists()
+
+
+def test_programs_that_are_not_named_keep_what_they_gave(tmp_path: Path) -> None:
+    assert run_all(tmp_path, rows=GIVES_ROWS, other="print('first')").returncode == 0
+    done = run_all(tmp_path, "other", rows=FAILS, other="print('second')")
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / "RESULTS.md").read_text()
+    assert "| one | plain | at least 1.5x | 2x | yes |" in written
+    assert written.index("a part: 1.0 s") < written.index("second")
+    assert "first" not in written
+
+
+def test_an_unknown_program_is_told_in_one_line(tmp_path: Path) -> None:
+    done = run_all(tmp_path, "nope", rows=GIVES_ROWS)
+    assert done.returncode == 2
+    assert "PROGRAM: expected some of rows; got nope" in done.stderr
 
 
 @pytest.fixture
