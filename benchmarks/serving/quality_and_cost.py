@@ -7,15 +7,15 @@ which the best counts. The texts are those of the two tasks, in batches of the d
 texts of 64 tokens in batches of 16, as is usual. Vectors of ONNX in float32 must equal those of torch to 1e-4.
 
 With a folder of datasets (`midlayer-leaderboard run --data-dir`; or the variable DATA_DIR), the tasks are the whole of
-STSBenchmark and Banking77 by mteb (Banking77 for models of all blocks with `--all-scores` only: it takes half an hour more);
-without one, the STS and the classification of the starter benchmark. Ways with
-equal vectors share one score, measured on the vectors of ONNX; int8 is scored on its own vectors. Transforms are fitted
-on 2,000 sentences of the training splits, without labels.
+STSBenchmark and Banking77 by mteb; models of all blocks are scored on Banking77 with `--all-scores` only, since that takes
+half an hour. Without a folder, they are the STS and the classification of the starter benchmark. Ways with equal vectors
+share one score, measured on the vectors of ONNX; int8 is scored on its own vectors. Transforms are fitted on 2,000
+sentences of the training splits, without labels.
 
 With a folder of datasets, benchmarks/quality_and_cost.png is drawn unless `--plot` names another file.
 
-Scoring the whole tasks takes most of the time. Scores are kept in a JSON file (`--scores`), by the names and versions of
-all that they depend on; what is not there is measured and added.
+Scoring the whole tasks takes most of the time. Scores are kept in a JSON file (`--scores`), by the names and versions
+of all that they depend on; what is not there is measured and added.
 """
 
 import argparse
