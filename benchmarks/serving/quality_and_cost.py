@@ -7,10 +7,10 @@ which the best counts. The texts are those of the two tasks, in batches of the d
 texts of 64 tokens in batches of 16, as is usual. Vectors of ONNX in float32 must equal those of torch to 1e-4.
 
 With a folder of datasets (`midlayer-leaderboard run --data-dir`; or the variable DATA_DIR), the tasks are the whole of
-STSBenchmark and Banking77 by mteb; models of all blocks are scored on Banking77 with `--all-scores` only, since that takes
-half an hour. Without a folder, they are the STS and the classification of the starter benchmark. Ways with equal vectors
-share one score, measured on the vectors of ONNX; int8 is scored on its own vectors. Transforms are fitted on 2,000
-sentences of the training splits, without labels.
+STSBenchmark and Banking77 by mteb; models of all blocks are scored on Banking77 with `--all-scores` only, since that
+takes half an hour. Without a folder, they are the STS and the classification of the starter benchmark. Ways with equal
+vectors share one score, measured on the vectors of ONNX; int8 is scored on its own vectors. Transforms are fitted on
+2,000 sentences of the training splits, without labels.
 
 With a folder of datasets, benchmarks/quality_and_cost.png is drawn unless `--plot` names another file.
 
@@ -213,11 +213,12 @@ def built(arguments: argparse.Namespace, corpus: Corpus, root: Path) -> tuple[di
         revision = f"{encoder.checkpoint.name}, layer {encoder.layer}, {said}, {encoder.result_revision}"
         folders[name] = Built(root / str(number), revision)
         tokenizer = tokenizer or encoder.tokenizer
+        lost = ""
         if name == LAST:
             encoder.save_pretrained(str(folders[name].folder))
         else:
-            export_onnx(encoder, folders[name].folder, embedding=True, int8=True)
-        print(f"{name}: saved in {time.perf_counter() - start:.0f} s", flush=True)
+            lost = f"; int8: {export_onnx(encoder, folders[name].folder, embedding=True, int8=True).loss}"
+        print(f"{name}: saved in {time.perf_counter() - start:.0f} s{lost}", flush=True)
     return folders, tokenizer
 
 
