@@ -28,6 +28,8 @@ WITHIN = "2%"
 # Outputs that are compared. Of pictures there have to be as many.
 _TEXTS = ("text/plain", "text/html", "text/markdown")
 _KERNEL = "from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
+# A tag of cells whose choice is a close call, as the notebook says: on another processor, another recipe may be ahead.
+_CLOSE_CALL = "close-call"
 # Bytes of all notebooks, pictures included.
 _MOST = 600_000
 
@@ -54,6 +56,8 @@ def differences(stored: nbformat.NotebookNode, fresh: nbformat.NotebookNode) -> 
         shown, printed = list(_shown(cell)), list(_shown(again))
         if [kind for kind, _ in shown] != [kind for kind, _ in printed]:
             found.append(f"cell {number}: shows {[kind for kind, _ in shown]}, gives {[kind for kind, _ in printed]}")
+            continue
+        if _CLOSE_CALL in cell.metadata.get("tags", []):
             continue
         for (kind, old), (_, new) in zip(shown, printed, strict=True):
             lines, others = (list(filter(str.strip, text.splitlines())) for text in (old, new))
