@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from midlayer_embed import metrics
     from midlayer_embed.encoder.onnx.writing import OnnxExport, export_onnx
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+    from midlayer_embed.encoder.serve.gguf_cut import export_gguf
     from midlayer_embed.forward.images import ImageLayerwiseEncoder
     from midlayer_embed.forward.layerwise import LayerwiseEncoder
     from midlayer_embed.models.discovery import register as register_family
@@ -34,6 +35,7 @@ __all__ = [
     "SavedEncoder",
     "Transform",
     "__version__",
+    "export_gguf",
     "export_onnx",
     "fit_transform",
     "metrics",
@@ -54,6 +56,7 @@ _HOMES = {
     "RecipeSelection": ("midlayer_embed.selection.recipe.choice", "RecipeSelection"),
     "SavedEncoder": ("midlayer_embed.saved.encoder", "SavedEncoder"),
     "Transform": ("midlayer_embed.recipes.transform", "Transform"),
+    "export_gguf": ("midlayer_embed.encoder.serve.gguf_cut", "export_gguf"),
     "export_onnx": ("midlayer_embed.encoder.onnx.writing", "export_onnx"),
     "fit_transform": ("midlayer_embed.recipes.transform", "fit_transform"),
     "profile_layers": ("midlayer_embed.selection.profile", "profile_layers"),
