@@ -80,6 +80,7 @@ SLOW = (
         "recipes",
     ),
     *("install", "report", "run-tasks", "serve-layer-k", "starter-benchmark", "training-and-scale"),
+    *("README", "SKILL"),  # `make release-check` runs them besides, from the wheel
 )
 # All that is not run as it is written, with how it is tried instead, and why.
 EXCEPTIONS = {
@@ -282,13 +283,8 @@ def _run(command: str, block: Block, reader: Reader, shared_folder: Path, monkey
         _parse(command, monkeypatch)
         return Done(0, "", "", {})
     extra = {"MAKEFLAGS": "n"} if EXCEPTIONS.get(plain, ("",))[0] == "dry run" else {}
-    # The front page shows the scores of a few layers: these are scored for every change, and all by `make test-all`.
-    # Metrics of a few texts show that they are measured.
-    is_look = plain == "make leaderboard" and Path(block.page).stem not in SLOW
-    if is_look:
-        extra |= {"METRIC_TEXTS": "10", "LAYERS": "0,7,29,30"}
     # The five tasks take minutes: who comes second goes on with the results of who came first.
-    is_sweep = not is_look and (plain == "make leaderboard" or "run starter --benchmark starter" in plain)
+    is_sweep = plain == "make leaderboard" or "run starter --benchmark starter" in plain
     results, kept = reader.cwd / "results" / "starter", shared_folder / "starter-results"
     with FileLock(f"{kept}.lock") if is_sweep else nullcontext():
         if is_sweep and kept.exists() and not results.exists():
