@@ -152,7 +152,7 @@ def test_weights_of_a_large_graph_are_in_a_second_file(
     target = tmp_path / "onnx" / "model.onnx"
     with monkeypatch.context() as patched:
         _ready(patched, path)
-        patched.setattr(graph, "_LARGEST_FILE", 1000)
+        patched.setattr(graph, "LARGEST_FILE", 1000)
         write_graph(encoder, target, embedding=True)
     assert sorted(file.name for file in target.parent.iterdir()) == ["model.onnx", "model.onnx_data"]
     assert target.stat().st_size < path.stat().st_size / 2
