@@ -31,6 +31,7 @@ from leaderboard.tasks.names import check_limit
 from midlayer_embed import (
     LayerwiseEncoder,
     MidLayerEncoder,
+    SavedEncoder,
     fit_transform,
     metrics,
     profile_layers,
@@ -53,6 +54,7 @@ VIEWS = np.eye(4)
 TEXTS: dict[str, Any] = {"texts": ["a"], "tokenizer": None}
 TOKENS = TokenIds.of([[1, 2, 3]])
 FREE = np.zeros(3, dtype=bool)
+SAVED = SavedEncoder.__new__(SavedEncoder)  # of no folder: the size of a batch is checked first
 IMAGES = ImageInputs.__new__(ImageInputs)  # of no model: what is drawn is checked first
 Place = tuple[str, str]  # the module that checks, the name of the argument
 
@@ -104,6 +106,8 @@ FUNCTIONS: dict[Place, tuple[int, Callable[[Any, Path], object]]] = {
         lambda value, folder: select_recipe(folder, ["a b", "b c"], n_resamples=value),
     ),
     ("midlayer_embed.metrics.distances", "k"): (1, lambda value, _: metrics.neighbour_agreement(VIEWS, VIEWS, k=value)),
+    ("midlayer_embed.saved.encoder", "threads"): (1, lambda value, folder: SavedEncoder(folder, threads=value)),
+    ("midlayer_embed.saved.encoder", "batch_size"): (1, lambda value, _: SAVED.encode([], batch_size=value)),
     ("midlayer_embed.encoder.sentence_transformer", "truncate_dim"): (
         1,
         lambda value, folder: MidLayerEncoder(folder, 1, truncate_dim=value),
