@@ -1,5 +1,7 @@
 """The states of tokens, by ONNX Runtime or by torch. A library is imported when its backend is opened."""
 
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +14,7 @@ from midlayer_embed.forward.row_batches import TOKENS_ACCELERATOR, TOKENS_CPU
 from midlayer_embed.saved.parts import Parts
 
 BACKENDS = ("onnx", "torch")
+Run = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of the ids and the mask of a batch
 # What works on the states that are pooled here, and may be missing.
 _UNUSED = "pooler."
 
@@ -20,18 +23,15 @@ class Backend(Protocol):
     """Runs the model of a folder.
 
     Attributes:
-        gives_vectors: Whether it has pooling and what follows inside.
         n_tokens: Number of tokens in a forward pass, padding included.
+        vectors: Gives the float32 vectors (b, dim) of a batch; None without pooling and what follows inside.
     """
 
-    gives_vectors: bool
     n_tokens: int
+    vectors: Run | None
 
     def states(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
         """The float32 states (b, t, d) of the tokens of a batch."""
-
-    def vectors(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-        """The float32 vectors (b, d) of a batch, if it gives them."""
 
 
 def has_onnxruntime() -> bool:
@@ -70,9 +70,9 @@ class OnnxBackend:
         inputs, outputs = (
             [value.name for value in some()] for some in (self._session.get_inputs, self._session.get_outputs)
         )
-        self.gives_vectors = VECTORS in outputs
+        self.vectors: Run | None = partial(self._run, VECTORS) if VECTORS in outputs else None
         self._has_states = STATES in outputs
-        if set(inputs) != set(INPUTS) or not (self.gives_vectors or self._has_states):
+        if set(inputs) != set(INPUTS) or not (self.vectors or self._has_states):
             raise InputError(
                 f"folder: {file} takes {', '.join(inputs)} and gives {', '.join(outputs)}; expected "
                 f"{', '.join(INPUTS)} and {STATES} or {VECTORS}"
@@ -89,10 +89,6 @@ class OnnxBackend:
             raise InputError(f"folder: {self._file} gives no {STATES}, without which a prompt cannot be left out")
         return self._run(STATES, input_ids, attention_mask)
 
-    def vectors(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-        """The float32 vectors (b, d) of a batch."""
-        return self._run(VECTORS, input_ids, attention_mask)
-
 
 class TorchBackend:
     """The model of the folder in transformers, from its safetensors.
@@ -105,7 +101,7 @@ class TorchBackend:
         InputError: (a ValueError) a device that cannot be used; weights or a config that transformers cannot load.
     """
 
-    gives_vectors = False
+    vectors: Run | None = None
 
     def __init__(self, parts: Parts, device: str | None) -> None:
         import torch
@@ -132,10 +128,6 @@ class TorchBackend:
                 found = found[step]
             states: np.ndarray = found.float().cpu().numpy()
         return states
-
-    def vectors(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-        """Never called: vectors are pooled from the states."""
-        raise NotImplementedError
 
 
 def _load(parts: Parts) -> Any:

@@ -137,20 +137,20 @@ class SavedEncoder:
         ids = self._tokenizer.tokenize(unique, prompt)
         n_skipped = 0 if self._parts.include_prompt else self._tokenizer.prompt_length(prompt)
         vectors = np.zeros((len(unique), self._parts.width * len(self._parts.modes)), dtype=np.float32)
-        in_graph = self._model.gives_vectors and n_skipped == 0
-        if in_graph:
+        in_graph = self._model.vectors if n_skipped == 0 else None
+        if in_graph is not None:
             vectors = self._modules_after(vectors)[:, : self._parts.truncate_dim]
         with progress(int(ids.lengths.sum()), "Encoding", "tok", show_progress_bar) as bar:
             for rows in row_batches(ids.lengths, self._model.n_tokens, batch_size):
                 input_ids, mask = padded(rows, ids, self._tokenizer.pad_id)
                 with self._one_pass:
-                    if in_graph:
-                        vectors[rows] = self._model.vectors(input_ids, mask)[:, : self.dim]
+                    if in_graph is not None:
+                        vectors[rows] = in_graph(input_ids, mask)[:, : self.dim]
                     else:
                         states = self._model.states(input_ids, mask)
                         vectors[rows] = pooled(states, mask, self._parts.modes, n_skipped)
                 bar.update(int(mask.sum()))
-        if not in_graph:
+        if in_graph is None:
             vectors = self._modules_after(vectors)[:, : self._parts.truncate_dim]
         vectors = normalized(vectors) if normalize else vectors
         return np.ascontiguousarray(vectors[where], dtype=np.float32)
