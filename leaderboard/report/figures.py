@@ -258,9 +258,15 @@ def png(chart: Figure) -> bytes:
     return _WRITERS[".png"](spec, lambda: vl_convert.vegalite_to_svg(spec))
 
 
+def specification(chart: Figure) -> dict[str, Any]:
+    """The Vega-Lite specification of a chart, not compared with the schema: that takes longer than to draw it."""
+    spec: dict[str, Any] = chart.to_dict(validate=False)
+    return spec
+
+
 def slide(chart: Figure) -> dict[str, Any]:
     """The Vega-Lite specification of a picture: on white, grown to the size of a slide."""
-    spec = {**chart.to_dict(), "config": {**style(), "background": "white"}, "padding": _PADDING}
+    spec = {**specification(chart), "config": {**style(), "background": "white"}, "padding": _PADDING}
     views = spec.get("concat", [spec])
     columns = min(spec.get("columns", 1), len(views))
     rows = -(-len(views) // columns)

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -159,8 +160,9 @@ def _picture(board: Tables, options: dict[str, Any]) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
-def _charts(*, dark: bool, recipes: bool) -> dict[str, Any]:
-    """The charts without data, compiled for Vega."""
+@cache
+def _specifications() -> dict[str, dict[str, Any]]:
+    """The charts without data and without colours."""
     rows, points = alt.NamedData("rows"), alt.NamedData("marks")
     charts = {
         "scores": figures.score_over_depth(rows, points, title="score (x100)"),
@@ -168,10 +170,12 @@ def _charts(*, dark: bool, recipes: bool) -> dict[str, Any]:
         "associations": figures.association_bars(rows),
         "heat": figures.score_heat_map(rows),
     }
-    if recipes:
-        charts["recipes-chart"] = charts["scores"]
+    return {name: figures.specification(chart.properties(width="container")) for name, chart in charts.items()}
+
+
+@cache
+def _charts(*, dark: bool, recipes: bool) -> dict[str, Any]:
+    """The charts without data, compiled for Vega; the same for every page."""
     style = figures.style(dark=dark, size=_TEXT_SIZE)
-    return {
-        name: vl_convert.vegalite_to_vega({**chart.properties(width="container").to_dict(), "config": style})
-        for name, chart in charts.items()
-    }
+    charts = {name: vl_convert.vegalite_to_vega({**spec, "config": style}) for name, spec in _specifications().items()}
+    return {**charts, "recipes-chart": charts["scores"]} if recipes else charts

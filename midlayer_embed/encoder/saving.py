@@ -22,8 +22,8 @@ from midlayer_embed.ground.markdown import escaped
 from midlayer_embed.ground.quiet import quiet_transformers
 from midlayer_embed.models.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
 from midlayer_embed.models.backbone import load_tokenizer
-from midlayer_embed.models.checkpoint import LOCAL, Checkpoint
-from midlayer_embed.models.starter import STARTER_HUB_ID, STARTER_LICENSE
+from midlayer_embed.models.checkpoint import Checkpoint
+from midlayer_embed.models.starter import LOCAL, STARTER_HUB_ID, STARTER_LICENSE
 
 # Packages whose classes a stranger can load.
 _STOCK = ("sentence_transformers", "transformers", "tokenizers")

@@ -34,8 +34,8 @@ from midlayer_embed.models.files import (
 )
 from midlayer_embed.models.gguf.conversion import GGUF_RECORD, converted_folder, quantization_of
 from midlayer_embed.models.sentence_transformers_config import OwnConfig, read_own_config
-from midlayer_embed.models.starter import LOCAL as LOCAL
 from midlayer_embed.models.starter import (
+    LOCAL,
     OWNERLESS,
     STARTER,
     STARTER_HUB_ID,

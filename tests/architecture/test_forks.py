@@ -64,6 +64,7 @@ def test_a_fork_that_is_forgotten_ends() -> None:
     os.close(reading)
 
 
+@pytest.mark.slow
 def test_forks_of_another_server_have_libraries_that_were_imported_for_another_hub(tmp_path: Path) -> None:
     hub = {"HF_ENDPOINT": "http://127.0.0.1:9"}
     homes = {**os.environ, **hub, "HF_HOME": str(tmp_path)}

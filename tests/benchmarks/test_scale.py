@@ -14,6 +14,7 @@ def run() -> Run:
     return Run(worker())
 
 
+@pytest.mark.slow
 def test_what_is_written_is_what_the_program_prints(run: Run) -> None:
     written = WRITTEN.read_text(encoding="utf-8")
     assert missing_lines(written, report(run), "1%") == []

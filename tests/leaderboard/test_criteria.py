@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+from support.tiers import slow
 from support.tiny_tasks import tiny_tasks
 
 from leaderboard import run_sweep
@@ -18,7 +19,7 @@ from midlayer_embed.selection.criteria import selection_summary
 from midlayer_embed.selection.curves import curve_bars
 
 
-@pytest.mark.parametrize("options", [{}, {"template": "eol", "pooling_mode": "lasttoken"}])
+@pytest.mark.parametrize("options", [{"template": "eol", "pooling_mode": "lasttoken"}, *slow({})])
 def test_proxy_is_the_best_layer_of_the_tasks(llama_folder: Path, tmp_path: Path, options: dict[str, str]) -> None:
     every = LayerwiseEncoder(llama_folder, **options)  # type: ignore[arg-type]
     board = run_sweep(every, tiny_tasks(), tmp_path, metrics="none", show_progress=False)

@@ -112,3 +112,12 @@ def watch() -> None:
     watched(subprocess.Popen, {"unit", "model"}, "starts a process", lambda command, *_: command[0] == sys.executable)
     if models := sys.modules.get("transformers.modeling_utils"):
         watched(models.PreTrainedModel, {"unit"}, "loads a model", lambda *_: True)
+
+
+def slow(*values: Any) -> list[Any]:
+    """Parameters of a test that only `make test-all` tries: further ones of a kind that every run tries one of.
+
+    Args:
+        values: Parameters, a tuple for several of one case.
+    """
+    return [pytest.param(*(v if isinstance(v, tuple) else (v,)), marks=pytest.mark.slow) for v in values]

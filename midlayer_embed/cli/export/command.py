@@ -10,6 +10,7 @@ from midlayer_embed.cli.export.gguf import export_to_gguf, is_gguf_export
 from midlayer_embed.cli.export.onnx import (
     add_onnx_options,
     add_to_saved_folder,
+    check_model_of_graphs,
     check_onnx_options,
     export_with_graphs,
 )
@@ -120,6 +121,7 @@ def _export(arguments: argparse.Namespace) -> int:
     options = model_options(arguments)
     checkpoint = find_model(arguments)
     check_can_be_saved(checkpoint)
+    check_model_of_graphs(arguments, checkpoint)
     transform_texts = read_transform_texts(arguments)
     chosen = chosen_layer(arguments, layer, checkpoint, options) if isinstance(layer, str) else layer
     encoder = MidLayerEncoder(checkpoint, chosen, transform_texts=transform_texts, **options)

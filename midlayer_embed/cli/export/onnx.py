@@ -8,6 +8,7 @@ from midlayer_embed.cli.early import check_texts
 from midlayer_embed.cli.options import PROGRAM, has_source, read_texts
 from midlayer_embed.cli.parser import FAILED, model_options
 from midlayer_embed.encoder.onnx.early import check_packages, check_saved_folder
+from midlayer_embed.encoder.onnx.refusals import check_can_be_onnx
 from midlayer_embed.errors import InputError
 from midlayer_embed.ground.streams import say
 from midlayer_embed.options import Recipe, Source
@@ -15,6 +16,7 @@ from midlayer_embed.options import Recipe, Source
 if TYPE_CHECKING:
     from midlayer_embed.encoder.onnx.writing import OnnxExport
     from midlayer_embed.encoder.sentence_transformer import MidLayerEncoder
+    from midlayer_embed.models.checkpoint import Checkpoint
 
 _MORE = ("embedding", "int8")
 # Options of a layer that is to be saved, beside those of the model: a saved folder is as it is.
@@ -61,6 +63,17 @@ def check_onnx_options(arguments: argparse.Namespace) -> None:
     if arguments.folder is None:
         _check_nothing_of_saving(arguments)
         check_saved_folder(arguments.model, overwrite=arguments.overwrite)
+
+
+def check_model_of_graphs(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> None:
+    """Reject a model that ONNX cannot express before its weights are read.
+
+    Raises:
+        InputError: (a ValueError) the message says why.
+    """
+    if arguments.onnx:
+        limit = arguments.max_seq_length or checkpoint.own.max_seq_length  # by default as much as a graph can have
+        check_can_be_onnx(checkpoint.config, limit or 0)
 
 
 def add_to_saved_folder(arguments: argparse.Namespace) -> int:

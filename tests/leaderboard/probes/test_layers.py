@@ -54,6 +54,7 @@ def test_both_probes_take_one_pass(model: Path, monkeypatch: pytest.MonkeyPatch)
     assert passes == [1, len(IMAGES)]  # the first image says how many patches there are
 
 
+@pytest.mark.slow
 def test_states_that_do_not_fit_the_store_are_computed_again(model: Path) -> None:
     some: dict[str, Any] = {**OPTIONS, "metrics": [], "probes": ["attention"], "window": 2}
     kept = probe_layers(model, IMAGES, LABELS, **some)

@@ -137,6 +137,7 @@ def test_many_small_classes_are_held_out_by_their_number() -> None:
     assert not len(hold_out(np.arange(50), 0.1, seed=0)[1])
 
 
+@pytest.mark.slow
 def test_on_digits_it_reaches_logistic_regression_at_each_layer() -> None:
     from sklearn.datasets import load_digits
 

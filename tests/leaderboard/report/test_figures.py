@@ -5,13 +5,16 @@ import struct
 from pathlib import Path
 from xml.etree import ElementTree
 
+import altair as alt
 import polars as pl
 import pytest
+from jsonschema import ValidationError
 from support.web.boards import scores_of
 
 from leaderboard import Leaderboard, load_tables
-from leaderboard.report import figure_rows, figures
+from leaderboard.report import figure_rows, figures, page
 from leaderboard.report.figure_rows import heat_map, marks
+from leaderboard.report.figures import specification
 from leaderboard.results.schemas import METRICS_SCHEMA
 from midlayer_embed.errors import InputError
 
@@ -32,6 +35,15 @@ def board() -> Leaderboard:
         scores_of(scores),
         pl.DataFrame(metrics, schema=METRICS_SCHEMA, orient="row"),
     )
+
+
+def test_every_specification_is_one_by_the_schema_of_vega_lite(board: Leaderboard) -> None:
+    specifications = {**page._specifications(), **{name: specification(f) for name, f in board.figures().items()}}
+    assert len(specifications) == 4 + len(board.figures())
+    for spec in specifications.values():
+        alt.Chart.from_dict(spec)  # raises ValidationError
+    with pytest.raises(ValidationError):
+        alt.Chart.from_dict({**specifications["scores"], "width": "wide"})
 
 
 def described(svg: str, kind: str) -> list[dict[str, str]]:

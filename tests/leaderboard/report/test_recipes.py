@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import yaml
 from rich.console import Console
+from support.tiers import slow
 from support.tiny_tasks import TinyClassification, TinySTS, renamed
 from support.web.boards import scores_of
 from support.web.browsers import Opened
@@ -148,7 +149,7 @@ def test_the_curves_of_recipes_are_over_the_same_tasks_few_and_with_the_baseline
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), *slow((1280, "light"))])
 def test_the_page_leads_from_a_recipe_to_its_code(opened: Opened, tmp_path: Path, width: int, scheme: Any) -> None:
     path = tmp_path / "page.html"
     _board().to_html(path)

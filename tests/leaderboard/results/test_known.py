@@ -72,6 +72,7 @@ def test_texts_are_those_measured_or_at_most_those_that_may_be() -> None:
     assert known_by_provenance({}, _metrics(*rows, metric="dime")).n_texts == {}
 
 
+@pytest.mark.slow
 def test_a_sweep_says_it(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     plain = tiny_model("bert")
     trained = save_with_modules(plain, tmp_path / "trained")

@@ -12,6 +12,7 @@ from mteb.cache import ResultCache
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
 from support.oracles.blocks import PlainSites
+from support.tiers import slow
 from support.tiny_tasks import TinyClassification, TinySTS
 from transformers import AutoTokenizer
 
@@ -52,10 +53,7 @@ class _Plain(AbsEncoder):
     ("name", "site"),
     [
         ("llama", "attn_out"),
-        ("llama", "resid_mid"),
-        ("gpt_neox", "mlp_out"),
-        ("bert", "attn_out"),
-        ("mamba", "mixer_out"),
+        *slow(("llama", "resid_mid"), ("gpt_neox", "mlp_out"), ("bert", "attn_out"), ("mamba", "mixer_out")),
     ],
 )
 def test_scores_of_a_site_equal_mteb_on_its_plain_vectors(

@@ -49,6 +49,7 @@ def test_results_that_were_fitted_on_other_texts_are_kept_apart(llama_folder: Pa
     assert changed == {**scores, "corpus:a.txt": scores["corpus:b.txt"]}
 
 
+@pytest.mark.slow
 def test_a_table_that_holds_transforms_of_other_texts_under_one_name_says_so(
     llama_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -151,6 +151,7 @@ def test_a_sweep_that_goes_on_leaves_such_layers_out_as_well(overflowing: Path, 
     assert parts.scores.equals(whole.scores) and parts.remarks == whole.remarks
 
 
+@pytest.mark.slow
 def test_processes_that_score_layers_leave_them_out_as_well(overflowing: Path, tmp_path: Path) -> None:
     every = LayerwiseEncoder(overflowing, final_norm=False)
     options = {"jobs": 2, "metrics": "none", "show_progress": False}

@@ -11,6 +11,7 @@ import torch
 from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+from support.tiers import slow
 from support.tiny_models import save_with_modules
 from support.tiny_tasks import TinyPairClassification, TinyReranking, TinySTS, tiny_tasks
 
@@ -48,7 +49,7 @@ def _sweep(folder: Path, results: Path, tasks: Any = None, **options: Any) -> Le
     return run_sweep(folder, tasks or tiny_tasks(), results, **keywords)
 
 
-@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("said", ["names", *slow(*(said for said in SAID if said != "names"))])
 @pytest.mark.filterwarnings("ignore")  # mteb warns about prompts for tasks that it does not know
 def test_the_last_layer_scores_as_the_folder_does(tiny_model: Callable[[str], Path], tmp_path: Path, said: str) -> None:
     modules, keywords = SAID[said]
@@ -71,6 +72,7 @@ def test_the_last_layer_scores_as_the_folder_does(tiny_model: Callable[[str], Pa
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_processes_score_with_the_same_prompts_and_similarity(
     tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:

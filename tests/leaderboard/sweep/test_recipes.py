@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from mteb.abstasks.abstask import AbsTask
 from support.oracles.recipes import TEMPLATES, TRANSFORMS, Oracle, assert_same, oracle_score, rows_of, sweep
+from support.tiers import slow
 from support.tiny_tasks import TinyClassification, TinyReranking, TinySTS
 
 from leaderboard import load_results, mteb_results
@@ -31,7 +32,7 @@ def swept(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", [TEMPLATES[-1], *slow(*TEMPLATES[:-1])])
 def test_every_recipe_scores_as_a_plain_oracle_does(swept: Path, llama_folder: Path, template: str | None) -> None:
     """Fitted on the other split where there is one, else on the evaluated texts."""
     board = load_results(swept)
@@ -87,6 +88,7 @@ def test_long_and_odd_templates_have_names_of_their_own(llama_folder: Path, tmp_
     assert board.scores["main_score"].is_not_null().all()
 
 
+@pytest.mark.slow
 def test_four_transforms_take_not_one_forward_pass_more(llama_folder: Path, tmp_path: Path, passes: list[Any]) -> None:
     tasks = [TinySTS, TinyClassification, TinyReranking]
     options: dict[str, Any] = {"templates": [None, "eol"], "layers": [1, 2]}
@@ -177,6 +179,7 @@ def test_the_plan_has_a_row_for_each_template_and_counts_the_scores(llama_folder
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_layers_that_do_not_fit_take_passes_of_their_own(swept: Path, llama_folder: Path, tmp_path: Path) -> None:
     """The texts that transforms are fitted on need room, too."""
     plans: list[Any] = []

@@ -93,6 +93,7 @@ def test_texts_are_found_without_a_model() -> None:
         assert set(found.evaluated) <= set(found.all) <= expected, task.metadata.name
 
 
+@pytest.mark.slow
 def test_layers_that_do_not_fit_go_in_groups_and_the_plan_says_so(
     llama_folder: Path, tmp_path: Path, watched: _Watched
 ) -> None:
@@ -208,6 +209,7 @@ def test_metrics_that_are_added_later_cost_their_own_passes_alone(
     assert watched.plan.tasks[0].task == "TinySTS"  # of the run before: nothing was left to plan
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_in_one_line_and_a_folder_that_is_gone_on_with(
     llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

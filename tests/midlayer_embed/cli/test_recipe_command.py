@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from sentence_transformers import SentenceTransformer
+from support.tiers import slow
 
 from midlayer_embed import MidLayerEncoder, select_recipe
 from midlayer_embed.cli.parser import model_arguments
@@ -59,11 +60,13 @@ def test_it_prints_the_table_the_pick_and_the_export_and_writes_all_candidates(
 @pytest.mark.parametrize(
     "source",
     [
-        ["--texts", "my texts.txt"],
-        ["--texts", "it's.jsonl", "--column", "a column"],
-        ["--starter-texts"],
         ["--texts", "my texts.txt", "--templates", "-'{text}'\\ $HOME", "--raw", "--max-seq-length", "50"],
-        ["--texts", "my texts.txt", "--transforms", "none", "--dtype", "bfloat16"],
+        *slow(
+            ["--texts", "my texts.txt"],
+            ["--texts", "it's.jsonl", "--column", "a column"],
+            ["--starter-texts"],
+            ["--texts", "my texts.txt", "--transforms", "none", "--dtype", "bfloat16"],
+        ),
     ],
 )
 def test_the_printed_command_gives_the_recipe(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import forks
+from support.tiers import slow
 
 _COMMANDS = {
     "midlayer_embed": {
@@ -29,6 +30,8 @@ _COMMANDS = {
     },
 }
 _CASES = [(package, name) for package, commands in _COMMANDS.items() for name in commands]
+_SWEEP = ("leaderboard", "run")
+_BUT_SLOW = [*(case for case in _CASES if case != _SWEEP), *slow(_SWEEP)]
 _MISTAKES = ("no model", "no option", "no results")
 # The stranger that tries an export is a fork, too.
 _MAIN = """
@@ -86,7 +89,7 @@ def _files(stdout: str, stderr: str, tmp_path: Path) -> Iterator[list[int]]:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(("package", "name"), _CASES)
+@pytest.mark.parametrize(("package", "name"), _BUT_SLOW)
 @pytest.mark.parametrize(
     ("stdout", "stderr", "code"), [("gone", "file", 0), ("full", "file", 1), ("file", "gone", 0), ("gone", "gone", 0)]
 )
@@ -106,7 +109,7 @@ def test_a_stream_that_cannot_be_written_is_no_traceback(
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(("package", "name"), _CASES)
+@pytest.mark.parametrize(("package", "name"), _BUT_SLOW)
 def test_any_encoding_can_say_it(package: str, name: str, words: dict[str, str], tmp_path: Path) -> None:
     """ASCII, of which all the others are more, on both streams."""
     in_ascii = "import sys; [s.reconfigure(encoding='ascii', errors='strict') for s in (sys.stdout, sys.stderr)]"

@@ -201,6 +201,7 @@ def test_a_failed_export_is_one_line_and_leaves_nothing(
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_the_stranger_imports_nothing_from_where_the_user_is(
     llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from support.tiers import slow
 from support.tiny_models import save_with_modules
 
 import midlayer_embed.models.weights as weights_module
@@ -72,7 +73,7 @@ def _values(selection: RecipeSelection) -> dict[tuple[str | None, str, int], flo
 POOLINGS = ("mean", "weightedmean", "lasttoken")
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt_neox", "mamba", "bert"])
+@pytest.mark.parametrize("family", ["llama", *slow("gpt_neox", "mamba", "bert")])
 def test_every_candidate_has_the_value_of_an_encoder_of_its_own(
     tiny_model: Callable[[str], Path], texts: list[str], family: str
 ) -> None:

@@ -92,6 +92,7 @@ def test_the_number_in_a_name_is_the_step(name: str, step: int | None) -> None:
     assert step_of(name) == step
 
 
+@pytest.mark.slow
 def test_one_model_is_in_memory_at_a_time(
     run_folder: Path, sentences: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

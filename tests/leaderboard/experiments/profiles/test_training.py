@@ -16,6 +16,7 @@ pytestmark = pytest.mark.model
 _TINY = Training(n_steps=6, n_blocks=2, hidden_size=16, n_heads=2, n_vocabulary=300, context=8, batch_size=8)
 
 
+@pytest.mark.slow
 def test_a_run_saves_checkpoints_that_are_measured_and_repeat_by_the_seed(sentences: list[str], tmp_path: Path) -> None:
     before = torch.random.get_rng_state(), torch.get_num_threads()
     losses = train_checkpoints(tmp_path / "a", sentences, _TINY)

@@ -58,6 +58,7 @@ def provenances(results: Path, task: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_processes_give_the_same_scores(vit_folder: Path, image_mirror: Path, tmp_path: Path) -> None:
     tasks = [_FLOWERS, _OXFORD, "VOC2007.v2"]
     options: dict[str, Any] = {"data_dir": image_mirror, "layers": [0, 3], "transforms": ["none", "center"]}

@@ -132,6 +132,7 @@ def test_what_a_killed_process_had_begun_is_done_by_the_others(
     assert sum(record["n_results"] for record in _records(results)) == alone.scores.height - 1
 
 
+@pytest.mark.slow
 def test_a_part_alone_does_its_own_shards_and_no_others(models: list[Path], alone: Leaderboard, tmp_path: Path) -> None:
     """It is not known whether the others have another folder: their results would be joined later."""
     parts: list[pl.DataFrame] = []

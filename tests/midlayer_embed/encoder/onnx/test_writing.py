@@ -1,7 +1,8 @@
 """Graphs in the folder of an export, and in one that was saved before: all of it, or nothing."""
 
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimil
 
 from midlayer_embed import MidLayerEncoder, export_onnx
 from midlayer_embed.cli.program import main
+from midlayer_embed.encoder import sentence_transformer
 from midlayer_embed.encoder.onnx import writing
 from midlayer_embed.encoder.onnx.loss import _graded_pairs, measure_loss, with_states_of
 from midlayer_embed.encoder.onnx.names import ATTENTION_MASK, FOLDER, INPUT_IDS, MODEL_FILE, QUANTIZED_FILE, VECTORS
@@ -129,6 +131,23 @@ def test_an_export_appears_with_its_graphs(
 
 
 @pytest.mark.usefixtures("copied_graphs")
+def test_a_model_that_onnx_cannot_express_is_refused_before_its_weights_are_read(
+    make_model: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = make_model("llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4})
+    limit = str(json.loads((folder / "config.json").read_text())["max_position_embeddings"] + 1)
+    monkeypatch.setattr(sentence_transformer, "MidLayerEncoder", lambda *_, **__: pytest.fail("weights are read"))
+    command = ["export", str(folder), str(tmp_path / "out"), "--layer", "2", "--onnx", "--max-seq-length", limit]
+    capsys.readouterr()
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "depend on the longest text of a batch" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_fails_on_the_way_leaves_a_saved_folder_as_it_was(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("on the way")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.forks import Fork
+from support.tiers import slow
 
 from midlayer_embed import LayerwiseEncoder, RecipeSelection, select_recipe
 from midlayer_embed.selection.recipe.kept_passes import KeptPasses
@@ -208,7 +209,7 @@ def test_a_full_disk_is_told_before_the_pass(llama_folder: Path, texts: list[str
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("number", [1, 3, 5, 10])  # two passes and the values of each template, then the tables
+@pytest.mark.parametrize("number", [3, *slow(1, 5, 10)])  # two passes and the values of each template, then the tables
 def test_a_killed_command_gives_the_same_tables_when_it_is_run_again(
     llama_folder: Path, texts: list[str], tmp_path: Path, number: int
 ) -> None:
