@@ -5,17 +5,19 @@ sentence-transformers is part of the text. The parts of the template and the tex
 in the post-processor of the tokenizers library, so that a saved tokenizer.json gives the same ids wherever it is read.
 """
 
+import json
 from typing import Any
 
-from tokenizers import processors
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from midlayer_embed.errors import InputError
 from midlayer_embed.recipes.names import TEXT, find_template
 
-# The text in a post-processor, and the names of what is added to it; spelt out in a text they are ordinary letters.
-_TEXT, _TEXT_2 = "$A", "$B:1"
-_START, _END, _PART = "[OWN_START]", "[OWN_END]", "[TEMPLATE_{}]"
+# The texts in a post-processor.
+_TEXT, _SECOND_TEXT = ({"Sequence": {"id": name, "type_id": kind}} for kind, name in enumerate("AB"))
+# No post-processor adds what has this name. It tells readers which tokens are a template's, and that there is one.
+_WORDS = "[TEMPLATE]"
 # A text of some tokens, none of them special, that shows what a tokenizer adds.
 _PROBE = "a few words"
 
@@ -39,23 +41,51 @@ def put_template(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
             f"template: expected a tokenizer of the tokenizers library, got {type(tokenizer).__name__}, a slow one"
         )
     start, end = own_tokens(tokenizer)
-    added = {_START: start, _END: end}
-    pieces = [_START]
-    for number, part in enumerate(found.parts):
-        pieces += [_TEXT] * (number > 0) + [_PART.format(number)]
-        added[_PART.format(number)] = _ids(tokenizer, part)
-    if found.copies == 1 and not any(added[_PART.format(number)] for number in range(len(found.parts))):
+    parts = [_ids(tokenizer, part) for part in found.parts]
+    if found.copies == 1 and not any(parts):
         raise InputError(f"template: what is around {TEXT} has no tokens, so it changes nothing, got {template!r}")
+    single: list[Any] = [*start, *parts[0]]
+    for part in parts[1:]:
+        single += [_TEXT, *part]
+    pair = [*start, _TEXT, *end, _SECOND_TEXT, *end]
     backend: Any = tokenizer.backend_tokenizer
-    backend.post_processor = processors.TemplateProcessing(
-        single=[piece for piece in [*pieces, _END] if added.get(piece, [piece])],
-        pair=[piece for piece in [_START, _TEXT, _END, _TEXT_2, _END] if added.get(piece, [piece])],
-        special_tokens=[
-            {"id": name, "ids": ids, "tokens": tokenizer.convert_ids_to_tokens(ids)}
-            for name, ids in added.items()
-            if ids
-        ],
-    )
+    words = [number for part in parts for number in part]
+    backend.post_processor = _post_processor(tokenizer, [*single, *end], pair, words)
+
+
+def _post_processor(tokenizer: PreTrainedTokenizerBase, single: list[Any], pair: list[Any], words: list[int]) -> Any:
+    """A post-processor that adds tokens to a text, and to a pair of texts.
+
+    Each token is added under its own name: transformers.js looks names up in the vocabulary, and nothing else.
+
+    Args:
+        tokenizer: The tokenizer, which names tokens.
+        single: Ids of tokens, and the text.
+        pair: The same for two texts.
+        words: Ids of the tokens of the template.
+    """
+
+    def piece(of: Any) -> Any:
+        if not isinstance(of, int):
+            return of
+        return {"SpecialToken": {"id": tokenizer.convert_ids_to_tokens(of), "type_id": 0}}
+
+    ids = {of for of in [*single, *pair] if isinstance(of, int)}
+    groups = {tokenizer.convert_ids_to_tokens(number): [number] for number in sorted(ids)}
+    if words:
+        groups[_WORDS] = words
+    template = {
+        "type": "TemplateProcessing",
+        "single": [piece(of) for of in single],
+        "pair": [piece(of) for of in pair],
+        "special_tokens": {
+            name: {"id": name, "ids": group, "tokens": tokenizer.convert_ids_to_tokens(group)}
+            for name, group in groups.items()
+        },
+    }
+    # The constructor of TemplateProcessing takes "$" and ":" in a name for marks of its own.
+    empty = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {}, "unk_token": ""}, "post_processor": template}
+    return Tokenizer.from_str(json.dumps(empty)).post_processor
 
 
 def check_room(tokenizer: PreTrainedTokenizerBase, template: str | None, limit: int, whose: str = "got") -> None:

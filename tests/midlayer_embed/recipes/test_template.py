@@ -1,6 +1,7 @@
 """Templates in tokenizers: ids put together by hand, limits, and what is refused."""
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,14 @@ from midlayer_embed.errors import InputError, InputTypeError
 from midlayer_embed.models.backbone import load_tokenizer
 from midlayer_embed.models.checkpoint import find_checkpoint
 from midlayer_embed.recipes.names import TEMPLATES, find_template
-from midlayer_embed.recipes.template import check_room, length_of_all_copies, length_of_one_copy, put_template
+from midlayer_embed.recipes.template import (
+    _ids,
+    check_room,
+    length_of_all_copies,
+    length_of_one_copy,
+    own_tokens,
+    put_template,
+)
 
 pytestmark = pytest.mark.model
 
@@ -71,6 +79,21 @@ def test_a_template_stands_inside_the_tokenizers_own_tokens(
     assert words(AutoTokenizer.from_pretrained(tmp_path), "a b") == f"{start}{expected}{end}"
     # without special tokens the template's own are gone, and the copies of the text stay
     assert tokenizer("a b", add_special_tokens=False)["input_ids"] == [4, 5] * template.count("{text}")
+
+
+@pytest.mark.parametrize("template", ['"$A:0" $1 : {text}', "$ {text} say: {text}:1"])
+def test_every_token_of_a_template_is_added_by_its_name_in_the_vocabulary(template: str, llama_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    *parts, text = (_ids(tokenizer, part) for part in (*template.split("{text}"), "a b"))
+    start, end = own_tokens(tokenizer)
+    expected = [*start, *parts[0], *(number for part in parts[1:] for number in (*text, *part)), *end]
+    put_template(tokenizer, template)
+    assert tokenizer("a b")["input_ids"] == expected
+    pieces = json.loads(tokenizer.backend_tokenizer.to_str())["post_processor"]["single"]
+    names = [piece.get("SpecialToken", {}).get("id") for piece in pieces]
+    # as transformers.js reads it
+    groups = [text if name is None else [tokenizer.get_vocab()[name]] for name in names]
+    assert [number for group in groups for number in group] == expected
 
 
 @pytest.mark.parametrize("limit", [6, 7, 8, 9, 20])
