@@ -81,7 +81,7 @@ SLOW = (
         "onnx",
         "recipes",
     ),
-    *("install", "report", "run-tasks", "serve-layer-k", "starter-benchmark", "training-and-scale"),
+    *("install", "report", "run-tasks", "serve-layer-k", "starter-benchmark", "training-and-scale", "vision"),
     *("README", "SKILL"),  # `make release-check` runs them besides, from the wheel
 )
 # All that is not run as it is written, with how it is tried instead, and why.

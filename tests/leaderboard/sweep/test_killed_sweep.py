@@ -39,6 +39,7 @@ def _files(results: Path) -> list[Path]:
     return [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.name[0] != "."]
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_run_that_is_killed_before_every_file_that_it_finishes_gives_the_same_tables(
     llama_folder: Path, tmp_path: Path
