@@ -65,6 +65,8 @@ def run(
     """
     notebook = nbformat.read(path, as_version=4)
     environment = {**(os.environ if env is None else env), **QUIET}
+    if PAPER_TABLES in environment:  # the kernel runs in another folder
+        environment[PAPER_TABLES] = os.path.abspath(environment[PAPER_TABLES])
     kept = {} if PAPER_TABLES in environment else _outputs_of_tables(notebook)
     with tempfile.TemporaryDirectory() as specs:
         spec = {"argv": [*kernel, "-f", "{connection_file}"], "display_name": "Python 3", "language": "python"}

@@ -150,11 +150,13 @@ def test_without_the_papers_tables_their_cells_keep_their_outputs(tmp_path: Path
     said = nbformat.v4.new_output("stream", name="stdout", text="from the tables\n")
     cells = [
         nbformat.v4.new_code_cell("print('run')", outputs=[said]),
-        nbformat.v4.new_code_cell("print('skipped')", outputs=[said], metadata={"tags": [PAPER_TABLES_TAG]}),
+        nbformat.v4.new_code_cell(
+            f"import os; print(os.environ.get('{PAPER_TABLES}'))", outputs=[said], metadata={"tags": [PAPER_TABLES_TAG]}
+        ),
     ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
     environment = {name: value for name, value in os.environ.items() if name != PAPER_TABLES}
     kernel = (forks.as_python(), "-c", _KERNEL)
-    for name, last in ((None, "from the tables\n"), (PAPER_TABLES, "skipped\n")):
+    for name, last in ((None, "from the tables\n"), (PAPER_TABLES, f"{Path('x').absolute()}\n")):
         done = run(tmp_path / "a.ipynb", tmp_path, kernel=kernel, env={**environment, **({name: "x"} if name else {})})
         assert [cell.outputs[0].text for cell in done.cells] == ["run\n", last]
