@@ -29,6 +29,7 @@ from benchmarks.bench import Row, load_rows
 from midlayer_embed.ground.atomic import atomic_file
 from midlayer_embed.ground.markdown import escaped, table
 
+ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("RESULTS.md")
 LIBRARIES = (
     "leaderboard.sweep.run",
@@ -119,6 +120,7 @@ def run(command: tuple[str, ...]) -> Outcome:
     lines = []
     with os.fdopen(reader, encoding="utf-8") as output:
         for line in output:
+            line = line.replace(f"{ROOT}{os.sep}", "")  # where the checkout is, is nobody's business
             print(line, end="", flush=True)
             lines.append(line)
     failed = os.waitpid(process, 0)[1] != 0

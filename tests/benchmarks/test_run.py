@@ -1,5 +1,6 @@
 import importlib
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -14,10 +15,12 @@ GIVES_ROWS = """
 import atexit
 import subprocess
 import sys
+import benchmarks.bench
 from benchmarks.bench import Row, build_parser, report_rows
 lasting = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 atexit.register(lasting.kill)
 print("a part: 1.0 s")
+print("drawn:", benchmarks.bench.__file__)
 subprocess.run([sys.executable, "-c", "print('said by a process of its own')"])
 rows = [
     Row("one", "plain", 2.0, 1.5),
@@ -56,6 +59,13 @@ def test_rows_and_words_of_every_program_are_written(tmp_path: Path) -> None:
     for text in (written, done.stdout):
         assert "a part: 1.0 s" in text
         assert "said by a process of its own" in text
+        assert f"drawn: {Path('benchmarks', 'bench.py')}\n" in text
+
+
+def test_what_is_written_names_no_path_of_a_machine() -> None:
+    for name in ("RESULTS.md", "RESULTS.json", "serving/quality_scores.json"):
+        text = (ROOT / "benchmarks" / name).read_text(encoding="utf-8").replace("\\n", "\n")
+        assert re.findall(r"(?:^|(?<=[\s'\"(`]))/\w[\w.-]*/\S*", text, re.MULTILINE) == [], name
 
 
 def test_nothing_is_written_where_a_program_fails(tmp_path: Path) -> None:

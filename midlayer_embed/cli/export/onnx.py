@@ -71,9 +71,9 @@ def check_model_of_graphs(arguments: argparse.Namespace, checkpoint: "Checkpoint
     Raises:
         InputError: (a ValueError) the message says why.
     """
-    if arguments.onnx:
-        limit = arguments.max_seq_length or checkpoint.own.max_seq_length  # by default as much as a graph can have
-        check_can_be_onnx(checkpoint.config, limit or 0)
+    limit = arguments.max_seq_length or checkpoint.own.max_seq_length
+    if arguments.onnx and limit is not None:  # else the tokenizer has a say, and `write_graph` asks once more
+        check_can_be_onnx(checkpoint.config, limit)
 
 
 def add_to_saved_folder(arguments: argparse.Namespace) -> int:

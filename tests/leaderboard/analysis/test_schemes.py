@@ -126,7 +126,6 @@ _measured = st.tuples(
     st.booleans(),
 )
 @settings(max_examples=75, deadline=None)
-@pytest.mark.slow
 def test_tables_with_holes_are_compared_as_in_plain_loops(
     scores: Scores, metrics: Metrics, tasks: Tasks, complete_only: bool
 ) -> None:

@@ -130,7 +130,6 @@ def test_an_export_appears_with_its_graphs(
     assert (out / "README.md").read_text().count("## ONNX\n") == 1
 
 
-@pytest.mark.usefixtures("copied_graphs")
 def test_a_model_that_onnx_cannot_express_is_refused_before_its_weights_are_read(
     make_model: Callable[..., Path],
     tmp_path: Path,
@@ -148,6 +147,7 @@ def test_a_model_that_onnx_cannot_express_is_refused_before_its_weights_are_read
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("copied_graphs")
 def test_what_fails_on_the_way_leaves_a_saved_folder_as_it_was(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("on the way")
