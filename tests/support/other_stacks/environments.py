@@ -35,7 +35,7 @@ READERS = {
     ),
 }
 # What an old huggingface-hub needs beside what ours does, and Optimum.
-_BELOW = ("requests", "pillow", "onnx", "onnxruntime")
+BELOW = ("requests", "pillow", "onnx", "onnxruntime")
 
 
 def python_of(stack: str) -> str:
@@ -73,7 +73,7 @@ def python_with(folder: Path, names: Sequence[str]) -> str:
 def _shared_names() -> set[str]:
     """Our packages that a stack takes as they are: what its libraries need, but not those libraries."""
     own = {Requirement(line).name for packages in (*STACKS.values(), *READERS.values()) for line in packages}
-    return _needed([*own, *_BELOW]) - own
+    return _needed([*own, *BELOW]) - own
 
 
 def _needed(names: Iterable[str]) -> set[str]:

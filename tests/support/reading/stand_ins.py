@@ -32,6 +32,17 @@ _IMAGE_MODELS = {"facebook/dinov2-small": ("dinov2", 12)}
 _LLM2VEC = "McGill-NLP/LLM2Vec-Meta-Llama-3-8B-Instruct-mntp"
 
 _SERVE = 'test -f "$1/modules.json" && test -f "$1/model.safetensors"'
+# The same of a folder that is mounted, or a GGUF file in it.
+_DOCKER = f"""
+while [ "$1" != -v ]; do shift; done
+here=${{2%%:*}} there=${{2#*:}}
+while [ $# -gt 0 ]; do
+    if [ "$1" = -m ]; then [ "$(head -c 4 "$here/${{2#"$there"/}}")" = GGUF ]; exit; fi
+    shift
+done
+set -- "$here"
+{_SERVE}
+"""
 # A line is about installed packages, then: of these names, with these extras.
 _PIP = """
 import os, re, subprocess, sys
@@ -128,7 +139,7 @@ def write_programs(folder: Path) -> Path:
     pip = folder / "pip.py"
     pip.write_text(_PIP)
     write_program(folder / "pip", _exec(sys.executable, pip))
-    write_program(folder / "docker", f'while [ "$1" != -v ]; do shift; done\nset -- "${{2%%:*}}"\n{_SERVE}')
+    write_program(folder / "docker", _DOCKER)
     write_program(folder / "vllm", f"shift\n{_SERVE}")
     write_program(folder / "curl", "exit 0")
     ready = folder / "ready" / "bin"
