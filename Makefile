@@ -5,6 +5,7 @@
 # make test          sets everything up, then runs all tests except most of those on real MTEB data
 # make test-fast     the tests with tiny models and none: no processes, no real data; under 90 seconds on 2 cores
 # make test-all      style and types, the documentation, all tests, other Pythons that are installed, older libraries
+# make test-gpu      on a machine with an NVIDIA GPU: every layer of every architecture, memory that ends, copies
 # make lint          style and types
 # make notebooks     runs the notebooks of examples/notebooks and writes them back with their outputs
 # make docs          the documentation, into site/; warnings are errors
@@ -27,11 +28,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRAS ?= starter,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard demo experiments vision test test-fast test-all test-pythons test-readme test-stacks lint docs \
-	notebooks bench release-check setup
+.PHONY: help leaderboard demo experiments vision test test-fast test-all test-gpu test-pythons test-readme test-stacks \
+	lint docs notebooks bench release-check setup
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -14
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -15
 
 leaderboard: setup
 	@$(BIN)/midlayer-leaderboard run starter --benchmark starter --layers $(LAYERS) --metrics $(METRICS) \
@@ -111,6 +112,10 @@ test: setup
 
 test-fast: setup
 	@$(PYTEST) -m "(unit or model) and not real and not slow"
+
+# No other tests see a GPU: they expect the last digits of the CPU.
+test-gpu: setup
+	@$(PYTEST) --gpu tests/midlayer_embed/forward/devices/test_cuda.py
 
 test-all: lint docs test-pythons test-readme test-stacks $(VENV)/.cluster-installed
 	@$(PYTEST) -m ""

@@ -34,9 +34,12 @@ def is_controller(config: pytest.Config) -> bool:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-durations", action="store_true", help=f"write {schedule.DURATIONS.name} anew")
+    parser.addoption("--gpu", action="store_true", help="let tests see the GPUs; most expect the CPU's last digits")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not config.option.gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # encoders take the fastest device they find
     for tier, meaning in tiers.TIERS.items():
         config.addinivalue_line("markers", f"{tier}: {meaning}")
     if config.option.record_durations and not hasattr(config, "workerinput"):
