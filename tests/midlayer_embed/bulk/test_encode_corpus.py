@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.forks import Fork
+from support.tiers import slow
 
 from midlayer_embed import MidLayerEncoder
 from midlayer_embed.bulk import encode_corpus as module
@@ -69,7 +70,7 @@ def _embedded(
     return seen
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("suffix", [".npy", *slow(".jsonl", ".parquet")])
 def test_shards_in_any_order_make_what_one_process_makes(
     llama_folder: Path, corpus: Path, tmp_path: Path, suffix: str
 ) -> None:
@@ -137,7 +138,7 @@ def test_what_is_finished_is_passed_over_and_no_model_is_loaded(
     assert "parts are finished already" in caplog.text
 
 
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("error", [*slow(SystemExit), KeyboardInterrupt])
 def test_a_shard_that_is_cut_goes_on_where_it_was(
     llama_folder: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
@@ -188,9 +189,11 @@ def test_a_kill_between_a_part_and_its_record_loses_nothing(
     ("change", "said"),
     [
         ({"layer": 1}, "another run, which differs in layer; use --overwrite"),
-        ({"normalize": True}, "which differs in normalize"),
-        ({"max_seq_length": 4}, "which differs in max_seq_length"),
-        ({"suffix": ".jsonl"}, "which differs in format"),
+        *slow(
+            ({"normalize": True}, "which differs in normalize"),
+            ({"max_seq_length": 4}, "which differs in max_seq_length"),
+            ({"suffix": ".jsonl"}, "which differs in format"),
+        ),
         ("a file more, in between", r"which differs in input \(1\.jsonl\.gz, now 00\.jsonl\.gz\)"),
         ("a file less", "holds parts of 7 files and the input has 6"),
         ("another order", r"which differs in input \(2\.jsonl\.gz has changed\)"),
@@ -353,7 +356,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("format_", ["npy", "jsonl", "parquet"])
+@pytest.mark.parametrize("format_", ["parquet", *slow("npy", "jsonl")])
 def test_three_processes_one_of_which_is_killed_make_what_one_makes(
     llama_folder: Path, corpus: Path, tmp_path: Path, format_: str
 ) -> None:

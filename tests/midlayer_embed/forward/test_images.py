@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.tiers import sampled, slow
 from support.vision.architectures import DIM, IMAGE_MODELS, N_BLOCKS
 from support.vision.oracle import plain_vectors
 from support.vision.tiny_vision import build_image_model, images, save_processor
@@ -39,7 +40,7 @@ def test_the_mean_of_the_patches_at_every_layer(any_image_folder: tuple[str, Pat
 
 
 @pytest.mark.parametrize("final_norm", [True, False], ids=["normed", "raw"])
-@pytest.mark.parametrize("name", _WITH_CLS)
+@pytest.mark.parametrize("name", sampled(_WITH_CLS, "vit", "dinov3", "clip"))
 def test_cls_at_every_layer(name: str, final_norm: bool, tiny_image_model: Callable[[str], Path]) -> None:
     folder, pictures = tiny_image_model(name), images(3)
     found = ImageLayerwiseEncoder(folder, final_norm=final_norm, pooling_mode="cls").encode(pictures)
@@ -81,7 +82,7 @@ def test_order_duplicates_and_batches_change_nothing(any_image_folder: tuple[str
     np.testing.assert_allclose(encoder.encode(pictures[1]), found[1], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["dinov2", "vit", "clip", "beit", "mae", "aimv2-native", "aim"])
+@pytest.mark.parametrize("name", ["dinov2", *slow("vit", "clip", "beit", "mae", "aimv2-native", "aim")])
 def test_images_of_unequal_sizes_are_batched_by_size(
     name: str, tiny_image_model: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -12,13 +12,13 @@ from midlayer_embed.options import Recipe
 
 
 @pytest.mark.parametrize("final_norm", [True, False], ids=["normed", "raw"])
-def test_every_layer_equals_output_hidden_states(any_folder: Path, sentences: list[str], final_norm: bool) -> None:
-    encoder = LayerwiseEncoder(any_folder, final_norm=final_norm)
+def test_every_layer_equals_output_hidden_states(every_folder: Path, sentences: list[str], final_norm: bool) -> None:
+    encoder = LayerwiseEncoder(every_folder, final_norm=final_norm)
     padded = encoder.encode(sentences)  # one batch
     assert padded.dtype == np.float32
     assert padded.shape == (len(sentences), 4, 32)
     for number in (4, 5):  # the longest and the shortest
-        expected = plain_layer_means(any_folder, sentences[number], final_norm)
+        expected = plain_layer_means(every_folder, sentences[number], final_norm)
         np.testing.assert_allclose(padded[number], expected, atol=1e-5)
         np.testing.assert_allclose(encoder.encode(sentences[number]), expected, atol=1e-5)  # alone, unpadded
 

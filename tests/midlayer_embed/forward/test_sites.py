@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.architectures import ARCHITECTURES, N_BLOCKS
+from support.architectures import ARCHITECTURES, FAMILIES, N_BLOCKS
 from support.oracles.blocks import PlainSites
+from support.tiers import sampled, slow
 from transformers import AutoTokenizer
 
 from midlayer_embed import LayerwiseEncoder, MidLayerEncoder
@@ -30,14 +31,15 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(params=[*ARCHITECTURES, *VARIANTS])
-def site_folder(
-    request: pytest.FixtureRequest, tiny_model: Callable[[str], Path], make_model: Callable[..., Path]
-) -> Path:
-    if request.param in VARIANTS:
-        model_type, entries = VARIANTS[request.param]
-        return make_model(model_type, **entries)
-    return tiny_model(request.param)
+@pytest.fixture
+def folder_of(tiny_model: Callable[[str], Path], make_model: Callable[..., Path]) -> Callable[[str], Path]:
+    def folder_of(name: str) -> Path:
+        if name in VARIANTS:
+            model_type, entries = VARIANTS[name]
+            return make_model(model_type, **entries)
+        return tiny_model(name)
+
+    return folder_of
 
 
 def _padded(folder: Path, texts: list[str]) -> dict[str, torch.Tensor]:
@@ -48,8 +50,12 @@ def _padded(folder: Path, texts: list[str]) -> dict[str, torch.Tensor]:
     return {name: found[name] for name in ("input_ids", "attention_mask")}
 
 
-@pytest.mark.parametrize("final_norm", [False, True], ids=["raw", "normed"])
-def test_every_site_equals_a_block_written_by_hand(site_folder: Path, sentences: list[str], final_norm: bool) -> None:
+@pytest.mark.parametrize("name", [*ARCHITECTURES, *VARIANTS])
+@pytest.mark.parametrize("final_norm", [False, *slow(True)], ids=["raw", "normed"])
+def test_every_site_equals_a_block_written_by_hand(
+    name: str, folder_of: Callable[[str], Path], sentences: list[str], final_norm: bool
+) -> None:
+    site_folder = folder_of(name)
     plain, encoder = PlainSites(site_folder), LayerwiseEncoder(site_folder, final_norm=final_norm)
     for texts in (sentences, [sentences[4]], [sentences[5]]):  # padded; the longest and the shortest alone
         blocks = plain.means(**_padded(site_folder, texts), final_norm=final_norm)
@@ -149,7 +155,11 @@ def test_what_a_mixer_adds_is_what_its_block_adds(
     np.testing.assert_allclose(added, np.diff(encoder.encode(sentences), axis=1), atol=2e-5)
 
 
-def test_all_sites_come_from_one_pass_bit_for_bit(site_folder: Path, sentences: list[str]) -> None:
+@pytest.mark.parametrize("name", sampled([*ARCHITECTURES, *VARIANTS], *FAMILIES))
+def test_all_sites_come_from_one_pass_bit_for_bit(
+    name: str, folder_of: Callable[[str], Path], sentences: list[str]
+) -> None:
+    site_folder = folder_of(name)
     encoder = LayerwiseEncoder(site_folder)
     sites = encoder.backbone.sites
     assert sites is not None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.tiers import slow
 
 from midlayer_embed import LayerSelection
 from midlayer_embed.encoder.card import selection_section
@@ -149,8 +150,8 @@ def test_what_measured_nothing_has_no_picture(tmp_path: Path) -> None:
         draw_selection(LayerSelection(3, 4, "last"), tmp_path / "selection.png")
 
 
-@pytest.mark.parametrize("n_metrics", [1, len(METRICS)])
-@pytest.mark.parametrize("name", ["org/model", "org/" + "a-long-name" * 15, "a $x^2 and $\\frac{ \u6a21\u578b"])
+@pytest.mark.parametrize("n_metrics", [*slow(1), len(METRICS)])
+@pytest.mark.parametrize("name", [*slow("org/model"), "org/" + "a-long-name" * 15, "a $x^2 and $\\frac{ \u6a21\u578b"])
 def test_titles_name_the_model_and_are_not_clipped(
     profile: Profile,
     selection: LayerSelection,

@@ -92,3 +92,5 @@ IMAGE_MODELS: dict[str, Tiny] = {
     "aim": Tiny("aim", {**_COMMON, "intermediate_size": None}, n_prefix=0, norm="trunk.post_trunk_norm"),
     "aim-published": Tiny("aim", {**_COMMON, "intermediate_size": None}, 0, "trunk.post_trunk_norm"),
 }
+# One of each kind: one token before the patches, several, a tower of two, and one that norms what it has pooled.
+IMAGE_FAMILIES = ["vit", "dinov3", "siglip", "beit"]

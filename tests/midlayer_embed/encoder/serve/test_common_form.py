@@ -15,7 +15,8 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Normalize
-from support.architectures import ARCHITECTURES
+from support.architectures import ARCHITECTURES, FAMILIES
+from support.tiers import sampled
 from support.tiny_models import save_with_modules
 from transformers import AutoConfig, AutoTokenizer, ByT5Tokenizer
 
@@ -38,7 +39,7 @@ def _save(encoder: MidLayerEncoder, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", sampled(ARCHITECTURES, *FAMILIES, *_NEW))
 def test_every_architecture_is_saved_in_the_common_form_and_read_as_it_was(
     name: str, tiny_model: Callable[[str], Path], sentences: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

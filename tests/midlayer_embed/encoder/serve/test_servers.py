@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.other_stacks.servers import Refused, tei_vectors, vllm_vectors
+from support.tiers import sampled
 from support.tiny_models import save_model
 
 from midlayer_embed import MidLayerEncoder
@@ -35,7 +36,7 @@ def _verdict(folder: Path, reader: str) -> str:
     return next(reading.verdict for reading in read_by_others(folder) if reading.reader == reader)
 
 
-@pytest.mark.parametrize("name", _BY_TEI)
+@pytest.mark.parametrize("name", sampled(_BY_TEI, "bert", "llama"))
 @pytest.mark.parametrize("mode", ["mean", "cls", "lasttoken"])
 def test_both_servers_compute_the_vectors_of_an_export(
     name: str, mode: str, tiny_model: Callable[[str], Path], sentences: list[str], saved: Callable[..., Any]

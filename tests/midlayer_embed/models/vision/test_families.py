@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from support.vision.architectures import DIM, IMAGE_MODELS, N_BLOCKS, N_PATCHES, PATCH, SIZE
+from support.tiers import sampled
+from support.vision.architectures import DIM, IMAGE_FAMILIES, IMAGE_MODELS, N_BLOCKS, N_PATCHES, PATCH, SIZE
 from support.vision.oracle import plain_states
 from support.vision.tiny_vision import pixel_values
 from transformers import AutoConfig, BertConfig, PretrainedConfig
@@ -55,8 +56,8 @@ def test_the_family_of_a_text_model_is_unknown() -> None:
     assert vision_family_of(BertConfig()) is None
 
 
-def test_the_states_of_every_block_are_those_of_transformers(any_image_folder: tuple[str, Path]) -> None:
-    name, folder = any_image_folder
+def test_the_states_of_every_block_are_those_of_transformers(every_image_folder: tuple[str, Path]) -> None:
+    name, folder = every_image_folder
     pixels = pixel_values(2)
     found, (expected, norm) = _states(folder, pixels), plain_states(name, folder, pixels)
     assert len(found) == N_BLOCKS + 1
@@ -111,7 +112,9 @@ def test_patches_are_in_raster_order(any_image_folder: tuple[str, Path]) -> None
     assert not differ[:, : IMAGE_MODELS[name].n_prefix].any()
 
 
-@pytest.mark.parametrize("name", [name for name in IMAGE_MODELS if name not in ("aimv2", "aimv2-vision")])
+@pytest.mark.parametrize(
+    "name", sampled((name for name in IMAGE_MODELS if name not in ("aimv2", "aimv2-vision")), *IMAGE_FAMILIES)
+)
 @pytest.mark.parametrize(("height", "width"), [(16, 40), (48, 48)])
 def test_images_of_other_sizes_are_taken(
     name: str, height: int, width: int, tiny_image_model: Callable[[str], Path]

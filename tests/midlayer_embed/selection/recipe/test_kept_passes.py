@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.forks import Fork
-from support.tiers import slow
+from support.tiers import sampled, slow
 
 from midlayer_embed import LayerwiseEncoder, RecipeSelection, select_recipe
 from midlayer_embed.selection.recipe.kept_passes import KeptPasses
@@ -75,7 +75,7 @@ def _cut_in(number: int, monkeypatch: pytest.MonkeyPatch, error: type[BaseExcept
     monkeypatch.setattr(LayerwiseEncoder, "pooled_batches", cut)
 
 
-@pytest.mark.parametrize("number", range(1, 13))
+@pytest.mark.parametrize("number", sampled(range(1, 13), 1, 6, 12))
 def test_a_search_that_was_cut_runs_only_the_passes_that_are_missing(
     llama_folder: Path,
     texts: list[str],
