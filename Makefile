@@ -115,7 +115,7 @@ test-fast: setup
 
 # No other tests see a GPU: they expect the last digits of the CPU.
 test-gpu: setup
-	@$(PYTEST) --gpu tests/midlayer_embed/forward/devices/test_cuda.py
+	@$(PYTEST) --gpu -m "" tests/midlayer_embed/forward/devices/test_cuda.py
 
 test-all: lint docs test-pythons test-readme test-stacks $(VENV)/.cluster-installed
 	@$(PYTEST) -m ""
