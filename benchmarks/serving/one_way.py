@@ -2,22 +2,28 @@
 
     python -m benchmarks.serving.one_way JOB
 
-JOB is a JSON file: what makes the vectors, the texts, the tasks, and where the answer is written.
+JOB is a JSON file: what makes the vectors, the texts, the tasks to score. Answers are lines of JSON on stdout. Without
+tasks, the process says when it has loaded the model, and encodes all texts once for every line that it reads.
 """
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.bench import Timing, time_call
 from midlayer_embed.ground.whole_files import read_json
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 THREADS = 2
 PLAIN, OURS, ONNX, INT8, WORDS = "SentenceTransformer", "MidLayerEncoder", "ONNX", "ONNX int8", "scikit-learn"
@@ -37,6 +43,61 @@ class Measured:
     texts: Timing
     blocks: Timing
     joules: float | None
+
+    @classmethod
+    def best(cls, rounds: "Sequence[Self]") -> "Self":
+        """The smallest of each number."""
+        texts, blocks = (
+            Timing(*map(min, zip(*timings, strict=True)))
+            for timings in ([one.texts for one in rounds], [one.blocks for one in rounds])
+        )
+        return cls(texts, blocks, min((one.joules for one in rounds if one.joules is not None), default=None))
+
+
+class OneWay:
+    """A way in a process of its own.
+
+    Several are kept waiting, to be timed in turns: times taken minutes apart differ by what else the machine does.
+
+    Args:
+        scratch: A folder for the job and the vectors; it is made.
+        **job: What `do` reads.
+    """
+
+    def __init__(self, scratch: Path, **job: Any) -> None:
+        scratch.mkdir()
+        self._vectors, said = scratch / "vectors.npy", scratch / "job.json"
+        said.write_text(json.dumps({**job, "vectors": str(self._vectors)}), encoding="utf-8")
+        environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, "-m", "benchmarks.serving.one_way", str(said)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def answer(self) -> Any:
+        """What it says next."""
+        assert self._process.stdout is not None
+        if not (line := self._process.stdout.readline()):
+            raise RuntimeError(f"a process of benchmarks.serving.one_way ended with exit code {self._process.wait()}")
+        return json.loads(line)
+
+    def round(self) -> Measured:
+        """Let it encode all texts."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("again\n")
+        self._process.stdin.flush()
+        texts, blocks, joules = self.answer()
+        return Measured(Timing(*texts), Timing(*blocks), joules)
+
+    def vectors(self) -> np.ndarray:
+        """Vectors of the texts, after a round."""
+        return np.asarray(np.load(self._vectors, allow_pickle=False))
 
 
 class Joules:
@@ -109,21 +170,14 @@ def word_counts(texts: Sequence[str]) -> Callable[..., np.ndarray]:
     return lambda some, **_: counts.transform(some).toarray()
 
 
-def measure(
-    encode: Callable[..., np.ndarray], texts: list[str], blocks: list[str], rounds: int
-) -> tuple[Measured, np.ndarray]:
+def measure(encode: Callable[..., np.ndarray], texts: list[str], blocks: list[str]) -> tuple[Measured, np.ndarray]:
     """Time one way; returns its vectors of the texts, too."""
-    joules, best = Joules(), []
-    encode(texts[: 2 * BATCH_OF_BLOCKS])
-    for _ in range(rounds):
-        before = joules.read()
-        timing, vectors = time_call(partial(encode, texts))
-        best.append((timing, joules.since(before)))
-    encode(blocks[:BATCH_OF_BLOCKS], batch_size=BATCH_OF_BLOCKS)
-    of_blocks = [time_call(partial(encode, blocks, batch_size=BATCH_OF_BLOCKS))[0] for _ in range(rounds)]
-    timings = [Timing(*map(min, zip(*some, strict=True))) for some in ([timing for timing, _ in best], of_blocks)]
-    used = [energy for _, energy in best if energy is not None]
-    return Measured(*timings, joules=min(used) if used else None), np.asarray(vectors, dtype=np.float32)
+    joules = Joules()
+    before = joules.read()
+    of_texts, vectors = time_call(partial(encode, texts))
+    used = joules.since(before)
+    of_blocks, _ = time_call(partial(encode, blocks, batch_size=BATCH_OF_BLOCKS))
+    return Measured(of_texts, of_blocks, used), np.asarray(vectors, dtype=np.float32)
 
 
 def score_of(task_name: str, data_dir: Path | None, encode: Callable[..., np.ndarray] | None) -> float:
@@ -169,20 +223,29 @@ def loaded_task(name: str, data_dir: Path | None) -> Any:
     return task
 
 
-def do(job: dict[str, Any]) -> None:
-    """Measure or score one way, and write the answer."""
-    out, answer = Path(job["out"]), dict[str, Any]()
-    is_words = job["by"] == WORDS
-    encode = word_counts(job["texts"]) if is_words else encoder_of(job["by"], job["folder"], job["options"])
-    if job["rounds"]:
-        measured, vectors = measure(encode, job["texts"], job["blocks"], job["rounds"])
-        np.save(out.with_suffix(".npy"), vectors, allow_pickle=False)
-        answer["measured"] = [list(measured.texts), list(measured.blocks), measured.joules]
-    for task in job["tasks"]:
+def do(job: dict[str, Any], answers: IO[str]) -> None:
+    """Measure or score one way."""
+
+    def say(answer: Any) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    texts, blocks, is_words = job["texts"], job["blocks"], job["by"] == WORDS
+    encode = word_counts(texts) if is_words else encoder_of(job["by"], job["folder"], job["options"])
+    if job["tasks"]:
         data_dir = None if job["data_dir"] is None else Path(job["data_dir"])
-        answer[task] = score_of(task, data_dir, None if is_words else encode)
-    out.write_text(json.dumps(answer), encoding="utf-8")
+        say({task: score_of(task, data_dir, None if is_words else encode) for task in job["tasks"]})
+        return
+    encode(texts[: 2 * BATCH_OF_BLOCKS])
+    encode(blocks[:BATCH_OF_BLOCKS], batch_size=BATCH_OF_BLOCKS)
+    say("ready")
+    for _ in sys.stdin:
+        measured, vectors = measure(encode, texts, blocks)
+        np.save(job["vectors"], vectors, allow_pickle=False)
+        say(astuple(measured))
 
 
 if __name__ == "__main__":
-    do(read_json(Path(sys.argv[1]), "job"))
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)  # what libraries print is no answer
+        do(read_json(Path(sys.argv[1]), "job"), out)

@@ -3,8 +3,9 @@
     python -m benchmarks.serving.quality_and_cost [--data-dir FOLDER] [--scores FILE] [--plot FILE] [--layer 7]
 
 Every way encodes the same texts in a process of its own, on two threads: once for warm-up, then `--rounds` times, of
-which the best counts. The texts are those of the two tasks, in batches of the default size; the targets are measured on
-texts of 64 tokens in batches of 16, as is usual. Vectors of ONNX in float32 must equal those of torch to 1e-4.
+which the best counts. The processes take turns, so that all see the same load. The texts are those of the two tasks, in
+batches of the default size; the targets are measured on texts of 64 tokens in batches of 16, as is usual. Vectors of
+ONNX in float32 must equal those of torch to 1e-4.
 
 With a folder of datasets (`midlayer-leaderboard run --data-dir`; or the variable DATA_DIR), the tasks are the whole of
 STSBenchmark and Banking77 by mteb; models of all blocks are scored on Banking77 with `--all-scores` only, since that
@@ -21,10 +22,9 @@ of all that they depend on; what is not there is measured and added.
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -34,16 +34,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench import Row, Timing, build_parser, describe_machine, report_rows
+from benchmarks.bench import Row, build_parser, describe_machine, report_rows
 from benchmarks.serving.one_way import (
     BATCH_OF_BLOCKS,
     INT8,
     ONNX,
     OURS,
     PLAIN,
-    THREADS,
     WORDS,
     Measured,
+    OneWay,
     loaded_task,
 )
 from midlayer_embed.ground.atomic import atomic_file
@@ -87,17 +87,6 @@ class Way:
     def scored_by(self) -> str:
         """The way whose vectors are scored: ways of one model in float32 have the same ones."""
         return ONNX if self.by in (PLAIN, OURS) and self.model != LAST else self.by
-
-
-def ask(scratch: Path, **job: Any) -> tuple[dict[str, Any], Path]:
-    """Run a job in a process of its own; returns its answer and where its vectors are."""
-    out, said = scratch / "answer.json", scratch / "job.json"
-    said.write_text(json.dumps({**job, "out": str(out)}), encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "benchmarks.serving.one_way", str(said)]
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-    answer: dict[str, Any] = read_json(out, "out")
-    return answer, out.with_suffix(".npy")
 
 
 class Scores:
@@ -271,23 +260,12 @@ def run(
         "options": options,
         "data_dir": arguments.data_dir and str(arguments.data_dir),
     }
-    measured: dict[Way, Measured] = {}
-    expected: dict[str, np.ndarray] = {}
-    for way in ways if not arguments.only_scores else ():
-        folder = str(folders[way.model].folder) if way.model in folders else ""
-        answer, place = ask(root, by=way.by, folder=folder, rounds=arguments.rounds, tasks=[], **job)
-        of_texts, of_blocks, joules = answer["measured"]
-        measured[way], vectors = Measured(Timing(*of_texts), Timing(*of_blocks), joules), np.load(place)
-        print(f"{way.name}: {len(texts) / measured[way].texts.seconds:,.1f} texts/s", flush=True)
-        if way.by != INT8:
-            first = expected.setdefault(way.model, vectors)
-            np.testing.assert_allclose(vectors, first, rtol=TOLERANCE, atol=TOLERANCE * float(np.abs(first).max()))
+    where = {way: str(folders[way.model].folder) if way.model in folders else "" for way in ways}
+    measured = {} if arguments.only_scores else timed(where, root / "timed", arguments.rounds, job)
     data = "whole" if arguments.data_dir is not None else "starter"
     scores, found, n_kept = Scores(arguments.scores), dict[Way, list[float]](), 0
-    for way in ways:
-        folder, revision = (
-            ("", "1") if way.model not in folders else (str(folders[way.model].folder), folders[way.model].revision)
-        )
+    for number, way in enumerate(ways):
+        revision = folders[way.model].revision if way.model in folders else "1"
         keys = {task: Scores.key(way, task, data, revision) for task in corpus.tasks}
         missing = [task for task, key in keys.items() if scores.get(key) is None]
         n_kept += len(keys) - len(missing)
@@ -295,15 +273,36 @@ def run(
             missing = [task for task in missing if task not in LARGE_TASKS]
         if missing:
             start = time.perf_counter()
-            answer, _ = ask(root, by=way.scored_by, folder=folder, rounds=0, tasks=missing, **job)
-            for task in missing:
-                scores.put(keys[task], answer[task])
+            asked = {"by": way.scored_by, "folder": where[way], "tasks": missing, **job}
+            with OneWay(root / f"scored-{number}", **asked) as process:
+                for task, score in process.answer().items():
+                    scores.put(keys[task], score)
             print(f"{way.model}, {way.scored_by}: scored in {time.perf_counter() - start:.0f} s", flush=True)
         known = [scores.get(key) for key in keys.values()]
         found[way] = [float("nan") if score is None else score for score in known]
     if arguments.scores is not None:
         print(f"{n_kept} scores are those of {arguments.scores.name} or of a way with the same vectors")
     return (measured, found) if measured else None
+
+
+def timed(folders: dict[Way, str], scratch: Path, rounds: int, job: dict[str, Any]) -> dict[Way, Measured]:
+    """Times of all ways in turns; their vectors are compared."""
+    scratch.mkdir()
+    expected: dict[str, np.ndarray] = {}
+    with ExitStack() as stack:
+        processes = {
+            way: stack.enter_context(OneWay(scratch / str(number), by=way.by, folder=folder, tasks=[], **job))
+            for number, (way, folder) in enumerate(folders.items())
+        }
+        for process in processes.values():
+            process.answer()  # it has loaded its model
+        turns = [{way: process.round() for way, process in processes.items()} for _ in range(rounds)]
+        for way, process in processes.items():
+            if way.by != INT8:
+                vectors = process.vectors()
+                first = expected.setdefault(way.model, vectors)
+                np.testing.assert_allclose(vectors, first, rtol=TOLERANCE, atol=TOLERANCE * float(np.abs(first).max()))
+    return {way: Measured.best([turn[way] for turn in turns]) for way in folders}
 
 
 def tell(

@@ -50,6 +50,15 @@ def test_a_text_is_encoded_once() -> None:
     assert asked == ["a", "bb", "ccc"]
 
 
+def test_the_best_of_several_rounds_is_that_of_each_number() -> None:
+    from benchmarks.bench import Timing
+    from benchmarks.serving.one_way import Measured
+
+    rounds = [Measured(Timing(2, 3), Timing(9, 8), 5.0), Measured(Timing(3, 2), Timing(7, 9), None)]
+    assert Measured.best(rounds) == Measured(Timing(2, 2), Timing(7, 8), 5.0)
+    assert Measured.best(rounds[1:]).joules is None
+
+
 def test_scores_are_kept_by_what_they_depend_on(tmp_path: Path) -> None:
     from benchmarks.serving.one_way import INT8, ONNX, OURS, PLAIN
     from benchmarks.serving.quality_and_cost import Scores, Way
@@ -75,6 +84,7 @@ def test_the_plot_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_all_ways_are_timed_and_scored(llama_folder: Path, tmp_path: Path) -> None:
     sizes = ["--texts", "24", "--blocks", "4", "--rounds", "1", "--layer", "2", "--without-minilm"]
