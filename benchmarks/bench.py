@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -116,6 +116,11 @@ class Timing(NamedTuple):
     seconds: float
     cpu_seconds: float  # of all threads of the process; varies less on a busy machine
 
+    @classmethod
+    def best(cls, timings: "Iterable[Timing]") -> "Timing":
+        """The smallest of each number."""
+        return cls(*map(min, zip(*timings, strict=True)))
+
     def over(self, other: "Timing") -> tuple[float, float]:
         """Ratio to another timing, in seconds and in CPU seconds."""
         return self.seconds / other.seconds, self.cpu_seconds / other.cpu_seconds
@@ -131,10 +136,7 @@ def time_call(function: Callable[[], T]) -> tuple[Timing, T]:
 def time_in_turns(rounds: int, functions: Mapping[K, Callable[[], T]]) -> dict[K, tuple[Timing, T]]:
     """Call functions in turns, so that all see the same load; returns the best time and the last result of each."""
     turns = [{name: time_call(function) for name, function in functions.items()} for _ in range(rounds)]
-    return {
-        name: (Timing(*map(min, zip(*(turn[name][0] for turn in turns), strict=True))), turns[-1][name][1])
-        for name in functions
-    }
+    return {name: (Timing.best(turn[name][0] for turn in turns), turns[-1][name][1]) for name in functions}
 
 
 def format_cpu_ratio(ratio: float) -> str:

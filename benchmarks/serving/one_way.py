@@ -47,10 +47,7 @@ class Measured:
     @classmethod
     def best(cls, rounds: "Sequence[Self]") -> "Self":
         """The smallest of each number."""
-        texts, blocks = (
-            Timing(*map(min, zip(*timings, strict=True)))
-            for timings in ([one.texts for one in rounds], [one.blocks for one in rounds])
-        )
+        texts, blocks = Timing.best(one.texts for one in rounds), Timing.best(one.blocks for one in rounds)
         return cls(texts, blocks, min((one.joules for one in rounds if one.joules is not None), default=None))
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -43,3 +44,22 @@ def test_after_a_test_that_skips_or_fails_fixtures_may_load_models(request: pyte
         with pytest.raises(stop), tiers.within_tier(request.node):
             raise stop("as a test does")
         assert tiers._running == "process"
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("path", "fixtures", "tier"),
+    [
+        ("tests/benchmarks/test_x.py", ["llama_folder"], "process"),
+        ("tests/leaderboard/test_x.py", ["llama_folder"], "model"),
+        ("tests/leaderboard/test_x.py", ["browser"], "process"),
+        ("tests/midlayer_embed/models/test_x.py", [], "model"),
+    ],
+)
+def test_of_the_tiers_of_folder_and_fixtures_the_higher_one_counts(path: str, fixtures: list[str], tier: str) -> None:
+    added: list[str] = []
+    item = SimpleNamespace(
+        nodeid=f"{path}::test_x", fixturenames=fixtures, iter_markers=lambda: iter(()), add_marker=added.append
+    )
+    tiers.set_tier(item)  # type: ignore[arg-type]
+    assert added == [tier]

@@ -84,7 +84,6 @@ def test_the_plot_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
 
-@pytest.mark.process
 @pytest.mark.slow
 def test_all_ways_are_timed_and_scored(llama_folder: Path, tmp_path: Path) -> None:
     sizes = ["--texts", "24", "--blocks", "4", "--rounds", "1", "--layer", "2", "--without-minilm"]

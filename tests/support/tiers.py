@@ -76,7 +76,7 @@ def set_tier(item: pytest.Item) -> None:
     folder = max((folder for folder in _FOLDERS if item.nodeid.startswith(folder)), key=len, default=None)
     if folder is None:
         raise pytest.UsageError(f"{item.nodeid} is of no tier: mark it {', '.join(TIERS)}, or give its folder one")
-    item.add_marker(by_fixture or _FOLDERS[folder])
+    item.add_marker(max(by_fixture or _FOLDERS[folder], _FOLDERS[folder], key=list(TIERS).index))
 
 
 _running = "process"  # the tier of the test that runs
