@@ -39,6 +39,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--dist", metavar="FOLDER", help="put the archives there")
     asked = parser.parse_args(arguments)
+    if sys.version_info < (3, 11):
+        print("release-check: Python 3.11 or later is needed; try PYTHON=python3.11", file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory(prefix="release-check-") as scratch:
         try:
             said, archives = _check(Path(scratch))

@@ -22,7 +22,7 @@ def follow(page: Path, root: Path, reader: Reader) -> int:
         The number of blocks that ran.
 
     Raises:
-        Wrong: a command or a block fails, or gives something else than the page says.
+        Wrong: a command or a block fails, or gives something other than the page says.
     """
     n_done = 0
     for block in blocks(page, root):
